@@ -1,0 +1,95 @@
+"""Firing rates of every neuron layer, counted while a network runs.
+
+rate of a layer = spikes / (neurons x samples x time steps)        in spikes per neuron per time step, 0 .. 1
+"""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from spikeloom.neurons import Neuron
+
+# What a neuron answers: its spikes, or (spikes, state) where a state was given.
+Answer = Tensor | tuple[Tensor, tuple[Tensor, ...]]
+
+
+def neuron_layers(module: nn.Module) -> dict[str, Neuron]:
+    """The neurons of `module` by their module path, in module order; `module` itself is called "neuron"."""
+    return {
+        path or "neuron": layer
+        for path, layer in module.named_modules()
+        if isinstance(layer, Neuron)
+    }
+
+
+class SpikeCount(NamedTuple):
+    """What was counted in one layer: `spikes` of `places` = neurons x samples x time steps."""
+
+    spikes: int
+    places: int
+
+    @property
+    def rate(self) -> float:
+        """Spikes per neuron per time step; 0 for a layer that has not run."""
+        return self.spikes / self.places if self.places else 0.0
+
+
+class FiringRates:
+    """Counts the spikes of every neuron layer of `module` inside a `with` block.
+
+        with FiringRates(network) as rates:
+            for batch in loader:
+                network(batch.inputs)
+        rates.per_layer()                   # {"layers.1": 0.12, ...}
+
+    The counts are exact integers that stay on the layer's device, so counting never waits for it, and
+    accumulate over all forward passes of the block. A spike is an output other than 0, whatever its height. The
+    outputs themselves, their gradients, and the choice of backend are left as they are.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._layers = neuron_layers(module)
+        self._spikes: dict[str, Tensor] = {}
+        self._places = dict.fromkeys(self._layers, 0)
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> "FiringRates":
+        for path, layer in self._layers.items():
+            self._handles.append(layer.register_forward_hook(self._hook(path)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def counts(self) -> dict[str, SpikeCount]:
+        """Spikes and places by layer, in module order. Summed over several processes they give exact rates."""
+        return {
+            path: SpikeCount(int(self._spikes.get(path, 0)), places)
+            for path, places in self._places.items()
+        }
+
+    def per_layer(self) -> dict[str, float]:
+        """Mean spikes per neuron per time step by layer, in module order."""
+        return {path: count.rate for path, count in self.counts().items()}
+
+    def _hook(self, path: str) -> Callable[[nn.Module, object, Answer], None]:
+        @torch.no_grad()
+        def count(layer: nn.Module, inputs: object, output: Answer) -> None:
+            spikes = output[0] if isinstance(output, tuple) else output
+            # int64: a float32 sum stops being exact at 2^24 spikes, a bfloat16 one at 2^8.
+            fired = torch.count_nonzero(spikes)
+            self._spikes[path] = self._spikes[path] + fired if path in self._spikes else fired
+            self._places[path] += spikes.numel()
+
+        return count
