@@ -1,6 +1,6 @@
 """Firing rates of every neuron layer, counted while a network runs.
 
-rate of a layer = spikes / (neurons x samples x time steps)        in spikes per neuron per time step, 0 .. 1
+    rate of a layer = spikes / (neurons x samples x time steps)      per neuron and time step, 0..1
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Answer = Tensor | tuple[Tensor, tuple[Tensor, ...]]
 
 
 def neuron_layers(module: nn.Module) -> dict[str, Neuron]:
-    """The neurons of `module` by their module path, in module order; `module` itself is called "neuron"."""
+    """The neurons of `module` by module path, in module order; `module` itself is "neuron"."""
     return {
         path or "neuron": layer
         for path, layer in module.named_modules()
@@ -46,9 +46,9 @@ class FiringRates:
                 network(batch.inputs)
         rates.per_layer()                   # {"layers.1": 0.12, ...}
 
-    The counts are exact integers that stay on the layer's device, so counting never waits for it, and
-    accumulate over all forward passes of the block. A spike is an output other than 0, whatever its height. The
-    outputs themselves, their gradients, and the choice of backend are left as they are.
+    The counts are exact integers that stay on the layer's device, so counting never waits for it,
+    and accumulate over all forward passes of the block. A spike is an output other than 0, whatever
+    its height. Outputs, gradients, and the choice of backend are left as they are.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -73,7 +73,7 @@ class FiringRates:
         self._handles.clear()
 
     def counts(self) -> dict[str, SpikeCount]:
-        """Spikes and places by layer, in module order. Summed over several processes they give exact rates."""
+        """Spikes and places by layer, in module order; sums over processes give exact rates."""
         return {
             path: SpikeCount(int(self._spikes.get(path, 0)), places)
             for path, places in self._places.items()
