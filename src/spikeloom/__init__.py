@@ -1,0 +1,53 @@
+"""spikeloom: deep spiking neural networks in PyTorch.
+
+    import spikeloom as sl
+    neuron = sl.PLIF(tau=2.0)
+    spikes = neuron(x)              # x [T, B, ...] -> spikes [T, B, ...]
+
+Names are imported when they are first used, so that the command line starts without loading torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from spikeloom import nn as nn
+    from spikeloom.compiler import explain as explain
+    from spikeloom.neurons import IF as IF
+    from spikeloom.neurons import LIF as LIF
+    from spikeloom.neurons import PLIF as PLIF
+    from spikeloom.neurons import ATan as ATan
+    from spikeloom.neurons import FastSigmoid as FastSigmoid
+    from spikeloom.neurons import Gaussian as Gaussian
+    from spikeloom.neurons import Neuron as Neuron
+    from spikeloom.neurons import Rectangle as Rectangle
+    from spikeloom.neurons import Sigmoid as Sigmoid
+    from spikeloom.neurons import Surrogate as Surrogate
+    from spikeloom.neurons import Triangle as Triangle
+
+_HOME = {
+    "explain": "spikeloom.compiler",
+    **dict.fromkeys(
+        (
+            *("IF", "LIF", "PLIF", "Neuron"),
+            *("Surrogate", "ATan", "FastSigmoid", "Gaussian", "Rectangle", "Sigmoid", "Triangle"),
+        ),
+        "spikeloom.neurons",
+    ),
+}
+
+__all__ = ["__version__", "nn", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "nn":
+        return importlib.import_module("spikeloom.nn")
+    if name not in _HOME:
+        raise AttributeError(f"module 'spikeloom' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,76 @@
+"""The reference: the step, applied T times in plain PyTorch.
+
+Every compiled kernel is tested against this loop, and everything that a kernel cannot do runs here.
+"""
+
+import torch
+from torch import Tensor
+
+from spikeloom.compiler.geometry import coef_kind
+from spikeloom.compiler.step import Step
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of states and arithmetic: float32 for half precision, else that of the input."""
+    return torch.float32 if x.dtype in HALF else x.dtype
+
+
+def run_eager(
+    step: Step, x: Tensor, states: list[Tensor], coefs: list[Tensor], record: tuple[str, ...] = ()
+) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+    """Spikes `[T, B, ...]`, the states after the last step, and a sequence `[T, B, ...]` of each name in `record`."""
+    dtype = compute_dtype(x)
+    per_step = [
+        _broadcast(name, coef.to(dtype), x, name in step.time_coefs)
+        for name, coef in zip(step.coefs, coefs, strict=True)
+    ]
+    names = (*step.states, *step.observed)
+    states = [state.to(dtype) for state in states]
+    spikes: list[Tensor] = []
+    records: dict[str, list[Tensor]] = {name: [] for name in record}
+    # unbind, not x[t]: the gradient of every single index would be a zero tensor as large as x
+    for t, current in enumerate(x.unbind(0)):
+        out = step.function(current.to(dtype), *states, *[coef[t] for coef in per_step])
+        states = list(out[1 : 1 + len(states)])
+        spikes.append(out[0].to(x.dtype))
+        for name in record:
+            records[name].append(out[1 + names.index(name)])
+    if not spikes:
+        return (
+            torch.empty_like(x),
+            states,
+            {name: x.new_empty(x.shape, dtype=dtype) for name in record},
+        )
+    return (
+        torch.stack(spikes),
+        states,
+        {name: torch.stack(values) for name, values in records.items()},
+    )
+
+
+class _Constant:
+    """A coef that is the same at every time step."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+    def __getitem__(self, t: int) -> Tensor:
+        return self.value
+
+
+def _broadcast(
+    name: str, coef: Tensor, x: Tensor, per_time: bool
+) -> "_Constant | tuple[Tensor, ...]":
+    """The coef as one tensor a step, in a shape that broadcasts against `x[t]`, `[B, C, ...]`."""
+    kind = coef_kind(name, coef.shape, x.shape, per_time)
+    time = (coef.shape[0],) if per_time else ()
+    if kind == "scalar":
+        shape: tuple[int, ...] = ()
+    elif kind == "channel":
+        shape = (x.shape[2], *[1] * (x.dim() - 3))
+    else:
+        shape = tuple(x.shape[2:])
+    coef = coef.reshape(time + shape)
+    return coef.unbind(0) if per_time else _Constant(coef)

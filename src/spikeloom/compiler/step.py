@@ -1,0 +1,25 @@
+"""What the compiler is given: one time step, and the names of what goes in and out of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One time step of a neuron as a pure elementwise function.
+
+    `function(x, *states, *coefs) -> (spikes, *new_states, *observed)`, all in the shape of `x`.
+    `time_coefs` names the coefs whose first axis is time. `key` identifies the constants that the function
+    closes over (floats, flags): the same step with the same key is traced once.
+    """
+
+    function: Callable[..., tuple[Tensor, ...]]
+    states: tuple[str, ...]
+    coefs: tuple[str, ...]
+    observed: tuple[str, ...] = ()
+    time_coefs: tuple[str, ...] = ()
+    name: str = "step"
+    key: tuple[Any, ...] = ()

@@ -1,0 +1,33 @@
+"""The library's own exceptions.
+
+Each one is a mistake that its reader can mend: the text is one line that says what was given, what was
+expected, and what to do. The command line prints it and exits with code 2; anything else is a fault of ours.
+"""
+
+
+class SpikeloomError(Exception):
+    """Base class of every error that the library raises on purpose."""
+
+
+class ConfigError(SpikeloomError):
+    """A recipe, one of its keys, or a value is wrong."""
+
+
+class DataError(SpikeloomError):
+    """A data set is missing, truncated, or holds impossible values."""
+
+
+class StepError(SpikeloomError):
+    """A neuron's step cannot be compiled: the text names the operation and the line."""
+
+
+class CheckpointError(SpikeloomError):
+    """A checkpoint is damaged, of another recipe, or of an unknown format."""
+
+
+class RunError(SpikeloomError):
+    """A run folder cannot be created, found, or continued."""
+
+
+class NonFiniteError(SpikeloomError):
+    """The loss became NaN or infinite during training."""

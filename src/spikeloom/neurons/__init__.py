@@ -1,0 +1,30 @@
+"""Neurons: one file per family, each a single time step."""
+
+from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.leaky import LIF, PLIF
+from spikeloom.neurons.neuron import Neuron, Run, State
+from spikeloom.neurons.surrogate import (
+    ATan,
+    FastSigmoid,
+    Gaussian,
+    Rectangle,
+    Sigmoid,
+    Surrogate,
+    Triangle,
+)
+
+__all__ = [
+    "IF",
+    "LIF",
+    "PLIF",
+    "ATan",
+    "FastSigmoid",
+    "Gaussian",
+    "Neuron",
+    "Rectangle",
+    "Run",
+    "Sigmoid",
+    "State",
+    "Surrogate",
+    "Triangle",
+]

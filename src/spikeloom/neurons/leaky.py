@@ -1,0 +1,110 @@
+"""Leaky integrate-and-fire, with a fixed (LIF) or a learned (PLIF) membrane time constant."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from spikeloom.compiler.dispatch import Backend
+from spikeloom.neurons.integrate_fire import Integrator
+from spikeloom.neurons.surrogate import Surrogate
+
+
+class LIF(Integrator):
+    """Leaky integrate-and-fire.
+
+        charge  h_t = v_{t-1} + (x_t - (v_{t-1} - v_reset)) / tau         decay_input=True
+                h_t = v_{t-1} - (v_{t-1} - v_reset) / tau + x_t           decay_input=False
+        fire, reset as `Integrator`
+
+    `tau` (2.0): the membrane time constant in time steps, >= 1. With soft reset the charge leaks towards 0.
+    """
+
+    def __init__(
+        self,
+        tau: float = 2.0,
+        *,
+        v_threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        decay_input: bool = True,
+        detach_reset: bool = True,
+        surrogate: Surrogate | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            detach_reset=detach_reset,
+            surrogate=surrogate,
+            backend=backend,
+        )
+        if not (math.isfinite(tau) and tau >= 1):
+            raise ValueError(f"tau={tau}: a membrane time constant is at least 1 time step")
+        self.tau = float(tau)
+        self.decay_input = decay_input
+
+    def step(self, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        above = v - self.v_reset if self.v_reset else v
+        if self.decay_input:
+            return self.fire(v + (x - above) / self.tau)
+        return self.fire(v - above / self.tau + x)
+
+    def constants(self) -> dict[str, Tensor]:
+        return {"tau": torch.tensor(self.tau)}
+
+
+class PLIF(Integrator):
+    """Parametric LIF: the membrane time constant is learned.
+
+        k = sigmoid(w),  tau = 1 / k,  w starts at -ln(tau - 1)
+        charge  h_t = v_{t-1} + k (x_t - (v_{t-1} - v_reset))             decay_input=True
+                h_t = v_{t-1} - k (v_{t-1} - v_reset) + x_t               decay_input=False
+        fire, reset as `Integrator`
+
+    `tau` (2.0): initial time constant in time steps, > 1. `shape`: `()` for one `w` per layer, as published;
+    `(C,)` for one per channel; `(C, H, W)` for one per neuron.
+    Source: Fang et al., ICCV 2021, sections 4.1 to 4.3.
+    """
+
+    def __init__(
+        self,
+        tau: float = 2.0,
+        *,
+        shape: tuple[int, ...] = (),
+        v_threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        decay_input: bool = True,
+        detach_reset: bool = True,
+        surrogate: Surrogate | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            detach_reset=detach_reset,
+            surrogate=surrogate,
+            backend=backend,
+        )
+        if not (math.isfinite(tau) and tau > 1):
+            raise ValueError(
+                f"tau={tau}: the initial time constant of PLIF must be above 1 time step"
+            )
+        self.decay_input = decay_input
+        self.w = nn.Parameter(torch.full(shape, -math.log(tau - 1)))
+
+    @property
+    def tau(self) -> Tensor:
+        """The membrane time constant in time steps, in the shape of `w`."""
+        return 1 / self.w.detach().sigmoid()
+
+    def coefs(self) -> dict[str, Tensor]:
+        return {"k": self.w.sigmoid()}
+
+    def step(self, x: Tensor, v: Tensor, *, k: Tensor) -> tuple[Tensor, ...]:
+        above = v - self.v_reset if self.v_reset else v
+        if self.decay_input:
+            return self.fire(v + (x - above) * k)
+        return self.fire(v - above * k + x)
+
+    def constants(self) -> dict[str, Tensor]:
+        return {"tau": self.tau}

@@ -1,0 +1,50 @@
+"""The one thing a trainer sees: a network with its readout and its loss."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What a classifier answers.
+
+    `scores` `[B, classes]`: the larger, the more likely; the prediction is its first maximum.
+    `votes` `[T, B, classes]` or None: the evidence that arrived at each time step, for latency curves and rasters.
+    """
+
+    scores: Tensor
+    votes: Tensor | None = None
+
+
+class Classifier(nn.Module):
+    """Base class of what a method hands to the trainer.
+
+    A method overrides `forward` and `loss`, and those of the hooks below that it needs; the trainer calls
+    nothing else, and knows no method by name.
+    """
+
+    def forward(self, inputs: Tensor) -> Output:
+        """Static data: `inputs` is `[B, C, H, W]`. Event data: `[T, B, C, H, W]`."""
+        raise TypeError(f"{type(self).__name__} must override forward(inputs) -> Output")
+
+    def loss(self, output: Output, labels: Tensor) -> Tensor:
+        """A scalar; `labels` is `[B]`, int64. Cross-entropy on the scores unless a method overrides it."""
+        return nn.functional.cross_entropy(output.scores, labels)
+
+    def parameter_groups(self) -> Iterable[dict[str, object]]:
+        """Optimizer parameter groups; one group with everything by default. Keys besides `params` override
+        the recipe's optimizer settings for that group."""
+        return [{"params": list(self.parameters())}]
+
+    def before_step(self) -> None:
+        """Called after the backward pass, before the optimizer step (projections of gradients)."""
+
+    def after_step(self) -> None:
+        """Called after the optimizer step (clamps, projections of parameters)."""
+
+    @torch.no_grad()
+    def scalars(self) -> dict[str, float]:
+        """Extra figures to log once per epoch, by name."""
+        return {}
