@@ -1,0 +1,1 @@
+"""One folder per published system; `catalog` finds them."""
