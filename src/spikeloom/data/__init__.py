@@ -1,0 +1,67 @@
+"""Data sets, their readers, augmentation on whole batches, and deterministic loading.
+
+    data.load("mnist") -> DataSet(spec, train, test, mean, std)
+
+A data set is a module of this package with a tuple `DATA_SETS` of `Source` objects; it is found by
+its name. This module stays free of torch: a name below is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .augment import Transform, to_float
+    from .base import Batch, DataSet, Source, Split, TensorSplit, subset
+    from .loader import Loader
+    from .registry import load, names, register, source
+    from .spec import DataSpec
+    from .split import split_per_class
+    from .survey import CheckReport, check, prepare
+
+_HOMES = {
+    "Batch": "base",
+    "CheckReport": "survey",
+    "DataSet": "base",
+    "DataSpec": "spec",
+    "Loader": "loader",
+    "Source": "base",
+    "Split": "base",
+    "TensorSplit": "base",
+    "Transform": "augment",
+    "check": "survey",
+    "load": "registry",
+    "names": "registry",
+    "prepare": "survey",
+    "register": "registry",
+    "source": "registry",
+    "split_per_class": "split",
+    "subset": "base",
+    "to_float": "augment",
+}
+
+__all__ = [
+    "Batch",
+    "CheckReport",
+    "DataSet",
+    "DataSpec",
+    "Loader",
+    "Source",
+    "Split",
+    "TensorSplit",
+    "Transform",
+    "check",
+    "load",
+    "names",
+    "prepare",
+    "register",
+    "source",
+    "split_per_class",
+    "subset",
+    "to_float",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

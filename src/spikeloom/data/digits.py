@@ -1,0 +1,63 @@
+"""Optical recognition of handwritten digits: 1,797 real 8x8 images, bundled with the library.
+
+The file `bundled/digits.npz` holds `images` uint8 `[1797, 8, 8]` (the number 0..16 of dark pixels
+in each 4x4 block of a 32x32 scan) and `labels` uint8 `[1797]`, in the publisher's order;
+`bundled/digits.txt` says where they are from and under which licence. No download, no root folder.
+
+The split is the library's own, and fixed: of the samples of each class, in file order, the third
+of every five is a test sample (1,438 for training, 359 for testing). Writers appear in both.
+"""
+
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spikeloom.errors import DataError
+
+from .base import DataSet, Source, TensorSplit
+from .spec import DataSpec
+
+_DARKEST = 16
+
+
+class Digits(Source):
+    name = "digits"
+    title = "UCI handwritten digits, 8x8 grey, bundled with the library"
+    published = {"train": 1438, "test": 359}
+
+    def files(self, root: Path | None) -> tuple[Path, ...]:
+        with as_file(files("spikeloom.data") / "bundled" / "digits.npz") as path:
+            return (path,)
+
+    def load(self, root: Path | None) -> DataSet:
+        """The bundled images; `root` is not looked at."""
+        (path,) = self.files(root)
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                counts, labels = archive["images"], archive["labels"]
+        except (OSError, KeyError, ValueError) as error:
+            raise DataError(
+                f"{path}: cannot be read ({error}): install the library again"
+            ) from error
+        # 0..16 dark pixels become 0..255, rounded to the nearest.
+        images = ((counts.astype(np.int32) * 255 + _DARKEST // 2) // _DARKEST).astype(np.uint8)
+        test = _third_of_every_five(labels)
+        spec = DataSpec(self.name, (1, 8, 8), tuple(str(digit) for digit in range(10)))
+        splits = [
+            TensorSplit(torch.from_numpy(images[chosen][:, None]), torch.from_numpy(labels[chosen]))
+            for chosen in (~test, test)
+        ]
+        return DataSet(spec, splits[0], splits[1], mean=(0.0,), std=(1.0,))
+
+
+def _third_of_every_five(labels: np.ndarray) -> np.ndarray:
+    """Mask `[N]` of the samples whose position within their class is 2, 7, 12, ..."""
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        chosen[np.flatnonzero(labels == label)[2::5]] = True
+    return chosen
+
+
+DATA_SETS = (Digits(),)

@@ -1,0 +1,148 @@
+"""Batches as a function of (seed, epoch, step, rank), so that a run resumes inside an epoch.
+
+    order of epoch e          = permutation drawn from stream(*seed_names, e, "order")
+    part of rank r of W       = order[r], order[r + W], order[r + 2W], ...
+    batch of step s           = part[s B : (s + 1) B]
+    transform of step s       draws from stream(*seed_names, e, s, r, "augment")
+
+No generator lives longer than its epoch or step, so nothing about them has to be stored: starting
+at step s gives the batches that an uninterrupted epoch would have given, and reads nothing of the
+ones before.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from spikeloom import seeding
+from spikeloom.errors import DataError
+
+from .base import Batch, Split
+
+BatchTransform = Callable[[Tensor, torch.Generator], Tensor]
+"""From raw inputs on the device and a CPU generator to what the network is given."""
+
+
+class Loader:
+    """Batches of `split` for one rank.
+
+    - `batch_size`: samples per step and rank.
+    - `shuffle`: a new order each epoch; otherwise the split's own.
+    - `drop_last`: only full steps, equally many on every rank, as training needs: `N //
+      (batch_size * world_size)`. Otherwise every sample is given to exactly one rank and none is
+      repeated, as evaluation needs; ranks then differ by up to one step.
+    - `seed_names`: the seed, and names that tell this loader's streams from those of others.
+    - `transform`: called with the raw batch, already on `device`, and the generator of the step.
+    - `workers`: processes that read ahead, for splits that are not in memory; others ignore it.
+      The transform always runs in the calling process, so the number of workers changes no bit.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed_names: tuple[int | str, ...] = (0,),
+        transform: BatchTransform | None = None,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: give 1 or more")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank is {rank} of {world_size}: give a rank in 0..world_size-1")
+        if workers < 0:
+            raise ValueError(f"workers is {workers}: give 0 or more")
+        if not seed_names or not isinstance(seed_names[0], int):
+            raise ValueError(f"seed_names is {seed_names!r}: begin with the seed, an integer")
+        self.split = split
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.device = torch.device(device)
+        self.rank = rank
+        self.world_size = world_size
+        self._seed, self._names = seed_names[0], seed_names[1:]
+        self._transform = transform
+        self._workers = 0 if split.in_memory else workers
+        if drop_last and not len(self):
+            raise DataError(
+                f"the split has {len(split)} samples and a step needs {batch_size * world_size}: "
+                "give a smaller batch_size or set drop_last to false"
+            )
+
+    def __len__(self) -> int:
+        """Steps per epoch on this rank."""
+        if self.drop_last:
+            return len(self.split) // (self.batch_size * self.world_size)
+        part = len(range(self.rank, len(self.split), self.world_size))
+        return -(-part // self.batch_size)
+
+    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` from `start_step` on; those before are not even read."""
+        if not 0 <= start_step <= len(self):
+            raise ValueError(f"start_step is {start_step}: the epoch has steps 0..{len(self)}")
+        return self._batches(epoch, start_step)
+
+    def order(self, epoch: int) -> Tensor:
+        """Indices of all samples in the order of `epoch`, the same on every rank, int64 `[N]`."""
+        if not self.shuffle:
+            return torch.arange(len(self.split))
+        generator = self._generator(epoch, "order")
+        return torch.randperm(len(self.split), generator=generator)
+
+    def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
+        part = self.order(epoch)[self.rank :: self.world_size]
+        steps = range(start_step, len(self))
+        size = self.batch_size
+        chunks = [part[step * size : (step + 1) * size] for step in steps]
+        for step, indices, raw in zip(steps, chunks, self._read(chunks), strict=True):
+            inputs = self._to_device(raw)
+            if self._transform is not None:
+                generator = self._generator(epoch, step, self.rank, "augment")
+                inputs = self._transform(inputs, generator)
+            yield Batch(inputs, self._to_device(self.split.labels[indices]), step)
+
+    def _generator(self, *names: int | str) -> torch.Generator:
+        return seeding.generator(self._seed, *self._names, *names)
+
+    def _read(self, chunks: list[Tensor]) -> Iterator[Tensor]:
+        if not self._workers:
+            yield from map(self.split.read, chunks)
+            return
+        ahead = DataLoader(
+            _Reads(self.split),
+            batch_size=None,
+            sampler=chunks,
+            num_workers=self._workers,
+            # Without one of its own, DataLoader draws from the global generator at every epoch.
+            generator=torch.Generator(),
+        )
+        for answer in ahead:
+            if isinstance(answer, str):
+                raise DataError(answer)
+            yield answer
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+
+class _Reads(Dataset[Tensor | str]):
+    """Reads of whole batches by worker processes; a `DataError` comes back as its text."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+
+    def __getitem__(self, indices: Tensor) -> Tensor | str:
+        try:
+            return self._split.read(indices)
+        except DataError as error:
+            return str(error)

@@ -1,0 +1,81 @@
+"""What `spikeloom data check` and `data prepare` do: read everything, say what is there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from . import registry
+from .base import Split
+
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What a split holds: samples per class, and the smallest and largest raw value."""
+
+    samples: int
+    shape: tuple[int, ...]
+    classes: tuple[int, ...]
+    values: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a data set holds, after every file was read and checked; `str` of it is for people."""
+
+    name: str
+    title: str
+    files: Mapping[Path, int]
+    splits: Mapping[str, SplitReport]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.title}"]
+        lines += [f"  {path}  {size:,} bytes" for path, size in self.files.items()]
+        for split, report in self.splits.items():
+            shape = "x".join(map(str, report.shape))
+            low, high = report.values
+            lines.append(
+                f"  {split}: {report.samples:,} samples of {shape}, values {low:g}..{high:g}, "
+                f"{min(report.classes):,}..{max(report.classes):,} samples in each of "
+                f"{len(report.classes)} classes"
+            )
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def check(name: str, root: str | Path | None = None) -> CheckReport:
+    """Read and check all of the data set called `name`; `root` and errors as in `load`."""
+    source = registry.source(name)
+    folder = None if root is None else Path(root)
+    data = source.load(folder)
+    return CheckReport(
+        name=source.name,
+        title=source.title,
+        files={path: path.stat().st_size for path in source.files(folder)},
+        splits={
+            "train": _examine(data.train, data.spec.class_count),
+            "test": _examine(data.test, data.spec.class_count),
+        },
+        notes=data.notes,
+    )
+
+
+def prepare(name: str, root: str | Path | None = None) -> str:
+    """Convert the data set called `name` where that pays; one line that says what was done."""
+    return registry.source(name).prepare(None if root is None else Path(root))
+
+
+def _examine(split: Split, classes: int) -> SplitReport:
+    low, high = float("inf"), float("-inf")
+    shape: tuple[int, ...] = ()
+    for indices in torch.arange(len(split)).split(_CHUNK):
+        raw = split.read(indices)
+        # Images are [B, C, H, W], frames [T, B, C, H, W]: the last three axes are one sample's.
+        shape = tuple(raw.shape[-3:])
+        low, high = min(low, float(raw.min())), max(high, float(raw.max()))
+    counts = torch.bincount(split.labels, minlength=classes)
+    return SplitReport(len(split), shape, tuple(counts.tolist()), (low, high))
