@@ -1,6 +1,6 @@
 """Firing rates of every neuron layer, counted while a network runs.
 
-    rate of a layer = spikes / (neurons x samples x time steps)      per neuron and time step, 0..1
+rate of a layer = spikes / (neurons x samples x time steps)      per neuron and time step, 0..1
 """
 
 from collections.abc import Callable

@@ -1,0 +1,41 @@
+"""Accuracy over time steps: how early could the network have been stopped?
+
+prediction after t steps = first maximum over classes of  votes_1 + .. + votes_t,      t = 1..T
+"""
+
+import torch
+from torch import Tensor
+
+
+class Latency:
+    """Accumulates, over batches, how many predictions are right after 1..T time steps."""
+
+    def __init__(self) -> None:
+        self._right: Tensor | None = None
+        self._samples = 0
+
+    @torch.no_grad()
+    def add(self, votes: Tensor, labels: Tensor) -> None:
+        """`votes` `[T, B, classes]`, the evidence of each time step; `labels` `[B]`, int64."""
+        if votes.dim() != 3 or votes.shape[1] != labels.shape[0]:
+            raise ValueError(
+                f"votes {list(votes.shape)} and labels {list(labels.shape)} do not match: "
+                "expected [T, B, classes] and [B]"
+            )
+        # Each prefix is summed afresh, as a network sums its own votes: a running sum rounds
+        # differently, and ties between classes would fall elsewhere than in the reported accuracy.
+        right = torch.stack(
+            [(votes[:t].sum(0).argmax(-1) == labels).sum() for t in range(1, votes.shape[0] + 1)]
+        )
+        self._right = right if self._right is None else self._right + right
+        self._samples += labels.shape[0]
+
+    @property
+    def samples(self) -> int:
+        return self._samples
+
+    def accuracy(self) -> list[float]:
+        """The fraction of samples that is right after 1..T steps; empty before the first `add`."""
+        if self._right is None or not self._samples:
+            return []
+        return [right / self._samples for right in self._right.tolist()]

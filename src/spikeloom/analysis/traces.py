@@ -1,0 +1,83 @@
+"""Spike rasters and membrane potentials of single samples, layer by layer.
+
+The neurons' inputs are captured in an ordinary forward pass; each neuron is then run again on its
+own input with recording on. A network needs no code for this.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spikeloom.analysis.rates import neuron_layers
+from spikeloom.neurons import Neuron, State
+
+# What a neuron is called with: the current, and a state where the caller carries one.
+Arguments = tuple[Tensor] | tuple[Tensor, State | None]
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """What one layer of N neurons did in response to one sample, on the CPU.
+
+    `spikes` `[T, N]`, bool. `potentials`: the course `[T, N]`, float32, of every state and observed
+    value of the neuron (`v` after reset, `h` before it). `shape`: the layer's own, of N neurons.
+    `threshold`: the firing threshold, where the neuron has a single one called `v_threshold`.
+    """
+
+    layer: str
+    spikes: Tensor
+    potentials: dict[str, Tensor]
+    shape: tuple[int, ...]
+    threshold: float | None
+
+    @property
+    def rate(self) -> float:
+        """Spikes per neuron per time step."""
+        return self.spikes.double().mean().item() if self.spikes.numel() else 0.0
+
+
+@torch.no_grad()
+def trace(network: nn.Module, inputs: Tensor, sample: int = 0) -> list[LayerTrace]:
+    """The traces of every neuron layer for sample number `sample` of the batch `inputs`.
+
+    The network runs once, in the mode it is in (call `eval()` first). Layers come in the order they
+    ran in; one that runs several times in a forward pass gives its last run.
+    """
+    captured: dict[str, tuple[Neuron, Tensor, State | None]] = {}
+
+    def capture(path: str, layer: Neuron) -> Callable[[nn.Module, Arguments], None]:
+        def hook(_: nn.Module, arguments: Arguments) -> None:
+            state = arguments[1] if len(arguments) == 2 else None
+            one = slice(sample, sample + 1)
+            captured[path] = (
+                layer,
+                arguments[0][:, one],
+                None if state is None else tuple(value[one] for value in state),
+            )
+
+        return hook
+
+    handles = [
+        layer.register_forward_pre_hook(capture(path, layer))
+        for path, layer in neuron_layers(network).items()
+    ]
+    try:
+        network(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [_trace(path, *call) for path, call in captured.items()]
+
+
+def _trace(path: str, layer: Neuron, x: Tensor, state: State | None) -> LayerTrace:
+    run = layer.run(x, state, record=(*layer.states, *layer.observed))
+    threshold = getattr(layer, "v_threshold", None)
+    return LayerTrace(
+        layer=path,
+        spikes=(run.spikes != 0).flatten(1).cpu(),
+        potentials={name: values.flatten(1).float().cpu() for name, values in run.records.items()},
+        shape=tuple(x.shape[2:]),
+        threshold=float(threshold) if isinstance(threshold, int | float) else None,
+    )
