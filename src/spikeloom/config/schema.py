@@ -281,7 +281,7 @@ class Recipe(Section):
         default="", description="recipe this one was loaded from; set by the loader"
     )
     method: str = Field(min_length=1, description="published system, see `spikeloom recipes`")
-    seed: int = Field(default=2020, ge=0, lt=2**63, description="seed of every random stream")
+    seed: int = Field(default=2020, ge=0, description="seed of every random stream")
     published: dict[Literal["A", "B"], Annotated[float, Field(ge=0, le=100)]] = Field(
         default={}, description="published accuracy in percent, by protocol"
     )

@@ -1,0 +1,42 @@
+"""The nearest right word for a wrong one, as the end of an error text."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that looks most like `word`, if one does; case is ignored."""
+    by_lower: dict[str, str] = {}
+    for choice in choices:
+        by_lower.setdefault(choice.lower(), choice)
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """A question with the nearest choice, or all choices if none is near."""
+    choices = sorted(choices)
+    near = nearest(word, choices)
+    if near is not None:
+        return f'; did you mean "{near}"?'
+    return f"; known: {', '.join(choices)}" if choices else ""
+
+
+def did_you_mean_key(key: str, known: Iterable[str]) -> str:
+    """The same for a dotted key: its own section is searched first, then the last part in all."""
+    known = list(known)
+    section, _, leaf = key.rpartition(".")
+    siblings = {name.rpartition(".")[2]: name for name in known if _section(name) == section}
+    if near := nearest(leaf, siblings):
+        return f'; did you mean "{siblings[near]}"?'
+    by_leaf: dict[str, list[str]] = {}
+    for name in known:
+        by_leaf.setdefault(name.rpartition(".")[2], []).append(name)
+    if near := nearest(leaf, by_leaf):
+        quoted = " or ".join(f'"{name}"' for name in by_leaf[near])
+        return f"; did you mean {quoted}?"
+    return did_you_mean(leaf, siblings or [name for name in known if "." not in name])
+
+
+def _section(key: str) -> str:
+    return key.rpartition(".")[0]

@@ -1,0 +1,79 @@
+"""All methods and recipes that are installed, found by looking into the folders beside this file.
+
+A folder whose `__init__` has `method = Method(...)` is a method; the TOML files of its `recipes/`
+are its recipes, called `<method>/<file name>`. A file whose name begins with an underscore is a
+base for others to extend, and is not listed. Nothing here imports torch.
+"""
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from spikeloom import methods as package
+from spikeloom.config import loading
+from spikeloom.config.loading import Library, dump
+from spikeloom.config.schema import Recipe
+from spikeloom.config.suggest import did_you_mean
+from spikeloom.errors import ConfigError
+from spikeloom.methods.base import Method
+
+__all__ = ["dump", "library", "load_recipe", "method_of", "methods", "parse", "recipe_names"]
+
+
+@functools.cache
+def methods() -> Mapping[str, Method]:
+    """Every installed method by name."""
+    found = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.ispkg:
+            continue
+        method = getattr(
+            importlib.import_module(f"{package.__name__}.{module.name}"), "method", None
+        )
+        if isinstance(method, Method):
+            found[method.name] = method
+    return found
+
+
+def method_of(recipe: Recipe) -> Method:
+    """The method that the recipe names; ConfigError if it is not installed."""
+    if recipe.method not in methods():
+        hint = did_you_mean(recipe.method, methods())
+        raise ConfigError(f'{recipe.origin}: method: unknown method "{recipe.method}"{hint}')
+    return methods()[recipe.method]
+
+
+@functools.cache
+def library() -> Library:
+    """What recipes may refer to: the installed methods and their recipes, bases included."""
+    folders = {
+        name: Path(folder) / name / "recipes" for folder in package.__path__ for name in methods()
+    }
+    return Library(
+        networks={name: method.network for name, method in methods().items()},
+        recipes={
+            f"{name}/{path.stem}": path
+            for name, folder in folders.items()
+            for path in sorted(folder.glob("*.toml"))
+        },
+    )
+
+
+def recipe_names() -> list[str]:
+    """The names of all recipes, such as "plif/digits", in alphabetical order."""
+    return sorted(name for name in library().recipes if not name.partition("/")[2].startswith("_"))
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of this name or in this .toml file, with `key=value` overrides applied.
+
+    Raises ConfigError with one line for each mistake.
+    """
+    return loading.load(name_or_path, overrides, library())
+
+
+def parse(text: str, label: str = "recipe") -> Recipe:
+    """The recipe that `dump` wrote; `label` names its source in error texts."""
+    return loading.parse(text, library(), label)
