@@ -1,0 +1,280 @@
+"""Checkpoints that survive a crash at any instant, and that tell when they did not.
+
+A checkpoint file is what `torch.save` writes, tensors and builtins only, followed by a trailer:
+
+    <payload: a zip archive, also readable by torch.load(path, weights_only=True)>
+    "\\nspikeloom checkpoint 1 sha256 " <64 hexadecimal digits of the payload> "\\n"
+
+It is written to a temporary file in the same folder, flushed to the disk, and renamed, so that a
+name always points to a whole file. A folder holds `last.pt`, `previous.pt` (the one before last),
+and `best.pt`; a file under two names is stored once (hard link).
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, BinaryIO, TypedDict, cast
+
+import torch
+from torch import Tensor
+
+from spikeloom.errors import CheckpointError
+
+FORMAT = 1
+_MARK = f"\nspikeloom checkpoint {FORMAT} sha256 ".encode()
+_TRAILER = len(_MARK) + 64 + 1
+_CHUNK = 1 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# Keys that may differ between a checkpoint and the recipe that continues it: none of them changes
+# a number that training computes before the last epoch.
+_FREE_KEYS = (
+    "title",
+    "origin",
+    "published",
+    "notes",
+    "data.root",
+    "data.workers",
+    "training.epochs",
+    "checkpoint",
+    "logging.tensorboard",
+)
+
+
+class State(TypedDict):
+    """What a checkpoint holds; the learning rate and all random streams follow from the position.
+
+    `epoch`, `step`: the next optimizer step to do, `step` counted within the epoch (it equals the
+    number of steps of the epoch when only the evaluation is left); `global_step`: steps done.
+    `sums`: the running sums of the unfinished epoch (`Score.state`). `best`, `confusion`: the best
+    result so far and its test confusion, or None. `metrics_bytes`: length of metrics.jsonl when
+    the checkpoint was written.
+    """
+
+    format: int
+    recipe: str
+    epoch: int
+    step: int
+    global_step: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    sums: dict[str, Tensor]
+    epoch_seconds: float
+    run_seconds: float
+    best: dict[str, Any] | None
+    confusion: Tensor | None
+    metrics_bytes: int
+
+
+class Checkpoints:
+    """The checkpoints of one run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last = folder / "last.pt"
+        self.previous = folder / "previous.pt"
+        self.best = folder / "best.pt"
+
+    def save(self, state: State) -> None:
+        """Writes `last` and keeps the one before as `previous`.
+
+        Raises:
+            CheckpointError: there is no room for it; the checkpoints that exist are as before.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / "writing.tmp"
+        write(temporary, state)
+        if self.last.exists():
+            _also_as(self.last, self.previous)
+        os.replace(temporary, self.last)
+        _sync_folder(self.folder)
+
+    def keep_best(self) -> None:
+        """Gives what is `last` now the name `best` too."""
+        _also_as(self.last, self.best)
+        _sync_folder(self.folder)
+
+    def newest(
+        self, accept: Callable[[Path, State], None], tell: Callable[[str], None]
+    ) -> tuple[Path, State] | None:
+        """The newest checkpoint that is whole and that `accept` takes; None if there is none yet.
+
+        A checkpoint that is refused is named through `tell` and set aside under the name
+        `<name>.refused`, once a good one is found.
+
+        Args:
+            accept: Raises CheckpointError for a checkpoint that does not belong to this run.
+            tell: Receives one line for each checkpoint that was passed over.
+
+        Raises:
+            CheckpointError: there are checkpoints, and none of them can be used.
+        """
+        refused: dict[Path, CheckpointError] = {}
+        for path in (self.last, self.previous, self.best):
+            if not path.exists():
+                continue
+            try:
+                state = read(path)
+                accept(path, state)
+            except CheckpointError as error:
+                refused[path] = error
+                continue
+            for bad, error in refused.items():
+                tell(f"{error}; going on from {path.name}, epoch {state['epoch']}")
+                os.replace(bad, bad.with_suffix(".refused"))
+            return path, state
+        if refused:
+            reasons = "; ".join(str(error) for error in refused.values())
+            raise CheckpointError(
+                f"no checkpoint in {self.folder} can be used: {reasons}; "
+                "train again into another folder"
+            )
+        return None
+
+
+def write(path: Path, state: State) -> None:
+    """Writes one checkpoint and flushes it to the disk. `path` is a temporary name.
+
+    Raises:
+        CheckpointError: the disk is full; `path` is gone again.
+    """
+    try:
+        with open(path, "wb") as file:
+            hashing = _HashingFile(file)
+            torch.save(dict(state), cast(IO[bytes], hashing))
+            hashing.write(_MARK + hashing.digest().encode() + b"\n")
+            if hashing.error is None:
+                try:
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError as error:
+                    hashing.error = error
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
+    if hashing.error is not None:
+        path.unlink(missing_ok=True)
+        raise _no_room(path, hashing.size, hashing.error) from hashing.error
+
+
+def read(path: Path) -> State:
+    """The state in `path`, on the CPU, after its checksum was found right.
+
+    Raises:
+        CheckpointError: the file is missing, cut short, changed, or of another format.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size - _TRAILER
+            digest = hashlib.sha256()
+            for chunk in _chunks(file, max(size, 0)):
+                digest.update(chunk)
+            trailer = file.read()
+            if not trailer.startswith(_MARK) or len(trailer) != _TRAILER:
+                raise CheckpointError(f"{path} is cut short or no checkpoint of format {FORMAT}")
+            if trailer != _MARK + digest.hexdigest().encode() + b"\n":
+                raise CheckpointError(f"{path} is damaged: its SHA-256 does not match its content")
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    return state
+
+
+def recipe_difference(theirs: str, ours: str) -> str | None:
+    """The first key that makes two recipes (TOML texts) different experiments, with both values.
+
+    Keys that change no number of the training done so far, such as `training.epochs` or
+    `data.root`, may differ. None if nothing else does.
+    """
+    a, b = dict(_flat(tomllib.loads(theirs))), dict(_flat(tomllib.loads(ours)))
+    for key in sorted(a.keys() | b.keys()):
+        free = any(key == name or key.startswith(name + ".") for name in _FREE_KEYS)
+        if not free and a.get(key) != b.get(key):
+            return f"{key} = {a.get(key, 'not set')} there, {b.get(key, 'not set')} in recipe.toml"
+    return None
+
+
+class _HashingFile:
+    """A file that hashes what is written to it.
+
+    After an error it swallows further writes and only counts them: torch's archive writer does not
+    survive an exception in its middle, and the count says how much room is needed.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.size = 0
+        self.error: OSError | None = None
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        if self.error is None:
+            self._hash.update(data)
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Part of the file protocol of `torch.save`; `write` above flushes once, at the end."""
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _no_room(path: Path, needed: int, error: OSError) -> CheckpointError:
+    if error.errno not in _NO_ROOM:
+        return CheckpointError(f"cannot write {path}: {error.strerror}")
+    free = shutil.disk_usage(path.parent).free
+    return CheckpointError(
+        f"no room in {path.parent}: a checkpoint needs {needed:,} bytes, {free:,} are free "
+        f"({error.strerror}); the checkpoints before it are kept: make room, then resume"
+    )
+
+
+def _also_as(source: Path, name: Path) -> None:
+    """Gives the file `source` the second name `name`, replacing what had it, in one instant."""
+    temporary = name.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(temporary, name)
+    # Renaming one name of a file onto another name of the same file does nothing (POSIX).
+    temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while size > 0:
+        chunk = file.read(min(size, _CHUNK))
+        if not chunk:
+            return
+        size -= len(chunk)
+        yield chunk
+
+
+def _flat(table: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,101 @@
+"""Device, arithmetic, and signals: the surroundings of a run, restored when it ends."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+
+from spikeloom.config.schema import TrainingConfig
+from spikeloom.errors import ConfigError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `training.device` names; "auto" is CUDA where there is a CUDA device.
+
+    Raises:
+        ConfigError: it names a CUDA device that PyTorch does not see.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"training.device = {name!r}, and PyTorch sees {torch.cuda.device_count()} CUDA "
+            'devices: use "auto" or "cpu"'
+        )
+    return device
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context in which the network and its loss run under `training.precision`."""
+    dtype = _DTYPES[precision]
+    # Autocast to float32 means none: it is not a type that autocast takes.
+    enabled = dtype != torch.float32
+    return torch.autocast(device.type, dtype if enabled else torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None]:
+    """Thread count and deterministic kernels as the run needs them; generators left as found."""
+    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    strict = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    on_cuda = device.type == "cuda"
+    try:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        if on_cuda:
+            # cuBLAS reads this when it starts; without it equal runs may differ.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.backends.cudnn.deterministic = True
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        with torch.random.fork_rng(devices=[device] if on_cuda else []):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.deterministic = deterministic
+        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM ask a run to stop at the next safe place; a second one stops it at once.
+
+    Inside the `with` block `asked` becomes true; `leave()` then ends the program the way the signal
+    would have. In another thread than the main one signals are not touched.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    @property
+    def asked(self) -> bool:
+        return self._signal is not None
+
+    def leave(self) -> None:
+        """Raises KeyboardInterrupt after Ctrl-C, SystemExit(143) after SIGTERM."""
+        if self._signal == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in self._SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            self.leave()
+        self._signal = number

@@ -1,0 +1,289 @@
+"""How good a trained network is: accuracy, confusion, latency, firing rates, operations.
+
+`measure` is what the trainer calls after an epoch; `evaluate` is everything there is to say about a
+run that is on the disk.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from spikeloom.analysis.latency import Latency
+from spikeloom.analysis.operations import Operations, SynapticOperations
+from spikeloom.analysis.rates import FiringRates, SpikeCount
+from spikeloom.config.schema import Recipe
+from spikeloom.data import registry
+from spikeloom.data.base import DataSet
+from spikeloom.data.loader import Loader
+from spikeloom.data.spec import DataSpec
+from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError
+from spikeloom.methods import catalog
+from spikeloom.neurons import Neuron
+from spikeloom.nn.classifier import Classifier
+from spikeloom.seeding import generator
+from spikeloom.training import checkpoint as checkpoints
+from spikeloom.training.device import autocast, choose_device, surroundings
+from spikeloom.training.distributed import sum_over_ranks
+from spikeloom.training.loaders import make_loaders
+from spikeloom.training.metrics import Score
+from spikeloom.training.nonfinite import first_non_finite
+from spikeloom.training.protocol import Protocol
+from spikeloom.training.run_folder import RunFolder
+
+CheckpointName = Literal["best", "last", "previous"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One pass over a split. `confusion` `[label, prediction]` counts samples, on the CPU;
+    `firing_rates` are spikes per neuron and time step by layer, empty if not asked for."""
+
+    loss: float
+    accuracy: float
+    confusion: Tensor
+    firing_rates: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As metrics.jsonl has it."""
+        figures: dict[str, Any] = {"loss": self.loss, "accuracy": self.accuracy}
+        return figures | ({"firing_rates": self.firing_rates} if self.firing_rates else {})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found out about a run on its test samples.
+
+    `confusion` `[label, prediction]` counts samples. `firing_rates`: spikes per neuron and time
+    step, by layer. `accuracy_per_timestep`: accuracy if the network were stopped after 1..T steps;
+    empty for a method whose readout has no votes per step. `operations`: per sample, with
+    `operations.assumptions`.
+    """
+
+    checkpoint: CheckpointName
+    epochs: int
+    samples: int
+    loss: float
+    accuracy: float
+    confusion: Tensor
+    firing_rates: dict[str, float]
+    accuracy_per_timestep: list[float]
+    operations: Operations
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run folder in memory: `classifier` in evaluation mode after `epochs` epochs."""
+
+    recipe: Recipe
+    data: DataSet
+    classifier: Classifier
+    device: torch.device
+    epochs: int
+
+    def test_loader(self) -> Loader:
+        """The test samples in their order, transformed as in training's evaluations."""
+        protocol = Protocol(self.recipe.protocol)
+        return make_loaders(self.recipe, self.data, protocol, self.device).test
+
+
+def build(recipe: Recipe, spec: DataSpec, device: torch.device) -> Classifier:
+    """The recipe's network on `device`, its neurons on the backend of `training.backend`."""
+    classifier = catalog.method_of(recipe).build(recipe.network, spec).to(device)
+    for module in classifier.modules():
+        if isinstance(module, Neuron):
+            module.backend = recipe.training.backend
+    return classifier
+
+
+def load_run(
+    folder: Path | str,
+    checkpoint: CheckpointName = "best",
+    *,
+    timesteps: int | None = None,
+    device: str = "auto",
+) -> TrainedRun:
+    """The network of a run folder with the weights of a checkpoint.
+
+    Args:
+        folder: A run folder.
+        checkpoint: Which of its checkpoints.
+        timesteps: Time steps to run, in place of the recipe's `network.T`.
+        device: "auto", "cpu", "cuda", or "cuda:N".
+
+    Raises:
+        RunError: `folder` is no run folder.
+        CheckpointError: it has no such checkpoint, or a damaged one.
+        ConfigError: the network cannot run for `timesteps`.
+    """
+    run = RunFolder.open(Path(folder))
+    recipe = catalog.parse(run.recipe.read_text(), str(run.recipe))
+    if timesteps is not None:
+        recipe = _with_timesteps(recipe, timesteps)
+    path = run.checkpoints / f"{checkpoint}.pt"
+    if not path.exists():
+        there = ", ".join(sorted(file.stem for file in run.checkpoints.glob("*.pt"))) or "none"
+        raise CheckpointError(
+            f"{run.path} has no checkpoint {checkpoint!r} (there is {there}): "
+            "train on, or name one that exists"
+        )
+    state = checkpoints.read(path)
+    data = registry.load(recipe.data.name, recipe.data.root)
+    place = choose_device(device)
+    classifier = build(recipe, data.spec, place)
+    try:
+        classifier.load_state_dict(state["model"])
+    except RuntimeError as error:
+        if timesteps is None:
+            raise CheckpointError(f"{path} does not fit the network of recipe.toml") from error
+        raise ConfigError(
+            f"timesteps = {timesteps}: this network has parameters for each of its time steps; "
+            "evaluate it without timesteps"
+        ) from error
+    classifier.eval()
+    return TrainedRun(recipe, data, classifier, place, state["epoch"])
+
+
+def evaluate(
+    folder: Path | str,
+    checkpoint: CheckpointName = "best",
+    *,
+    noise: float = 0.0,
+    timesteps: int | None = None,
+    device: str = "auto",
+) -> Evaluation:
+    """Measures a run on the test samples of its data set.
+
+    Args:
+        folder: A run folder.
+        checkpoint: Which of its checkpoints.
+        noise: Standard deviation of Gaussian noise that is added to the inputs after they were
+            normalised; the same noise each time, from the recipe's seed.
+        timesteps: Time steps to run, in place of the recipe's `network.T`.
+        device: "auto", "cpu", "cuda", or "cuda:N".
+
+    Raises:
+        RunError, CheckpointError, ConfigError: as `load_run`.
+        NonFiniteError: the loss is NaN or infinite.
+    """
+    if not (math.isfinite(noise) and noise >= 0):
+        raise ConfigError(f"noise = {noise}: give a standard deviation, 0 or more")
+    run = load_run(folder, checkpoint, timesteps=timesteps, device=device)
+    latency, operations = Latency(), SynapticOperations(run.classifier)
+    with surroundings(run.recipe.training, run.device), operations:
+        measurement = measure(
+            run.classifier,
+            run.test_loader(),
+            classes=run.data.spec.class_count,
+            device=run.device,
+            precision=run.recipe.training.precision,
+            with_rates=True,
+            noise=noise,
+            noise_seed=run.recipe.seed,
+            latency=latency,
+        )
+    return Evaluation(
+        checkpoint=checkpoint,
+        epochs=run.epochs,
+        samples=int(measurement.confusion.sum()),
+        loss=measurement.loss,
+        accuracy=measurement.accuracy,
+        confusion=measurement.confusion,
+        firing_rates=measurement.firing_rates,
+        accuracy_per_timestep=latency.accuracy(),
+        operations=operations.per_sample(),
+    )
+
+
+@torch.no_grad()
+def measure(
+    classifier: Classifier,
+    loader: Loader,
+    *,
+    classes: int,
+    device: torch.device,
+    precision: str = "float32",
+    epoch: int = 0,
+    with_rates: bool = False,
+    noise: float = 0.0,
+    noise_seed: int = 0,
+    latency: Latency | None = None,
+    between_batches: Callable[[int], None] = lambda done: None,
+) -> Measurement:
+    """One pass in evaluation mode over `loader.epoch(epoch)`, on this and all other processes.
+
+    Args:
+        with_rates: Count spikes by layer.
+        noise, noise_seed: Standard deviation of noise on the inputs, and the seed of its stream.
+        latency: Is given the votes of every batch, where the method has votes per time step.
+        between_batches: Called after each batch with the number done.
+
+    Raises:
+        NonFiniteError: the loss became NaN or infinite; the text names the layer.
+    """
+    was_training = classifier.training
+    classifier.eval()
+    score = Score(classes, device)
+    try:
+        with ExitStack() as stack:
+            rates = stack.enter_context(FiringRates(classifier)) if with_rates else None
+            stack.enter_context(autocast(precision, device))
+            for batch in loader.epoch(epoch):
+                inputs = batch.inputs
+                if noise:
+                    inputs = _noisy(inputs, noise, noise_seed, batch.step)
+                output = classifier(inputs)
+                score.add(classifier.loss(output, batch.targets), output.scores, batch.targets)
+                if latency is not None and output.votes is not None:
+                    latency.add(output.votes, batch.targets)
+                between_batches(batch.step + 1)
+        score.reduce()
+        if score.samples and not math.isfinite(score.loss):
+            raise _non_finite(classifier, loader, epoch)
+    finally:
+        classifier.train(was_training)
+    return Measurement(
+        loss=score.loss,
+        accuracy=score.accuracy,
+        confusion=score.confusion.cpu(),
+        firing_rates={} if rates is None else _reduced(rates.counts(), device),
+    )
+
+
+def _noisy(inputs: Tensor, noise: float, seed: int, step: int) -> Tensor:
+    """Drawn on the CPU, so that a GPU sees the same noise."""
+    draws = torch.randn(inputs.shape, generator=generator(seed, step, "noise"))
+    return inputs + noise * draws.to(inputs.device)
+
+
+def _non_finite(classifier: Classifier, loader: Loader, epoch: int) -> NonFiniteError:
+    for batch in loader.epoch(epoch):
+        output = classifier(batch.inputs)
+        if not classifier.loss(output, batch.targets).isfinite():
+            where = first_non_finite(classifier, batch.inputs)
+            return NonFiniteError(
+                f"the loss on evaluation batch {batch.step} is not finite: it began in {where}; "
+                "train again with a lower optimizer.lr, or with training.clip_norm"
+            )
+    return NonFiniteError("the loss on the evaluation samples is not finite")
+
+
+def _reduced(counts: dict[str, SpikeCount], device: torch.device) -> dict[str, float]:
+    """Firing rates over the samples of all processes."""
+    totals = torch.tensor(list(counts.values()), dtype=torch.int64, device=device)
+    rates = [SpikeCount(*row).rate for row in sum_over_ranks(totals.view(-1, 2)).tolist()]
+    return dict(zip(counts, rates, strict=True))
+
+
+def _with_timesteps(recipe: Recipe, timesteps: int) -> Recipe:
+    network = recipe.network
+    if "T" not in type(network).model_fields:
+        raise ConfigError(f"timesteps = {timesteps}: {recipe.method} networks have no key T")
+    if timesteps < 1:
+        raise ConfigError(f"timesteps = {timesteps}: give 1 or more")
+    return recipe.model_copy(update={"network": network.model_copy(update={"T": timesteps})})

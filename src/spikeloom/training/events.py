@@ -1,0 +1,298 @@
+"""One stream of events, three sinks: JSON lines, TensorBoard, and the console.
+
+An event is a flat dictionary with its kind under "event": "start", "step", "epoch", and "end" are
+the record of a run, one line each in metrics.jsonl. "progress" and "message" are for whoever
+watches and are not recorded, so that the record of a resumed run equals that of an uninterrupted
+one except for its wall times.
+"""
+
+import json
+import math
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+from tensorboard.compat.proto.event_pb2 import (
+    Event as TensorBoardEvent,  # pyright: ignore[reportAttributeAccessIssue] - made at run time
+)
+from tensorboard.compat.proto.summary_pb2 import (
+    Summary,  # pyright: ignore[reportAttributeAccessIssue] - made at run time
+)
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from spikeloom.errors import RunError
+
+Event = Mapping[str, Any]
+_RECORDED = ("start", "step", "epoch", "end")
+_LIVE_INTERVAL = 0.1  # seconds between updates of the live line
+
+
+class Sink(Protocol):
+    """Where events go."""
+
+    def emit(self, event: Event) -> None: ...
+
+    def flush(self) -> None:
+        """Brings everything emitted so far to the disk."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Stream:
+    """Hands every event to every sink.
+
+    Raises RunError, naming the cause, if a sink cannot write (a full disk, say).
+    """
+
+    def __init__(self, sinks: list[Sink]) -> None:
+        self._sinks = sinks
+        self._next_progress = 0.0
+
+    def emit(self, event: Event) -> None:
+        """Numbers that are not finite are passed on as None, which JSON can say."""
+        event = _finite(event)
+        for sink in self._sinks:
+            with _writing(sink):
+                sink.emit(event)
+
+    def message(self, text: str) -> None:
+        """A line for whoever watches; not part of the record."""
+        self.emit({"event": "message", "text": text})
+
+    def progress(self, **fields: object) -> None:
+        """Where the run is now; passed on ten times a second at most, so it may be called often."""
+        now = time.monotonic()
+        if now >= self._next_progress:
+            self._next_progress = now + _LIVE_INTERVAL
+            self.emit({"event": "progress", **fields})
+
+    def flush(self) -> None:
+        for sink in self._sinks:
+            with _writing(sink):
+                sink.flush()
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            with _writing(sink):
+                sink.close()
+
+
+class JsonLines:
+    """metrics.jsonl: one JSON object a line; numbers keep every bit."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
+
+    def emit(self, event: Event) -> None:
+        if event["event"] in _RECORDED:
+            self._file.write(json.dumps(event, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+
+    def flush(self) -> None:
+        os.fsync(self._file.fileno())
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoard:
+    """Scalars for TensorBoard.
+
+    The published programs' tags where they have one: train_loss, train_accuracy (current
+    mini-batch, against the optimizer step), test_accuracy, val_accuracy (against the epoch), and a
+    method's own scalars under their names (against the step at the end of the epoch). Besides:
+    test_loss, val_loss, lr, seconds, constants/<layer>/<name>, firing_rate/<layer>.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Starts the folder anew: a resumed run replays its record into it."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+        self._file = open(folder / name, "wb")  # noqa: SIM115 - closed by close()
+        self._records = RecordWriter(self._file)
+        self._write(TensorBoardEvent(file_version="brain.Event:2"))
+
+    def emit(self, event: Event) -> None:
+        scalars = dict(_scalars(event))
+        for x in {x for _, x in scalars}:
+            values = [
+                Summary.Value(tag=tag, simple_value=value)
+                for (tag, at), value in scalars.items()
+                if at == x and value is not None
+            ]
+            self._write(TensorBoardEvent(step=x, summary=Summary(value=values)))
+        if event["event"] == "epoch":
+            self._records.flush()
+
+    def _write(self, event: TensorBoardEvent) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
+
+    def flush(self) -> None:
+        self._records.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class ConsoleLines:
+    """Plain lines where the output is piped; on a terminal, one line per epoch that lives while
+    the epoch runs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._phase: tuple[int, str] | None = None
+        self._began = (0, 0.0)  # step and time at which this phase was first seen
+
+    def emit(self, event: Event) -> None:
+        match event["event"]:
+            case "progress":
+                self._show(event)
+                return
+            case "start":
+                line = (
+                    f"{event['method']} on {event['data']}: {event['parameters']:,} parameters, "
+                    f"{event['train_samples']:,} training and {event['test_samples']:,} test "
+                    f"samples, accuracy-{event['protocol']}"
+                )
+            case "epoch":
+                line = _epoch_line(event)
+            case "end":
+                line = _end_line(event)
+            case "message":
+                line = event["text"]
+            case _:
+                return
+        self.flush()
+        self._console.print(Text(line), soft_wrap=True)
+
+    def _show(self, event: Event) -> None:
+        if not self._console.is_terminal:
+            return
+        step, now = event["step"], time.monotonic()
+        phase = (event["epoch"], event["phase"])
+        if phase != self._phase:
+            self._phase, self._began = phase, (step, now)
+        first, began = self._began
+        rate = (step - first) / (now - began) if now > began else 0.0
+        line = _progress_line(event, rate)
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def flush(self) -> None:
+        """Takes the live line away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def close(self) -> None:
+        self.flush()
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The events in a metrics.jsonl; a last line that was cut short is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+class _writing:
+    """Turns a failure to write into the library's own error."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise RunError(
+                f"{type(self._sink).__name__} cannot write: {error.strerror or error}; "
+                "make room, then resume the run from its last checkpoint"
+            ) from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _scalars(event: Event) -> Iterator[tuple[tuple[str, int], float | None]]:
+    """((tag, x), value) of everything in `event` that TensorBoard shows."""
+    step, epoch = event.get("step", 0), event.get("epoch", 0)
+    if event["event"] == "step":
+        for name in ("loss", "accuracy"):
+            yield (f"train_{name}", step), event[name]
+    elif event["event"] == "epoch":
+        yield ("lr", epoch), event["lr"]
+        yield ("seconds", epoch), event["seconds"]
+        for split in ("test", "val"):
+            for name in ("accuracy", "loss"):
+                if event[split] is not None:
+                    yield (f"{split}_{name}", epoch), event[split][name]
+        for layer, rate in (event["test"] or {}).get("firing_rates", {}).items():
+            yield (f"firing_rate/{layer}", epoch), rate
+        for name, values in event["constants"].items():
+            yield (f"constants/{name}", step), values["mean"]
+        for name, value in event["scalars"].items():
+            yield (name, step), value
+
+
+def _progress_line(event: Event, rate: float) -> str:
+    done, steps = event["step"], event["steps"]
+    filled = round(20 * done / steps)
+    line = (
+        f"epoch {event['epoch']}/{event['epochs']} {'━' * filled}{'╌' * (20 - filled)} "
+        f"{event['phase']} {done}/{steps}"
+    )
+    if rate > 0:
+        line += f"  {rate:.1f}/s  {_duration((steps - done) / rate)} left"
+    return line
+
+
+def _epoch_line(event: Event) -> str:
+    parts = [
+        f"epoch {event['epoch']}",
+        f"loss {event['train_loss']:.4f}",
+        f"train {event['train_accuracy']:.2%}",
+    ]
+    parts += [f"{name} {event[name]['accuracy']:.2%}" for name in ("val", "test") if event[name]]
+    if event["best"]:
+        parts.append(f"best {event['best']['test_accuracy']:.2%}")
+    parts += [f"lr {event['lr']:.3g}", _duration(event["seconds"])]
+    return "  ".join(parts)
+
+
+def _end_line(event: Event) -> str:
+    best = event["best"]
+    return (
+        f"accuracy-{event['protocol']} {best['test_accuracy']:.2%} (test accuracy of epoch "
+        f"{best['epoch']}, chosen by {best['metric']}) in {_duration(event['seconds'])}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,77 @@
+"""The batches that a recipe asks for: training, validation, test."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spikeloom.config.schema import DataConfig, Recipe
+from spikeloom.data.augment import Transform
+from spikeloom.data.base import DataSet, Split
+from spikeloom.data.loader import BatchTransform, Loader
+from spikeloom.errors import ConfigError
+from spikeloom.training import distributed
+from spikeloom.training.protocol import Protocol
+
+
+class Loaders(NamedTuple):
+    """`val` is None under accuracy-A."""
+
+    train: Loader
+    val: Loader | None
+    test: Loader
+
+
+def make_loaders(
+    recipe: Recipe, data: DataSet, protocol: Protocol, device: torch.device
+) -> Loaders:
+    """The loaders of this process; their streams are those of the recipe's seed."""
+    config = recipe.data
+    train, val = protocol.splits(data)
+    changing = make_transform(config, data, training=True)
+
+    def loader(split: Split, name: str, *, training: bool) -> Loader:
+        return Loader(
+            split,
+            config.batch_size if training else config.eval_batch_size or config.batch_size,
+            shuffle=training,
+            drop_last=training and (config.drop_last or name == "val"),
+            seed_names=(recipe.seed, name),
+            transform=changing if training else make_transform(config, data, training=False),
+            device=device,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            workers=config.workers,
+        )
+
+    return Loaders(
+        train=loader(train, "train", training=True),
+        val=None if val is None else loader(val, "val", training=protocol.validates_like_training),
+        test=loader(data.test, "test", training=False),
+    )
+
+
+def make_transform(config: DataConfig, data: DataSet, *, training: bool) -> BatchTransform:
+    """From raw samples to what the network is given, with augmentation if it is for training.
+
+    Images `[B, C, H, W]` become float32, normalised as the recipe says. Event frames
+    `[T, B, C, H, W]` become float32 counts, neither scaled nor augmented: the networks that were
+    published for them take counts.
+    """
+    if data.spec.kind == "events":
+        if config.augment:
+            raise ConfigError(
+                f"data.augment has {len(config.augment)} steps, and {data.spec.name} holds event "
+                "frames, which take none: remove data.augment"
+            )
+        return _counts
+    channels = data.spec.shape[0]
+    mean, std = data.mean, data.std
+    if config.normalize == "none":
+        mean, std = (0.0,) * channels, (1.0,) * channels
+    return Transform(config.augment if training else (), mean, std)
+
+
+def _counts(frames: Tensor, generator: torch.Generator) -> Tensor:
+    del generator  # event frames are not augmented
+    return frames.to(torch.float32)

@@ -1,0 +1,67 @@
+"""Loss and accuracy as sums over samples: never a mean of means.
+
+loss      = sum of (batch loss * batch size) / samples
+accuracy  = trace(confusion) / sum(confusion),   confusion[label, prediction] counts samples
+"""
+
+import torch
+from torch import Tensor
+
+from spikeloom.training.distributed import sum_over_ranks
+
+
+class Score:
+    """Running sums over the samples of one epoch or one evaluation.
+
+    They stay on the device: adding a batch never waits for it.
+    """
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self.classes = classes
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
+        """Adds one batch: its mean `loss` (scalar), `scores` `[B, classes]`, `labels` `[B]`."""
+        self.loss_sum += loss.double() * len(labels)
+        cells = labels * self.classes + scores.argmax(1)
+        self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells))
+
+    @property
+    def samples(self) -> int:
+        return int(self.confusion.sum())
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the samples so far; NaN if there are none."""
+        return _ratio(self.loss_sum.item(), self.samples)
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of samples whose largest score is at their label; NaN if there are none."""
+        return _ratio(self.confusion.trace().item(), self.samples)
+
+    def reduce(self) -> "Score":
+        """Adds up the sums of all processes, in place; returns itself."""
+        sum_over_ranks(self.loss_sum)
+        sum_over_ranks(self.confusion)
+        return self
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums as a checkpoint stores them."""
+        return {"loss_sum": self.loss_sum.cpu(), "confusion": self.confusion.cpu()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Goes on from the sums that `state()` gave."""
+        self.loss_sum.copy_(state["loss_sum"])
+        self.confusion.copy_(state["confusion"])
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Fraction of the `[B, classes]` scores whose first maximum is at the label."""
+    return (scores.argmax(1) == labels).double().mean().item()
+
+
+def _ratio(total: float, samples: int) -> float:
+    return total / samples if samples else float("nan")

@@ -1,0 +1,163 @@
+"""A run folder: everything about one training, in one place.
+
+recipe.toml          the resolved recipe
+environment.json     versions, machine, device, threads
+metrics.jsonl        one event a line (`events.py`)
+tensorboard/         the same for TensorBoard
+checkpoints/         last.pt, previous.pt, best.pt (`checkpoint.py`)
+weights.safetensors  the weights of the best epoch
+lock                 held while a process trains here
+"""
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from spikeloom.errors import RunError
+
+
+class RunFolder:
+    """Paths in a run folder and the files that are written once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.toml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.tensorboard = path / "tensorboard"
+        self.checkpoints = path / "checkpoints"
+        self.weights = path / "weights.safetensors"
+
+    @classmethod
+    def create(cls, path: Path, recipe: str, environment: dict[str, object]) -> "RunFolder":
+        """A new run folder with its recipe (TOML text) and environment.
+
+        Raises:
+            RunError: something is there already, or the folder cannot be made.
+        """
+        folder = cls(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            advice = f"`spikeloom resume {path}` continues it, or " * folder.recipe.is_file()
+            raise RunError(f"{path} exists already and is not empty: {advice}give another folder")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            _write_atomically(
+                folder.environment, (json.dumps(environment, indent=2) + "\n").encode()
+            )
+            folder.write_recipe(recipe)
+        except OSError as error:
+            raise RunError(f"cannot create the run folder {path}: {error.strerror}") from error
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run folder.
+
+        Raises:
+            RunError: there is no recipe.toml in it.
+        """
+        folder = cls(path)
+        if not folder.recipe.is_file():
+            kind = "holds no recipe.toml" if path.is_dir() else "does not exist"
+            raise RunError(f"{path} {kind}: give the folder of a run that `spikeloom train` made")
+        return folder
+
+    def write_recipe(self, text: str) -> None:
+        _write_atomically(self.recipe, text.encode())
+
+    def write_weights(self, weights: dict[str, Tensor]) -> None:
+        """The model's state as safetensors, replaced in one instant."""
+        # Copies: safetensors refuses tensors that share memory or are not contiguous.
+        copies = {name: value.cpu().contiguous().clone() for name, value in weights.items()}
+        _write_atomically(self.weights, safetensors.torch.save(copies))
+
+    def differences(self, now: dict[str, object]) -> list[str]:
+        """What differs from the environment in which the run began and may change a last bit."""
+        if not self.environment.is_file():
+            return []
+        then = json.loads(self.environment.read_text())
+        return [
+            f"{name} was {then.get(name, 'not recorded')} and is {value}"
+            for name, value in now.items()
+            if name not in ("python", "platform") and then.get(name) != value
+        ]
+
+    def cut_metrics(self, size: int) -> int:
+        """Drops what was recorded after the checkpoint that is continued; returns the new size.
+
+        A record that is shorter than `size` was changed by hand: its whole lines are kept.
+        """
+        if not self.metrics.exists():
+            return 0
+        content = self.metrics.read_bytes()[:size]
+        size = content.rfind(b"\n") + 1
+        os.truncate(self.metrics, size)
+        _sync(self.metrics)
+        return size
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run folder for this process; the lock is gone when the process is, however.
+
+        Raises:
+            RunError: another process trains in this folder.
+        """
+        with open(self.path / "lock", "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunError(
+                    f"another process is training in {self.path}: wait for it, "
+                    "or give another folder"
+                ) from error
+            yield
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """What the numbers of a run may depend on besides its recipe."""
+    packages = ("spikeloom", "torch", "numpy", "numba")
+    facts: dict[str, object] = {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
+    return facts
+
+
+def _processor() -> str:
+    """The CPU's name and its vector instructions as PyTorch uses them."""
+    name = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    _sync(temporary)
+    os.replace(temporary, path)
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,499 @@
+"""The training loop: epoch, step, evaluate, save, log; from top to bottom.
+
+It knows no method by name. What it promises is exactness: every random stream is a function of
+(seed, epoch, step, rank, purpose), and a checkpoint holds everything else, so that a run which was
+killed at any instant and resumed equals the uninterrupted one bit for bit on the same machine.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from spikeloom.analysis.constants import learned_constants
+from spikeloom.config.schema import Recipe
+from spikeloom.data import registry
+from spikeloom.data.base import Batch
+from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError
+from spikeloom.methods import catalog
+from spikeloom.seeding import stream
+from spikeloom.training import distributed, optim
+from spikeloom.training.checkpoint import FORMAT, Checkpoints, State, recipe_difference
+from spikeloom.training.device import StopRequest, autocast, choose_device, surroundings
+from spikeloom.training.evaluation import Measurement, build, measure
+from spikeloom.training.events import (
+    ConsoleLines,
+    JsonLines,
+    Sink,
+    Stream,
+    TensorBoard,
+    read_events,
+)
+from spikeloom.training.loaders import make_loaders
+from spikeloom.training.metrics import Score, accuracy
+from spikeloom.training.nonfinite import first_non_finite
+from spikeloom.training.protocol import Best, Protocol
+from spikeloom.training.run_folder import RunFolder, environment
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run reports: `best.test_accuracy` is its accuracy under `protocol`."""
+
+    folder: Path
+    protocol: str
+    best: Best
+    epochs: int
+    seconds: float
+
+
+def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None) -> RunResult:
+    """Trains `recipe` from the beginning into a new run folder.
+
+    Args:
+        recipe: What to train, from `methods.catalog.load_recipe`.
+        folder: The run folder to create; it must not exist or be empty.
+        console: Where progress is shown; standard output by default.
+
+    Raises:
+        ConfigError, DataError: the recipe or its data cannot be used; no folder was made.
+        RunError: the folder exists already.
+        NonFiniteError: the loss became NaN or infinite.
+        CheckpointError: there is no room for a checkpoint.
+    """
+    device = choose_device(recipe.training.device)
+    with surroundings(recipe.training, device), StopRequest() as stop:
+        trainer = Trainer(recipe, device, stop, console or Console())
+        run = Path(folder)
+        if distributed.is_main():
+            RunFolder.create(run, catalog.dump(recipe), environment(device))
+        distributed.barrier()
+        return trainer.fit(RunFolder(run))
+
+
+def resume(
+    folder: Path | str, *, epochs: int | None = None, console: Console | None = None
+) -> RunResult:
+    """Continues the run in `folder` from its newest whole checkpoint.
+
+    The result equals that of a run which was never interrupted. A finished run answers its result.
+
+    Args:
+        folder: A run folder.
+        epochs: Train until this many epochs instead of the recipe's; stored in the folder.
+        console: Where progress is shown; standard output by default.
+
+    Raises:
+        RunError: `folder` is no run folder, or another process trains in it.
+        CheckpointError: there are checkpoints, and none can be used.
+    """
+    run = RunFolder.open(Path(folder))
+    recipe = catalog.parse(run.recipe.read_text())
+    if epochs is not None:
+        training = recipe.training.model_copy(update={"epochs": epochs})
+        recipe = recipe.model_copy(update={"training": training})
+    device = choose_device(recipe.training.device)
+    with surroundings(recipe.training, device), StopRequest() as stop:
+        trainer = Trainer(recipe, device, stop, console or Console())
+        if epochs is not None:
+            run.write_recipe(catalog.dump(recipe))
+        return trainer.fit(run)
+
+
+class Trainer:
+    """One run: the network, its optimizer, and the position in the training.
+
+    `epoch` and `step` are the next optimizer step to do; `global_step` counts those done.
+    """
+
+    def __init__(
+        self, recipe: Recipe, device: torch.device, stop: StopRequest, console: Console
+    ) -> None:
+        self.recipe = recipe
+        self.device = device
+        self.stop = stop
+        self.console = ConsoleLines(console)
+        self.rank = distributed.rank()
+        self.main = distributed.is_main()
+        data = registry.load(recipe.data.name, recipe.data.root)
+        self.spec = data.spec
+        self.protocol = Protocol(recipe.protocol)
+        self.loaders = make_loaders(recipe, data, self.protocol, device)
+        self.steps = -(-len(self.loaders.train) // recipe.training.accumulate)
+        # On a CPU reading the loss costs nothing. On a GPU it would wait for the step, so the sums
+        # are looked at now and then, and a bad one is found by going over the steps again.
+        self.watches_every_step = device.type == "cpu"
+        self.events = Stream([])
+        self.begin()
+
+    def begin(self) -> None:
+        """The state before the first step."""
+        config = self.recipe.training
+        torch.manual_seed(stream(self.recipe.seed, "init"))
+        self.classifier = build(self.recipe, self.spec, self.device)
+        self.network: nn.Module = self.classifier
+        if config.compile:
+            self.network = torch.compile(self.classifier)  # type: ignore[assignment]
+        self.optimizer = optim.make_optimizer(
+            self.recipe.optimizer, self.classifier.parameter_groups()
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        self.epoch = self.step = self.global_step = 0
+        self.score = Score(self.spec.class_count, self.device)
+        self.epoch_seconds = self.run_seconds = 0.0
+        self.best: Best | None = None
+        self.confusion: Tensor | None = None  # of the test samples, at the best epoch
+
+    def fit(self, run: RunFolder) -> RunResult:
+        """Trains to the last epoch from wherever the run folder stands."""
+        self.run = run
+        self.checkpoints = Checkpoints(run.checkpoints)
+        with run.locked():
+            self.restore()
+            try:
+                return self.train_to_end()
+            except _BadSums:
+                self.events.message(
+                    f"the loss became non-finite before epoch {self.epoch}, step {self.step}; "
+                    "going over the steps since the last checkpoint to find where"
+                )
+                self.watches_every_step = True
+                self.events.close()
+                self.begin()
+                self.restore()
+                return self.train_to_end()
+            finally:
+                self.events.close()
+
+    def train_to_end(self) -> RunResult:
+        while self.epoch < self.recipe.training.epochs:
+            self.train_epoch()
+            self.finish_epoch()
+        assert self.best is not None and self.confusion is not None  # the last epoch is evaluated
+        self.events.emit(
+            {
+                "event": "end",
+                "protocol": self.protocol.name,
+                "best": self.best.to_dict(),
+                "confusion": self.confusion.tolist(),
+                "seconds": self.run_seconds,
+            }
+        )
+        return RunResult(self.run.path, self.protocol.name, self.best, self.epoch, self.run_seconds)
+
+    def train_epoch(self) -> None:
+        """The optimizer steps of this epoch that are left."""
+        self.lr = optim.set_learning_rate(self.optimizer, self.recipe.schedule, self.epoch)
+        self.classifier.train()
+        self.start_clock()
+        for batches in self.batches():
+            loss, scores = self.train_step(batches)
+            self.step += 1
+            self.global_step += 1
+            self.log_step(loss, scores, batches[-1].targets)
+            self.checkpoint_within_epoch()
+            self.pause_if_asked()
+
+    def batches(self) -> Iterator[list[Batch]]:
+        """For each optimizer step left in this epoch, the batches whose gradients it adds up."""
+        count = self.recipe.training.accumulate
+        batches = self.loaders.train.epoch(self.epoch, self.step * count)
+        while group := list(islice(batches, count)):
+            yield group
+
+    def train_step(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
+        """One optimizer step; returns loss and scores of its last batch."""
+        samples = sum(len(batch.targets) for batch in batches)
+        # Batches of different size count by their samples, as in one large batch.
+        results = [self.add_gradients(batch, len(batch.targets) / samples) for batch in batches]
+        self.scaler.unscale_(self.optimizer)
+        self.classifier.before_step()
+        if (norm := self.recipe.training.clip_norm) is not None:
+            nn.utils.clip_grad_norm_(self.classifier.parameters(), norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.classifier.after_step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return results[-1]
+
+    def add_gradients(self, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
+        """Forward and backward; `share` is the part of this batch in the step's loss."""
+        self.seed(batch)
+        with autocast(self.recipe.training.precision, self.device):
+            output = self.network(batch.inputs)
+            loss = self.classifier.loss(output, batch.targets)
+        if self.watches_every_step and not math.isfinite(loss.item()):
+            raise self.find_non_finite(loss, batch)
+        self.scaler.scale(loss if share == 1 else loss * share).backward()
+        self.score.add(loss, output.scores, batch.targets)
+        return loss.detach(), output.scores.detach()
+
+    def seed(self, batch: Batch) -> None:
+        """Puts the global generators at the start of the stream of this forward pass."""
+        torch.manual_seed(stream(self.recipe.seed, self.epoch, batch.step, self.rank, "forward"))
+
+    def finish_epoch(self) -> None:
+        """Evaluates, logs, saves, and moves on to the next epoch."""
+        self.check_sums()
+        config = self.recipe
+        last = self.epoch + 1 == config.training.epochs
+        test = val = None
+        best = self.best
+        if last or (self.epoch + 1) % config.training.evaluate_every == 0:
+            val, test = self.evaluate("val"), self.evaluate("test")
+            assert test is not None
+            best = self.protocol.choose(
+                best, self.epoch, test.accuracy, None if val is None else val.accuracy
+            )
+        improved = best is not self.best
+        if improved and test is not None:
+            self.best, self.confusion = best, test.confusion
+        self.stop_clock()
+        self.log_epoch(val, test)
+        self.epoch, self.step = self.epoch + 1, 0
+        self.score = Score(self.spec.class_count, self.device)
+        self.epoch_seconds = 0.0
+        if improved or last or self.epoch % config.checkpoint.every_epochs == 0:
+            self.save()
+        if improved and self.main:
+            self.keep_best()
+
+    def evaluate(self, split: str) -> Measurement | None:
+        """The trained network on the test or validation samples; None where there are none."""
+        loader = self.loaders.test if split == "test" else self.loaders.val
+        if loader is None:
+            return None
+        torch.manual_seed(stream(self.recipe.seed, self.epoch, self.rank, split))
+
+        def between_batches(done: int) -> None:
+            self.show_progress(split, done, len(loader))
+            self.pause_if_asked()
+
+        return measure(
+            self.classifier,
+            loader,
+            epoch=self.epoch,
+            classes=self.spec.class_count,
+            device=self.device,
+            precision=self.recipe.training.precision,
+            with_rates=split == "test",
+            between_batches=between_batches,
+        )
+
+    def checkpoint_within_epoch(self) -> None:
+        config = self.recipe.checkpoint
+        due = config.every_steps is not None and self.global_step % config.every_steps == 0
+        if config.every_minutes is not None:
+            due |= time.monotonic() - self.saved_at >= 60 * config.every_minutes
+        # At the end of an epoch one is written after the evaluation.
+        if due and self.step < self.steps:
+            self.stop_clock()
+            self.save()
+
+    def pause_if_asked(self) -> None:
+        """Saves and leaves if somebody wants the run to stop."""
+        if self.stop.asked:
+            self.stop_clock()
+            self.save()
+            self.events.message(
+                f"stopped in epoch {self.epoch} after step {self.step} of {self.steps}; "
+                f"`spikeloom resume {self.run.path}` goes on"
+            )
+            self.stop.leave()
+
+    def save(self) -> None:
+        """Writes a checkpoint of this instant."""
+        self.check_sums()
+        self.check_parameters()
+        self.events.flush()
+        if self.main:
+            self.checkpoints.save(self.state())
+        distributed.barrier()
+        self.saved_at = time.monotonic()
+
+    def keep_best(self) -> None:
+        """The checkpoint just written is that of the best epoch: under its own name, and as plain
+        weights."""
+        self.checkpoints.keep_best()
+        self.run.write_weights(self.classifier.state_dict())
+
+    def state(self) -> State:
+        return {
+            "format": FORMAT,
+            "recipe": catalog.dump(self.recipe),
+            "epoch": self.epoch,
+            "step": self.step,
+            "global_step": self.global_step,
+            "model": self.classifier.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "sums": self.score.state(),
+            "epoch_seconds": self.epoch_seconds,
+            "run_seconds": self.run_seconds,
+            "best": None if self.best is None else self.best.to_dict(),
+            "confusion": self.confusion,
+            "metrics_bytes": self.metrics_bytes(),
+        }
+
+    def restore(self) -> None:
+        """Continues from the newest usable checkpoint, or starts; opens the event files there."""
+        watching = Stream([self.console] if self.main else [])
+        found = self.checkpoints.newest(self.check_recipe, watching.message)
+        if self.main:
+            self.run.cut_metrics(0 if found is None else found[1]["metrics_bytes"])
+        if found is not None:
+            path, state = found
+            self.classifier.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.score.load(state["sums"])
+            self.epoch, self.step = state["epoch"], state["step"]
+            self.global_step = state["global_step"]
+            self.epoch_seconds, self.run_seconds = state["epoch_seconds"], state["run_seconds"]
+            self.best = None if state["best"] is None else Best(**state["best"])
+            self.confusion = state["confusion"]
+            watching.message(
+                f"going on from {path.name}: epoch {self.epoch}, step {self.step} of {self.steps}"
+            )
+            for line in self.run.differences(environment(self.device)):
+                watching.message(f"{line}; the last bits of the numbers may differ")
+            if self.main and self.step == 0 and self.best and self.best.epoch == self.epoch - 1:
+                self.keep_best()  # it may have been killed between the checkpoint and this
+        self.saved_at = time.monotonic()
+        self.events = self.open_events()
+        if found is None:
+            self.log_start()
+
+    def check_recipe(self, path: Path, state: State) -> None:
+        try:
+            theirs = catalog.dump(catalog.parse(state["recipe"], str(path)))
+        except ConfigError as error:
+            raise CheckpointError(f"the recipe in {path} cannot be read: {error}") from error
+        difference = recipe_difference(theirs, catalog.dump(self.recipe))
+        if difference is not None:
+            raise CheckpointError(f"{path} is of another recipe: {difference}")
+
+    def open_events(self) -> Stream:
+        """The sinks, with TensorBoard brought to where metrics.jsonl stands."""
+        if not self.main:
+            return Stream([])
+        sinks: list[Sink] = [JsonLines(self.run.metrics), self.console]
+        if self.recipe.logging.tensorboard:
+            board = TensorBoard(self.run.tensorboard)
+            for event in read_events(self.run.metrics):
+                board.emit(event)
+            sinks.append(board)
+        return Stream(sinks)
+
+    def metrics_bytes(self) -> int:
+        return self.run.metrics.stat().st_size
+
+    def log_start(self) -> None:
+        val = self.loaders.val
+        self.events.emit(
+            {
+                "event": "start",
+                "method": self.recipe.method,
+                "recipe": self.recipe.title,
+                "data": self.spec.name,
+                "protocol": self.protocol.name,
+                "parameters": sum(p.numel() for p in self.classifier.parameters()),
+                "train_samples": len(self.loaders.train.split),
+                "val_samples": 0 if val is None else len(val.split),
+                "test_samples": len(self.loaders.test.split),
+                "steps_per_epoch": self.steps,
+            }
+        )
+
+    def log_step(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
+        """Every so many steps the current mini-batch; the counter starts at 0, as published."""
+        self.show_progress("train", self.step, self.steps)
+        number = self.global_step - 1
+        if number % self.recipe.logging.every_steps == 0:
+            self.check_sums()
+            self.events.emit(
+                {
+                    "event": "step",
+                    "epoch": self.epoch,
+                    "step": number,
+                    "loss": loss.item(),
+                    "accuracy": accuracy(scores, labels),
+                    "lr": self.lr,
+                }
+            )
+
+    def log_epoch(self, val: Measurement | None, test: Measurement | None) -> None:
+        self.check_sums()
+        self.events.emit(
+            {
+                "event": "epoch",
+                "epoch": self.epoch,
+                "step": self.global_step,
+                "lr": self.lr,
+                "train_loss": self.score.loss,
+                "train_accuracy": self.score.accuracy,
+                "seconds": self.epoch_seconds,
+                "constants": learned_constants(self.classifier),
+                "scalars": self.classifier.scalars(),
+                "test": None if test is None else test.to_dict(),
+                "val": None if val is None else val.to_dict(),
+                "best": None if self.best is None else self.best.to_dict(),
+            }
+        )
+
+    def show_progress(self, phase: str, done: int, steps: int) -> None:
+        self.events.progress(
+            epoch=self.epoch,
+            epochs=self.recipe.training.epochs,
+            phase=phase,
+            step=done,
+            steps=steps,
+        )
+
+    def start_clock(self) -> None:
+        self.clock = time.monotonic()
+
+    def stop_clock(self) -> None:
+        """Adds the time since the clock was started or last stopped."""
+        now = time.monotonic()
+        self.epoch_seconds += now - self.clock
+        self.run_seconds += now - self.clock
+        self.clock = now
+
+    def check_sums(self) -> None:
+        """Notices a non-finite loss since the last look, where not every step is watched."""
+        if not math.isfinite(self.score.loss_sum.item()):
+            raise _BadSums
+
+    def check_parameters(self) -> None:
+        """Keeps checkpoints good: a finite loss can still have a gradient that is not."""
+        parameters = dict(self.classifier.named_parameters())
+        if not torch.stack([value.isfinite().all() for value in parameters.values()]).all():
+            bad = next(name for name, value in parameters.items() if not value.isfinite().all())
+            raise self.non_finite(f"the parameter {bad} became non-finite", "its gradient")
+
+    def find_non_finite(self, loss: Tensor, batch: Batch) -> NonFiniteError:
+        """The error for a loss that is not finite, found before the step was taken."""
+        self.seed(batch)
+        with autocast(self.recipe.training.precision, self.device):
+            where = first_non_finite(self.classifier, batch.inputs)
+        return self.non_finite(f"the loss is {loss.item()}", where)
+
+    def non_finite(self, what: str, where: str) -> NonFiniteError:
+        last = self.checkpoints.last
+        good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
+        return NonFiniteError(
+            f"{what} in epoch {self.epoch}, step {self.step} (optimizer step {self.global_step}): "
+            f"it began in {where}; {good}; "
+            "train again with a lower optimizer.lr, or with training.clip_norm"
+        )
+
+
+class _BadSums(Exception):
+    """The sums of the epoch are not finite, and the step that did it is not known."""
