@@ -1,0 +1,276 @@
+"""CIFAR-10 and CIFAR-100 from the publisher's files: Python or binary version, archive or folder.
+
+    CIFAR10/cifar-10-python.tar.gz    or  cifar-10-batches-py/   data_batch_1 .. 5, test_batch
+            cifar-10-binary.tar.gz    or  cifar-10-batches-bin/  data_batch_1.bin .. 5.bin, ...
+    CIFAR100/cifar-100-python.tar.gz  or  cifar-100-python/      train, test
+             cifar-100-binary.tar.gz  or  cifar-100-binary/      train.bin, test.bin
+
+A Python file is a pickled dictionary with `data` (unsigned bytes `[n, 3072]`) and `labels`, or
+`fine_labels` in CIFAR-100. A binary file is a row of records: the label (CIFAR-100: the coarse
+one, then the fine one), then 3072 bytes. An image is 1024 red bytes, 1024 green, 1024 blue, row by
+row. An archive is read as a stream: nothing is unpacked to the disk.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from spikeloom.errors import DataError
+
+from .base import DataSet, Source, TensorSplit
+from .pickles import PickledArray, read_pickle
+from .places import candidates, missing, unreadable
+from .spec import DataSpec
+from .streams import read_members
+
+_IMAGE = (3, 32, 32)
+_BYTES = 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class _Form:
+    """One way in which the publisher packs the set: `files` of each split, inside `folder`."""
+
+    folder: str
+    archive: str
+    files: Mapping[str, tuple[str, ...]]
+    binary: bool
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        return tuple(file for files in self.files.values() for file in files)
+
+
+class Cifar(Source):
+    """A data set of 32x32 colour images in one of CIFAR's forms."""
+
+    published = {"train": 50_000, "test": 10_000}
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        *,
+        folder: str,
+        forms: tuple[_Form, ...],
+        label_key: str,
+        label_bytes: int,
+        classes: tuple[str, ...],
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        self.name = name
+        self.title = title
+        self._folder = folder
+        self._forms = forms
+        self._label_key = label_key
+        self._label_bytes = label_bytes
+        self._classes = classes
+        self._mean = mean
+        self._std = std
+
+    def load(self, root: Path | None) -> DataSet:
+        form, place = self._find(root)
+        contents = self._read(form, place)
+        train, test = (
+            self._split(form, place, {file: contents[file] for file in form.files[split]}, split)
+            for split in ("train", "test")
+        )
+        spec = DataSpec(self.name, _IMAGE, self._classes)
+        notes = self.missing_samples(train, test)
+        return DataSet(spec, train, test, self._mean, self._std, notes)
+
+    def files(self, root: Path | None) -> tuple[Path, ...]:
+        form, place = self._find(root)
+        return tuple(place / file for file in form.all_files) if place.is_dir() else (place,)
+
+    def _find(self, root: Path | None) -> tuple[_Form, Path]:
+        """The first form that is there, and its folder or archive."""
+        looked_for: list[Path] = []
+        for base in candidates(root, (self._folder, "")):
+            for form in self._forms:
+                for place in (base / form.folder, base / form.archive):
+                    if place.exists():
+                        return form, place
+                    looked_for.append(place)
+                if any((base / file).is_file() for file in form.all_files):
+                    return form, base
+        tree = f"{self._folder}/\n" + "\n".join(
+            f"    {form.archive}   or   {form.folder}/{{{', '.join(form.all_files)}}}"
+            for form in self._forms
+        )
+        origin = "https://www.cs.toronto.edu/~kriz/cifar.html"
+        raise missing(self.name, looked_for, tree, origin)
+
+    def _read(self, form: _Form, place: Path) -> dict[str, bytes]:
+        """The content of every file of `form`; none may be larger than what it can need."""
+        most = {
+            file: self._most_bytes(form, len(files), split)
+            for split, files in form.files.items()
+            for file in files
+        }
+        if not place.is_dir():
+            members = {f"{form.folder}/{file}": size for file, size in most.items()}
+            found = read_members(place, members)
+            return {file: found[f"{form.folder}/{file}"] for file in most}
+        contents = {}
+        for file, size in most.items():
+            path = place / file
+            try:
+                if path.stat().st_size > size:
+                    raise DataError(
+                        f"{path}: {path.stat().st_size:,} bytes, expected at most {size:,}: "
+                        "fetch the file again"
+                    )
+                contents[file] = path.read_bytes()
+            except FileNotFoundError as error:
+                raise DataError(
+                    f"{path}: missing, though {form.folder} is there: unpack {form.archive} again"
+                ) from error
+            except OSError as error:
+                raise unreadable(path, error) from error
+        return contents
+
+    def _most_bytes(self, form: _Form, parts: int, split: str) -> int:
+        records = self.published[split] // parts
+        if form.binary:
+            return records * (self._label_bytes + _BYTES)
+        # Python 3 writes the bytes of protocol 2 as UTF-8 text: up to two bytes for each.
+        return records * 2 * _BYTES + records * 200 + 65536
+
+    def _split(
+        self, form: _Form, place: Path, contents: Mapping[str, bytes], split: str
+    ) -> TensorSplit:
+        decode = self._decode_binary if form.binary else self._decode_python
+        parts = [decode(f"{place}/{file}", content) for file, content in contents.items()]
+        most = self.published[split] // len(parts)
+        for file, (images, labels) in zip(contents, parts, strict=True):
+            name = f"{place}/{file}"
+            if not 1 <= len(images) <= most:
+                raise DataError(
+                    f"{name}: {len(images):,} records, expected 1 to {most:,}: fetch the file again"
+                )
+            wrong = np.flatnonzero((labels < 0) | (labels >= len(self._classes)))
+            if len(wrong):
+                raise DataError(
+                    f"{name}: record {wrong[0]:,}: label {labels[wrong[0]]}, expected "
+                    f"0..{len(self._classes) - 1}: fetch the file again"
+                )
+        images = np.concatenate([images for images, _ in parts])
+        labels = np.concatenate([labels for _, labels in parts])
+        return TensorSplit(torch.from_numpy(images).view(-1, *_IMAGE), torch.from_numpy(labels))
+
+    def _decode_binary(
+        self, name: str, content: bytes
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Images `[n, 3072]` and labels `[n]`; the label is the last byte before an image."""
+        size = self._label_bytes + _BYTES
+        if len(content) % size:
+            raise DataError(
+                f"{name}: record {len(content) // size:,} is cut short: {len(content):,} bytes are "
+                f"not a multiple of {size:,}: fetch the file again"
+            )
+        records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
+        labels = records[:, self._label_bytes - 1].astype(np.int64)
+        return records[:, self._label_bytes :], labels
+
+    def _decode_python(
+        self, name: str, content: bytes
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        batch = read_pickle(content, name)
+        if not isinstance(batch, dict):
+            raise DataError(f"{name}: holds no dictionary at its top: fetch the file again")
+        # Keys are bytes if Python 2 wrote them, else texts.
+        fields = {key if isinstance(key, bytes) else key.encode(): batch[key] for key in batch}
+        data, labels = fields.get(b"data"), fields.get(self._label_key.encode())
+        if not isinstance(data, PickledArray) or data.shape[1:] != (_BYTES,):
+            raise DataError(
+                f"{name}: entry 'data' is not an array of unsigned bytes [n, {_BYTES}]: "
+                "fetch the file again"
+            )
+        if not isinstance(labels, list) or len(labels) != data.shape[0]:
+            raise DataError(
+                f"{name}: entry {self._label_key!r} is not a list of {data.shape[0]:,} labels: "
+                "fetch the file again"
+            )
+        for record, label in enumerate(labels):
+            if type(label) is not int or not 0 <= label < len(self._classes):
+                shown = label if type(label) is int and abs(label) < 10**9 else "not a class"
+                raise DataError(
+                    f"{name}: record {record:,}: label {shown}, expected "
+                    f"0..{len(self._classes) - 1}: fetch the file again"
+                )
+        return data.view(), np.array(labels, dtype=np.int64)
+
+
+def _batches(suffix: str) -> dict[str, tuple[str, ...]]:
+    train = tuple(f"data_batch_{part}{suffix}" for part in range(1, 6))
+    return {"train": train, "test": (f"test_batch{suffix}",)}
+
+
+_CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
+
+DATA_SETS = (
+    Cifar(
+        "cifar10",
+        "objects and animals in 10 classes, 32x32 colour (Krizhevsky)",
+        folder="CIFAR10",
+        forms=(
+            _Form("cifar-10-batches-py", "cifar-10-python.tar.gz", _batches(""), binary=False),
+            _Form("cifar-10-batches-bin", "cifar-10-binary.tar.gz", _batches(".bin"), binary=True),
+        ),
+        label_key="labels",
+        label_bytes=1,
+        classes=(
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ),
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2023, 0.1994, 0.2010),
+    ),
+    Cifar(
+        "cifar100",
+        "objects and animals in 100 classes, 32x32 colour (Krizhevsky)",
+        folder="CIFAR100",
+        forms=(
+            _Form(
+                "cifar-100-python",
+                "cifar-100-python.tar.gz",
+                {"train": ("train",), "test": ("test",)},
+                binary=False,
+            ),
+            _Form(
+                "cifar-100-binary",
+                "cifar-100-binary.tar.gz",
+                {"train": ("train.bin",), "test": ("test.bin",)},
+                binary=True,
+            ),
+        ),
+        label_key="fine_labels",
+        label_bytes=2,
+        classes=tuple(_CIFAR100_CLASSES.split()),
+        mean=(0.5071, 0.4867, 0.4408),
+        std=(0.2675, 0.2565, 0.2761),
+    ),
+)

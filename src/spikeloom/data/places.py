@@ -1,0 +1,38 @@
+"""Where the files of a data set may lie, and what to say when they do not."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from spikeloom.errors import DataError
+
+ENVIRONMENT = "SPIKELOOM_DATA"
+
+
+def candidates(root: Path | None, folders: Sequence[str]) -> list[Path]:
+    """Folders in which to look for a data set whose publisher's folder is called one of `folders`.
+
+    With an explicit `root`: these folders below it, then `root` itself. Without: below the folder
+    that the environment variable SPIKELOOM_DATA names, else below `./data`.
+    """
+    if root is not None:
+        return list(dict.fromkeys([*(root / folder for folder in folders), root]))
+    base = Path(os.environ.get(ENVIRONMENT) or "data")
+    return [base / folder for folder in folders]
+
+
+def missing(name: str, looked_for: Iterable[Path], tree: str, origin: str) -> DataError:
+    """The error for a data set that is nowhere: the expected tree, and where to get the files."""
+    return DataError(
+        f"{name}: no files found; give their root folder, or set {ENVIRONMENT}; expected there:\n"
+        + "".join(f"    {line}\n" for line in tree.strip().splitlines())
+        + "looked for:\n"
+        + "".join(f"    {path}\n" for path in looked_for)
+        + f"get the files from {origin}"
+    )
+
+
+def unreadable(path: Path, error: BaseException) -> DataError:
+    """The error for a file that the operating system or a decompressor gives up on."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return DataError(f"{path}: cannot be read ({reason}): check permissions or fetch it again")
