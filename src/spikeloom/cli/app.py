@@ -1,0 +1,66 @@
+"""The command `spikeloom`: its verbs, and what happens to their errors."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from spikeloom import __version__
+from spikeloom.cli import config, data, doctor, evaluate, recipes, report, resume, train
+from spikeloom.errors import ConfigError, SpikeloomError
+
+app = typer.Typer(
+    name="spikeloom",
+    help="Train deep spiking neural networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Start with: spikeloom train plif/digits",
+)
+app.command("train")(train.train)
+app.command("resume")(resume.resume)
+app.command("eval")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("recipes")(recipes.recipes)
+app.add_typer(config.app, name="config")
+app.add_typer(data.app, name="data")
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spikeloom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; allowed anywhere.")
+    ] = False,
+) -> None:
+    del version, debug
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 fine, 1 something is broken, 2 a mistake in what was asked
+    for, 130 interrupted.
+
+    An error of the library is one line on stderr for each mistake, without a traceback.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # People add --debug at the end of the line that failed, where only the verb's options may be.
+    debug = "--debug" in given
+    try:
+        app(args=[argument for argument in given if argument != "--debug"])
+    except SpikeloomError as error:
+        if debug:
+            raise
+        mistakes = str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]
+        for mistake in mistakes:
+            typer.echo(f"error: {mistake}", err=True)
+        sys.exit(2)

@@ -1,0 +1,135 @@
+"""`spikeloom config`: what a recipe may say, and what it does say."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spikeloom.cli.output import complete_recipe, print_json, print_table
+
+if TYPE_CHECKING:
+    from spikeloom.config.explain import Explanation
+
+app = typer.Typer(help="Explain, check, and show recipes.", no_args_is_help=True)
+
+_Recipe = Annotated[
+    str,
+    typer.Argument(
+        help="Name from `spikeloom recipes`, or path of a .toml file.",
+        autocompletion=complete_recipe,
+    ),
+]
+_Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change.")
+]
+
+
+@app.command()
+def explain(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="Recipe whose values are shown; may be left out.", autocompletion=complete_recipe
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Argument(help="Only this key or section, such as lr or training.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print every field with its meaning, type, range, default, and value."""
+    from spikeloom.config.explain import explain as explain_all
+    from spikeloom.config.explain import select
+    from spikeloom.methods.catalog import load_recipe, methods, recipe_names
+
+    # `config explain lr` asks about a key of no recipe in particular.
+    if recipe is not None and key is None and not _names_recipe(recipe, recipe_names()):
+        recipe, key = None, recipe
+    if recipe is None:
+        sections = _sections(explain_all(None, None))
+        for name, method in methods().items():
+            keys = explain_all(None, method.network)
+            sections[f"[network] of {name}"] = _sections(keys)["[network]"]
+    else:
+        loaded = load_recipe(recipe)
+        sections = _sections(explain_all(loaded, type(loaded.network)))
+    if key is not None:
+        every = [one for members in sections.values() for one in members]
+        chosen = select(every, key, recipe or "config explain")
+        sections = {
+            title: [one for one in members if one in chosen] for title, members in sections.items()
+        }
+        sections = {title: members for title, members in sections.items() if members}
+    if as_json:
+        print_json({title: [asdict(one) for one in members] for title, members in sections.items()})
+        return
+    for title, members in sections.items():
+        if key is not None and len(members) == 1:
+            _print_one(members[0], title, recipe)
+        else:
+            _print_section(members, title)
+
+
+@app.command()
+def check(recipe: _Recipe, overrides: _Overrides = None) -> None:
+    """Check a recipe and its overrides, the name of the data set included, without training."""
+    from spikeloom.methods.catalog import load_recipe
+
+    resolved = load_recipe(recipe, overrides or ())
+
+    from spikeloom.data import source
+
+    data = source(resolved.data.name)
+    typer.echo(f"{resolved.origin}: good ({resolved.method} on {data.name}: {resolved.title})")
+
+
+@app.command()
+def show(recipe: _Recipe, overrides: _Overrides = None) -> None:
+    """Print the whole recipe as TOML, defaults and overrides included; a start for one's own."""
+    from spikeloom.methods.catalog import dump, load_recipe
+
+    typer.echo(dump(load_recipe(recipe, overrides or ())), nl=False)
+
+
+def _names_recipe(text: str, names: list[str]) -> bool:
+    return text in names or text.endswith(".toml") or "/" in text
+
+
+def _sections(explanations: "list[Explanation]") -> "dict[str, list[Explanation]]":
+    """The keys by the section that they are in, under the title that a table of them has."""
+    sections: dict[str, list[Explanation]] = {}
+    for one in explanations:
+        section = one.key.rpartition(".")[0]
+        sections.setdefault(f"[{section}]" if section else "recipe", []).append(one)
+    return sections
+
+
+def _print_one(explanation: "Explanation", title: str, recipe: str | None) -> None:
+    of_method = title.partition("] of ")[2]
+    typer.echo(explanation.key + (f" ({of_method})" if of_method else ""))
+    typer.echo(f"  {explanation.meaning}")
+    rows = {"type": explanation.type, "range": explanation.range, "default": explanation.default}
+    if explanation.value is not None:
+        rows["value"] = f"{explanation.value} ({recipe})"
+    for name, text in rows.items():
+        if text:
+            typer.echo(f"  {name:<8} {text}")
+
+
+def _print_section(explanations: "list[Explanation]", title: str) -> None:
+    with_value = explanations[0].value is not None
+    print_table(
+        ("key", *(["value"] if with_value else []), "default", "type", "range", "meaning"),
+        [
+            (
+                one.key.rpartition(".")[2],
+                *([one.value or ""] if with_value else []),
+                one.default,
+                one.type,
+                one.range,
+                one.meaning,
+            )
+            for one in explanations
+        ],
+        title=title,
+    )

@@ -1,0 +1,186 @@
+"""`spikeloom doctor`: whether this machine can train, and what to do if not."""
+
+import os
+import platform
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from spikeloom.cli.data import folder_of
+from spikeloom.cli.output import print_json
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `advice` says what to do unless it is fine."""
+
+    subject: str
+    state: Literal["ok", "note", "broken"]
+    detail: str
+    advice: str = ""
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Look at versions, devices, the kernel cache, a compiled neuron, and data sets.
+
+    Exit code 1 if something is broken.
+    """
+    findings = list(examine())
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+    else:
+        width = max(len(finding.subject) for finding in findings)
+        for finding in findings:
+            typer.echo(f"{finding.state:<6}  {finding.subject:<{width}}  {finding.detail}")
+            if finding.advice:
+                typer.echo(f"{'':<{width + 10}}{finding.advice}")
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine() -> Iterator[Finding]:
+    """All findings, in the order in which they build on each other."""
+    yield _python()
+    yield from _packages()
+    for subject, look in (
+        ("threads", _threads),
+        ("devices", _devices),
+        ("kernel cache", _kernel_cache),
+        ("compiled neuron", _compiled_neuron),
+        ("data sets", _data_sets),
+    ):
+        yield _guarded(subject, look)
+
+
+def _guarded(subject: str, look: Callable[[], Finding]) -> Finding:
+    """A diagnosis goes on where anything else would stop: whatever fails is a finding."""
+    try:
+        return look()
+    except Exception as error:  # the cause may be any package of this environment
+        reason = str(error).partition("\n")[0]
+        advice = "install the tested versions: pip install -c constraints.txt spikeloom"
+        return Finding(subject, "broken", f"{type(error).__name__}: {reason}", advice)
+
+
+def _python() -> Finding:
+    machine = f"{platform.system()} {platform.machine()}"
+    return Finding("python", "ok", f"{platform.python_version()} on {machine}")
+
+
+def _packages() -> Iterator[Finding]:
+    """The versions of what the library requires, against its lower bounds."""
+    import importlib.metadata
+
+    for requirement in importlib.metadata.requires("spikeloom") or ():
+        matched = re.match(r"([\w.-]+)\s*>=\s*([\d.]+)(?!.*extra ==)", requirement)
+        if matched is None:
+            continue
+        name, bound = matched.groups()
+        advice = f"pip install -c constraints.txt '{name}>={bound}'"
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "broken", "not installed", advice)
+            continue
+        if _numbers(version) < _numbers(bound):
+            yield Finding(name, "broken", f"{version}, expected {bound} or later", advice)
+        else:
+            yield Finding(name, "ok", version)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+def _threads() -> Finding:
+    import torch
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    detail = f"{torch.get_num_threads()} used by PyTorch, {usable} cores usable"
+    if usable is not None and torch.get_num_threads() > usable:
+        return Finding(
+            "threads",
+            "note",
+            detail,
+            f"set training.threads={usable}: more threads than cores wait",
+        )
+    return Finding("threads", "ok", detail)
+
+
+def _devices() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("devices", "ok", "cpu (no CUDA device)")
+    names = [
+        f"cuda:{index} {torch.cuda.get_device_name(index)}"
+        for index in range(torch.cuda.device_count())
+    ]
+    return Finding("devices", "ok", ", ".join(["cpu", *names]))
+
+
+def _kernel_cache() -> Finding:
+    import warnings
+
+    from spikeloom.compiler import cache
+
+    # A folder that is not trusted is replaced with a warning; here the warning is the finding.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        folder = cache.folder()
+    if caught:
+        return Finding(
+            "kernel cache", "note", str(folder), str(caught[0].message).partition(". ")[2]
+        )
+    return Finding("kernel cache", "ok", str(folder))
+
+
+def _compiled_neuron() -> Finding:
+    """A small neuron forward and backward, compiled and eager: equal bit for bit forward."""
+    import torch
+
+    from spikeloom.neurons import PLIF
+
+    x = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)) * 2
+    results = {}
+    for backend in ("eager", "cpu"):
+        neuron = PLIF(backend=backend)
+        current = x.clone().requires_grad_()
+        spikes = neuron(current)
+        (spikes * torch.arange(5.0)).sum().backward()
+        results[backend] = (spikes.detach(), current.grad)
+    (spikes, gradient), (compiled_spikes, compiled_gradient) = results.values()
+    if not torch.equal(spikes, compiled_spikes):
+        different = int((spikes != compiled_spikes).sum())
+        return Finding(
+            "compiled neuron",
+            "broken",
+            f"{different} of {spikes.numel()} spikes differ from eager",
+            "train with backend=eager, and report the versions above",
+        )
+    if not torch.allclose(gradient, compiled_gradient, rtol=1e-5, atol=1e-7):
+        return Finding(
+            "compiled neuron",
+            "broken",
+            f"gradients differ from eager by {(gradient - compiled_gradient).abs().max():.2g}",
+            "train with backend=eager, and report the versions above",
+        )
+    return Finding("compiled neuron", "ok", "runs, and equals eager")
+
+
+def _data_sets() -> Finding:
+    from spikeloom.data.registry import sources
+
+    found = {name: folder_of(source) for name, source in sources().items()}
+    present = [name for name, folder in found.items() if folder is not None]
+    absent = [name for name, folder in found.items() if folder is None]
+    detail = f"found: {', '.join(present)}" + (
+        f"; not found: {', '.join(absent)}" if absent else ""
+    )
+    if not present:
+        return Finding("data sets", "broken", detail, "install spikeloom anew: digits is bundled")
+    advice = "set SPIKELOOM_DATA to the folder that holds the others, see `spikeloom data list`"
+    return Finding("data sets", "note" if absent else "ok", detail, advice if absent else "")

@@ -1,0 +1,134 @@
+"""`spikeloom eval`: test accuracy, firing rates, latency, and operations of a trained run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from spikeloom.cli.output import print_json, print_table
+from spikeloom.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spikeloom.training import Evaluation
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Run folder that `spikeloom train` made.")],
+    checkpoint: Annotated[
+        Literal["best", "last", "previous"], typer.Option(help="Which weights.")
+    ] = "best",
+    noise: Annotated[
+        float,
+        typer.Option(metavar="SIGMA", help="Deviation of Gaussian noise on the normalised inputs."),
+    ] = 0.0,
+    timesteps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1,2,5", help="Show the accuracy of the votes after these numbers of steps."
+        ),
+    ] = None,
+    T: Annotated[
+        int | None, typer.Option("--T", help="Time steps to run instead of the recipe's T.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure a trained run on the test samples of its data set."""
+    wanted = _numbers(timesteps)
+
+    from spikeloom import training
+
+    result = training.evaluate(folder, checkpoint, noise=noise, timesteps=T, device=device)
+    votes = _after(result.accuracy_per_timestep, wanted)
+    if as_json:
+        print_json(_as_dict(result, votes, noise))
+    else:
+        _print(folder, result, votes, noise)
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    """The numbers of time steps that were asked for; None for all."""
+    if text is None:
+        return None
+    try:
+        numbers = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        numbers = []
+    if not numbers or numbers[0] < 1:
+        raise ConfigError(f"--timesteps {text}: expected numbers of steps such as 1,2,5")
+    return numbers
+
+
+def _after(accuracies: list[float], wanted: list[int] | None) -> dict[int, float]:
+    """Accuracy by number of time steps."""
+    every = dict(enumerate(accuracies, start=1))
+    if wanted is None:
+        return every
+    if wanted[-1] > len(every):
+        has = f"votes for 1 to {len(every)} steps" if every else "no votes per time step"
+        raise ConfigError(f"--timesteps {wanted[-1]}: this network has {has}")
+    return {steps: every[steps] for steps in wanted}
+
+
+def _as_dict(result: "Evaluation", votes: dict[int, float], noise: float) -> dict[str, Any]:
+    operations = result.operations
+    return {
+        "checkpoint": result.checkpoint,
+        "epochs": result.epochs,
+        "samples": result.samples,
+        "noise": noise,
+        "loss": result.loss,
+        "accuracy": result.accuracy,
+        "accuracy_after_timesteps": votes,
+        "firing_rates": result.firing_rates,
+        "confusion": result.confusion.tolist(),
+        "operations": {
+            "layers": [
+                {**vars(layer), "picojoule": layer.picojoule} for layer in operations.layers
+            ],
+            "accumulates": operations.accumulates,
+            "multiplies": operations.multiplies,
+            "picojoule": operations.picojoule,
+            "dense_picojoule": operations.dense_picojoule,
+            "assumptions": operations.assumptions,
+        },
+    }
+
+
+def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: float) -> None:
+    about = f"{folder}: checkpoint {result.checkpoint} after {result.epochs} epochs"
+    typer.echo(f"{about}, {result.samples:,} test samples" + (f", noise {noise:g}" * (noise > 0)))
+    typer.echo(f"accuracy {result.accuracy:.2%}   loss {result.loss:.5f}\n")
+    if votes:
+        print_table(
+            ("time steps", "accuracy"),
+            [(str(steps), f"{accuracy:.2%}") for steps, accuracy in votes.items()],
+            right=("time steps", "accuracy"),
+        )
+    print_table(
+        ("neuron layer", "firing rate"),
+        [(layer, f"{rate:.4f}") for layer, rate in result.firing_rates.items()],
+        right=("firing rate",),
+    )
+    operations = result.operations
+    rows = [
+        (
+            layer.layer,
+            f"{layer.synapses:,}",
+            f"{layer.accumulates:,.0f}",
+            f"{layer.multiplies:,.0f}",
+            f"{layer.picojoule / 1e6:.4f}",
+        )
+        for layer in operations.layers
+    ]
+    total = (
+        "total",
+        f"{operations.synapses:,}",
+        f"{operations.accumulates:,.0f}",
+        f"{operations.multiplies:,.0f}",
+        f"{operations.picojoule / 1e6:.4f}",
+    )
+    columns = ("layer", "synapses", "additions", "multiplications", "energy, uJ")
+    print_table(columns, [*rows, total], right=columns[1:])
+    typer.echo(f"the same network without spikes: {operations.dense_picojoule / 1e6:.4f} uJ")
+    typer.echo(operations.assumptions)

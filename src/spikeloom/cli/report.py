@@ -1,0 +1,23 @@
+"""`spikeloom report`: run folders to one HTML file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Run folders; several are shown side by side.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="HTML file; default: report.html in the (first) run folder."
+        ),
+    ] = None,
+) -> None:
+    """Write one self-contained HTML report about one run or several."""
+    from spikeloom.report import write
+
+    typer.echo(write(folders, output))

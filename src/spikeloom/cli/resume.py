@@ -1,0 +1,15 @@
+"""`spikeloom resume`: continue a run that was stopped."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def resume(
+    folder: Annotated[Path, typer.Argument(help="Run folder that `spikeloom train` made.")],
+) -> None:
+    """Continue a run that was stopped, exactly where its last checkpoint left it."""
+    from spikeloom import training
+
+    training.resume(folder)

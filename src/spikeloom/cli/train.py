@@ -1,0 +1,89 @@
+"""`spikeloom train`: train a recipe into a new run folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spikeloom.cli.output import complete_recipe
+from spikeloom.errors import RunError
+
+_RUNS = Path("runs")
+
+
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="Name from `spikeloom recipes`, or path of a .toml file.",
+            autocompletion=complete_recipe,
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Fields to change, for example T=4 epochs=10 protocol=B."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; default: runs/<recipe>/<next free number>."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run in runs/<recipe>/ instead of a number.")
+    ] = None,
+) -> None:
+    """Train a recipe into a new run folder."""
+    from spikeloom.methods.catalog import load_recipe
+
+    resolved = load_recipe(recipe, overrides or ())
+    if out is not None and name is not None:
+        raise RunError(f"--out {out} and --name {name} both name the run folder: give one of them")
+    parent = _RUNS / resolved.origin.replace("/", "-")
+    if out is None and name is not None:
+        out = _named(parent, name)
+
+    from spikeloom import training
+
+    with _run_folder(out, parent) as folder:
+        typer.echo(f"run folder {folder}")
+        training.train(resolved, folder)
+
+
+def _named(parent: Path, name: str) -> Path:
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise RunError(f"--name {name}: expected one folder name; --out takes a whole path")
+    return parent / name
+
+
+@contextmanager
+def _run_folder(given: Path | None, parent: Path) -> Iterator[Path]:
+    """The folder that was given, or a new numbered one; a new one that stays empty is removed."""
+    if given is not None:
+        yield given
+        return
+    folder = _claim_number(parent)
+    try:
+        yield folder
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _claim_number(parent: Path) -> Path:
+    """Make the next free numbered folder; two trainings that start together get two."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1 + max(
+            (int(run.name) for run in parent.iterdir() if run.name.isdigit()), default=0
+        )
+        while True:
+            try:
+                (parent / str(number)).mkdir()
+                return parent / str(number)
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise RunError(f"cannot create a run folder in {parent}: {error.strerror}") from error
