@@ -1,32 +1,169 @@
-"""Which backend runs a step, and why."""
+"""Which backend runs a step, and why.
 
-from typing import Literal
+`auto` takes the compiled kernel where there is one for the tensor's device and dtype and the step can be
+traced, and PyTorch otherwise; a step that cannot be traced is reported once. A backend that is named either
+runs or says why it cannot.
+"""
 
-from torch import Tensor
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
-from spikeloom.compiler.eager import compute_dtype, run_eager
+import torch
+from torch import nn
+
 from spikeloom.compiler.step import Step
+from spikeloom.errors import StepError
 
 Backend = Literal["auto", "eager", "cpu"]
+BACKENDS: tuple[Backend, ...] = ("auto", "eager", "cpu")
+
+_MANY_VARIANTS = 4
+
+_programs: dict[tuple[object, ...], "str | StepError"] = {}
+_variants: dict[tuple[object, ...], int] = {}
 
 
-def available_backends() -> tuple[str, ...]:
-    """The backends that this machine can run."""
-    return ("eager",)
+class Choice(NamedTuple):
+    """A backend, why it was taken, and the compiled program if it is not eager."""
+
+    backend: Literal["eager", "cpu"]
+    reason: str
+    program: str | None = None
 
 
-def run_steps(
-    step: Step,
-    x: Tensor,
-    states: tuple[Tensor, ...] | None,
-    coefs: list[Tensor],
-    *,
-    rest: tuple[float, ...],
-    backend: Backend,
-    record: tuple[str, ...],
-    want_state: bool,
-) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-    """Spikes, final states (empty unless `want_state`), and records of `step` applied along axis 0 of `x`."""
-    if states is None:
-        states = tuple(x.new_full(x.shape[1:], value, dtype=compute_dtype(x)) for value in rest)
-    return run_eager(step, x, list(states), coefs, record)
+def available_backends() -> tuple[Backend, ...]:
+    """The backends that this machine can run, `eager` first."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return ("eager",)
+    return ("eager", "cpu")
+
+
+def choose(step: Step, backend: Backend, device: torch.device, dtype: torch.dtype) -> Choice:
+    """The backend for an input on `device` of `dtype`; StepError if the one that was named cannot run."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
+    if backend == "eager":
+        return Choice("eager", "asked for")
+    obstacle = _obstacle(device, dtype)
+    if obstacle is None:
+        program = compiled(step, torch.float64 if dtype == torch.float64 else torch.float32)
+        if isinstance(program, str):
+            return Choice("cpu", "asked for" if backend == "cpu" else "CPU tensors", program)
+        obstacle = str(program)
+        if backend == "auto":
+            _warn_once(step, obstacle)
+    if backend == "cpu":
+        raise StepError(f"backend='cpu' cannot run {step.name}: {obstacle}")
+    return Choice("eager", obstacle)
+
+
+def _obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why a compiled kernel cannot take this input whatever its step, or None."""
+    if device.type != "cpu":
+        return f"no kernel for device {device.type!r}"
+    if dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        return f"no kernel for {dtype}"
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "inside a torch.func transform"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "inside forward-mode differentiation"
+    return None
+
+
+def compiled(step: Step, dtype: torch.dtype) -> "str | StepError":
+    """The program of a step computing in `dtype`, traced on first use; or why there is none."""
+    key = (dtype, step.states, step.coefs, step.observed, step.time_coefs, step.key)
+    if key not in _programs:
+        _programs[key] = _compile(step, dtype)
+        _count_variant(step)
+    return _programs[key]
+
+
+def _compile(step: Step, dtype: torch.dtype) -> "str | StepError":
+    from spikeloom.compiler.function import register
+    from spikeloom.compiler.launch import TraceKey
+    from spikeloom.compiler.trace import trace
+
+    try:
+        traced = trace(step, dtype)
+    except StepError as error:
+        return error
+    parts = (step.states, step.coefs, step.time_coefs, dtype)
+    return register(TraceKey(f"{parts}\n{traced.forward.text()}\n{traced.adjoint.text()}", traced))
+
+
+def _count_variant(step: Step) -> None:
+    """A number that changes from call to call is a new kernel each time: say so before it hurts."""
+    kind = step.key[:1]
+    if not kind:
+        return
+    _variants[kind] = _variants.get(kind, 0) + 1
+    if _variants[kind] == _MANY_VARIANTS * 4:
+        warnings.warn(
+            f"{step.name} has been compiled {_variants[kind]} times with different constants, seconds each: "
+            "return the constant that changes from coefs(), it is then an argument of one kernel",
+            stacklevel=2,
+        )
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(step: Step, why: str) -> None:
+    if step.name not in _warned:
+        _warned.add(step.name)
+        warnings.warn(f"{step.name} runs eagerly, many times slower: {why}", stacklevel=2)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` found: one row per neuron; prints as a table."""
+
+    rows: tuple[tuple[str, str, str, str], ...]
+    """Module path, kind of neuron, backend, reason."""
+
+    def __str__(self) -> str:
+        head = ("neuron", "kind", "backend", "because")
+        widths = [max(len(row[i]) for row in (head, *self.rows)) for i in range(3)]
+        return "\n".join(
+            "  ".join(
+                (*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3])
+            ).rstrip()
+            for row in (head, *self.rows)
+        )
+
+    def __iter__(self) -> Iterator[tuple[str, str, str, str]]:
+        return iter(self.rows)
+
+
+def explain(
+    module: nn.Module,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Explanation:
+    """For every neuron in `module`: which backend runs it, and why.
+
+    `device`: where the input will be; that of the module's parameters if it is not given.
+    """
+    if device is None:
+        first = next(module.parameters(), None)
+        device = torch.device("cpu") if first is None else first.device
+    rows = []
+    for path, neuron in module.named_modules():
+        build = getattr(neuron, "_step", None)
+        if build is None:
+            continue
+        step = build()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                choice = choose(step, neuron.backend, torch.device(device), dtype)
+                row = (choice.backend, choice.reason)
+            except StepError as error:
+                row = ("none", str(error))
+        rows.append((path or "(itself)", step.name, *row))
+    return Explanation(tuple(rows))

@@ -1,6 +1,11 @@
 """How tensors lie in memory, and how coefs lie over them."""
 
+import math
+from dataclasses import dataclass
 from typing import Literal
+
+import torch
+from torch import Tensor
 
 Kind = Literal["scalar", "channel", "neuron"]
 
@@ -31,3 +36,161 @@ def coef_kind(name: str, shape: tuple[int, ...], x_shape: tuple[int, ...], per_t
         f"coef {name!r} of shape {list(shape)} does not fit the input {list(x_shape)}: expected {time}[] (one value), "
         f"{list(sample[:1])} (per channel) or {list(sample)} (per neuron)"
     )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The memory order of one time step `[B, C, ...]`: dense, in any order of its axes.
+
+    `strides` are those of one time step, `order` its axes from outermost to innermost.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    order: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @staticmethod
+    def of(step: Tensor) -> "Layout | None":
+        """The layout of a tensor without gaps or overlaps; None for any other."""
+        order = sorted(range(step.dim()), key=lambda d: (-step.stride(d), d))
+        # an axis of one element has no say in where the others lie
+        order.sort(key=lambda d: step.shape[d] == 1)
+        strides = [0] * step.dim()
+        expected = 1
+        for axis in reversed(order):
+            if step.shape[axis] != 1 and step.stride(axis) != expected:
+                return None
+            strides[axis] = expected
+            expected *= step.shape[axis]
+        return Layout(tuple(step.shape), tuple(strides), tuple(order))
+
+    @staticmethod
+    def contiguous(shape: tuple[int, ...]) -> "Layout":
+        strides = [1] * len(shape)
+        for axis in range(len(shape) - 2, -1, -1):
+            strides[axis] = strides[axis + 1] * shape[axis + 1]
+        return Layout(shape, tuple(strides), tuple(range(len(shape))))
+
+    def fits(self, tensor: Tensor) -> bool:
+        """Whether the time steps of `tensor` (its last axes) lie in this order, `size` apart or repeated."""
+        skip = tensor.dim() - len(self.shape)
+        return all(
+            size == 1 or stride == wanted
+            for size, stride, wanted in zip(
+                self.shape, tensor.stride()[skip:], self.strides, strict=True
+            )
+        )
+
+    def empty(self, like: Tensor, dtype: torch.dtype, time_steps: int | None = None) -> Tensor:
+        """An uninitialised tensor in this order: `[B, ...]`, or `[T, B, ...]`."""
+        if time_steps is None:
+            return torch.empty_strided(self.shape, self.strides, dtype=dtype, device=like.device)
+        return torch.empty_strided(
+            (time_steps, *self.shape), (self.size, *self.strides), dtype=dtype, device=like.device
+        )
+
+    def bring(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        """`tensor`, `[B, ...]` or `[T, B, ...]`, in this order and dtype; copied only if it is not so."""
+        per_time = tensor.dim() > len(self.shape)
+        dense = not per_time or tensor.shape[0] == 1 or tensor.stride(0) >= self.size
+        if tensor.dtype == dtype and dense and self.fits(tensor):
+            return tensor
+        return self.empty(tensor, dtype, tensor.shape[0] if per_time else None).copy_(tensor)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a kernel walks the neurons of one time step, `[rows][inner]` or `[rows][C][L]`, and where coefs lie.
+
+    Row nest: rows of `length` elements with one channel each; `channels` repeat. Vec nest: `rows` rows of
+    `inner` elements that have coefs of their own.
+    """
+
+    layout: Layout
+    nest: Literal["row", "vec"]
+    kinds: tuple[Kind, ...]
+    per_time: tuple[bool, ...]
+    channels: int = 1
+    length: int = 1
+
+    @property
+    def inner(self) -> int:
+        """Elements of a row in the vec nest."""
+        if "neuron" in self.kinds:
+            return math.prod(self.layout.shape[1:])
+        return self.channels * self.length
+
+    @property
+    def rows(self) -> int:
+        return self.layout.size // max(1, self.inner)
+
+    def is_vector(self, index: int) -> bool:
+        return self.nest == "vec" and self.kinds[index] != "scalar"
+
+    def pack(self, index: int, coef: Tensor) -> Tensor:
+        """The coef as the kernel reads it: flat, `[T or 1] * [1, C, or inner]`."""
+        times = coef.shape[0] if self.per_time[index] else 1
+        kind = self.kinds[index]
+        if kind == "scalar":
+            return coef.reshape(-1).contiguous()
+        if kind == "channel":
+            flat = coef.reshape(times, self.channels)
+            if self.nest == "vec":
+                flat = self._over_inner(flat)
+            return flat.reshape(-1).contiguous()
+        sample = coef.reshape(times, *self.layout.shape[1:])
+        return sample.permute(self._sample_order()).reshape(-1).contiguous()
+
+    def unpack(self, index: int, grad: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The gradient `[T or 1, width]` of a packed coef, in the shape of the coef."""
+        kind = self.kinds[index]
+        if kind == "channel" and self.nest == "vec":
+            if "neuron" in self.kinds:
+                grad = self._sample(grad).flatten(2).sum(2)
+            else:
+                grad = grad.reshape(grad.shape[0], self.channels, self.length).sum(2)
+        elif kind == "neuron":
+            grad = self._sample(grad)
+        return grad.reshape(shape)
+
+    def _sample_order(self) -> tuple[int, ...]:
+        """Axes of `[T, C, ...]` in the memory order of one sample."""
+        return (0, *(axis for axis in self.layout.order if axis != 0))
+
+    def _sample(self, packed: Tensor) -> Tensor:
+        """`[T, inner]` in memory order, as `[T, C, ...]`."""
+        order = self._sample_order()
+        sizes = [self.layout.shape[axis] for axis in order[1:]]
+        inverse = sorted(range(len(order)), key=lambda i: order[i])
+        return packed.reshape(packed.shape[0], *sizes).permute(inverse)
+
+    def _over_inner(self, channels: Tensor) -> Tensor:
+        """`[T, C]` repeated over the elements of a row, `[T, inner]`."""
+        if "neuron" in self.kinds:
+            view = channels.reshape(channels.shape[0], -1, *[1] * (len(self.layout.shape) - 2))
+            whole = view.expand(channels.shape[0], *self.layout.shape[1:])
+            return whole.permute(self._sample_order()).reshape(channels.shape[0], -1)
+        return channels.repeat_interleave(self.length, dim=1)
+
+
+SHORT_ROW = 32
+"""Rows shorter than this have their coefs expanded along the row (measured: docs/performance.md)."""
+
+
+def plan(layout: Layout, kinds: tuple[Kind, ...], per_time: tuple[bool, ...]) -> Plan | None:
+    """How to walk a time step in `layout` with coefs of these kinds; None if it must be copied first."""
+    if "neuron" in kinds:
+        first = next((axis for axis in layout.order if layout.shape[axis] != 1), 0)
+        if layout.shape[0] != 1 and first != 0:
+            return None
+        return Plan(layout, "vec", kinds, per_time, layout.shape[1])
+    if "channel" in kinds:
+        position = layout.order.index(1)
+        length = math.prod(layout.shape[axis] for axis in layout.order[position + 1 :])
+        nest = "row" if length >= SHORT_ROW else "vec"
+        return Plan(layout, nest, kinds, per_time, layout.shape[1], length)
+    return Plan(layout, "row", kinds, per_time, 1, max(1, layout.size))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class Step:
 
     `function(x, *states, *coefs) -> (spikes, *new_states, *observed)`, all in the shape of `x`.
     `time_coefs` names the coefs whose first axis is time. `key` identifies the constants that the function
-    closes over (floats, flags): the same step with the same key is traced once.
+    closes over (floats, flags): the same step with the same key is traced once. `owner`, where given, is the
+    module whose parameters are named in error texts.
     """
 
     function: Callable[..., tuple[Tensor, ...]]
@@ -23,3 +24,4 @@ class Step:
     time_coefs: tuple[str, ...] = ()
     name: str = "step"
     key: tuple[Any, ...] = ()
+    owner: nn.Module | None = None

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor, nn
 
-from spikeloom.compiler.dispatch import Backend, run_steps
-from spikeloom.compiler.eager import compute_dtype
+from spikeloom.compiler.dispatch import Backend, choose
+from spikeloom.compiler.eager import compute_dtype, run_eager
+from spikeloom.compiler.function import run_compiled
 from spikeloom.compiler.step import Step
 from spikeloom.neurons.surrogate import ATan, Surrogate, bound
 
@@ -110,45 +111,56 @@ class Neuron(nn.Module):
     def _run(
         self, x: Tensor, state: State | None, record: tuple[str, ...], want_state: bool
     ) -> Run:
-        step, coefs = self._step()
-        if x.dim() < 2:
-            raise ValueError(
-                f"{type(self).__name__} got an input of shape {list(x.shape)}: expected [T, B, ...]"
+        self._check(x, state, record)
+        coefs = self._all_coefs()
+        rest = tuple(self.rest().get(name, 0.0) for name in self.states)
+        program = self._program(x.device.type, x.dtype)
+        if program:
+            spikes, final, records = run_compiled(
+                program, x, state, list(coefs.values()), rest, record, want_state
             )
-        if not x.is_floating_point():
-            raise TypeError(
-                f"{type(self).__name__} got an input of {x.dtype}: expected floating point, use x.float()"
+        else:
+            start = self.initial_state(x) if state is None else state
+            spikes, final, records = run_eager(
+                self._step(), x, list(start), list(coefs.values()), record
             )
-        unknown = [name for name in record if name not in (*self.states, *self.observed)]
-        if unknown:
-            known = ", ".join((*self.states, *self.observed))
-            raise ValueError(
-                f"{type(self).__name__} has no {unknown[0]!r} to record: it has {known}"
-            )
-        if state is not None and len(state) != len(self.states):
-            raise ValueError(
-                f"{type(self).__name__} got a state of {len(state)} tensors: expected {len(self.states)}, "
-                f"for {', '.join(self.states)}"
-            )
-        rest = self.rest()
-        spikes, final, records = run_steps(
-            step,
-            x,
-            state,
-            list(coefs.values()),
-            rest=tuple(rest.get(name, 0.0) for name in self.states),
-            backend=self.backend,
-            record=record,
-            want_state=want_state,
-        )
         return Run(spikes, tuple(final), records)
 
-    def _step(self) -> tuple[Step, dict[str, Tensor]]:
-        """The step as a pure function of tensors, with the surrogate's learnable constants among its coefs."""
-        coefs = self.coefs()
-        own = tuple(coefs)
+    def _check(self, x: Tensor, state: State | None, record: tuple[str, ...]) -> None:
+        name = type(self).__name__
+        if x.dim() < 2:
+            raise ValueError(f"{name} got an input of shape {list(x.shape)}: expected [T, B, ...]")
+        if not x.is_floating_point():
+            raise TypeError(f"{name} got an input of {x.dtype}: expected floats, use x.float()")
+        known = (*self.states, *self.observed)
+        for wanted in record:
+            if wanted not in known:
+                raise ValueError(f"{name} has no {wanted!r} to record: it has {', '.join(known)}")
+        if state is not None and [tuple(s.shape) for s in state] != [tuple(x.shape[1:])] * len(
+            self.states
+        ):
+            raise ValueError(
+                f"{name} got a state of shapes {[list(s.shape) for s in state]}: expected one tensor "
+                f"of shape {list(x.shape[1:])} for each of {', '.join(self.states)}"
+            )
+
+    def _program(self, device: str, dtype: torch.dtype) -> str:
+        """The compiled program for such an input; empty where the step runs eagerly."""
+        return choose(self._step(), self.backend, torch.device(device), dtype).program or ""
+
+    # torch.compile runs this method while it traces and keeps its answer: choosing a backend is not for its
+    # graph. (What torch.compiler.assume_constant_result sets, without the second that importing it takes.)
+    _program._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+    def _all_coefs(self) -> dict[str, Tensor]:
+        """The coefs of the neuron and the learnable constants of its surrogate."""
         learned = self.surrogate.coefs()
-        coefs = coefs | {f"surrogate.{name}": value for name, value in learned.items()}
+        return self.coefs() | {f"surrogate.{name}": value for name, value in learned.items()}
+
+    def _step(self) -> Step:
+        """The step as a pure function of tensors."""
+        own = tuple(self.coefs())
+        learned = tuple(self.surrogate.coefs())
         count = len(self.states)
 
         def function(x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
@@ -156,17 +168,15 @@ class Neuron(nn.Module):
             with bound(self.surrogate, dict(zip(learned, constants[len(own) :], strict=True))):
                 return self.step(x, *states, **dict(zip(own, constants[: len(own)], strict=True)))
 
-        return (
-            Step(
-                function,
-                states=self.states,
-                coefs=tuple(coefs),
-                observed=self.observed,
-                time_coefs=self.time_coefs,
-                name=type(self).__name__,
-                key=(type(self), *_plain(self), type(self.surrogate), *_plain(self.surrogate)),
-            ),
-            coefs,
+        return Step(
+            function,
+            states=self.states,
+            coefs=(*own, *(f"surrogate.{name}" for name in learned)),
+            observed=self.observed,
+            time_coefs=self.time_coefs,
+            name=type(self).__name__,
+            key=(type(self), *_plain(self), type(self.surrogate), *_plain(self.surrogate)),
+            owner=self,
         )
 
     def extra_repr(self) -> str:

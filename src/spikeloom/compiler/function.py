@@ -1,0 +1,243 @@
+"""The compiled step as PyTorch operators, with autograd.
+
+    spikeloom::steps(program, x, starts, coefs, ...)      -> [spikes, *final states, *records]
+    spikeloom::steps_backward(program, grads, x, ...)     -> [grad x, *grad starts, *grad coefs]
+
+Library operators, and not an autograd.Function: `torch.compile` keeps them whole instead of tracing into a
+kernel call. What is saved for backward is `x` (alive anyway), the coefs, and the initial states if given.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeloom.compiler import launch
+from spikeloom.compiler.eager import compute_dtype
+from spikeloom.compiler.launch import Call, TraceKey
+
+_programs: dict[str, TraceKey] = {}
+
+_library = torch.library.Library("spikeloom", "DEF")
+_library.define(
+    "steps(str program, Tensor x, Tensor[] starts, Tensor[] coefs, SymInt time_steps, bool static, "
+    "float[] rest, str record, bool want_state) -> Tensor[]"
+)
+_library.define(
+    "steps_backward(str program, Tensor grad_spikes, Tensor[] grad_finals, Tensor x, Tensor[] starts, "
+    "Tensor[] coefs, SymInt time_steps, bool static, float[] rest, bool want_x, bool[] want_coefs) "
+    "-> Tensor[]"
+)
+
+
+def register(key: TraceKey) -> str:
+    """A name for a traced step by which the operators find it; equal steps share one."""
+    name = f"{key.trace.step.name}:{launch.kernel_cache.key(key.text)}"
+    _programs.setdefault(name, key)
+    return name
+
+
+def trace_of(program: str) -> TraceKey:
+    return _programs[program]
+
+
+def _names(record: str) -> tuple[str, ...]:
+    return tuple(record.split(",")) if record else ()
+
+
+def _steps(
+    program: str,
+    x: Tensor,
+    starts: list[Tensor],
+    coefs: list[Tensor],
+    time_steps: int,
+    static: bool,
+    rest: list[float],
+    record: str,
+    want_state: bool,
+) -> list[Tensor]:
+    key = _programs[program]
+    call = Call(key.trace, x, list(starts), list(coefs), time_steps, static, list(rest))
+    spikes, finals, records = launch.forward(key, call, _names(record), want_state)
+    return [spikes, *finals, *records]
+
+
+def _steps_backward(
+    program: str,
+    grad_spikes: Tensor,
+    grad_finals: list[Tensor],
+    x: Tensor,
+    starts: list[Tensor],
+    coefs: list[Tensor],
+    time_steps: int,
+    static: bool,
+    rest: list[float],
+    want_x: bool,
+    want_coefs: list[bool],
+) -> list[Tensor]:
+    key = _programs[program]
+    call = Call(key.trace, x, list(starts), list(coefs), time_steps, static, list(rest))
+    gx, grad_starts, grad_coefs = launch.backward(
+        key, call, grad_spikes, list(grad_finals), want_x, bool(starts), list(want_coefs)
+    )
+    return [
+        x.new_empty(0) if gx is None else gx,
+        *grad_starts,
+        *(x.new_empty(0) if grad is None else grad for grad in grad_coefs),
+    ]
+
+
+def _steps_fake(
+    program: str,
+    x: Tensor,
+    starts: list[Tensor],
+    coefs: list[Tensor],
+    time_steps: int,
+    static: bool,
+    rest: list[float],
+    record: str,
+    want_state: bool,
+) -> list[Tensor]:
+    one = x if static else x.new_empty_strided(x.shape[1:], x.stride()[1:])
+    spikes = one.unsqueeze(0).expand(time_steps, *one.shape) if static else x
+    dtype = compute_dtype(x)
+    whole = torch.empty_like(one, memory_format=torch.preserve_format)
+    whole = whole.new_empty_strided(
+        (time_steps, *one.shape), (one.numel(), *whole.stride()), dtype=spikes.dtype
+    )
+    finals = [torch.empty_like(one, dtype=dtype) for _ in rest] if want_state else []
+    return [whole, *finals, *(torch.empty_like(whole, dtype=dtype) for _ in _names(record))]
+
+
+def _steps_backward_fake(
+    program: str,
+    grad_spikes: Tensor,
+    grad_finals: list[Tensor],
+    x: Tensor,
+    starts: list[Tensor],
+    coefs: list[Tensor],
+    time_steps: int,
+    static: bool,
+    rest: list[float],
+    want_x: bool,
+    want_coefs: list[bool],
+) -> list[Tensor]:
+    return [
+        torch.empty_like(x) if want_x else x.new_empty(0),
+        *(torch.empty_like(start) for start in starts),
+        *(
+            torch.empty_like(coef, memory_format=torch.contiguous_format)
+            if wanted
+            else x.new_empty(0)
+            for coef, wanted in zip(coefs, want_coefs, strict=True)
+        ),
+    ]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    program, x, starts, coefs, time_steps, static, rest, record, want_state = inputs
+    ctx.save_for_backward(x, *starts, *coefs)
+    ctx.program, ctx.time_steps, ctx.static, ctx.rest = program, time_steps, static, list(rest)
+    ctx.starts, ctx.finals = len(starts), len(rest) if want_state else 0
+    ctx.want_x = x.requires_grad
+    ctx.want_coefs = [coef.requires_grad for coef in coefs]
+    ctx.step_shape = output[0].shape[1:]
+
+
+def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    x, *rest = ctx.saved_tensors
+    starts, coefs = rest[: ctx.starts], rest[ctx.starts :]
+    dtype = compute_dtype(x)
+    grad_spikes = grads[0]
+    if grad_spikes is None:
+        grad_spikes = x.new_zeros(()).expand(ctx.time_steps, *ctx.step_shape)
+    finals = list(grads[1 : 1 + ctx.finals])
+    grad_finals = (
+        [
+            torch.zeros((), dtype=dtype, device=x.device).expand(ctx.step_shape)
+            if grad is None
+            else grad
+            for grad in finals
+        ]
+        if any(grad is not None for grad in finals)
+        else []
+    )
+    gx, *others = torch.ops.spikeloom.steps_backward(
+        ctx.program,
+        grad_spikes,
+        grad_finals,
+        x,
+        starts,
+        coefs,
+        ctx.time_steps,
+        ctx.static,
+        ctx.rest,
+        ctx.want_x,
+        ctx.want_coefs,
+    )
+    grad_starts = others[: ctx.starts]
+    grad_coefs = [
+        grad if wanted else None
+        for grad, wanted in zip(others[ctx.starts :], ctx.want_coefs, strict=True)
+    ]
+    return (
+        *(None, gx if ctx.want_x else None, grad_starts, grad_coefs),
+        None,
+        None,
+        # an empty list counts as a list of tensors, and wants a list of gradients
+        None if ctx.rest else [],
+        None,
+        None,
+    )
+
+
+def _no_second_derivative(ctx: Any, *grads: Any) -> Any:
+    raise RuntimeError(
+        "a compiled neuron has no second derivative: build the neuron with backend='eager' "
+        "to differentiate its gradient"
+    )
+
+
+_library.impl("steps", _steps, "CPU")
+_library.impl("steps_backward", _steps_backward, "CPU")
+torch.library.register_fake("spikeloom::steps", _steps_fake, lib=_library)
+torch.library.register_fake("spikeloom::steps_backward", _steps_backward_fake, lib=_library)
+torch.library.register_autograd("spikeloom::steps", _backward, setup_context=_setup, lib=_library)
+torch.library.register_autograd("spikeloom::steps_backward", _no_second_derivative, lib=_library)
+
+
+def run_compiled(
+    program: str,
+    x: Tensor,
+    starts: tuple[Tensor, ...] | None,
+    coefs: list[Tensor],
+    rest: tuple[float, ...],
+    record: tuple[str, ...],
+    want_state: bool,
+) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+    """Spikes, final states (empty unless wanted) and records, by the compiled kernel.
+
+    A current that is constant over time (stride 0) enters the operator as one time step, so that its gradient
+    is one time step too.
+    """
+    dtype = compute_dtype(x)
+    time_steps = x.shape[0]
+    static = time_steps > 1 and x.stride(0) == 0
+    spikes, *others = torch.ops.spikeloom.steps(
+        program,
+        x[0] if static else x,
+        [] if starts is None else [start.to(dtype) for start in starts],
+        [coef.to(dtype) for coef in coefs],
+        time_steps,
+        static,
+        list(rest),
+        ",".join(record),
+        want_state,
+    )
+    finals = others[: len(rest)] if want_state else []
+    records = others[len(finals) :]
+    return (
+        spikes,
+        finals,
+        {name: value.detach() for name, value in zip(record, records, strict=True)},
+    )

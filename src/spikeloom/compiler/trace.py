@@ -1,0 +1,219 @@
+"""From a step in PyTorch to two graphs: the step itself, and its adjoint.
+
+The step is traced on tensors of two elements, once as written and once through `torch.func.vjp`. The
+adjoint must come from there: the forward graph has lost the surrogate's rule.
+"""
+
+import linecache
+import os
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from spikeloom.compiler.ir import Builder, Graph, Value
+from spikeloom.compiler.ops import LOWERINGS
+from spikeloom.compiler.step import Step
+from spikeloom.errors import StepError
+
+LIKE_INPUT = (2,)
+"""Traced tensors have two elements: scalars would promote dtypes differently and hide reductions."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The two graphs of a step.
+
+    `forward`: inputs `x`, states, coefs; outputs `spikes`, then states and observed values by name.
+    `adjoint`: the same inputs and `grad:spikes`, `grad:<state>` (cotangents of the new states); outputs
+    `grad:x`, `grad:<state>`, `grad:<coef>`.
+    """
+
+    step: Step
+    double: bool
+    forward: Graph
+    adjoint: Graph
+
+
+def trace(step: Step, dtype: torch.dtype) -> Trace:
+    """Both graphs of the step, computing in `dtype` (float32 or float64).
+
+    Raises StepError, with the operation and the line, for what a kernel cannot do.
+    """
+    double = dtype == torch.float64
+    inputs = ("x", *step.states, *step.coefs)
+    examples = [torch.linspace(0.1, 0.9, 2, dtype=dtype) for _ in inputs]
+    cotangents = ("grad:spikes", *(f"grad:{name}" for name in step.states))
+    count = 1 + len(step.states)
+
+    def adjoint(*args: Tensor) -> tuple[Tensor, ...]:
+        primals, grads = args[: len(inputs)], args[len(inputs) :]
+        _, pull = torch.func.vjp(lambda *a: step.function(*a)[:count], *primals)
+        return pull(tuple(grads))
+
+    outputs = ("spikes", *step.states, *step.observed)
+    forward = _traced(step, step.function, examples, outputs)
+    gradient = _traced(
+        step,
+        adjoint,
+        [*examples, *(torch.ones(2, dtype=dtype) for _ in cotangents)],
+        tuple(f"grad:{name}" for name in inputs),
+    )
+    return Trace(
+        step,
+        double,
+        _lowered(step, forward, inputs, outputs, double),
+        _lowered(
+            step, gradient, (*inputs, *cotangents), tuple(f"grad:{n}" for n in inputs), double
+        ),
+    )
+
+
+def _traced(
+    step: Step, function: Any, examples: list[Tensor], outputs: tuple[str, ...]
+) -> GraphModule:
+    try:
+        result = make_fx(function)(*examples)
+    except Exception as error:
+        raise StepError(_explain_failure(step, error)) from error
+    returned = result.graph.output_node().args[0]
+    returned = returned if isinstance(returned, (tuple, list)) else (returned,)
+    if len(returned) != len(outputs):
+        raise StepError(
+            f"step of {step.name} returned {len(returned)} tensors: expected {len(outputs)}, "
+            f"({', '.join(outputs)})"
+        )
+    return result
+
+
+def _lowered(
+    step: Step, module: GraphModule, inputs: tuple[str, ...], outputs: tuple[str, ...], double: bool
+) -> Graph:
+    builder = Builder(double)
+    values: dict[Node, Value] = {}
+    names = iter(inputs)
+    results: tuple[Any, ...] = ()
+    for node in module.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = builder.input(next(names))
+        elif node.op == "get_attr":
+            values[node] = _closure(step, module, node, builder)
+        elif node.op == "output":
+            returned = node.args[0]
+            results = returned if isinstance(returned, (tuple, list)) else (returned,)
+        else:
+            values[node] = _lower(step, node, values, builder)
+    return Graph(
+        inputs,
+        {
+            name: builder.emit(
+                "cast_float", values[r] if isinstance(r, Node) else builder.constant(r or 0.0)
+            )
+            for name, r in zip(outputs, results, strict=True)
+        },
+    )
+
+
+def _lower(step: Step, node: Node, values: dict[Node, Value], builder: Builder) -> Value:
+    name = str(node.target).removeprefix("aten.")
+    lowering = LOWERINGS.get(name)
+    shape = tuple(node.meta["tensor_meta"].shape) if "tensor_meta" in node.meta else LIKE_INPUT
+    if lowering is None or shape not in (LIKE_INPUT, ()):
+        raise StepError(_unsupported(step, f"aten::{name.removesuffix('.default')}", name))
+    args = [values[a] if isinstance(a, Node) else a for a in node.args]
+    options = {key: values[a] if isinstance(a, Node) else a for key, a in node.kwargs.items()}
+    try:
+        return lowering(builder, *args, **options)
+    except KeyError as error:
+        raise StepError(_unsupported(step, error.args[0], name)) from error
+
+
+def _closure(step: Step, module: GraphModule, node: Node, builder: Builder) -> Value:
+    """A tensor that the step did not get as an argument: a number is a constant, else it is refused."""
+    tensor = getattr(module, str(node.target))
+    if (
+        tensor.dim() == 0
+        and not tensor.requires_grad
+        and not isinstance(tensor, torch.nn.Parameter)
+    ):
+        owned = _owned_name(step, tensor)
+        if owned is None:
+            return builder.constant(tensor.item())
+    name = _owned_name(step, tensor)
+    where = f"self.{name}" if name else f"a tensor of shape {list(tensor.shape)}"
+    raise StepError(
+        f"step of {step.name} reads {where} directly, so it would get no gradient: "
+        "return it from coefs() and take it as an argument of step"
+    )
+
+
+def _owned_name(step: Step, tensor: Tensor) -> str | None:
+    if step.owner is None:
+        return None
+    owned = [*step.owner.named_parameters(), *step.owner.named_buffers()]
+    owned += [(k, v) for k, v in vars(step.owner).items() if isinstance(v, Tensor)]
+    return next((name for name, value in owned if value is tensor), None)
+
+
+class _LineFinder(TorchDispatchMode):
+    """Runs the step and remembers the user's line at which an operation was called."""
+
+    def __init__(self, operation: str) -> None:
+        super().__init__()
+        self.operation = operation
+        self.line: str | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.line is None and str(func).removeprefix("aten.") == self.operation:
+            self.line = _user_line(traceback.extract_stack())
+        return func(*args, **(kwargs or {}))
+
+
+def _unsupported(step: Step, shown: str, operation: str) -> str:
+    examples = [torch.linspace(0.1, 0.9, 2) for _ in range(1 + len(step.states) + len(step.coefs))]
+    finder = _LineFinder(operation)
+    try:
+        with finder:
+            _, pull = torch.func.vjp(step.function, *examples)
+            pull(tuple(torch.ones(2) for _ in range(1 + len(step.states) + len(step.observed))))
+    except Exception:  # noqa: S110 - the line is a courtesy; the operation is named without it
+        pass
+    at = f" at {finder.line}" if finder.line else ""
+    return (
+        f"step of {step.name} uses {shown}{at}: a step may use elementwise arithmetic, comparisons, "
+        'torch.where and the functions in spikeloom.compiler.ops; use backend="eager" to run it as it is'
+    )
+
+
+def _explain_failure(step: Step, error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    line = _user_line(traceback.extract_tb(error.__traceback__))
+    at = f" at {line}" if line else ""
+    if "tracing tensor" in text or "data-dependent" in text or "vmap" in text:
+        return (
+            f"step of {step.name} asks for the value of a tensor{at}: a step cannot branch on data, "
+            "use torch.where"
+        )
+    if "in-place" in text or "inplace" in text or "mutat" in text:
+        return f"step of {step.name} changes a tensor in place{at}: a step must be a pure function"
+    return f"step of {step.name} cannot be traced{at}: {type(error).__name__}: {text}"
+
+
+_NOT_THE_USER = (
+    os.path.dirname(torch.__file__),
+    os.path.dirname(__file__),
+)
+
+
+def _user_line(stack: traceback.StackSummary) -> str | None:
+    """The innermost line outside PyTorch and this package's compiler, as "file.py:23: text"."""
+    for frame in reversed(stack):
+        if not frame.filename.startswith(_NOT_THE_USER):
+            text = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
+            return f"{os.path.basename(frame.filename)}:{frame.lineno}: {text}"
+    return None
