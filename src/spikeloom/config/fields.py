@@ -126,7 +126,8 @@ def value_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(value_text(item) for item in value)}]"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        # Escaped where a character would break the line of a message.
+        return json.dumps(value, ensure_ascii=not value.isprintable())
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Union, get_args, get_origin
 
-from spikeloom.config.fields import Key
+from spikeloom.config.fields import Key, value_text
 from spikeloom.config.suggest import did_you_mean_key
 from spikeloom.errors import ConfigError
 
@@ -30,15 +30,15 @@ class Override:
 
     @property
     def label(self) -> str:
-        """How messages call it."""
-        return f"override {self.text}"
+        """How messages call it, on one line."""
+        return _label(self.text)
 
 
 def split(text: str) -> Override:
     """Split `key=value`; ConfigError if there is no key or no equals sign."""
     key, equals, raw = (part.strip() for part in text.partition("="))
     if not equals or not _KEY.fullmatch(key):
-        raise ConfigError(f"override {text}: expected key=value, for example epochs=10")
+        raise ConfigError(f"{_label(text)}: expected key=value, for example epochs=10")
     return Override(text, key, raw)
 
 
@@ -53,6 +53,10 @@ def resolve(override: Override, keys: Mapping[str, Key]) -> tuple[str, object]:
         return named.name, value
     inside = ", ".join(f"{key.name}.{field}" for field in key.section.model_fields)
     raise ConfigError(f"{override.label}: {key.name} is a section; set one of {inside}")
+
+
+def _label(text: str) -> str:
+    return f"override {text if text.isprintable() else value_text(text)}"
 
 
 def _find(override: Override, keys: Mapping[str, Key]) -> Key:
