@@ -6,7 +6,7 @@ runs or says why it cannot.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -19,10 +19,13 @@ from spikeloom.errors import StepError
 Backend = Literal["auto", "eager", "cpu"]
 BACKENDS: tuple[Backend, ...] = ("auto", "eager", "cpu")
 
-_MANY_VARIANTS = 4
+Key = tuple[object, ...]
 
-_programs: dict[tuple[object, ...], "str | StepError"] = {}
-_variants: dict[tuple[object, ...], int] = {}
+MANY_VARIANTS = 16
+"""Kernels of one kind of neuron, different in their constants, after which a warning is due."""
+
+_programs: dict[tuple[bool, Key], "str | StepError"] = {}
+_variants: dict[object, int] = {}
 
 
 class Choice(NamedTuple):
@@ -42,22 +45,35 @@ def available_backends() -> tuple[Backend, ...]:
     return ("eager", "cpu")
 
 
-def choose(step: Step, backend: Backend, device: torch.device, dtype: torch.dtype) -> Choice:
-    """The backend for an input on `device` of `dtype`; StepError if the one that was named cannot run."""
-    if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
+def choose(
+    make_step: Callable[[], Step],
+    key: Key,
+    backend: Backend,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Choice:
+    """The backend for an input on `device` of `dtype`; StepError if the one that was named cannot run.
+
+    `key` identifies the step: its type, its constants, the names of its coefs. It is made and traced once.
+    """
     if backend == "eager":
         return Choice("eager", "asked for")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
     obstacle = _obstacle(device, dtype)
     if obstacle is None:
-        program = compiled(step, torch.float64 if dtype == torch.float64 else torch.float32)
+        double = dtype == torch.float64
+        if (double, key) not in _programs:
+            _programs[double, key] = _compile(make_step(), double)
+            _count_variant(key)
+        program = _programs[double, key]
         if isinstance(program, str):
             return Choice("cpu", "asked for" if backend == "cpu" else "CPU tensors", program)
         obstacle = str(program)
         if backend == "auto":
-            _warn_once(step, obstacle)
+            _warn_once(obstacle)
     if backend == "cpu":
-        raise StepError(f"backend='cpu' cannot run {step.name}: {obstacle}")
+        raise StepError(f"backend='cpu' cannot be used: {obstacle}")
     return Choice("eager", obstacle)
 
 
@@ -74,38 +90,29 @@ def _obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def compiled(step: Step, dtype: torch.dtype) -> "str | StepError":
-    """The program of a step computing in `dtype`, traced on first use; or why there is none."""
-    key = (dtype, step.states, step.coefs, step.observed, step.time_coefs, step.key)
-    if key not in _programs:
-        _programs[key] = _compile(step, dtype)
-        _count_variant(step)
-    return _programs[key]
-
-
-def _compile(step: Step, dtype: torch.dtype) -> "str | StepError":
+def _compile(step: Step, double: bool) -> "str | StepError":
+    """The name of the program, traced; or why there is none."""
     from spikeloom.compiler.function import register
     from spikeloom.compiler.launch import TraceKey
     from spikeloom.compiler.trace import trace
 
     try:
-        traced = trace(step, dtype)
+        traced = trace(step, torch.float64 if double else torch.float32)
     except StepError as error:
         return error
-    parts = (step.states, step.coefs, step.time_coefs, dtype)
+    parts = (step.states, step.coefs, step.time_coefs, double)
     return register(TraceKey(f"{parts}\n{traced.forward.text()}\n{traced.adjoint.text()}", traced))
 
 
-def _count_variant(step: Step) -> None:
+def _count_variant(key: Key) -> None:
     """A number that changes from call to call is a new kernel each time: say so before it hurts."""
-    kind = step.key[:1]
-    if not kind:
-        return
+    kind = key[0]
     _variants[kind] = _variants.get(kind, 0) + 1
-    if _variants[kind] == _MANY_VARIANTS * 4:
+    if _variants[kind] == MANY_VARIANTS:
+        name = getattr(kind, "__name__", str(kind))
         warnings.warn(
-            f"{step.name} has been compiled {_variants[kind]} times with different constants, seconds each: "
-            "return the constant that changes from coefs(), it is then an argument of one kernel",
+            f"{name} has been compiled with {MANY_VARIANTS} different sets of constants, seconds each: return "
+            "the constant that changes from coefs(), it is then an argument of one kernel",
             stacklevel=2,
         )
 
@@ -113,10 +120,30 @@ def _count_variant(step: Step) -> None:
 _warned: set[str] = set()
 
 
-def _warn_once(step: Step, why: str) -> None:
-    if step.name not in _warned:
-        _warned.add(step.name)
-        warnings.warn(f"{step.name} runs eagerly, many times slower: {why}", stacklevel=2)
+def _warn_once(why: str) -> None:
+    if why not in _warned:
+        _warned.add(why)
+        warnings.warn(f"a neuron runs eagerly, many times slower: {why}", stacklevel=2)
+
+
+def kernel_source(step: Step, backend: Literal["cpu"], dtype: torch.dtype) -> str:
+    """The text of the forward and backward kernels of a step whose coefs are per layer."""
+    from spikeloom.compiler import cpu
+    from spikeloom.compiler.launch import STORAGE
+    from spikeloom.compiler.trace import trace
+
+    if backend != "cpu":
+        raise ValueError(f"backend={backend!r}: kernels are written for 'cpu'")
+    if dtype not in STORAGE:
+        raise ValueError(f"dtype={dtype}: expected one of {', '.join(map(str, STORAGE))}")
+    traced = trace(step, torch.float64 if dtype == torch.float64 else torch.float32)
+    gradients = frozenset(("x", *step.coefs))
+    return "\n\n".join(
+        (
+            cpu.forward_source(traced, cpu.Variant(STORAGE[dtype], "row")),
+            cpu.backward_source(traced, cpu.Variant(STORAGE[dtype], "row", gradients=gradients)),
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -154,16 +181,15 @@ def explain(
         device = torch.device("cpu") if first is None else first.device
     rows = []
     for path, neuron in module.named_modules():
-        build = getattr(neuron, "_step", None)
-        if build is None:
+        explain_choice = getattr(neuron, "choice", None)
+        if explain_choice is None:
             continue
-        step = build()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                choice = choose(step, neuron.backend, torch.device(device), dtype)
+                choice = explain_choice(torch.device(device), dtype)
                 row = (choice.backend, choice.reason)
             except StepError as error:
                 row = ("none", str(error))
-        rows.append((path or "(itself)", step.name, *row))
+        rows.append((path or "(itself)", type(neuron).__name__, *row))
     return Explanation(tuple(rows))

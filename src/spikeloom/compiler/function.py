@@ -3,8 +3,7 @@
     spikeloom::steps(program, x, starts, coefs, ...)      -> [spikes, *final states, *records]
     spikeloom::steps_backward(program, grads, x, ...)     -> [grad x, *grad starts, *grad coefs]
 
-Library operators, and not an autograd.Function: `torch.compile` keeps them whole instead of tracing into a
-kernel call. What is saved for backward is `x` (alive anyway), the coefs, and the initial states if given.
+Library operators, and not kernel calls inside an autograd.Function: `torch.compile` keeps them whole. What is saved for backward is `x` (alive anyway), the coefs, and the initial states if given.
 """
 
 from typing import Any
@@ -134,76 +133,89 @@ def _steps_backward_fake(
     ]
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    program, x, starts, coefs, time_steps, static, rest, record, want_state = inputs
-    ctx.save_for_backward(x, *starts, *coefs)
-    ctx.program, ctx.time_steps, ctx.static, ctx.rest = program, time_steps, static, list(rest)
-    ctx.starts, ctx.finals = len(starts), len(rest) if want_state else 0
-    ctx.want_x = x.requires_grad
-    ctx.want_coefs = [coef.requires_grad for coef in coefs]
-    ctx.step_shape = output[0].shape[1:]
+class _Steps(torch.autograd.Function):
+    """Joins the two operators. Tensors come flat, the initial states before the coefs: autograd does not
+    look into lists, and registering a formula for operators on lists costs 60 us a call."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        program: str,
+        x: Tensor,
+        time_steps: int,
+        static: bool,
+        rest: list[float],
+        record: str,
+        want_state: bool,
+        start_count: int,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        starts, coefs = list(tensors[:start_count]), list(tensors[start_count:])
+        ctx.save_for_backward(x, *tensors)
+        ctx.program, ctx.time_steps, ctx.static, ctx.rest = program, time_steps, static, rest
+        ctx.start_count = start_count
+        ctx.finals = len(rest) if want_state else 0
+        ctx.set_materialize_grads(False)
+        outputs = torch.ops.spikeloom.steps(
+            program, x, starts, coefs, time_steps, static, rest, record, want_state
+        )
+        ctx.mark_non_differentiable(*outputs[1 + ctx.finals :])
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        x, *tensors = ctx.saved_tensors
+        starts, coefs = tensors[: ctx.start_count], tensors[ctx.start_count :]
+        step_shape = x.shape if ctx.static else x.shape[1:]
+        grad_spikes = grads[0]
+        if grad_spikes is None:
+            grad_spikes = x.new_zeros(()).expand(ctx.time_steps, *step_shape)
+        finals = grads[1 : 1 + ctx.finals]
+        grad_finals = []
+        if any(grad is not None for grad in finals):
+            zero = torch.zeros((), dtype=compute_dtype(x), device=x.device)
+            grad_finals = [zero.expand(step_shape) if grad is None else grad for grad in finals]
+        want_x, want_coefs = ctx.needs_input_grad[1], list(ctx.needs_input_grad[8 + len(starts) :])
+        results = torch.ops.spikeloom.steps_backward(
+            ctx.program,
+            grad_spikes,
+            grad_finals,
+            x,
+            starts,
+            coefs,
+            ctx.time_steps,
+            ctx.static,
+            ctx.rest,
+            want_x,
+            want_coefs,
+        )
+        if torch.is_grad_enabled():
+            results = _NoSecondDerivative.apply(len(results), *results, grad_spikes, x, *coefs)
+        gx, *others = results
+        wanted = [True] * len(starts) + want_coefs
+        others = [grad if keep else None for grad, keep in zip(others, wanted, strict=True)]
+        return (None, gx if want_x else None, *[None] * 6, *others)
 
 
-def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
-    x, *rest = ctx.saved_tensors
-    starts, coefs = rest[: ctx.starts], rest[ctx.starts :]
-    dtype = compute_dtype(x)
-    grad_spikes = grads[0]
-    if grad_spikes is None:
-        grad_spikes = x.new_zeros(()).expand(ctx.time_steps, *ctx.step_shape)
-    finals = list(grads[1 : 1 + ctx.finals])
-    grad_finals = (
-        [
-            torch.zeros((), dtype=dtype, device=x.device).expand(ctx.step_shape)
-            if grad is None
-            else grad
-            for grad in finals
-        ]
-        if any(grad is not None for grad in finals)
-        else []
-    )
-    gx, *others = torch.ops.spikeloom.steps_backward(
-        ctx.program,
-        grad_spikes,
-        grad_finals,
-        x,
-        starts,
-        coefs,
-        ctx.time_steps,
-        ctx.static,
-        ctx.rest,
-        ctx.want_x,
-        ctx.want_coefs,
-    )
-    grad_starts = others[: ctx.starts]
-    grad_coefs = [
-        grad if wanted else None
-        for grad, wanted in zip(others[ctx.starts :], ctx.want_coefs, strict=True)
-    ]
-    return (
-        *(None, gx if ctx.want_x else None, grad_starts, grad_coefs),
-        None,
-        None,
-        # an empty list counts as a list of tensors, and wants a list of gradients
-        None if ctx.rest else [],
-        None,
-        None,
-    )
+class _NoSecondDerivative(torch.autograd.Function):
+    """The identity on gradients, which refuses to be differentiated."""
 
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
 
-def _no_second_derivative(ctx: Any, *grads: Any) -> Any:
-    raise RuntimeError(
-        "a compiled neuron has no second derivative: build the neuron with backend='eager' "
-        "to differentiate its gradient"
-    )
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(
+            "a compiled neuron has no second derivative: build the neuron with backend='eager' "
+            "to differentiate its gradient"
+        )
 
 
 _library.impl("steps", _steps, "CPU")
 _library.impl("steps_backward", _steps_backward, "CPU")
 torch.library.register_fake("spikeloom::steps", _steps_fake, lib=_library)
 torch.library.register_fake("spikeloom::steps_backward", _steps_backward_fake, lib=_library)
-torch.library.register_autograd("spikeloom::steps", _backward, setup_context=_setup, lib=_library)
-torch.library.register_autograd("spikeloom::steps_backward", _no_second_derivative, lib=_library)
 
 
 def run_compiled(
@@ -223,21 +235,18 @@ def run_compiled(
     dtype = compute_dtype(x)
     time_steps = x.shape[0]
     static = time_steps > 1 and x.stride(0) == 0
-    spikes, *others = torch.ops.spikeloom.steps(
+    initial = [] if starts is None else [start.to(dtype) for start in starts]
+    spikes, *others = _Steps.apply(
         program,
         x[0] if static else x,
-        [] if starts is None else [start.to(dtype) for start in starts],
-        [coef.to(dtype) for coef in coefs],
         time_steps,
         static,
         list(rest),
         ",".join(record),
         want_state,
+        len(initial),
+        *initial,
+        *(coef.to(dtype) for coef in coefs),
     )
     finals = others[: len(rest)] if want_state else []
-    records = others[len(finals) :]
-    return (
-        spikes,
-        finals,
-        {name: value.detach() for name, value in zip(record, records, strict=True)},
-    )
+    return spikes, finals, dict(zip(record, others[len(finals) :], strict=True))

@@ -19,13 +19,12 @@ from spikeloom.compiler.trace import Trace
 GROUPS = 16
 """Partial sums of a coef gradient. Fixed, whatever the number of threads: the sums keep their order."""
 
-_STORAGE: dict[torch.dtype, cpu.Storage] = {
+STORAGE: dict[torch.dtype, cpu.Storage] = {
     torch.float32: "f4",
     torch.float64: "f8",
     torch.bfloat16: "bf16",
     torch.float16: "f16",
 }
-DTYPES = tuple(_STORAGE)
 
 
 @dataclass(frozen=True)
@@ -291,7 +290,7 @@ def _variant(
 ) -> cpu.Variant:
     names = call.trace.step.coefs
     return cpu.Variant(
-        storage=_STORAGE[call.x.dtype],
+        storage=STORAGE[call.x.dtype],
         nest=route.nest,
         vectors=frozenset(name for i, name in enumerate(names) if route.is_vector(i)),
         static=call.static,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,9 +11,8 @@ class Step:
     """One time step of a neuron as a pure elementwise function.
 
     `function(x, *states, *coefs) -> (spikes, *new_states, *observed)`, all in the shape of `x`.
-    `time_coefs` names the coefs whose first axis is time. `key` identifies the constants that the function
-    closes over (floats, flags): the same step with the same key is traced once. `owner`, where given, is the
-    module whose parameters are named in error texts.
+    `time_coefs` names the coefs whose first axis is time. `owner`, where given, is the module whose
+    parameters are named in error texts.
     """
 
     function: Callable[..., tuple[Tensor, ...]]
@@ -23,5 +21,4 @@ class Step:
     observed: tuple[str, ...] = ()
     time_coefs: tuple[str, ...] = ()
     name: str = "step"
-    key: tuple[Any, ...] = ()
     owner: nn.Module | None = None

@@ -5,12 +5,12 @@
 The step is traced and runs as one fused kernel; `backend="eager"` runs it as written.
 """
 
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
 
-from spikeloom.compiler.dispatch import Backend, choose
+from spikeloom.compiler.dispatch import Backend, Choice, choose, kernel_source
 from spikeloom.compiler.eager import compute_dtype, run_eager
 from spikeloom.compiler.function import run_compiled
 from spikeloom.compiler.step import Step
@@ -144,13 +144,32 @@ class Neuron(nn.Module):
                 f"of shape {list(x.shape[1:])} for each of {', '.join(self.states)}"
             )
 
+    def choice(self, device: torch.device, dtype: torch.dtype) -> Choice:
+        """Which backend runs this neuron for an input on `device` of `dtype`, and why."""
+        return choose(self._step, self._key(), self.backend, device, dtype)
+
+    def source(self, backend: Literal["cpu"] = "cpu", dtype: torch.dtype = torch.float32) -> str:
+        """The kernel that runs an input `[T, B, ...]` of `dtype` with coefs per layer: forward, then backward."""
+        return kernel_source(self._step(), backend, dtype)
+
     def _program(self, device: str, dtype: torch.dtype) -> str:
         """The compiled program for such an input; empty where the step runs eagerly."""
-        return choose(self._step(), self.backend, torch.device(device), dtype).program or ""
+        return self.choice(torch.device(device), dtype).program or ""
 
     # torch.compile runs this method while it traces and keeps its answer: choosing a backend is not for its
     # graph. (What torch.compiler.assume_constant_result sets, without the second that importing it takes.)
     _program._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+    def _key(self) -> tuple[object, ...]:
+        """Everything that the traced step depends on besides its arguments."""
+        surrogate = self.surrogate
+        return (
+            type(self),
+            tuple(self._all_coefs()),
+            *_plain(self),
+            type(surrogate),
+            *_plain(surrogate),
+        )
 
     def _all_coefs(self) -> dict[str, Tensor]:
         """The coefs of the neuron and the learnable constants of its surrogate."""
@@ -175,7 +194,6 @@ class Neuron(nn.Module):
             observed=self.observed,
             time_coefs=self.time_coefs,
             name=type(self).__name__,
-            key=(type(self), *_plain(self), type(self.surrogate), *_plain(self.surrogate)),
             owner=self,
         )
 
@@ -186,11 +204,13 @@ class Neuron(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
+_PLAIN = (bool, int, float, str, torch.dtype, type(None))
+
+
 def _plain(module: nn.Module) -> list[tuple[str, Any]]:
     """The attributes that a step may close over without being asked: numbers, flags, names."""
     return [
         (name, value)
         for name, value in module.__dict__.items()
-        if isinstance(value, (bool, int, float, str, torch.dtype, type(None)))
-        and not name.startswith("_")
+        if name[0] != "_" and isinstance(value, _PLAIN)
     ]
