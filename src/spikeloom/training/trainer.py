@@ -20,7 +20,7 @@ from spikeloom.analysis.constants import learned_constants
 from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
 from spikeloom.data.base import Batch
-from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError
+from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
 from spikeloom.methods import catalog
 from spikeloom.seeding import stream
 from spikeloom.training import distributed, optim
@@ -68,8 +68,8 @@ def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None)
         CheckpointError: there is no room for a checkpoint.
     """
     device = choose_device(recipe.training.device)
-    with surroundings(recipe.training, device), StopRequest() as stop:
-        trainer = Trainer(recipe, device, stop, console or Console())
+    with surroundings(recipe.training, device):
+        trainer = Trainer(recipe, device, console or Console())
         run = Path(folder)
         if distributed.is_main():
             RunFolder.create(run, catalog.dump(recipe), environment(device))
@@ -90,20 +90,18 @@ def resume(
         console: Where progress is shown; standard output by default.
 
     Raises:
-        RunError: `folder` is no run folder, or another process trains in it.
+        RunError: `folder` is no run folder, another process trains in it, or it has done more
+            than `epochs` already.
         CheckpointError: there are checkpoints, and none can be used.
     """
     run = RunFolder.open(Path(folder))
-    recipe = catalog.parse(run.recipe.read_text())
+    recipe = catalog.parse(run.recipe.read_text(), str(run.recipe))
     if epochs is not None:
         training = recipe.training.model_copy(update={"epochs": epochs})
         recipe = recipe.model_copy(update={"training": training})
     device = choose_device(recipe.training.device)
-    with surroundings(recipe.training, device), StopRequest() as stop:
-        trainer = Trainer(recipe, device, stop, console or Console())
-        if epochs is not None:
-            run.write_recipe(catalog.dump(recipe))
-        return trainer.fit(run)
+    with surroundings(recipe.training, device):
+        return Trainer(recipe, device, console or Console()).fit(run)
 
 
 class Trainer:
@@ -112,12 +110,10 @@ class Trainer:
     `epoch` and `step` are the next optimizer step to do; `global_step` counts those done.
     """
 
-    def __init__(
-        self, recipe: Recipe, device: torch.device, stop: StopRequest, console: Console
-    ) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device, console: Console) -> None:
         self.recipe = recipe
         self.device = device
-        self.stop = stop
+        self.stop = StopRequest()
         self.console = ConsoleLines(console)
         self.rank = distributed.rank()
         self.main = distributed.is_main()
@@ -156,18 +152,21 @@ class Trainer:
         self.checkpoints = Checkpoints(run.checkpoints)
         with run.locked():
             self.restore()
+            self.check_length()
             try:
-                return self.train_to_end()
+                with self.stop:
+                    return self.train_to_end()
             except _BadSums:
                 self.events.message(
                     f"the loss became non-finite before epoch {self.epoch}, step {self.step}; "
                     "going over the steps since the last checkpoint to find where"
                 )
-                self.watches_every_step = True
                 self.events.close()
+                self.watches_every_step = True
                 self.begin()
                 self.restore()
-                return self.train_to_end()
+                with self.stop:
+                    return self.train_to_end()
             finally:
                 self.events.close()
 
@@ -303,7 +302,7 @@ class Trainer:
             self.save()
             self.events.message(
                 f"stopped in epoch {self.epoch} after step {self.step} of {self.steps}; "
-                f"`spikeloom resume {self.run.path}` goes on"
+                f"`spikeloom resume {self.run.path}` goes on from there"
             )
             self.stop.leave()
 
@@ -369,6 +368,18 @@ class Trainer:
         self.events = self.open_events()
         if found is None:
             self.log_start()
+
+    def check_length(self) -> None:
+        """Accepts another number of epochs, if it is not one that has passed."""
+        epochs = self.recipe.training.epochs
+        if epochs < self.epoch or (epochs == self.epoch and self.best is None):
+            raise RunError(
+                f"{self.run.path} has done {self.epoch} epochs already: "
+                f"give more than training.epochs = {epochs}"
+            )
+        text = catalog.dump(self.recipe)
+        if self.main and self.run.recipe.read_text() != text:
+            self.run.write_recipe(text)
 
     def check_recipe(self, path: Path, state: State) -> None:
         try:

@@ -1,0 +1,189 @@
+"""A method and a data set small enough that a training run takes milliseconds."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from spikeloom.config.schema import Section
+from spikeloom.data import registry
+from spikeloom.data.base import DataSet, Source, TensorSplit
+from spikeloom.data.spec import DataSpec
+from spikeloom.methods import catalog
+from spikeloom.methods.base import Method
+from spikeloom.neurons import PLIF
+from spikeloom.nn.classifier import Classifier, Output
+from spikeloom.training import read_events
+from spikeloom.training.checkpoint import read
+
+CLASSES = 3
+
+
+class TinyNetwork(Section):
+    """Two linear layers and two layers of PLIF neurons."""
+
+    T: int = 2
+    hidden: int = 6
+    dropout: float = 0.25
+
+
+class TinyClassifier(Classifier):
+    """Images [B, 1, 2, 3]; dropout draws random numbers, so that streams matter."""
+
+    def __init__(self, network: TinyNetwork, data: DataSpec) -> None:
+        super().__init__()
+        self.T = network.T
+        self.first = nn.Linear(6, network.hidden)
+        self.norm = nn.BatchNorm1d(network.hidden)
+        self.drop = nn.Dropout(network.dropout)
+        self.hidden = PLIF()
+        self.second = nn.Linear(network.hidden, data.class_count)
+        self.out = PLIF()
+
+    def forward(self, inputs: Tensor) -> Output:
+        current = self.drop(self.norm(self.first(inputs.flatten(1)))) * 4
+        spikes = self.hidden(current.expand(self.T, *current.shape))
+        votes = self.out(self.second(spikes) * 4)
+        # The membrane of a real readout has many values; spikes alone would tie too often.
+        votes = votes + 0.01 * self.second(spikes)
+        return Output(votes.sum(0), votes)
+
+    def scalars(self) -> dict[str, float]:
+        return {"w0": float(self.hidden.w.detach())}
+
+
+@dataclass(frozen=True)
+class LocalMethod(Method):
+    """A method whose network is made by a function of the test."""
+
+    make: Callable[[Any, DataSpec], Classifier] = TinyClassifier
+
+    def build(self, network: Section, data: DataSpec) -> Classifier:
+        return self.make(network, data)
+
+
+class TinyData(Source):
+    """Three classes of noisy 2x3 images; `train` of 22 samples, so that a last batch is partial."""
+
+    name = "tiny"
+    title = "three noisy patterns"
+    published = {"train": 22, "test": 11}
+
+    def files(self, root: Path | None) -> tuple[Path, ...]:
+        return ()
+
+    def load(self, root: Path | None) -> DataSet:
+        generator = torch.Generator().manual_seed(1)
+        patterns = torch.randint(0, 200, (CLASSES, 1, 2, 3), generator=generator)
+
+        def split(count: int) -> TensorSplit:
+            labels = torch.arange(count) % CLASSES
+            noise = torch.randint(0, 56, (count, 1, 2, 3), generator=generator)
+            return TensorSplit((patterns[labels] + noise).to(torch.uint8), labels)
+
+        spec = DataSpec("tiny", (1, 2, 3), ("a", "b", "c"))
+        return DataSet(spec, split(22), split(11), mean=(0.5,), std=(0.25,))
+
+
+RECIPE = """
+title = "tiny"
+method = "tiny"
+[data]
+name = "tiny"
+batch_size = 4
+[network]
+[optimizer]
+lr = 0.02
+[schedule]
+name = "cosine"
+T_max = 3
+[training]
+epochs = 3
+threads = 1
+[logging]
+every_steps = 2
+"""
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Puts a method called "tiny" in the catalog; call it to replace the method's classifier."""
+    if "tiny" not in registry.names():
+        registry.register(TinyData())
+
+    def put(make: Callable[[Any, DataSpec], Classifier] = TinyClassifier) -> None:
+        method = LocalMethod("tiny", "for tests", TinyNetwork, "", make)
+        monkeypatch.setattr(catalog, "methods", lambda: {"tiny": method})
+        catalog.library.cache_clear()
+
+    put()
+    yield put
+    monkeypatch.undo()
+    catalog.library.cache_clear()
+
+
+@pytest.fixture
+def recipe(install: Callable[..., None], tmp_path: Path) -> Callable[..., Any]:
+    """`recipe("training.epochs=1", ...)`: the tiny recipe with overrides."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    return lambda *overrides: catalog.load_recipe(path, overrides)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A console whose text a test can read."""
+
+    console: Console
+
+    @property
+    def text(self) -> str:
+        assert isinstance(self.console.file, io.StringIO)
+        return self.console.file.getvalue()
+
+
+@pytest.fixture
+def screen() -> Screen:
+    return Screen(Console(file=io.StringIO(), width=200))
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Both run folders hold the same training: every tensor bit for bit, every recorded number."""
+    for name in ("last", "best"):
+        one, two = (read(path / "checkpoints" / f"{name}.pt") for path in (a, b))
+        one_flat, two_flat = dict(_flat(one)), dict(_flat(two))
+        assert one_flat.keys() == two_flat.keys()
+        for key, value in one_flat.items():
+            if "seconds" in key or key == "/metrics_bytes":
+                continue
+            other = two_flat[key]
+            same = torch.equal(value, other) if isinstance(value, Tensor) else value == other
+            assert same, f"{name}.pt{key}: {value} and {other}"
+    weights = [(path / "weights.safetensors").read_bytes() for path in (a, b)]
+    assert weights[0] == weights[1]
+    assert recorded(a) == recorded(b)
+
+
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """The events in metrics.jsonl without wall times."""
+    events = read_events(folder / "metrics.jsonl")
+    assert all(json.loads(json.dumps(event)) == event for event in events)
+    return [{key: value for key, value in event.items() if key != "seconds"} for event in events]
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(item, f"{path}/{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _flat(item, f"{path}/{index}")
+    else:
+        yield path, value
