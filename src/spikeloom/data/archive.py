@@ -1,0 +1,212 @@
+"""Where raw files lie: a folder, an archive, or a single file, read the same way and in sorted
+order.
+
+A folder's own archives are opened too: `CIFAR10DVS/airplane.zip` beside `CIFAR10DVS/bird/...`
+works. Members of a zip or an uncompressed tar are read where they are; a compressed tar has no
+random access and is unpacked once below the cache folder.
+"""
+
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from spikeloom.errors import DataError
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+LARGEST_MEMBER = 4 << 30  # bytes; the largest published recording is a tenth of it
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file: its name with forward slashes below the root, size in bytes, and where it lies.
+
+    `member` is its name inside `path` when that is an archive. `stamp` changes when the content
+    does.
+    """
+
+    name: str
+    path: Path
+    size: int
+    stamp: str
+    member: str | None = None
+
+    def read(self) -> bytes:
+        """The whole content."""
+        try:
+            if self.member is None:
+                return self.path.read_bytes()
+            if self.path.suffix == ".zip":
+                with zipfile.ZipFile(self.path) as archive:
+                    return archive.read(self.member)
+            with tarfile.open(self.path) as archive:
+                file = archive.extractfile(self.member)
+                return file.read() if file else b""
+        except (
+            OSError,
+            zipfile.BadZipFile,
+            tarfile.TarError,
+            zlib.error,
+            KeyError,
+            EOFError,
+        ) as error:
+            raise DataError(
+                f"{self}: cannot be read ({error}); fetch or unpack it again"
+            ) from error
+
+    def __str__(self) -> str:
+        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+
+
+def scan(root: Path, archives: str = ".*") -> list[Entry]:
+    """Every file below `root` (a folder, an archive, or a file), loose files first, sorted by name.
+
+    Archives in a folder are opened if their file name matches `archives`, in small letters.
+    """
+    if not root.exists():
+        raise DataError(f"{root}: no such file or folder; give an existing path")
+    if root.is_file():
+        return sorted(_open(root, ""), key=_name)
+    loose: list[Entry] = []
+    packed: list[Entry] = []
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for file in files:
+            path = Path(folder) / file
+            name = path.relative_to(root).as_posix()
+            if _is_archive(path) and re.fullmatch(archives, file.lower()):
+                packed += _open(path, re.sub(r"(\.tar)?\.\w+$", "", name) + "/")
+            else:
+                loose.append(_entry(path, name))
+    return sorted(loose, key=_name) + sorted(packed, key=_name)
+
+
+def matching(entries: list[Entry], pattern: str) -> Iterator[tuple[re.Match[str], Entry]]:
+    """Entries whose name ends in `pattern` (a regular expression), the first of equal matches only.
+
+    A file that lies there loose wins over the same file in an archive beside it.
+    """
+    expression = re.compile(rf"(?:^|/)({pattern})$")
+    seen: set[str] = set()
+    for entry in entries:
+        match = expression.search(entry.name)
+        if match and match[1] not in seen:
+            seen.add(match[1])
+            yield match, entry
+
+
+def fingerprint(entries: list[Entry]) -> str:
+    """A digest of names, sizes and stamps: equal as long as nothing was added, removed or
+    changed.
+    """
+    digest = hashlib.sha256()
+    for entry in sorted(entries, key=_name):
+        digest.update(f"{entry.name}\0{entry.size}\0{entry.stamp}\n".encode())
+    return digest.hexdigest()
+
+
+def unpacked(path: Path, below: Path) -> Path:
+    """The content of a compressed tar (a folder) or of a .gz (a file), unpacked once into the
+    folder `below`.
+
+    It appears whole or not at all: it is unpacked under another name and renamed.
+    """
+    stat = path.stat()
+    key = hashlib.sha256(
+        f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
+    ).hexdigest()
+    name = re.sub(r"(\.tar)?\.\w+$", "", path.name)
+    target = below / f"{key[:16]}-{name}"
+    if target.exists():
+        return target
+    below.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".unpack-", dir=below))
+    try:
+        if path.suffix == ".gz" and not path.name.endswith(".tar.gz"):
+            with gzip.open(path) as packed, open(work / "file", "wb") as plain:
+                shutil.copyfileobj(packed, plain, 1 << 20)
+            os.replace(work / "file", target)
+        else:
+            with tarfile.open(path) as archive:
+                archive.extractall(work / "all", filter="data")
+            os.replace(work / "all", target)
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        if not target.exists():  # else another process was faster, with the same content
+            raise DataError(f"{path}: cannot be unpacked into {below} ({error})") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def _open(path: Path, prefix: str) -> list[Entry]:
+    """The entries of one file: itself, or its members if it is an archive."""
+    if not _is_archive(path):
+        return [_entry(path, prefix + path.name)]
+    try:
+        if path.suffix == ".zip":
+            return _zip_members(path, prefix)
+        if path.suffix == ".tar":
+            return _tar_members(path, prefix)
+    except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise DataError(
+            f"{path}: cannot be read as an archive ({error}); fetch it again"
+        ) from error
+    from spikeloom.data.cache import cache_root
+
+    folder = unpacked(path, cache_root() / "unpacked")
+    return [
+        _entry(file, prefix + file.relative_to(folder).as_posix())
+        for file in folder.rglob("*")
+        if file.is_file()
+    ]
+
+
+def _zip_members(path: Path, prefix: str) -> list[Entry]:
+    with zipfile.ZipFile(path) as archive:
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+    for info in infos:
+        if info.file_size > LARGEST_MEMBER:
+            raise DataError(
+                f"{path}: member {info.filename} claims {info.file_size} bytes, expected at most "
+                f"{LARGEST_MEMBER}; the archive is damaged"
+            )
+        if info.filename.endswith(".zip"):
+            raise DataError(
+                f"{path}: holds an archive, {info.filename}; unpack the outer one and give its "
+                "folder"
+            )
+    return [
+        Entry(prefix + info.filename, path, info.file_size, f"crc {info.CRC:08x}", info.filename)
+        for info in infos
+    ]
+
+
+def _tar_members(path: Path, prefix: str) -> list[Entry]:
+    stamp = str(path.stat().st_mtime_ns)
+    with tarfile.open(path) as archive:
+        return [
+            Entry(prefix + member.name, path, member.size, stamp, member.name)
+            for member in archive
+            if member.isfile()
+        ]
+
+
+def _entry(path: Path, name: str) -> Entry:
+    stat = path.stat()
+    return Entry(name, path, stat.st_size, str(stat.st_mtime_ns))
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVES)
+
+
+def _name(entry: Entry) -> str:
+    return entry.name

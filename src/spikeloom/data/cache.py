@@ -1,0 +1,308 @@
+"""Frames prepared once: files of counts that a training run maps into memory.
+
+    <root>/frames/<data set>-<split>-<key>/meta.json      written last
+                                          /part-00000.npy counts [n, T, P, H, W], the smallest
+                                          unsigned type
+                                          /durations.npy  float64 [N, T] microseconds, see `Frames`
+
+The key is a digest of the recordings (names, sizes, times of change), the framing, and `VERSION`,
+so that nothing stale is ever read. A preparation works in a folder of its own and is renamed when
+it is complete: a killed one leaves nothing that could be taken for a result, and the next one
+removes its remains. Processes that want the same frames wait for the first one.
+
+`<root>` is $SPIKELOOM_CACHE, else spikeloom in the user's cache folder ($XDG_CACHE_HOME, ~/.cache).
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spikeloom.data.frames import Framing
+from spikeloom.data.recordings import Recordings
+from spikeloom.errors import DataError
+
+VERSION = (
+    1  # raised whenever the same recordings and framing would give other counts or other files
+)
+PART_BYTES = 32 << 20  # of counts in one file, and in the memory of one worker
+
+Progress = Callable[[int, int], None]
+"""Called with (recordings done, recordings in all)."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A complete preparation on disk, opened."""
+
+    folder: Path
+    count: int
+    shape: tuple[int, int, int, int]
+    per_part: int
+    parts: tuple[dict[str, Any], ...]
+    largest: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the counts on disk."""
+        return sum(part["bytes"] for part in self.parts)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that holds every count: uint8 if none is above 255, else int32."""
+        return np.dtype(np.uint8 if self.largest < 256 else np.int32)
+
+    @cached_property
+    def durations(self) -> npt.NDArray[np.float64]:
+        """Microseconds that each frame of each recording stands for, [N, T]."""
+        return np.load(self.folder / "durations.npy")
+
+    @cached_property
+    def _maps(self) -> list[npt.NDArray[Any]]:
+        return [
+            np.load(self.folder / _part(index), mmap_mode="r") for index in range(len(self.parts))
+        ]
+
+    def read(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Counts of the recordings at `indices` [B], time first: `[T, B, P, H, W]`."""
+        T, *rest = self.shape
+        out = np.empty((T, len(indices), *rest), self.dtype)
+        for place, index in enumerate(indices):
+            part, row = divmod(int(index), self.per_part)
+            out[:, place] = self._maps[part][row]
+        return out
+
+    def verify(self) -> None:
+        """Read every file and compare it with its check sum. Raises `DataError` naming a damaged
+        one.
+        """
+        for index, part in enumerate(self.parts):
+            path = self.folder / _part(index)
+            if zlib.crc32(path.read_bytes()) != part["crc"]:
+                raise DataError(f"{path}: check sum differs; clear the cache and prepare again")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a worker process maps the files itself; copies of the maps would hold the counts
+        return {k: v for k, v in self.__dict__.items() if k not in ("_maps", "durations")}
+
+
+def cache_root() -> Path:
+    """The folder of everything that can be made again."""
+    chosen = os.environ.get("SPIKELOOM_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikeloom"
+
+
+def prepared(
+    name: str,
+    recordings: Recordings,
+    framing: Framing,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """The frames of all recordings, from the cache or prepared now on `workers` processes (all
+    cores).
+
+    `name` is only for people: data set and split. Raises `DataError` if a recording is damaged or
+    the disk is full; what was prepared before stays.
+    """
+    folder = cache_root() / "frames" / f"{name}-{cache_key(recordings, framing)}"
+    found = _open(folder)
+    if found is not None:
+        return found
+    with _writing(folder, "prepared frames"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(folder.with_suffix(".lock")):
+        found = _open(folder)  # another process may have been faster
+        return found or _prepare(folder, recordings, framing, workers, progress)
+
+
+def cache_key(recordings: Recordings, framing: Framing) -> str:
+    """16 hexadecimal digits that change with everything that the counts depend on."""
+    told = (VERSION, recordings.fingerprint(), recordings.size, sorted(asdict(framing).items()))
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def stored() -> list[Prepared]:
+    """Every complete preparation in the cache, sorted by name."""
+    folders = sorted((cache_root() / "frames").glob("*/meta.json"))
+    return [found for path in folders if (found := _open(path.parent)) is not None]
+
+
+def clear(name: str = "") -> int:
+    """Remove what was prepared for the data set `name` (all of them), and say how many bytes it
+    had.
+
+    Remains of killed preparations and unpacked archives go too, the latter only when everything
+    goes.
+    """
+    freed = 0
+    for folder in (cache_root() / "frames").glob("*"):
+        # what begins with the name of another set, as "shd-x" with "shd", has no split after the
+        # name
+        rest = folder.name.lstrip(".").removeprefix(name + "-" if name else "")
+        if not name or (rest != folder.name.lstrip(".") and rest.startswith(("train-", "test-"))):
+            freed += _size(folder)
+            if folder.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                folder.unlink(missing_ok=True)
+    if not name:
+        for folder in ("unpacked", "made"):
+            freed += _size(cache_root() / folder)
+            shutil.rmtree(cache_root() / folder, ignore_errors=True)
+    return freed
+
+
+def write_part(
+    folder: Path, index: int, per_part: int, recordings: Recordings, framing: Framing
+) -> dict[str, Any]:
+    """Integrate the recordings of part `index` into one file; what `meta.json` says about it."""
+    rows = range(index * per_part, min((index + 1) * per_part, len(recordings.labels)))
+    counts: npt.NDArray[Any] = np.zeros((len(rows), *framing.shape(recordings.size)), np.uint8)
+    durations = np.empty((len(rows), framing.steps))
+    for place, row in enumerate(rows):
+        frames = recordings.frames(row, framing)
+        if frames.counts.dtype.itemsize > counts.dtype.itemsize:
+            counts = counts.astype(frames.counts.dtype)
+        counts[place] = frames.counts
+        durations[place] = frames.durations
+    path = folder / _part(index)
+    with _writing(path, "frames"):
+        np.save(path, counts)
+    return {
+        "bytes": path.stat().st_size,
+        "crc": zlib.crc32(path.read_bytes()),
+        "largest": int(counts.max(initial=0)),
+        "durations": durations,
+        "rows": len(rows),
+    }
+
+
+def _prepare(
+    folder: Path,
+    recordings: Recordings,
+    framing: Framing,
+    workers: int | None,
+    progress: Progress | None,
+) -> Prepared:
+    from spikeloom.data.workers import write_parts
+
+    count, shape = len(recordings.labels), framing.shape(recordings.size)
+    needed = count * int(np.prod(shape))
+    free = shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise DataError(
+            f"{folder.parent}: {needed / 1e9:.1f} GB of frames do not fit, {free / 1e9:.1f} GB are "
+            "free; "
+            "free some, or name another place with $SPIKELOOM_CACHE"
+        )
+    for remains in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(remains, ignore_errors=True)
+    per_part = max(1, min(count, PART_BYTES // int(np.prod(shape))))
+    with _writing(folder, "prepared frames"):
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        parts = write_parts(work, per_part, recordings, framing, workers, progress)
+        meta = {
+            "version": VERSION,
+            "count": count,
+            "shape": list(shape),
+            "per_part": per_part,
+            "largest": max((part["largest"] for part in parts), default=0),
+            "framing": asdict(framing),
+            "parts": [{"bytes": part["bytes"], "crc": part["crc"]} for part in parts],
+        }
+        durations = [part["durations"] for part in parts]
+        with _writing(work, "prepared frames"):
+            np.save(
+                work / "durations.npy",
+                np.concatenate(durations) if parts else np.ones((0, shape[0])),
+            )
+            with open(work / "meta.json", "w") as file:
+                json.dump(meta, file)
+                file.flush()
+                os.fsync(file.fileno())
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one, else `_open` had found it
+        with contextlib.suppress(OSError):  # without locks another process may have been faster
+            os.rename(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    found = _open(folder)
+    if found is None:
+        raise DataError(
+            f"{folder}: the prepared frames vanished; is another process clearing the cache?"
+        )
+    return found
+
+
+def _open(folder: Path) -> Prepared | None:
+    """The preparation in `folder`, None if it is not there, incomplete, or cut short."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        sizes = [(folder / _part(index)).stat().st_size for index in range(len(meta["parts"]))]
+        if meta["version"] != VERSION or sizes != [part["bytes"] for part in meta["parts"]]:
+            return None
+        if not (folder / "durations.npy").exists():
+            return None
+        return Prepared(
+            folder=folder,
+            count=meta["count"],
+            shape=tuple(meta["shape"]),
+            per_part=meta["per_part"],
+            parts=tuple(meta["parts"]),
+            largest=meta["largest"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold `path` alone among processes; released by the system when its holder dies.
+
+    Where there are no such locks (Windows, some network disks), every process prepares for itself.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            import fcntl
+
+            file = stack.enter_context(open(path, "w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (ImportError, OSError):
+            pass
+        yield
+
+
+@contextlib.contextmanager
+def _writing(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path}: {what} cannot be written ({error.strerror or error}); free some space, or "
+            "name "
+            "another place with $SPIKELOOM_CACHE"
+        ) from error
+
+
+def _part(index: int) -> str:
+    return f"part-{index:05d}.npy"
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,0 +1,148 @@
+"""Event arrays: what an event camera or a silicon cochlea recorded, one row per event.
+
+An event is `(t, x, y, p)`: a time stamp in microseconds, a pixel, and a polarity (0 = OFF, 1 = ON).
+A cochlea is a sensor one pixel high with one polarity: its channel is `x`. Events keep the order of
+their file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spikeloom.errors import DataError
+
+LARGEST_SIDE = 32767  # coordinates are int16; no event sensor is near this size
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """One recording of E events.
+
+    `t` int64 [E] microseconds, `x` and `y` int16 [E] pixels, `p` uint8 [E] polarity;
+    `size` = (polarities, height, width) of the sensor. Built by `events()`, which checks the
+    columns.
+    """
+
+    t: npt.NDArray[np.int64]
+    x: npt.NDArray[np.int16]
+    y: npt.NDArray[np.int16]
+    p: npt.NDArray[np.uint8]
+    size: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    @property
+    def duration(self) -> int:
+        """Microseconds between the earliest and the latest event, 0 for fewer than two events."""
+        return int(self.t.max() - self.t.min()) if len(self) else 0
+
+    def where(self, rows: npt.NDArray[Any] | slice) -> "Events":
+        """The events of a boolean mask, an index array, or a slice."""
+        return replace(self, t=self.t[rows], x=self.x[rows], y=self.y[rows], p=self.p[rows])
+
+    def between(self, start: int, stop: int) -> "Events":
+        """The events with `start <= t < stop` (microseconds), in file order, times unchanged."""
+        if is_sorted(self.t):
+            first, last = np.searchsorted(self.t, (start, stop), side="left")
+            return self.where(slice(first, last))
+        return self.where((self.t >= start) & (self.t < stop))
+
+    def from_zero(self) -> "Events":
+        """The same events with the earliest at t = 0."""
+        return replace(self, t=self.t - self.t.min()) if len(self) else self
+
+    def in_time_order(self) -> "Events":
+        """The same events sorted by time; events of one instant keep their order."""
+        if is_sorted(self.t):
+            return self
+        return self.where(np.argsort(self.t, kind="stable"))
+
+    def table(self) -> npt.NDArray[np.int64]:
+        """The events as int64 [E, 4] with columns t, x, y, p."""
+        return np.stack([column.astype(np.int64) for column in (self.t, self.x, self.y, self.p)], 1)
+
+
+def events(
+    t: npt.ArrayLike,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    p: npt.ArrayLike,
+    size: tuple[int, int, int],
+    *,
+    source: object = "events",
+) -> Events:
+    """Columns [E] of any integer type (float times are floored) as checked `Events`.
+
+    Raises `DataError` naming `source` and the first record that lies outside the sensor `size`.
+    """
+    times = np.asarray(t)
+    if times.dtype.kind == "f":
+        if not np.isfinite(times).all():
+            record = int(np.flatnonzero(~np.isfinite(times))[0])
+            raise DataError(f"{source}: record {record} has no finite time; the file is damaged")
+        times = np.floor(times)
+    columns = {"x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
+    for name, column in columns.items():
+        if column.shape != times.shape or times.ndim != 1:
+            raise DataError(
+                f"{source}: column {name} has shape {column.shape}, the times {times.shape}; "
+                "expected one value per event"
+            )
+    polarities, height, width = size
+    if max(size) > LARGEST_SIDE or min(size) < 1:
+        raise DataError(f"{source}: a sensor of {size} (polarities, height, width) is impossible")
+    for name, limit in (("x", width), ("y", height), ("p", polarities)):
+        column = columns[name]
+        if column.size and not (column.min() >= 0 and column.max() < limit):
+            record = int(np.flatnonzero((column < 0) | (column >= limit))[0])
+            raise DataError(
+                f"{source}: record {record} has {name} = {column[record]}, expected 0 to "
+                f"{limit - 1}; "
+                "the file is damaged or of another sensor"
+            )
+    return Events(
+        t=times.astype(np.int64, copy=False),
+        x=columns["x"].astype(np.int16, copy=False),
+        y=columns["y"].astype(np.int16, copy=False),
+        p=columns["p"].astype(np.uint8, copy=False),
+        size=size,
+    )
+
+
+def spikes(
+    t: npt.ArrayLike, channel: npt.ArrayLike, channels: int, *, source: object = "spikes"
+) -> Events:
+    """Spikes of a cochlea: times [E] in microseconds and channels [E], a sensor of size (1, 1,
+    channels).
+    """
+    zeros = np.zeros(np.shape(t), np.uint8)
+    return events(t, channel, zeros, zeros, (1, 1, channels), source=source)
+
+
+def nothing(size: tuple[int, int, int]) -> Events:
+    """A recording without events."""
+    none = np.zeros(0, np.int64)
+    return events(none, none, none, none, size)
+
+
+def joined(parts: Sequence[Events]) -> Events:
+    """Recordings of one sensor, one after the other; times are not shifted."""
+    if len({part.size for part in parts}) != 1:
+        sizes = [part.size for part in parts]
+        raise DataError(f"recordings of sensors {sizes} cannot be joined; expected one size")
+    return Events(
+        t=np.concatenate([part.t for part in parts]),
+        x=np.concatenate([part.x for part in parts]),
+        y=np.concatenate([part.y for part in parts]),
+        p=np.concatenate([part.p for part in parts]),
+        size=parts[0].size,
+    )
+
+
+def is_sorted(t: npt.NDArray[np.int64]) -> bool:
+    """Whether times never decrease."""
+    return bool((t[1:] >= t[:-1]).all())

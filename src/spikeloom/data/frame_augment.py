@@ -1,0 +1,133 @@
+"""Changes of whole batches of frames `[T, B, P, H, W]`, on the device the batch is on.
+
+All frames and polarities of a sample change alike: one crop, one mirror image, one shift for each
+sample. Crop, flip and rotation are those of images (`augment`), on frames folded into channels.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spikeloom.config.schema import Augmentation
+
+from .augment import augment
+
+
+class FrameTransform:
+    """From raw frames to what a network is given: float32, resized to `side`, augmented by `steps`.
+
+    With `side=48` and a crop of padding 4 this is the augmentation of the DSR and GLIF programs
+    ("dsr_da"): resize for training and testing, crop for training only.
+    """
+
+    def __init__(
+        self,
+        steps: Iterable[Augmentation] = (),
+        *,
+        side: int | None = None,
+        antialias: bool = False,
+        roll: int = 0,
+        deletion: float = 0.0,
+    ) -> None:
+        self.steps = tuple(steps)
+        self.side, self.antialias = side, antialias
+        self.roll, self.deletion = roll, deletion
+
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        frames = inputs.to(torch.float32)
+        if self.deletion:
+            frames = delete_events(frames, self.deletion, generator)
+        if self.side is not None:
+            frames = resize(frames, self.side, antialias=self.antialias)
+        if self.steps:
+            frames = augment_frames(frames, self.steps, generator)
+        return roll(frames, self.roll, generator) if self.roll else frames
+
+
+def augment_frames(
+    frames: Tensor, steps: Iterable[Augmentation], generator: torch.Generator
+) -> Tensor:
+    """`frames` `[T, B, P, H, W]` after each of `steps`; every sample draws numbers of its own."""
+    T, batch, polarities, height, width = frames.shape
+    folded = frames.transpose(0, 1).reshape(batch, T * polarities, height, width)
+    changed = augment(folded, steps, generator)
+    return changed.view(batch, T, polarities, height, width).transpose(0, 1).contiguous()
+
+
+def resize(frames: Tensor, side: int, *, antialias: bool = False) -> Tensor:
+    """`[..., H, W]` to `[..., side, side]`, bilinear with half-pixel centres.
+
+    The DSR and GLIF programs ran with a torchvision that did not antialias; newer ones do by
+    default.
+    """
+    flat = frames.flatten(0, -4) if frames.dim() > 4 else frames
+    small = functional.interpolate(
+        flat, size=(side, side), mode="bilinear", align_corners=False, antialias=antialias
+    )
+    return small.view(*frames.shape[:-2], side, side)
+
+
+def roll(frames: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """`frames` `[T, B, P, H, W]`, each sample shifted by -pixels..pixels in x and y; edges wrap
+    around.
+    """
+    batch, height, width = frames.shape[1], *frames.shape[-2:]
+    shifts = torch.randint(
+        -pixels, pixels + 1, (2, batch, 1), generator=generator, device=generator.device
+    ).to(frames.device)
+    rows = (torch.arange(height, device=frames.device) - shifts[0]) % height
+    columns = (torch.arange(width, device=frames.device) - shifts[1]) % width
+    sample = torch.arange(batch, device=frames.device)[:, None, None]
+    moved = frames.permute(1, 3, 4, 0, 2)[sample, rows[:, :, None], columns[:, None]]
+    return moved.permute(3, 0, 4, 1, 2).contiguous()
+
+
+def delete_events(frames: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    """Counts after each event was deleted with probability `p`, independently: a binomial draw per
+    cell.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"p = {p}: give a probability of deletion from 0 to 1")
+    kept = torch.full_like(frames, 1 - p)
+    if generator.device != frames.device:
+        return torch.binomial(frames.cpu(), kept.cpu(), generator=generator).to(frames.device)
+    return torch.binomial(frames, kept, generator=generator)
+
+
+def choose_frames(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` of the T frames, drawn without replacement and kept in order, the same for all
+    samples.
+    """
+    if not 1 <= count <= len(frames):
+        raise ValueError(f"count = {count}: give 1 to {len(frames)}, the frames there are")
+    drawn = torch.randperm(len(frames), generator=generator, device=generator.device)[:count]
+    return frames[drawn.sort().values.to(frames.device)]
+
+
+def append_empty(frames: Tensor, count: int) -> Tensor:
+    """`frames` `[T, ...]` and `count` zero frames after them."""
+    return torch.cat([frames, frames.new_zeros(count, *frames.shape[1:])])
+
+
+def min_max(frames: Tensor) -> Tensor:
+    """All values of a sample mapped to 0..1; a constant sample becomes 0."""
+    low, high = frames.min(), frames.max()
+    return (frames - low) / torch.where(high > low, high - low, 1)
+
+
+def pad(samples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Samples `[T_i, ...]` of different lengths as `[T, B, ...]` with T the longest, zeros after
+    each end.
+
+    The second result is True where a frame is a sample's own, bool `[T, B]`.
+    """
+    if not samples:
+        raise ValueError("no samples to pad: give at least one")
+    lengths = torch.tensor([len(sample) for sample in samples])
+    longest = int(lengths.max())
+    batch = samples[0].new_zeros(longest, len(samples), *samples[0].shape[1:])
+    for place, sample in enumerate(samples):
+        batch[: len(sample), place] = sample
+    return batch, torch.arange(longest)[:, None] < lengths

@@ -1,0 +1,115 @@
+"""The first-spike authors' HDF5 layouts of camera data, read and written.
+
+DVS Gesture   group `train` or `test`, in it a group per sample "0", "1", ...
+DVSPlane      a group per sample "0", "1", ... at the top
+
+Each sample has `time` uint32 [n] microseconds, `data` [n, 3] = (x, y, p), `labels` a scalar. (Their
+N-TIDIGITS layout is in `ntidigits`, and for SHD they read the publisher's, see `shd`.)
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from spikeloom.data.archive import Entry, matching
+from spikeloom.data.events import Events, events
+from spikeloom.data.frames import Frames, Framing, integrate
+from spikeloom.data.hdf5 import column, local, opened, reading
+from spikeloom.data.recordings import Pair
+from spikeloom.errors import DataError
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Recordings of a file, one per numbered group below `prefix`."""
+
+    path: Path
+    stamp: str
+    labels: npt.NDArray[np.int64]
+    prefix: str
+    size: tuple[int, int, int]
+
+    def fingerprint(self) -> str:
+        return f"{self.path.name} {self.stamp} {self.prefix}"
+
+    def title(self, index: int) -> str:
+        return f"{self.path}:{self.prefix}{index}"
+
+    def read(self, index: int) -> Events:
+        group = f"{self.prefix}{index}"
+        file = opened(self.path)
+        t = column(file, f"{group}/time", self.path).reshape(-1)
+        rows = column(file, f"{group}/data", self.path)
+        if rows.ndim != 2 or rows.shape[1] != 3:
+            raise DataError(
+                f"{self.title(index)}: data is {rows.shape}, expected [n, 3] with x, y, p"
+            )
+        x, y, p = rows.T
+        return events(t, x, y, p, self.size, source=self.title(index))
+
+    def frames(self, index: int, framing: Framing) -> Frames:
+        return integrate(self.read(index), framing)
+
+
+def open_groups(path: Path, size: tuple[int, int, int], classes: int) -> Groups:
+    """The recordings of a file in either layout. Raises `DataError` if numbers are missing or
+    labels wrong.
+    """
+    file = opened(path)
+    prefix = next((f"{split}/" for split in ("train", "test") if split in file), "")
+    with reading(path, "the list of samples"):
+        names = set(file[prefix] if prefix else file)
+        gap = next((key for key in range(len(names)) if str(key) not in names), None)
+        if gap is not None:
+            raise DataError(
+                f"{path}: {len(names)} groups without one called {gap}; expected 0, 1, 2, ..."
+            )
+        labels = [
+            int(np.asarray(file[f"{prefix}{key}/labels"][()]).item()) for key in range(len(names))
+        ]
+    wrong = [label for label in labels if not 0 <= label < classes]
+    if wrong:
+        raise DataError(f"{path}: label {wrong[0]}, expected 0 to {classes - 1}")
+    stat = path.stat()
+    stamp = f"{stat.st_size} {stat.st_mtime_ns}"
+    return Groups(path, stamp, np.array(labels, np.int64), prefix, size)
+
+
+def open_layout(
+    entries: list[Entry], pattern: str, size: tuple[int, int, int], classes: int
+) -> Pair | None:
+    """Both splits in the authors' files matched by `pattern` (its group: train or test), None if
+    absent.
+    """
+    found = {match[2]: entry for match, entry in matching(entries, pattern)}
+    if not found:
+        return None
+    for split in ("train", "test"):
+        if split not in found:
+            raise DataError(f"{next(iter(found.values()))}: the {split} file beside it is missing")
+    return Pair(*(open_groups(local(found[split]), size, classes) for split in ("train", "test")))
+
+
+def write_groups(
+    path: Path, recordings: Iterable[tuple[Events, int]], *, split: str | None = None
+) -> None:
+    """Write (recording, label) pairs: DVS Gesture's layout if `split` is given, else DVSPlane's."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        root = file.create_group(split) if split else file
+        for key, (recording, label) in enumerate(recordings):
+            if len(recording) and not 0 <= recording.t.min() <= recording.t.max() < 1 << 32:
+                raise DataError(
+                    f"sample {key}: times up to {recording.t.max()} us do not fit the layout's 32 "
+                    "bits"
+                )
+            columns = np.stack([recording.x, recording.y, recording.p], 1)
+            kind = np.uint8 if max(recording.size) <= 256 else np.uint16
+            group = root.create_group(str(key))
+            group["time"] = recording.t.astype(np.uint32)
+            group["data"] = columns.astype(kind)
+            group["labels"] = np.uint8(label)

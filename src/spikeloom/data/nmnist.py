@@ -1,0 +1,181 @@
+"""N-MNIST: MNIST digits seen by a moving ATIS camera, 34x34 pixels, 70,000 recordings of 0.3 s.
+
+    NMNIST/Train/<digit>/<id>.bin
+    NMNIST/Test/<digit>/<id>.bin
+
+A recording is 5 bytes per event: x, y, then 24 bits, big-endian: polarity (bit 23) and microseconds
+(bits 0-22). Samples are in the order of (digit, id). Source: Orchard et al., Front. Neurosci. 2015.
+
+The feedback-network paper reads another form of it, made by the TSSL-BP preprocessing: recordings
+stabilised against the three saccades, binned in 3 ms (`stabilised`, `stable_framing`), also as text
+files (`read_stable_text`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from spikeloom.data.archive import Entry, matching
+from spikeloom.data.events import Events, events
+from spikeloom.data.frames import Framing
+from spikeloom.data.recordings import EventSet, Pair, of_files
+from spikeloom.errors import DataError
+
+SIZE = (2, 34, 34)
+SACCADE = 105_000  # microseconds of each of the three camera movements
+
+
+def read_bin(data: bytes, source: object = "N-MNIST data") -> Events:
+    """Events of one .bin file."""
+    if len(data) % 5:
+        raise DataError(
+            f"{source}: {len(data)} bytes, expected a multiple of 5; "
+            f"the file is cut short after record {len(data) // 5}"
+        )
+    rows = np.frombuffer(data, np.uint8).reshape(-1, 5)
+    t = (
+        ((rows[:, 2] & 127).astype(np.int64) << 16)
+        | (rows[:, 3].astype(np.int64) << 8)
+        | rows[:, 4]
+    )
+    return events(t, rows[:, 0], rows[:, 1], rows[:, 2] >> 7, SIZE, source=source)
+
+
+def write_bin(recording: Events) -> bytes:
+    """The content of a .bin file that `read_bin` reads back; times must fit 23 bits."""
+    if len(recording) and not 0 <= recording.t.min() <= recording.t.max() < 1 << 23:
+        raise DataError(
+            f"times run from {recording.t.min()} to {recording.t.max()} us, "
+            f"an N-MNIST file holds 0 to {(1 << 23) - 1}; cut the recording or shift it"
+        )
+    rows = np.empty((len(recording), 5), np.uint8)
+    rows[:, 0], rows[:, 1] = recording.x, recording.y
+    rows[:, 2] = (recording.t >> 16) | (recording.p.astype(np.int64) << 7)
+    rows[:, 3], rows[:, 4] = (recording.t >> 8) & 255, recording.t & 255
+    return rows.tobytes()
+
+
+def stabilised(recording: Events) -> Events:
+    """The recording with the motion of the camera taken out; events that leave the picture are
+    dropped.
+
+    With 1-based coordinates and `s = t / 105000`:
+
+        t <= 105 ms:  x -= 3.5 s,              y -= 7 s
+        t <= 210 ms:  x -= 3.5 + 3.5 (s - 1),  y += -7 + 7 (s - 1)
+        later:        x += -7 + 7 (s - 2)
+
+    then rounded, halves away from zero. Source: the TSSL-BP preprocessing (IDE-FSNN's input).
+    """
+    s = recording.t / SACCADE
+    x = recording.x + 1.0
+    y = recording.y + 1.0
+    first, second = recording.t <= SACCADE, recording.t <= 2 * SACCADE
+    x += np.where(first, -3.5 * s, np.where(second, -3.5 - 3.5 * (s - 1), -7 + 7 * (s - 2)))
+    y += np.where(first, -7 * s, np.where(second, -7 + 7 * (s - 1), 0.0))
+    x, y = (np.sign(value) * np.floor(np.abs(value) + 0.5) for value in (x, y))
+    _, height, width = recording.size
+    inside = (x >= 1) & (y >= 1) & (x <= width) & (y <= height)
+    return replace(
+        recording.where(inside),
+        x=(x[inside] - 1).astype(np.int16),
+        y=(y[inside] - 1).astype(np.int16),
+    )
+
+
+def stable_framing(T: int) -> Framing:
+    """Frames of the feedback-network paper: frame j is 1 where an event has `ceil(t / 3 ms) = j +
+    1`.
+
+    Only bins 1 to T - 1 are read: an event at t = 0 is lost and the last frame is always empty.
+    """
+    if T < 2:
+        raise DataError(f"T = {T}: the stabilised N-MNIST needs T >= 2, its last frame is empty")
+    return Framing(T=T - 1, by="window", dt=3000, origin=1, empty=1, binary=True)
+
+
+def read_stable_text(data: bytes, source: object = "stabilised N-MNIST") -> Events:
+    """Events of one file of the text layout `2312_3000_stable/{Train,Test}/{digit}/{k}.dat`.
+
+    One line per active channel, tab separated: channel id, then its bins in time order; the id is
+    `1 + 1156 p + 34 x + y` with 0-based x and y. Bin b becomes an event at its end, t = 3000 b.
+    """
+    channels: list[int] = []
+    bins: list[npt.NDArray[np.int64]] = []
+    for number, line in enumerate(data.splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            values = np.array(fields, np.int64)
+        except (ValueError, OverflowError) as error:
+            raise DataError(
+                f"{source}: line {number} is {line[:40]!r}, expected tab-separated integers"
+            ) from error
+        if not 1 <= values[0] <= 2312:
+            raise DataError(f"{source}: line {number} has channel {values[0]}, expected 1 to 2312")
+        channels += [int(values[0])] * (len(values) - 1)
+        bins.append(values[1:])
+    index = np.array(channels, np.int64) - 1
+    p, pixel = np.divmod(index, 1156)
+    x, y = np.divmod(pixel, 34)
+    ends = np.concatenate(bins) if bins else np.zeros(0, np.int64)
+    if len(ends) and not 0 <= ends.min() <= ends.max() < 1 << 40:
+        raise DataError(
+            f"{source}: bins run from {ends.min()} to {ends.max()}, expected 0 to about 105"
+        )
+    return events(ends * 3000, x, y, p, SIZE, source=source)
+
+
+def _decode(data: bytes, source: object) -> Events:
+    return read_bin(data, source)
+
+
+def _decode_stable(data: bytes, source: object) -> Events:
+    """The stabilised recording with x as the first axis of the picture, as that paper's program has
+    it.
+    """
+    recording = stabilised(read_bin(data, source))
+    return replace(recording, x=recording.y, y=recording.x)
+
+
+def _decode_text(data: bytes, source: object) -> Events:
+    recording = read_stable_text(data, source)
+    return replace(recording, x=recording.y, y=recording.x)
+
+
+def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
+    stable = options["form"] == "stabilised"
+    kind, decode = ("bin", _decode_stable if stable else _decode)
+    found = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
+    if stable and not found:
+        kind, decode = "dat", _decode_text
+        found = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
+    found.sort(key=lambda pair: (int(pair[0][3]), int(pair[0][4])))
+    splits = [
+        of_files(
+            [(entry, int(match[3])) for match, entry in found if match[2].lower() == split],
+            decode,
+            SIZE,
+        )
+        for split in ("train", "test")
+    ]
+    return Pair(*splits)
+
+
+NMNIST = EventSet(
+    name="nmnist",
+    title="N-MNIST: MNIST digits seen by a moving event camera, 34x34",
+    folder="NMNIST",
+    layout="NMNIST/Train/<digit>/<id>.bin  (or NMNIST/Train.zip)\n"
+    "NMNIST/Test/<digit>/<id>.bin   (or NMNIST/Test.zip)",
+    obtain="Train.zip and Test.zip of the N-MNIST page (data.mendeley.com/datasets/468j46mzdv)",
+    archives=r"(train|test|n-?mnist)\.zip",
+    classes=tuple(str(digit) for digit in range(10)),
+    published={"train": 60_000, "test": 10_000},
+    framing=Framing(T=10, by="number"),
+    find=_find,
+    options={"form": ("raw", "stabilised")},
+)

@@ -1,0 +1,167 @@
+"""N-TIDIGITS: spoken digits through a silicon cochlea with 64 channels; single digits, 11 classes.
+
+Two layouts are read, below NTIDIGITS/ or given as a file:
+
+n-tidigits.hdf5         the publisher's: `{train,test}_labels` [N] byte strings, and for each of
+                        them `{train,test}_timestamps/<label>` in seconds and
+                        `{train,test}_addresses/<label>`
+n-tidigits-single.hdf5  the first-spike authors': groups `data/<key>` with `times` uint32 [n]
+                        microseconds, `addrs` uint8 [n, 1], `labels`; group `extra` with
+                        `train_keys` and `test_keys`
+
+Of the publisher's file only utterances of one digit count: those whose label's last field, after
+"-", is one character. "z" and "o" are both zero, as classes 0 and 10. Source: Anumula et al.,
+Front. Neurosci. 2018.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spikeloom.data.archive import Entry, matching
+from spikeloom.data.events import Events, spikes
+from spikeloom.data.frames import Frames, Framing, integrate
+from spikeloom.data.hdf5 import column, local, opened, reading
+from spikeloom.data.recordings import EventSet, Pair
+from spikeloom.errors import DataError
+
+CHANNELS = 64
+CLASSES = ("zero", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], "oh")
+CLASS_OF = {"z": 0, "o": 10} | {str(digit): digit for digit in range(1, 10)}
+
+
+@dataclass(frozen=True)
+class Utterances:
+    """Recordings of an HDF5 file: times and channels at two data set names each."""
+
+    path: Path
+    stamp: str
+    labels: npt.NDArray[np.int64]
+    columns: tuple[tuple[str, str], ...]
+    size: tuple[int, int, int] = (1, 1, CHANNELS)
+
+    def fingerprint(self) -> str:
+        return f"{self.path.name} {self.stamp}"
+
+    def title(self, index: int) -> str:
+        return f"{self.path}:{self.columns[index][0]}"
+
+    def read(self, index: int) -> Events:
+        file, (times, channels) = opened(self.path), self.columns[index]
+        t = column(file, times, self.path).reshape(-1)
+        address = column(file, channels, self.path).reshape(-1)
+        if (
+            t.dtype.kind == "f"
+        ):  # the publisher's file has seconds, the authors' integer microseconds
+            t = t.astype(np.float64) * 1e6
+        return spikes(t, address, CHANNELS, source=self.title(index))
+
+    def frames(self, index: int, framing: Framing) -> Frames:
+        return integrate(self.read(index), framing)
+
+
+def single_digit(label: str) -> int | None:
+    """Class of an utterance by its label, None if it is not a single digit."""
+    return CLASS_OF.get(label.rsplit("-", 1)[-1])
+
+
+def open_utterances(path: Path) -> Pair:
+    """Both splits of a file in either layout."""
+    file = opened(path)
+    if "data" in file and "extra" in file:
+        return _authors(path, file)
+    if "train_labels" in file:
+        return _publisher(path, file)
+    raise DataError(
+        f"{path}: has {', '.join(list(file)[:5]) or 'nothing'}, expected train_labels (publisher's "
+        "layout) "
+        "or data and extra (authors' layout)"
+    )
+
+
+def write_utterances(
+    path: Path, train: Iterable[tuple[Events, int]], test: Iterable[tuple[Events, int]]
+) -> None:
+    """Write (recording, label) pairs in the authors' layout: keys 0.. for training, then
+    testing.
+    """
+    import h5py
+
+    sides = list(train), list(test)
+    with h5py.File(path, "w") as file:
+        for key, (recording, label) in enumerate(sides[0] + sides[1]):
+            group = file.create_group(f"data/{key}")
+            group["times"] = recording.t.astype(np.uint32)
+            group["addrs"] = recording.x.astype(np.uint8)[:, None]
+            group["labels"] = np.uint8(label)
+            group.attrs["meta_info"] = ""
+        extra = file.create_group("extra")
+        counts = len(sides[0]), len(sides[1])
+        extra["train_keys"] = np.arange(counts[0])
+        extra["test_keys"] = np.arange(counts[0], sum(counts))
+        extra.attrs.update({"N": sum(counts), "Ntrain": counts[0], "Ntest": counts[1]})
+
+
+def _authors(path: Path, file: Any) -> Pair:
+    splits = []
+    for split in ("train", "test"):
+        keys = column(file, f"extra/{split}_keys", path).astype(np.int64).reshape(-1)
+        with reading(path, "labels"):
+            labels = [int(file[f"data/{key}/labels"][()]) for key in keys]
+        splits.append(
+            _utterances(path, labels, [(f"data/{key}/times", f"data/{key}/addrs") for key in keys])
+        )
+    return Pair(*splits)
+
+
+def _publisher(path: Path, file: Any) -> Pair:
+    splits = []
+    for split in ("train", "test"):
+        with reading(path, f"{split}_labels"):
+            names = [
+                name.decode() if isinstance(name, bytes) else str(name)
+                for name in file[f"{split}_labels"][()].reshape(-1)
+            ]
+        single = [(name, label) for name in names if (label := single_digit(name)) is not None]
+        columns = [
+            (f"{split}_timestamps/{name}", f"{split}_addresses/{name}") for name, _ in single
+        ]
+        splits.append(_utterances(path, [label for _, label in single], columns))
+    return Pair(*splits)
+
+
+def _utterances(path: Path, labels: list[int], columns: list[tuple[str, str]]) -> Utterances:
+    if any(not 0 <= label < len(CLASSES) for label in labels):
+        raise DataError(f"{path}: labels up to {max(labels)}, expected 0 to {len(CLASSES) - 1}")
+    stat = path.stat()
+    stamp = f"{stat.st_size} {stat.st_mtime_ns}"
+    return Utterances(path, stamp, np.array(labels, np.int64), tuple(columns))
+
+
+def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
+    del options
+    found = [entry for _, entry in matching(entries, r"n-tidigits(?:-single)?\.hdf5")]
+    if not found:
+        empty = Utterances(Path(), "", np.zeros(0, np.int64), ())
+        return Pair(empty, empty)
+    # where both lie, the authors' file: it is the one that published results were made with
+    found.sort(key=lambda entry: "single" not in entry.name)
+    return open_utterances(local(found[0]))
+
+
+N_TIDIGITS = EventSet(
+    name="ntidigits",
+    title="N-TIDIGITS: spoken digits through a silicon cochlea, 64 channels",
+    folder="NTIDIGITS",
+    layout="NTIDIGITS/n-tidigits.hdf5  (or n-tidigits-single.hdf5)",
+    obtain="n-tidigits.hdf5 of the page of the data set (docs.inivation.com, data sets)",
+    classes=CLASSES,
+    published={"train": 2_463, "test": 2_486},
+    framing=Framing(T=250, by="window", dt=5_000, horizon=True),
+    find=_find,
+    audio=True,
+)

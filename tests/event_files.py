@@ -1,0 +1,89 @@
+"""Small files in the publishers' formats, made for tests."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+
+TRIAL = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"
+MAT_TYPES = {"int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 5, "float64": 9}
+MAT_CLASSES = {"int8": 8, "uint8": 9, "int16": 10, "uint16": 11, "int32": 12, "float64": 6}
+
+
+def mat_v5(name: str, fields: dict[str, np.ndarray], *, compressed: bool = True) -> bytes:
+    """A MAT file of version 5 with one struct of numeric columns."""
+    width = 32
+    names = b"".join(field.encode().ljust(width, b"\0") for field in fields)
+    content = _matrix_head(2, (1, 1), name)
+    content += _element(5, struct.pack("<i", width)) + _element(1, names)
+    for values in fields.values():
+        kind = str(values.dtype)
+        body = _matrix_head(MAT_CLASSES[kind], (values.size, 1), "")
+        content += _element(14, body + _element(MAT_TYPES[kind], values.tobytes(order="F")))
+    matrix = _element(14, content)
+    if compressed:
+        import zlib
+
+        packed = zlib.compress(matrix)
+        matrix = struct.pack("<II", 15, len(packed)) + packed
+    return (
+        b"MATLAB 5.0 MAT-file, made for a test".ljust(124)
+        + struct.pack("<H2s", 256, b"IM")
+        + matrix
+    )
+
+
+def mat_v73(name: str, fields: dict[str, np.ndarray]) -> bytes:
+    """A MAT file of version 7.3: HDF5 behind a text header."""
+    import h5py
+
+    memory = io.BytesIO()
+    with h5py.File(memory, "w", userblock_size=512) as file:
+        for field, values in fields.items():
+            file[f"{name}/{field}"] = values.T
+    data = bytearray(memory.getvalue())
+    data[:20] = b"MATLAB 7.3 MAT-file,"
+    return bytes(data)
+
+
+def shd_file(path: Path, times, units, labels) -> None:
+    """A file in SHD's layout from one array of times and one of units per recording."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        kind = h5py.vlen_dtype(np.asarray(times[0]).dtype)
+        file.create_dataset("spikes/times", (len(times),), kind)
+        file.create_dataset("spikes/units", (len(units),), h5py.vlen_dtype(np.uint16))
+        for index, (t, u) in enumerate(zip(times, units, strict=True)):
+            file["spikes/times"][index] = t
+            file["spikes/units"][index] = u
+        file["labels"] = np.asarray(labels, np.uint16)
+
+
+def aedat2(t, address) -> bytes:
+    """An AEDAT 2.0 file from time stamps and raw addresses."""
+    pairs = np.stack([np.asarray(address), np.asarray(t)], 1).astype(">u4")
+    return b"#!AER-DAT2.0\r\n# made for a test\r\n" + pairs.tobytes()
+
+
+def aedat3(t, x, y, p) -> bytes:
+    """An AEDAT 3.1 file with one packet of polarity events."""
+    word = (np.asarray(x) << 17) | (np.asarray(y) << 2) | (np.asarray(p) << 1) | 1
+    pairs = np.stack([word, np.asarray(t)], 1).astype("<u4")
+    count = len(pairs)
+    return TRIAL + struct.pack("<HHIIIIII", 1, 1, 8, 4, 0, count, count, count) + pairs.tobytes()
+
+
+def _matrix_head(kind: int, dimensions: tuple[int, ...], name: str) -> bytes:
+    return (
+        _element(6, struct.pack("<II", kind, 0))
+        + _element(5, struct.pack(f"<{len(dimensions)}i", *dimensions))
+        + _element(1, name.encode())
+    )
+
+
+def _element(kind: int, body: bytes) -> bytes:
+    if 0 < len(body) <= 4:
+        return struct.pack("<HH", kind, len(body)) + body.ljust(4, b"\0")
+    return struct.pack("<II", kind, len(body)) + body + b"\0" * (-len(body) % 8)
