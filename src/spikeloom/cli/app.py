@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from spikeloom import __version__
-from spikeloom.cli import config, data, doctor, evaluate, recipes, report, resume, train
+from spikeloom.cli import bench, config, data, doctor, evaluate, recipes, report, resume, train
 from spikeloom.errors import ConfigError, SpikeloomError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("report")(report.report)
 app.command("recipes")(recipes.recipes)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 

@@ -88,7 +88,9 @@ def show(recipe: _Recipe, overrides: _Overrides = None) -> None:
     """Print the whole recipe as TOML, defaults and overrides included; a start for one's own."""
     from spikeloom.methods.catalog import dump, load_recipe
 
-    typer.echo(dump(load_recipe(recipe, overrides or ())), nl=False)
+    resolved = load_recipe(recipe, overrides or ())
+    # A file of one's own is its own origin.
+    typer.echo(dump(resolved.model_copy(update={"origin": ""})), nl=False)
 
 
 def _names_recipe(text: str, names: list[str]) -> bool:

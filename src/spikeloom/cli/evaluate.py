@@ -96,7 +96,8 @@ def _as_dict(result: "Evaluation", votes: dict[int, float], noise: float) -> dic
 
 
 def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: float) -> None:
-    about = f"{folder}: checkpoint {result.checkpoint} after {result.epochs} epochs"
+    epochs = f"{result.epochs} epoch{'s' * (result.epochs != 1)}"
+    about = f"{folder}: checkpoint {result.checkpoint} after {epochs}"
     typer.echo(f"{about}, {result.samples:,} test samples" + (f", noise {noise:g}" * (noise > 0)))
     typer.echo(f"accuracy {result.accuracy:.2%}   loss {result.loss:.5f}\n")
     if votes:

@@ -40,7 +40,9 @@ def print_table(
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table, end="\n\n")
+    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    console.print(table)
+    console.print()
 
 
 def complete_recipe(incomplete: str) -> list[str]:

@@ -35,7 +35,8 @@ def load(name_or_path: str | Path, given: Sequence[str], library: Library) -> Re
         for own in ("published", "origin"):
             merged.values.pop(own, None)
         merged.update(file_label, values)
-    merged.values.setdefault("origin", label if label in library.recipes else path.stem)
+    if not merged.values.get("origin"):
+        merged.values["origin"] = label if label in library.recipes else path.stem
     return _check(merged, given, library)
 
 
