@@ -1,6 +1,7 @@
 """The command line starts fast, and stops as it should."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -34,6 +35,17 @@ def test_torch_is_not_loaded_before_it_is_needed(arguments: list[str]):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "False False"
+
+
+def test_help_takes_less_than_a_third_of_a_second():
+    """Of processor time, which other work on the machine does not lengthen; the best of five."""
+    used = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*SPIKELOOM, "--help"], stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(used) < 0.3
 
 
 def test_help_names_every_verb(run: Run):
