@@ -152,7 +152,6 @@ class Trainer:
         self.checkpoints = Checkpoints(run.checkpoints)
         with run.locked():
             self.restore()
-            self.check_length()
             try:
                 with self.stop:
                     return self.train_to_end()
@@ -344,6 +343,8 @@ class Trainer:
         """Continues from the newest usable checkpoint, or starts; opens the event files there."""
         watching = Stream([self.console] if self.main else [])
         found = self.checkpoints.newest(self.check_recipe, watching.message)
+        if found is not None:
+            self.check_length(found[1])
         if self.main:
             self.run.cut_metrics(0 if found is None else found[1]["metrics_bytes"])
         if found is not None:
@@ -369,12 +370,12 @@ class Trainer:
         if found is None:
             self.log_start()
 
-    def check_length(self) -> None:
-        """Accepts another number of epochs, if it is not one that has passed."""
+    def check_length(self, state: State) -> None:
+        """Accepts another number of epochs than before, if the run has not gone beyond it."""
         epochs = self.recipe.training.epochs
-        if epochs < self.epoch or (epochs == self.epoch and self.best is None):
+        if epochs < state["epoch"] or (epochs == state["epoch"] and state["best"] is None):
             raise RunError(
-                f"{self.run.path} has done {self.epoch} epochs already: "
+                f"{self.run.path} has done {state['epoch']} epochs already: "
                 f"give more than training.epochs = {epochs}"
             )
         text = catalog.dump(self.recipe)
