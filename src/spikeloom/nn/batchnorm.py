@@ -1,0 +1,182 @@
+"""BatchNorm for `[T, B, C, ...]`: statistics per time step, or over all time steps together."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from spikeloom.nn.fold import is_constant
+
+
+class BatchNorm(nn.Module):
+    """Normalise every channel of `x` `[T, B, C, ...]`.
+
+        y = weight * (x - mean) / sqrt(var + eps) + bias
+
+    `statistics="per_step"`: mean and (biased) variance over batch and positions of each time step
+    alone, one `weight` and `bias` for all, and T successive updates of the running statistics, in
+    time order. This is what a network that is stepped through time computes, and how PLIF was
+    published.
+    `statistics="folded"`: one mean and variance over time, batch, and positions; one update of the
+    running statistics per forward pass.
+    In evaluation mode both use the running statistics. These follow torch:
+    running <- (1 - momentum) * running + momentum * batch, with the unbiased variance of the batch.
+
+    `channels`: C. `eps` 1e-5, `momentum` 0.1 (torch's defaults). Parameters and buffers have
+    torch's names and shapes. Raises `ValueError` for a wrong channel count, and in training for a
+    single value per channel, whose variance is undefined.
+
+    On a CPU torch's kernels are about twice as fast with the channel last in memory (8 steps of
+    8 x 128 x 14 x 14, float32, one thread, forward and backward: 3 ms against 6).
+    """
+
+    time_first = True
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        statistics: Literal["per_step", "folded"] = "per_step",
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if statistics not in ("per_step", "folded"):
+            raise ValueError(f"statistics={statistics!r}: expected 'per_step' or 'folded'")
+        self.channels = channels
+        self.statistics = statistics
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.num_batches_tracked: Tensor
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` `[T, B, C, ...]` -> the same shape; a constant current stays one."""
+        if x.dim() < 3 or x.shape[2] != self.channels:
+            raise ValueError(
+                f"input of shape {list(x.shape)}: expected [T, B, C, ...] with C={self.channels}"
+            )
+        updates = x.shape[0] if self.statistics == "per_step" else 1
+        if self.training:
+            self.num_batches_tracked += updates
+        if is_constant(x):
+            # T updates with the same statistics are one with 1 - (1 - momentum)^T.
+            y = self._normalise(x[0], 1 - (1 - self.momentum) ** updates)
+            return y.expand(x.shape)
+        if self.training and self.statistics == "per_step":
+            _check_values(x[0])
+            return _PerStep.apply(
+                x,
+                self.weight,
+                self.bias,
+                self.running_mean,
+                self.running_var,
+                self.momentum,
+                self.eps,
+            )
+        return self._normalise(x.flatten(0, 1), self.momentum).unflatten(0, x.shape[:2])
+
+    def _normalise(self, samples: Tensor, momentum: float) -> Tensor:
+        """`samples` `[N, C, ...]` with the statistics of all of them, or the running ones."""
+        if self.training:
+            _check_values(samples)
+        return F.batch_norm(
+            samples,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            momentum,
+            self.eps,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.channels}, statistics={self.statistics!r}, "
+            f"eps={self.eps:g}, momentum={self.momentum:g}"
+        )
+
+
+def _check_values(samples: Tensor) -> None:
+    count = samples[:, 0].numel()
+    if count == 1:
+        raise ValueError(
+            f"one value per channel in an input of {list(samples.shape)}: BatchNorm needs two or "
+            "more to train; use a larger batch, or call eval()"
+        )
+
+
+def _dense(x: Tensor) -> Tensor:
+    """`x`, copied if its time steps are neither contiguous nor channels_last: writing into a given
+    output, torch's kernel gives wrong values for any other layout (seen with 2.13)."""
+    if x.is_contiguous():
+        return x
+    if x.dim() == 5 and x.flatten(0, 1).is_contiguous(memory_format=torch.channels_last):
+        return x
+    return x.contiguous()
+
+
+class _PerStep(torch.autograd.Function):
+    """T calls of torch's batch normalisation, each writing its time step of one output.
+
+    The results are those of T calls of `F.batch_norm` on the same memory layout, bit for bit,
+    without the copies that stacking T outputs makes.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        x = _dense(x)
+        y = torch.empty_like(x)
+        # Saved in the dtype of the statistics: that of the parameters where x is half precision.
+        mean, rstd = torch.empty(2, x.shape[0], x.shape[2], device=x.device, dtype=weight.dtype)
+        for t in range(x.shape[0]):
+            torch.native_batch_norm(
+                x[t],
+                weight,
+                bias,
+                running_mean,
+                running_var,
+                True,
+                momentum,
+                eps,
+                out=(y[t], mean[t], rstd[t]),
+            )
+        ctx.save_for_backward(x, weight, mean, rstd)
+        ctx.eps = eps
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, mean, rstd = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:3])
+        grad_x = torch.empty_like(x) if wanted[0] else None
+        sums: list[Tensor | None] = [None, None]
+        for t in range(x.shape[0]):
+            step, *affine = torch.ops.aten.native_batch_norm_backward(
+                grads[0][t], x[t], weight, None, None, mean[t], rstd[t], True, ctx.eps, wanted
+            )
+            if grad_x is not None:
+                grad_x[t] = step
+            for i, value in enumerate(affine):
+                if wanted[1 + i]:
+                    sums[i] = value if sums[i] is None else sums[i] + value
+        return grad_x, *sums, None, None, None, None

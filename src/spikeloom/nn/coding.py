@@ -1,0 +1,27 @@
+"""From an image to a current over time."""
+
+from torch import Tensor, nn
+
+
+class StaticCoding(nn.Sequential):
+    """A learned encoder that runs once per forward pass; its output is the input current at all T
+    time steps.
+
+        x_t = layers(image)   for t = 1 ... T
+
+    Takes an image `[B, C, H, W]`, gives `[T, B, ...]` with stride 0 in time: a view, never T
+    copies. Its BatchNorm layers are ordinary ones (`nn.BatchNorm2d`) and update their running
+    statistics once; gradients accumulate over T.
+
+    `time_steps`: T, at least 1.
+    """
+
+    def __init__(self, time_steps: int, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        if time_steps < 1:
+            raise ValueError(f"time_steps={time_steps!r}: expected at least one time step")
+        self.time_steps = time_steps
+
+    def forward(self, input: Tensor) -> Tensor:
+        current = super().forward(input)
+        return current.expand(self.time_steps, *current.shape)

@@ -1,0 +1,93 @@
+"""Fold time into the batch, so that an ordinary layer sees all time steps at once.
+
+    [T, B, ...]  ->  [T*B, ...]  -> layer ->  [T*B, ...]  ->  [T, B, ...]
+
+A layer that treats samples independently (convolution, linear map, pooling) gives the same numbers
+on `[T*B, ...]` as when it is called T times. A current that does not change with time
+(`image.expand(T, ...)`, stride 0 in time) goes through the layer once, and the result is expanded
+again: T times less work, and no copies.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def is_constant(x: Tensor) -> bool:
+    """Whether `x` `[T, ...]` is one time step seen T times (stride 0 in time)."""
+    return x.dim() > 0 and x.shape[0] > 1 and x.stride(0) == 0
+
+
+def per_step(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply `function`, which maps `[N, ...]` to `[N, ...]`, to every time step of `x` `[T, B,
+    ...]`.
+
+    A constant `x` is computed once, also where `function` is random (a plain `nn.Dropout` then
+    draws one mask).
+    """
+    if x.dim() < 2:
+        raise ValueError(
+            f"input of shape {list(x.shape)}: expected [T, B, ...], time first; "
+            "for images use x.expand(T, *x.shape)"
+        )
+    time, batch = x.shape[:2]
+    if is_constant(x):
+        y = function(x[0])
+        _check_samples(function, y, batch)
+        return y.expand(time, *y.shape)
+    y = function(x.flatten(0, 1))
+    _check_samples(function, y, time * batch)
+    return y.unflatten(0, (time, batch))
+
+
+def is_time_aware(module: nn.Module) -> bool:
+    """Whether `module` takes the whole `[T, B, ...]`: it says so with an attribute `time_first =
+    True`."""
+    return bool(getattr(module, "time_first", False))
+
+
+class Steps(nn.Module):
+    """Apply `module`, written for `[N, ...]`, to every time step of `[T, B, ...]` (see `steps`)."""
+
+    time_first = True
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        check_per_step(module)
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return per_step(self.module, x)
+
+
+def steps(module: nn.Module) -> Steps:
+    """Make a layer for `[N, ...]` one for `[T, B, ...]`, for use outside `Sequential`.
+
+    >>> conv = steps(torch.nn.Conv2d(1, 8, 3))
+    >>> conv(torch.zeros(4, 2, 1, 28, 28)).shape
+    torch.Size([4, 2, 8, 26, 26])
+    """
+    return Steps(module)
+
+
+def check_per_step(module: nn.Module) -> None:
+    """Refuse a per-step layer that hides a time-aware one: folded, it would take samples for time
+    steps."""
+    for name, child in module.named_modules():
+        if is_time_aware(child):
+            raise TypeError(
+                f"{type(child).__name__} at '{name}' inside {type(module).__name__} needs the time "
+                "axis, which is folded away there: use spikeloom.nn.Sequential, or set "
+                f"time_first = True on {type(module).__name__} and fold inside"
+            )
+
+
+def _check_samples(function: Callable[[Tensor], Tensor], y: Tensor, samples: int) -> None:
+    if not isinstance(y, torch.Tensor) or y.dim() == 0 or y.shape[0] != samples:
+        got = list(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
+        name = type(function).__name__ if isinstance(function, nn.Module) else repr(function)
+        raise ValueError(
+            f"{name} answered {got} to {samples} samples: a per-step layer must keep the first "
+            "axis (Flatten: start_dim=1)"
+        )
