@@ -23,13 +23,15 @@ class LayerTrace:
 
     `spikes` `[T, N]`, bool. `potentials`: the course `[T, N]`, float32, of every state and observed
     value of the neuron (`v` after reset, `h` before it). `shape`: the layer's own, of N neurons.
-    `threshold`: the firing threshold, where the neuron has a single one called `v_threshold`.
+    `rest`: the value of its first state before the first step. `threshold`: the firing threshold,
+    where the neuron has a single one called `v_threshold`.
     """
 
     layer: str
     spikes: Tensor
     potentials: dict[str, Tensor]
     shape: tuple[int, ...]
+    rest: float
     threshold: float | None
 
     @property
@@ -79,5 +81,6 @@ def _trace(path: str, layer: Neuron, x: Tensor, state: State | None) -> LayerTra
         spikes=(run.spikes != 0).flatten(1).cpu(),
         potentials={name: values.flatten(1).float().cpu() for name, values in run.records.items()},
         shape=tuple(x.shape[2:]),
+        rest=layer.rest().get(layer.states[0], 0.0),
         threshold=float(threshold) if isinstance(threshold, int | float) else None,
     )

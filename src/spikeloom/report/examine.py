@@ -1,0 +1,106 @@
+"""What only the trained network can tell: one sample in detail, latency, operations.
+
+The best weights of the run see some of its test samples, once.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spikeloom.errors import SpikeloomError
+from spikeloom.report.reading import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spikeloom.analysis.operations import Operations
+    from spikeloom.analysis.traces import LayerTrace
+
+SAMPLES = 512
+_BATCH = 32
+# Synapses evaluated in all: 10 to 20 seconds on two CPU cores. Large networks see fewer samples.
+_BUDGET = 1e12
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Figures about `samples` of `test_samples` test samples, spread evenly over the test set.
+
+    `latency`: accuracy after 1..T steps, empty for a network that does not vote step by step.
+    `confusion[label][prediction]`: counts. The first test sample in detail: `image`, raw 8-bit
+    `[C, H, W]` or event frames `[T, C, H, W]`; `label`; `scores` by class; `traces` by layer.
+    """
+
+    classes: tuple[str, ...]
+    samples: int
+    test_samples: int
+    operations: "Operations"
+    latency: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    image: "Tensor"
+    label: int
+    scores: tuple[float, ...]
+    traces: "tuple[LayerTrace, ...]"
+
+
+def examine(run: Run, samples: int = SAMPLES) -> Examination | str:
+    """The examination of `run`, or one sentence that says why there is none."""
+    try:
+        return _examine(run, samples)
+    except SpikeloomError as error:
+        return f"{error}."
+    except OSError as error:
+        return f"{error.filename or run.folder}: {error.strerror}."
+
+
+def _examine(run: Run, samples: int) -> Examination:
+    import torch
+
+    from spikeloom.analysis.latency import Latency
+    from spikeloom.analysis.operations import SynapticOperations
+    from spikeloom.analysis.traces import trace
+    from spikeloom.training.device import autocast, surroundings
+    from spikeloom.training.evaluation import load_run
+    from spikeloom.training.loaders import make_transform
+    from spikeloom.training.metrics import Score
+
+    trained = load_run(run.folder)
+    recipe, data, network = trained.recipe, trained.data, trained.classifier
+    transform = make_transform(recipe.data, data, training=False)
+    unused = torch.Generator()  # the evaluation transform draws nothing
+    latency, score = Latency(), Score(data.spec.class_count, trained.device)
+    with ExitStack() as stack:
+        stack.enter_context(surroundings(recipe.training, trained.device))
+        stack.enter_context(autocast(recipe.training.precision, trained.device))
+        stack.enter_context(torch.no_grad())
+        image = data.test.read(torch.tensor([0]))
+        inputs = transform(image.to(trained.device), unused)
+        with SynapticOperations(network) as operations:
+            scores = network(inputs).scores[0].float()
+        traces = trace(network, inputs)
+        layers = operations.per_sample().layers
+        work = sum(layer.synapses * layer.evaluations for layer in layers)
+        affordable = max(_BATCH, int(_BUDGET / max(work, 1)))
+        count = min(samples, affordable, len(data.test))
+        # Spread over the test set: some are stored class by class.
+        chosen = torch.arange(count) * len(data.test) // count
+        with SynapticOperations(network) as operations:
+            for indices in chosen.split(_BATCH):
+                inputs = transform(data.test.read(indices).to(trained.device), unused)
+                labels = data.test.labels[indices].to(trained.device)
+                output = network(inputs)
+                score.add(network.loss(output, labels), output.scores, labels)
+                if output.votes is not None:
+                    latency.add(output.votes, labels)
+    return Examination(
+        classes=data.spec.classes,
+        samples=count,
+        test_samples=len(data.test),
+        operations=operations.per_sample(),
+        latency=tuple(latency.accuracy()),
+        confusion=tuple(tuple(row) for row in score.confusion.tolist()),
+        image=image[:, 0] if data.spec.kind == "events" else image[0],
+        label=int(data.test.labels[0]),
+        scores=tuple(scores.tolist()),
+        traces=tuple(traces),
+    )

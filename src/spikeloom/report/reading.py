@@ -1,0 +1,251 @@
+"""A run folder as a typed object.
+
+The folder may belong to a run that is still going on or that was killed: every file but recipe.toml
+may be missing, and the last line of metrics.jsonl may be cut short. What cannot be read is named
+in `Run.problems`; the rest is used.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from spikeloom.errors import RunError
+
+
+class Record(BaseModel):
+    """Base of what a line of metrics.jsonl holds; keys that this version does not know are
+    ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=True)
+
+
+class Spread(Record):
+    """Mean, minimum and maximum of a constant over one layer."""
+
+    mean: float
+    min: float
+    max: float
+
+
+class Score(Record):
+    """One evaluation; accuracy is a fraction, firing rates are spikes per neuron and time step."""
+
+    loss: float
+    accuracy: float
+    firing_rates: dict[str, float] = {}
+
+
+class Best(Record):
+    """The epoch that the protocol reports, and by which metric it was chosen."""
+
+    epoch: int
+    metric: str
+    value: float
+    test_accuracy: float
+
+
+class Start(Record):
+    parameters: int | None = None
+    train_samples: int | None = None
+    test_samples: int | None = None
+
+
+class Step(Record):
+    epoch: int
+    step: int
+    loss: float
+    accuracy: float
+    lr: float
+
+
+class Epoch(Record):
+    """Everything that one epoch reports; `seconds` is its wall time."""
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    seconds: float
+    constants: dict[str, Spread] = {}
+    scalars: dict[str, float] = {}
+    test: Score | None = None
+    val: Score | None = None
+    best: Best | None = None
+
+
+class End(Record):
+    """`confusion[label][prediction]` counts test samples; `seconds` is the wall time of the run."""
+
+    best: Best | None = None
+    confusion: tuple[tuple[int, ...], ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. `recipe` is the parsed recipe.toml, `recipe_text` its text."""
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    recipe_text: str
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    start: Start = field(default_factory=Start)
+    steps: tuple[Step, ...] = ()
+    epochs: tuple[Epoch, ...] = ()
+    end: End | None = None
+    problems: tuple[str, ...] = ()
+
+    def setting(self, key: str, default: Any = None) -> Any:
+        """The recipe's value at a dotted key, as "training.epochs"."""
+        value: Any = self.recipe
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                return default
+            value = value[part]
+        return value
+
+    @property
+    def name(self) -> str:
+        """The last two parts of the folder, as "plif-mnist/3"."""
+        return "/".join(self.folder.resolve().parts[-2:])
+
+    @property
+    def title(self) -> str:
+        return str(self.setting("title") or self.name)
+
+    @property
+    def origin(self) -> str:
+        """The recipe's name, as "plif/mnist"; else method and data."""
+        named = self.setting("origin") or ""
+        return str(named or f"{self.setting('method', '?')}/{self.setting('data.name', '?')}")
+
+    @property
+    def protocol(self) -> str:
+        return str(self.setting("protocol.name", "A"))
+
+    @property
+    def published(self) -> float | None:
+        """The published accuracy under this run's protocol, in percent."""
+        value = self.setting("published", {}).get(self.protocol)
+        return None if value is None else float(value)
+
+    @property
+    def time_steps(self) -> int | None:
+        return self.setting("network.T")
+
+    @property
+    def planned_epochs(self) -> int | None:
+        return self.setting("training.epochs")
+
+    @property
+    def finished(self) -> bool:
+        return self.end is not None
+
+    @property
+    def best(self) -> Best | None:
+        """The protocol's result so far."""
+        if self.end is not None and self.end.best is not None:
+            return self.end.best
+        return next((e.best for e in reversed(self.epochs) if e.best is not None), None)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time; of the epochs so far where the run has not ended."""
+        if self.end is not None and self.end.seconds is not None:
+            return self.end.seconds
+        return sum(epoch.seconds for epoch in self.epochs)
+
+    @property
+    def firing_rates(self) -> dict[str, float]:
+        """The rates of the last evaluation, by layer; empty before the first."""
+        rates = (e.test.firing_rates for e in reversed(self.epochs) if e.test is not None)
+        return next(rates, {})
+
+
+def read(folder: Path) -> Run:
+    """The run in `folder`.
+
+    Raises:
+        RunError: it is not a run folder (no recipe.toml), or its recipe.toml is not TOML.
+    """
+    path = folder / "recipe.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+        recipe = tomllib.loads(text)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        there = "holds no recipe.toml" if folder.is_dir() else "is a file"
+        kind = there if folder.exists() else "does not exist"
+        raise RunError(
+            f"{folder} {kind}: give the folder of a run that `spikeloom train` made"
+        ) from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RunError(f"{path} cannot be read ({error}): restore it, then try again") from error
+    problems: list[str] = []
+    events = _events(folder / "metrics.jsonl", problems)
+    starts = _records(events, "start", Start, problems)
+    ends = _records(events, "end", End, problems)
+    return Run(
+        folder=folder,
+        recipe=recipe,
+        recipe_text=text,
+        environment=_environment(folder / "environment.json", problems),
+        start=starts[-1] if starts else Start(),
+        # A run that was resumed may have written an epoch twice: the later record counts.
+        steps=tuple({s.step: s for s in _records(events, "step", Step, problems)}.values()),
+        epochs=tuple({e.epoch: e for e in _records(events, "epoch", Epoch, problems)}.values()),
+        end=ends[-1] if ends else None,
+        problems=tuple(problems),
+    )
+
+
+def _events(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        problems.append("metrics.jsonl is missing: the run has not recorded anything yet.")
+        return []
+    events = []
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            # The last line of a run that is being written, or was killed, is nobody's fault.
+            if number < len(lines) or line.endswith(b"\n"):
+                problems.append(f"metrics.jsonl, line {number}: not JSON, left out.")
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
+R = TypeVar("R", bound=Record)
+
+
+def _records(
+    events: list[dict[str, Any]], kind: str, record: type[R], problems: list[str]
+) -> list[R]:
+    records = []
+    for event in events:
+        if event.get("event") != kind:
+            continue
+        try:
+            records.append(record.model_validate(event))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            problems.append(f"metrics.jsonl: {kind} record left out: {where}: {first['msg']}.")
+    return records
+
+
+def _environment(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        problems.append("environment.json is missing or damaged.")
+        return {}
+    return values if isinstance(values, dict) else {}
