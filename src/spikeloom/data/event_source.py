@@ -8,9 +8,11 @@ from torch import Tensor
 
 from spikeloom.data.cache import Prepared, Progress, prepared
 from spikeloom.data.cifar10dvs import CIFAR10_DVS
+from spikeloom.data.digits_events import DIGITS_EVENTS
 from spikeloom.data.dvsgesture import DVS_GESTURE, DVS_GESTURE_10
 from spikeloom.data.dvsplane import DVS_PLANE
 from spikeloom.data.frames import Framing
+from spikeloom.data.fsdd import FSDD
 from spikeloom.data.nmnist import NMNIST
 from spikeloom.data.normalization import Normalization, normalize
 from spikeloom.data.ntidigits import N_TIDIGITS
@@ -128,7 +130,15 @@ class EventSource(Source):
         )
 
 
-DATA_SETS = tuple(
-    EventSource(events)
-    for events in (NMNIST, CIFAR10_DVS, DVS_GESTURE, DVS_GESTURE_10, SHD, N_TIDIGITS, DVS_PLANE)
+EVENT_SETS = (
+    NMNIST,
+    CIFAR10_DVS,
+    DVS_GESTURE,
+    DVS_GESTURE_10,
+    DVS_PLANE,
+    SHD,
+    N_TIDIGITS,
+    FSDD,
+    DIGITS_EVENTS,
 )
+DATA_SETS = tuple(EventSource(events) for events in EVENT_SETS)

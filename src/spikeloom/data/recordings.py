@@ -101,6 +101,7 @@ class EventSet:
     options    names of `find`'s options with their choices, the first is the default
     archives   file names, in small letters, of archives that may stand in for folders
     audio      a sample is `[T, channels]`, not `[T, 2, H, W]`
+    bundled    the library has all that it needs; no files are looked for
     """
 
     name: str
@@ -115,6 +116,7 @@ class EventSet:
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     archives: str = ""
     audio: bool = False
+    bundled: bool = False
 
     def open(self, root: Path | None, options: Mapping[str, str] | None = None) -> Pair:
         """The recordings found at `root`, else below $SPIKELOOM_DATA, else below ./data.
@@ -137,6 +139,8 @@ class EventSet:
         return self._search(root, {name: of[0] for name, of in self.options.items()})[0]
 
     def _search(self, root: Path | None, options: Mapping[str, str]) -> tuple[Path, Pair]:
+        if self.bundled:
+            return Path(__file__).parent / "bundled", self.find([], options)
         places = candidates(root, [self.folder])
         for place in places:
             if place.exists():

@@ -1,0 +1,86 @@
+"""digits-events: the bundled digits before the event camera of `camera`, 16x16 pixels, 0.3 s. No
+file is needed.
+
+The 8x8 images are enlarged to 12x12 and shown in the middle of the sensor while the picture moves
+by up to 3 pixels. Split and order are those of `digits` (1,438 and 359). The recordings are made
+when they are first asked for, always the same ones.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+import numpy.typing as npt
+
+from spikeloom.data.archive import Entry
+from spikeloom.data.camera import Camera, enlarged
+from spikeloom.data.events import Events
+from spikeloom.data.frames import Frames, Framing, integrate
+from spikeloom.data.recordings import EventSet, Pair
+
+CAMERA = Camera(height=16, width=16, amplitude=3.0)
+SIDE = 12
+SEED = 1797
+MADE = 1  # raised whenever the same images would give other recordings
+
+
+@dataclass(frozen=True)
+class MadeRecordings:
+    """Recordings of the images at `indices` of the bundled file."""
+
+    indices: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    size: tuple[int, int, int] = (2, CAMERA.height, CAMERA.width)
+
+    def fingerprint(self) -> str:
+        return f"digits {MADE} {CAMERA} {SIDE} {SEED} {self.indices.tolist()}"
+
+    def title(self, index: int) -> str:
+        return f"digit {self.indices[index]}"
+
+    def read(self, index: int) -> Events:
+        return _recordings()[self.indices[index]]
+
+    def frames(self, index: int, framing: Framing) -> Frames:
+        return integrate(self.read(index), framing)
+
+
+def _bundled() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    with (
+        (files("spikeloom.data") / "bundled" / "digits.npz").open("rb") as file,
+        np.load(file, allow_pickle=False) as arrays,
+    ):
+        return arrays["images"], arrays["labels"].astype(np.int64)
+
+
+@lru_cache(maxsize=1)
+def _recordings() -> list[Events]:
+    images, _ = _bundled()
+    return CAMERA.record(enlarged(images, SIDE, SIDE) / 16, SEED)
+
+
+def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
+    del entries, options
+    _, labels = _bundled()
+    test = np.zeros(len(labels), bool)
+    for label in range(10):  # the third of every five of a class, as `digits` has it
+        test[np.flatnonzero(labels == label)[2::5]] = True
+    return Pair(
+        *(MadeRecordings(np.flatnonzero(chosen), labels[chosen]) for chosen in (~test, test))
+    )
+
+
+DIGITS_EVENTS = EventSet(
+    name="digits-events",
+    title="The bundled digits before a simulated event camera, 16x16; needs no files",
+    folder="",
+    layout="",
+    obtain="",
+    classes=tuple(str(digit) for digit in range(10)),
+    published={"train": 1_438, "test": 359},
+    framing=Framing(T=10, by="number"),
+    find=_find,
+    bundled=True,
+)
