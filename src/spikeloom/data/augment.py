@@ -8,6 +8,8 @@ and on a GPU.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -66,60 +68,76 @@ class Transform:
         return to_float(augment(inputs, self.steps, generator), self.mean, self.std)
 
 
-def affine(inputs: Tensor, angle: Tensor, shift: Tensor, scale: Tensor, fill: float = 0) -> Tensor:
+def affine(inputs: Tensor, angle: Tensor, shift: Tensor, scale: Tensor, fill: int = 0) -> Tensor:
     """Rotate, scale, then shift each image about its centre; nearest neighbour.
 
     `inputs` `[B, C, H, W]`; `angle` `[B]` in degrees, positive clockwise as seen; `shift` `[B, 2]`
-    in pixels, to the right and downwards; `scale` `[B]`, above 1 enlarges. Pixels whose source
-    lies outside become `fill`.
+    in pixels, to the right and downwards; `scale` `[B]`, above 1 enlarges. Pixels whose source lies
+    outside become `fill`.
 
     The centre of output pixel p is taken back to its source: with c the image centre and R a
     rotation by `angle`,
 
         source = c + R^-1 (p - c - shift) / scale
 
-    This is the convention of torchvision's RandomAffine on Pillow images, and with the same
-    numbers it gives the same images: positions are rounded to 2^-16 pixels, then down to a pixel,
-    in integers.
+    This is the convention of torchvision's RandomAffine on Pillow images, and with the same numbers
+    it gives the same images: positions are rounded to 2^-16 pixels, then down to a pixel, in
+    integers.
     """
-    batch, _, height, width = inputs.shape
-    matrix = _inverse(angle, shift, scale, height, width).to(inputs.device)
+    height, width = inputs.shape[2:]
+    matrix = _inverse(_numbers(angle), _numbers(shift), _numbers(scale), height, width)
+    per_x, per_y, start = torch.from_numpy(matrix).to(inputs.device)[..., None, None]
     x = torch.arange(width, device=inputs.device)
     y = torch.arange(height, device=inputs.device)[:, None]
-    per_x, per_y, start = matrix.view(3, 2, batch, 1, 1)
     column, row = (per_x * x + (per_y * y + start)) >> _FIXED_POINT
-    outside = (column < 0) | (column >= width) | (row < 0) | (row >= height)
-    index = (row * width + column).masked_fill_(outside, 0)
-    moved = _take(inputs, index, height, width)
-    return moved.masked_fill_(outside[:, None], fill)
+    # A frame of `fill` around the image is the source of everything outside.
+    framed = functional.pad(inputs, (1, 1, 1, 1), value=fill)
+    column.clamp_(-1, width).add_(1)
+    row.clamp_(-1, height).add_(1)
+    return _take(framed, torch.add(column, row, alpha=width + 2))
 
 
-def _inverse(angle: Tensor, shift: Tensor, scale: Tensor, height: int, width: int) -> Tensor:
-    """Source column and row as `per_x x + per_y y + start`: int64 `[3, 2, B]`, in 2^-16 pixels."""
-    radians = angle.to("cpu", torch.float64) * (torch.pi / 180)
-    shift, scale = shift.to("cpu", torch.float64), scale.to("cpu", torch.float64)
-    cosine, sine = radians.cos() / scale, radians.sin() / scale
-    center = torch.tensor([width / 2, height / 2], dtype=torch.float64)
-    back = -center - shift
-    per_x = torch.stack([cosine, -sine])
-    per_y = torch.stack([sine, cosine])
+def _numbers(tensor: Tensor) -> npt.NDArray[np.float64]:
+    return tensor.to("cpu", torch.float64).numpy()
+
+
+def _inverse(
+    angle: npt.NDArray[np.float64],
+    shift: npt.NDArray[np.float64],
+    scale: npt.NDArray[np.float64],
+    height: int,
+    width: int,
+) -> npt.NDArray[np.int64]:
+    """Source column and row as `per_x x + per_y y + start`: `[3, 2, B]`, in 2^-16 pixels.
+
+    In NumPy, because on a few numbers each of its operations costs a fraction of one in torch.
+    """
+    radians = np.radians(angle)
+    cosine, sine = np.cos(radians) / scale, np.sin(radians) / scale
+    x, y = width / 2, height / 2
     # Pixel (0, 0) has its centre at (0.5, 0.5).
-    start = per_x * (back[:, 0] + 0.5) + per_y * (back[:, 1] + 0.5) + center[:, None]
-    fixed = torch.stack([per_x, per_y, start]) * 2**_FIXED_POINT
-    return (fixed + 0.5).floor().to(torch.int64)
+    left, top = 0.5 - x - shift[:, 0], 0.5 - y - shift[:, 1]
+    start = [cosine * left + sine * top + x, cosine * top - sine * left + y]
+    fixed = np.array([[cosine, -sine], [sine, cosine], start]) * 2**_FIXED_POINT
+    return np.floor(fixed + 0.5).astype(np.int64)
 
 
 def _random_affine(inputs: Tensor, step: Affine, generator: torch.Generator) -> Tensor:
     """Angle, shifts, and scale drawn independently and uniformly; shifts are whole pixels."""
     draws = torch.rand(
-        4, len(inputs), dtype=torch.float64, device=generator.device, generator=generator
+        len(inputs), 4, dtype=torch.float64, device=generator.device, generator=generator
     ).cpu()
-    signed = draws[:3] * 2 - 1
-    size = torch.tensor([[inputs.shape[3]], [inputs.shape[2]]])
-    shift = (signed[1:] * (step.translate * size)).round().T
+    signed = draws * 2 - 1
+    height, width = inputs.shape[2:]
+    most = torch.tensor([step.translate * width, step.translate * height], dtype=torch.float64)
     smallest, largest = step.scale
-    scale = smallest + draws[3] * (largest - smallest)
-    return affine(inputs, signed[0] * step.degrees, shift, scale, step.fill)
+    return affine(
+        inputs,
+        angle=signed[:, 0] * step.degrees,
+        shift=(signed[:, 1:3] * most).round(),
+        scale=smallest + draws[:, 3] * (largest - smallest),
+        fill=step.fill,
+    )
 
 
 def _random_crop(inputs: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -133,7 +151,7 @@ def _random_crop(inputs: Tensor, padding: int, generator: torch.Generator) -> Te
     x = torch.arange(width, device=inputs.device)
     y = torch.arange(height, device=inputs.device)[:, None]
     index = (y + top) * (width + 2 * padding) + (x + left)
-    return _take(padded, index, height, width)
+    return _take(padded, index)
 
 
 def _random_flip(inputs: Tensor, p: float, generator: torch.Generator) -> Tensor:
@@ -142,8 +160,8 @@ def _random_flip(inputs: Tensor, p: float, generator: torch.Generator) -> Tensor
     return torch.where((draws < p).to(inputs.device), inputs.flip(3), inputs)
 
 
-def _take(inputs: Tensor, index: Tensor, height: int, width: int) -> Tensor:
-    """`[B, C, height, width]`: pixels at flat positions `index` `[B, height, width]`."""
-    batch, channels = inputs.shape[:2]
-    flat = index.reshape(batch, 1, height * width).expand(-1, channels, -1)
-    return inputs.flatten(2).gather(2, flat).view(batch, channels, height, width)
+def _take(inputs: Tensor, index: Tensor) -> Tensor:
+    """In every channel the pixels at the flat positions `index` `[B, H, W]`: `[B, C, H, W]`."""
+    channels = inputs.shape[1]
+    flat = index.flatten(1)[:, None].expand(-1, channels, -1)
+    return inputs.flatten(2).gather(2, flat).unflatten(2, index.shape[1:])

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -129,12 +130,14 @@ class Batch:
 class Source(ABC):
     """One data set by name: where its files are, and how they become a `DataSet`.
 
-    `published` is the number of samples that the publisher's files hold, per split.
+    `published` is the number of samples that the publisher's files hold, per split; `checksums` are
+    the MD5 sums of the publisher's files by name, as far as they are known.
     """
 
     name: str
     title: str
     published: Mapping[str, int]
+    checksums: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def load(self, root: Path | None) -> DataSet:

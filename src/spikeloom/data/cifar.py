@@ -11,7 +11,7 @@ one, then the fine one), then 3072 bytes. An image is 1024 red bytes, 1024 green
 row. An archive is read as a stream: nothing is unpacked to the disk.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ from .streams import read_members
 
 _IMAGE = (3, 32, 32)
 _BYTES = 3 * 32 * 32
+
+
+_Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Cifar(Source):
         classes: tuple[str, ...],
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
+        checksums: Mapping[str, str],
     ) -> None:
         self.name = name
         self.title = title
@@ -72,13 +76,20 @@ class Cifar(Source):
         self._classes = classes
         self._mean = mean
         self._std = std
+        self.checksums = checksums
 
     def load(self, root: Path | None) -> DataSet:
         form, place = self._find(root)
-        contents = self._read(form, place)
+        batches = {
+            file: self._decode(form, f"{place}/{file}", content, self._most_records(form, file))
+            for file, content in self._read(form, place)
+        }
         train, test = (
-            self._split(form, place, {file: contents[file] for file in form.files[split]}, split)
-            for split in ("train", "test")
+            TensorSplit(
+                torch.from_numpy(np.concatenate([batches[file][0] for file in files])),
+                torch.from_numpy(np.concatenate([batches[file][1] for file in files])),
+            )
+            for files in (form.files["train"], form.files["test"])
         )
         spec = DataSpec(self.name, _IMAGE, self._classes)
         notes = self.missing_samples(train, test)
@@ -106,18 +117,14 @@ class Cifar(Source):
         origin = "https://www.cs.toronto.edu/~kriz/cifar.html"
         raise missing(self.name, looked_for, tree, origin)
 
-    def _read(self, form: _Form, place: Path) -> dict[str, bytes]:
-        """The content of every file of `form`; none may be larger than what it can need."""
-        most = {
-            file: self._most_bytes(form, len(files), split)
-            for split, files in form.files.items()
-            for file in files
-        }
+    def _read(self, form: _Form, place: Path) -> Iterator[tuple[str, bytes]]:
+        """Name and content of every file of `form`; none may be larger than what it can need."""
+        most = {file: self._most_bytes(form, file) for file in form.all_files}
         if not place.is_dir():
             members = {f"{form.folder}/{file}": size for file, size in most.items()}
-            found = read_members(place, members)
-            return {file: found[f"{form.folder}/{file}"] for file in most}
-        contents = {}
+            for member, content in read_members(place, members):
+                yield member.removeprefix(f"{form.folder}/"), content
+            return
         for file, size in most.items():
             path = place / file
             try:
@@ -126,48 +133,43 @@ class Cifar(Source):
                         f"{path}: {path.stat().st_size:,} bytes, expected at most {size:,}: "
                         "fetch the file again"
                     )
-                contents[file] = path.read_bytes()
+                yield file, path.read_bytes()
             except FileNotFoundError as error:
                 raise DataError(
                     f"{path}: missing, though {form.folder} is there: unpack {form.archive} again"
                 ) from error
             except OSError as error:
                 raise unreadable(path, error) from error
-        return contents
 
-    def _most_bytes(self, form: _Form, parts: int, split: str) -> int:
-        records = self.published[split] // parts
+    def _most_records(self, form: _Form, file: str) -> int:
+        split = "train" if file in form.files["train"] else "test"
+        return self.published[split] // len(form.files[split])
+
+    def _most_bytes(self, form: _Form, file: str) -> int:
+        records = self._most_records(form, file)
         if form.binary:
             return records * (self._label_bytes + _BYTES)
         # Python 3 writes the bytes of protocol 2 as UTF-8 text: up to two bytes for each.
         return records * 2 * _BYTES + records * 200 + 65536
 
-    def _split(
-        self, form: _Form, place: Path, contents: Mapping[str, bytes], split: str
-    ) -> TensorSplit:
+    def _decode(self, form: _Form, name: str, content: bytes, most: int) -> _Batch:
+        """Images uint8 `[n, 3, 32, 32]` and labels int64 `[n]` of one file, called `name`."""
         decode = self._decode_binary if form.binary else self._decode_python
-        parts = [decode(f"{place}/{file}", content) for file, content in contents.items()]
-        most = self.published[split] // len(parts)
-        for file, (images, labels) in zip(contents, parts, strict=True):
-            name = f"{place}/{file}"
-            if not 1 <= len(images) <= most:
-                raise DataError(
-                    f"{name}: {len(images):,} records, expected 1 to {most:,}: fetch the file again"
-                )
-            wrong = np.flatnonzero((labels < 0) | (labels >= len(self._classes)))
-            if len(wrong):
-                raise DataError(
-                    f"{name}: record {wrong[0]:,}: label {labels[wrong[0]]}, expected "
-                    f"0..{len(self._classes) - 1}: fetch the file again"
-                )
-        images = np.concatenate([images for images, _ in parts])
-        labels = np.concatenate([labels for _, labels in parts])
-        return TensorSplit(torch.from_numpy(images).view(-1, *_IMAGE), torch.from_numpy(labels))
+        images, labels = decode(name, content)
+        if not 1 <= len(images) <= most:
+            raise DataError(
+                f"{name}: {len(images):,} records, expected 1 to {most:,}: fetch the file again"
+            )
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(self._classes)))
+        if len(wrong):
+            raise DataError(
+                f"{name}: record {wrong[0]:,}: label {labels[wrong[0]]}, expected "
+                f"0..{len(self._classes) - 1}: fetch the file again"
+            )
+        return images.reshape(-1, *_IMAGE), labels
 
-    def _decode_binary(
-        self, name: str, content: bytes
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Images `[n, 3072]` and labels `[n]`; the label is the last byte before an image."""
+    def _decode_binary(self, name: str, content: bytes) -> _Batch:
+        """The label is the last byte before an image."""
         size = self._label_bytes + _BYTES
         if len(content) % size:
             raise DataError(
@@ -178,9 +180,7 @@ class Cifar(Source):
         labels = records[:, self._label_bytes - 1].astype(np.int64)
         return records[:, self._label_bytes :], labels
 
-    def _decode_python(
-        self, name: str, content: bytes
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    def _decode_python(self, name: str, content: bytes) -> _Batch:
         batch = read_pickle(content, name)
         if not isinstance(batch, dict):
             raise DataError(f"{name}: holds no dictionary at its top: fetch the file again")
@@ -198,10 +198,10 @@ class Cifar(Source):
                 "fetch the file again"
             )
         for record, label in enumerate(labels):
-            if type(label) is not int or not 0 <= label < len(self._classes):
-                shown = label if type(label) is int and abs(label) < 10**9 else "not a class"
+            # A number beyond 64 bits has no place in an array.
+            if type(label) is not int or abs(label) >= 2**63:
                 raise DataError(
-                    f"{name}: record {record:,}: label {shown}, expected "
+                    f"{name}: record {record:,}: the label is no number, expected "
                     f"0..{len(self._classes) - 1}: fetch the file again"
                 )
         return data.view(), np.array(labels, dtype=np.int64)
@@ -248,6 +248,16 @@ DATA_SETS = (
         ),
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
+        checksums={
+            "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
+            "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+        },
     ),
     Cifar(
         "cifar100",
@@ -272,5 +282,11 @@ DATA_SETS = (
         classes=tuple(_CIFAR100_CLASSES.split()),
         mean=(0.5071, 0.4867, 0.4408),
         std=(0.2675, 0.2565, 0.2761),
+        checksums={
+            "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
+            "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
+            "train": "16019d7e3df5f24257cddd939b257f8d",
+            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+        },
     ),
 )

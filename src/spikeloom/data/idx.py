@@ -20,6 +20,7 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -35,6 +36,7 @@ from .spec import DataSpec
 
 _UNSIGNED_BYTES = 0x08
 _SIZE = (28, 28)
+_CHUNK = 1 << 16
 
 
 def read_idx(path: Path, shape: tuple[int, ...], most: int) -> npt.NDArray[np.uint8]:
@@ -84,19 +86,26 @@ def _read(
     expected = count * math.prod(shape)
     if size is None:
         # One byte more than needed, so that bytes after the end are seen.
-        values = file.read(expected + 1)
+        values = _up_to(expected + 1, file)
         actual = len(values)
     else:
         actual = size - len(header)
-        values = file.read(expected) if actual == expected else b""
+        values = _up_to(expected, file) if actual == expected else b""
     if actual != expected or len(values) != expected:
         found = "bytes go on after" if actual > expected else f"only {actual:,} bytes of"
         raise DataError(
             f"{path}: byte {len(header) + min(actual, expected):,}: {found} the {expected:,} that "
             f"{count:,} records need: fetch the file again"
         )
-    # A bytearray, because torch wants memory that may be written.
-    return np.frombuffer(bytearray(values), dtype=np.uint8).reshape(count, *shape)
+    return np.frombuffer(values, dtype=np.uint8).reshape(count, *shape)
+
+
+def _up_to(count: int, file: BinaryIO) -> bytearray:
+    """At most `count` bytes; the memory grows with what is there, not with what a header says."""
+    values = bytearray()
+    while chunk := file.read(min(_CHUNK, count - len(values))):
+        values += chunk
+    return values
 
 
 def _by(lengths: tuple[int, ...] | list[int]) -> str:
@@ -118,6 +127,7 @@ class IdxImages(Source):
         mean: float,
         std: float,
         origin: str,
+        checksums: Mapping[str, str],
     ) -> None:
         self.name = name
         self.title = title
@@ -126,6 +136,7 @@ class IdxImages(Source):
         self._mean = mean
         self._std = std
         self._origin = origin
+        self.checksums = checksums
 
     def load(self, root: Path | None) -> DataSet:
         train_images, train_labels, test_images, test_labels = self.files(root)
@@ -194,6 +205,16 @@ DATA_SETS = (
         mean=0.1307,
         std=0.3081,
         origin="https://ossci-datasets.s3.amazonaws.com/mnist/",
+        checksums={
+            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+            "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+            "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+            "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+        },
     ),
     IdxImages(
         "fashion-mnist",
@@ -214,5 +235,11 @@ DATA_SETS = (
         mean=0.2860,
         std=0.3530,
         origin="https://github.com/zalandoresearch/fashion-mnist",
+        checksums={
+            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+            "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        },
     ),
 )

@@ -293,7 +293,7 @@ _ACTIONS: dict[int, Callable[[_Machine], None]] = {
 
 
 def _checked(shape: tuple[object, ...], raw: bytes) -> tuple[int, ...]:
-    sizes = tuple(size for size in shape if isinstance(size, int) and 0 <= size <= len(raw))
+    sizes = tuple(size for size in shape if isinstance(size, int) and 0 <= size < 2**31)
     if len(sizes) != len(shape) or len(shape) > 4 or math.prod(sizes) != len(raw):
         raise _Refused(f"the shape of an array does not fit its {len(raw):,} bytes")
     return sizes

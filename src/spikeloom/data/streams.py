@@ -7,7 +7,7 @@ asked for.
 import gzip
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, cast
 
@@ -18,13 +18,13 @@ from .places import unreadable
 _CHUNK = 1 << 20
 
 
-def read_members(archive: Path, members: Mapping[str, int]) -> dict[str, bytes]:
-    """The content of `members` of a `.tar.gz`, each given with the largest size that it may have.
+def read_members(archive: Path, members: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of `members` of a `.tar.gz`, each given with the largest size it may have.
 
-    Raises `DataError` if the archive is damaged, its checksum included, or a member is missing, too
-    large, or no plain file.
+    They come in the order of the archive. Raises `DataError` if the archive is damaged, its
+    checksum included, or a member is missing, too large, or no plain file.
     """
-    found: dict[str, bytes] = {}
+    found: set[str] = set()
     try:
         with gzip.open(archive) as unpacked:
             # As a stream ("r|") because tarfile otherwise asks for as much memory as a header says.
@@ -32,7 +32,8 @@ def read_members(archive: Path, members: Mapping[str, int]) -> dict[str, bytes]:
                 for info in tar:
                     name = info.name.removeprefix("./")
                     if name in members and name not in found:
-                        found[name] = _content(archive, tar, info, members[name])
+                        found.add(name)
+                        yield name, _content(archive, tar, info, members[name])
             # gzip compares its checksum only at its end.
             while unpacked.read(_CHUNK):
                 pass

@@ -1,5 +1,6 @@
 """What `spikeloom data check` and `data prepare` do: read everything, say what is there."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,25 +24,36 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
+class FileReport:
+    """Size in bytes, and whether it is the publisher's file; None where its sum is not known."""
+
+    size: int
+    original: bool | None
+
+
+@dataclass(frozen=True)
 class CheckReport:
     """What a data set holds, after every file was read and checked; `str` of it is for people."""
 
     name: str
     title: str
-    files: Mapping[Path, int]
+    files: Mapping[Path, FileReport]
     splits: Mapping[str, SplitReport]
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {self.title}"]
-        lines += [f"  {path}  {size:,} bytes" for path, size in self.files.items()]
+        for path, file in self.files.items():
+            verdict = {True: ", the publisher's file", False: ", changed", None: ""}[file.original]
+            lines.append(f"  {path}  {file.size:,} bytes{verdict}")
         for split, report in self.splits.items():
             shape = "x".join(map(str, report.shape))
             low, high = report.values
+            fewest, most = min(report.classes), max(report.classes)
+            each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
             lines.append(
                 f"  {split}: {report.samples:,} samples of {shape}, values {low:g}..{high:g}, "
-                f"{min(report.classes):,}..{max(report.classes):,} samples in each of "
-                f"{len(report.classes)} classes"
+                f"{each} of each of {len(report.classes)} classes"
             )
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -52,21 +64,40 @@ def check(name: str, root: str | Path | None = None) -> CheckReport:
     source = registry.source(name)
     folder = None if root is None else Path(root)
     data = source.load(folder)
+    files = {path: _verify(path, source.checksums) for path in source.files(folder)}
+    changed = [path.name for path, file in files.items() if file.original is False]
+    notes = data.notes
+    if changed:
+        notes += (
+            f"not the publisher's files, so results may not compare with published ones: "
+            f"{', '.join(changed)}",
+        )
     return CheckReport(
         name=source.name,
         title=source.title,
-        files={path: path.stat().st_size for path in source.files(folder)},
+        files=files,
         splits={
             "train": _examine(data.train, data.spec.class_count),
             "test": _examine(data.test, data.spec.class_count),
         },
-        notes=data.notes,
+        notes=notes,
     )
 
 
 def prepare(name: str, root: str | Path | None = None) -> str:
     """Convert the data set called `name` where that pays; one line that says what was done."""
     return registry.source(name).prepare(None if root is None else Path(root))
+
+
+def _verify(path: Path, checksums: Mapping[str, str]) -> FileReport:
+    expected = checksums.get(path.name)
+    size = path.stat().st_size
+    if expected is None:
+        return FileReport(size, None)
+    with path.open("rb") as file:
+        # MD5 because that is what the publishers give; it guards against accidents, not enemies.
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    return FileReport(size, found.hexdigest() == expected)
 
 
 def _examine(split: Split, classes: int) -> SplitReport:
