@@ -205,7 +205,11 @@ def test_the_callers_random_numbers_are_left_alone(recipe, screen, tmp_path):
 def test_torch_compile_gives_the_same_training(recipe, screen, tmp_path):
     # SGD: Adam would blow up the rounding of the bias ahead of BatchNorm, whose gradient is 0.
     common = ("network.dropout=0.0", "backend=eager", "epochs=2", "optimizer=sgd", "lr=0.1")
+    torch.compiler.reset()
+    counters = torch._dynamo.utils.counters["stats"]
+    counters.clear()
     train(recipe(*common, "compile=true"), tmp_path / "a", console=screen.console)
+    assert counters["unique_graphs"] > 0
     train(recipe(*common), tmp_path / "b", console=screen.console)
     a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert a.keys() == b.keys()

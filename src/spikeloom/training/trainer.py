@@ -25,7 +25,13 @@ from spikeloom.methods import catalog
 from spikeloom.seeding import stream
 from spikeloom.training import distributed, optim
 from spikeloom.training.checkpoint import FORMAT, Checkpoints, State, recipe_difference
-from spikeloom.training.device import StopRequest, autocast, choose_device, surroundings
+from spikeloom.training.device import (
+    StopRequest,
+    autocast,
+    choose_device,
+    seed_global,
+    surroundings,
+)
 from spikeloom.training.evaluation import Measurement, build, measure
 from spikeloom.training.events import (
     ConsoleLines,
@@ -131,7 +137,7 @@ class Trainer:
     def begin(self) -> None:
         """The state before the first step."""
         config = self.recipe.training
-        torch.manual_seed(stream(self.recipe.seed, "init"))
+        self.seed("init")
         self.classifier = build(self.recipe, self.spec, self.device)
         self.network: nn.Module = self.classifier
         if config.compile:
@@ -222,7 +228,7 @@ class Trainer:
 
     def add_gradients(self, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
         """Forward and backward; `share` is the part of this batch in the step's loss."""
-        self.seed(batch)
+        self.seed(self.epoch, batch.step, self.rank, "forward")
         with autocast(self.recipe.training.precision, self.device):
             output = self.network(batch.inputs)
             loss = self.classifier.loss(output, batch.targets)
@@ -232,9 +238,9 @@ class Trainer:
         self.score.add(loss, output.scores, batch.targets)
         return loss.detach(), output.scores.detach()
 
-    def seed(self, batch: Batch) -> None:
-        """Puts the global generators at the start of the stream of this forward pass."""
-        torch.manual_seed(stream(self.recipe.seed, self.epoch, batch.step, self.rank, "forward"))
+    def seed(self, *names: int | str) -> None:
+        """Puts the global generators at the start of the stream called `names`."""
+        seed_global(stream(self.recipe.seed, *names), self.device)
 
     def finish_epoch(self) -> None:
         """Evaluates, logs, saves, and moves on to the next epoch."""
@@ -267,7 +273,7 @@ class Trainer:
         loader = self.loaders.test if split == "test" else self.loaders.val
         if loader is None:
             return None
-        torch.manual_seed(stream(self.recipe.seed, self.epoch, self.rank, split))
+        self.seed(self.epoch, self.rank, split)
 
         def between_batches(done: int) -> None:
             self.show_progress(split, done, len(loader))
@@ -492,7 +498,7 @@ class Trainer:
 
     def find_non_finite(self, loss: Tensor, batch: Batch) -> NonFiniteError:
         """The error for a loss that is not finite, found before the step was taken."""
-        self.seed(batch)
+        self.seed(self.epoch, batch.step, self.rank, "forward")
         with autocast(self.recipe.training.precision, self.device):
             where = first_non_finite(self.classifier, batch.inputs)
         return self.non_finite(f"the loss is {loss.item()}", where)
