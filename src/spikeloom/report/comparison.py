@@ -129,7 +129,11 @@ def _layers(runs: Sequence[Run], colours: Sequence[str]) -> Markup:
     constants = list(dict.fromkeys(c for run in runs for c in constant_names(run.epochs)))
     for constant in constants:
         panels = [
-            _panel(run, colour, constant_curves(run.epochs, constant, hues, size=PANEL))
+            _panel(
+                run,
+                colour,
+                constant_curves(run.epochs, constant, hues, size=PANEL, of=str(run.folder)),
+            )
             for run, colour in zip(runs, colours, strict=True)
             if constant in constant_names(run.epochs)
         ]
@@ -138,7 +142,7 @@ def _layers(runs: Sequence[Run], colours: Sequence[str]) -> Markup:
     panels = [
         _panel(run, colour, svg)
         for run, colour in zip(runs, colours, strict=True)
-        if (svg := rate_curves(run.epochs, hues, size=PANEL))
+        if (svg := rate_curves(run.epochs, hues, size=PANEL, of=str(run.folder)))
     ]
     if panels:
         note = "Spikes per neuron and time step, over the test set."

@@ -198,6 +198,7 @@ def constant_curves(
     colours: Mapping[str, str],
     *,
     size: tuple[float, float] = HALF,
+    of: str = "every layer",
 ) -> str:
     """One constant of all layers over the epochs: the mean, in a band from minimum to maximum."""
     lines = []
@@ -216,7 +217,7 @@ def constant_curves(
         )
     return curves(
         lines,
-        describe=f"{constant} of every layer over epochs",
+        describe=f"{constant} of {of} over epochs",
         y=_constant_unit(constant),
         log=True,
         size=size,
@@ -225,7 +226,11 @@ def constant_curves(
 
 
 def rate_curves(
-    epochs: Sequence[Epoch], colours: Mapping[str, str], *, size: tuple[float, float] = HALF
+    epochs: Sequence[Epoch],
+    colours: Mapping[str, str],
+    *,
+    size: tuple[float, float] = HALF,
+    of: str = "every layer",
 ) -> str:
     """Firing rates of all layers over the epochs; empty if none was recorded."""
     tests = [(float(e.epoch), e.test.firing_rates) for e in epochs if e.test is not None]
@@ -243,7 +248,7 @@ def rate_curves(
         return ""
     return curves(
         lines,
-        describe="firing rate of every layer over epochs",
+        describe=f"firing rate of {of} over epochs",
         y="spikes per neuron and step",
         size=size,
         ends=(lambda value: f"{value:.3f}") if len(lines) <= _MOST_NAMED else None,
