@@ -18,15 +18,15 @@ from spikeloom.report.html import (
     table,
     tag,
 )
-from spikeloom.report.reading import Epoch, Run
-from spikeloom.report.run_sections import (
-    colour_toml,
+from spikeloom.report.layer_sections import (
     constant_curves,
     constant_names,
+    constant_title,
     layer_names,
     rate_curves,
-    status,
 )
+from spikeloom.report.reading import Epoch, Run
+from spikeloom.report.run_sections import colour_toml, status
 from spikeloom.report.svg import palette
 
 
@@ -118,7 +118,7 @@ def _curves(runs: Sequence[Run], colours: Sequence[str]) -> Markup:
 
 def _layers(runs: Sequence[Run], colours: Sequence[str]) -> Markup:
     """One small figure per run and constant, and per run for the firing rates."""
-    parts = []
+    parts, numbers = [], range(1, len(runs) + 1)
     names = list(dict.fromkeys(name for run in runs for name in layer_names(run)))
     hues = dict(zip(names, palette(len(names)), strict=True))
     legend = tag(
@@ -132,17 +132,19 @@ def _layers(runs: Sequence[Run], colours: Sequence[str]) -> Markup:
             _panel(
                 run,
                 colour,
-                constant_curves(run.epochs, constant, hues, size=PANEL, of=str(run.folder)),
+                constant_curves(
+                    run.epochs, constant, hues, size=PANEL, of=f"run {number}, {run.name}"
+                ),
             )
-            for run, colour in zip(runs, colours, strict=True)
+            for number, run, colour in zip(numbers, runs, colours, strict=True)
             if constant in constant_names(run.epochs)
         ]
-        title = "Membrane time constant" if constant == "tau" else f"Constant {constant}"
-        parts.append(card(legend, grid(*panels, kind="panels"), title=title, wide=True))
+        drawn = grid(*panels, kind="panels")
+        parts.append(card(legend, drawn, title=constant_title(constant), wide=True))
     panels = [
         _panel(run, colour, svg)
-        for run, colour in zip(runs, colours, strict=True)
-        if (svg := rate_curves(run.epochs, hues, size=PANEL, of=str(run.folder)))
+        for number, run, colour in zip(numbers, runs, colours, strict=True)
+        if (svg := rate_curves(run.epochs, hues, size=PANEL, of=f"run {number}, {run.name}"))
     ]
     if panels:
         note = "Spikes per neuron and time step, over the test set."

@@ -1,7 +1,5 @@
 """The parts of a report that come from running the trained network."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,22 +22,18 @@ from spikeloom.report.html import (
     energy,
     figure,
     grid,
-    join,
     percent,
     section,
     table,
     tag,
 )
+from spikeloom.report.pictures import picture
 from spikeloom.report.svg import palette
 
 if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor
-
     from spikeloom.analysis.traces import LayerTrace
 
 MOST_NEURONS = 40
-MOST_CELLS = 20
 MOST_LAYERS = 16
 FIRES, SILENT = "var(--c1)", "var(--c8)"
 
@@ -111,43 +105,6 @@ def sample(found: Examination | str) -> Markup:
             note="Charged by the input at each time step, reset where it reaches the threshold "
             "(dots: spikes).",
             wide=True,
-        ),
-    )
-
-
-def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], *, note: str = "") -> Markup:
-    """Labels against predictions; the commonest mistakes beside it."""
-    if not matrix:
-        return Markup()
-    names = list(classes) if len(classes) == len(matrix) else [str(i) for i in range(len(matrix))]
-    drawing = _cells(matrix, names) if len(matrix) <= MOST_CELLS else _heat(matrix)
-    mistakes = sorted(
-        (
-            (matrix[i][j], i, j)
-            for i in range(len(matrix))
-            for j in range(len(matrix))
-            if i != j and matrix[i][j]
-        ),
-        key=lambda item: (-item[0], item[1], item[2]),
-    )
-    rows = [
-        (names[i], names[j], f"{wrong:,}", percent(wrong / sum(matrix[i]), 1))
-        for wrong, i, j in mistakes[:8]
-    ]
-    common = table(["is", "taken for", "samples", "of the class"], rows, numeric=(2, 3))
-    total = sum(map(sum, matrix))
-    errors = sum(wrong for wrong, _, _ in mistakes)
-    return section(
-        "confusion",
-        "Confusion",
-        grid(
-            card(drawing, title="Label against prediction", note=note),
-            card(
-                common if rows else "None.",
-                title="Commonest mistakes",
-                note=f"{errors:,} of {total:,} samples are wrong.",
-            ),
-            kind="split",
         ),
     )
 
@@ -236,47 +193,6 @@ def operations(found: Examination | str) -> Markup:
     )
 
 
-def picture(image: "Tensor") -> Markup:
-    """An 8-bit image `[C, H, W]`, or event frames `[T, C, H, W]` summed over time, enlarged."""
-    from PIL.Image import fromarray
-
-    if image.dim() == 4:
-        pixels, mode = _event_picture(image), "RGBA"
-    elif image.dim() == 3 and image.shape[0] in (1, 3):
-        pixels = image.permute(1, 2, 0).squeeze(-1)
-        mode = "L" if image.shape[0] == 1 else "RGB"
-    else:
-        return Markup()
-    drawn = fromarray(pixels.byte().contiguous().numpy(), mode)
-    return _png(drawn, "the test sample")
-
-
-def _event_picture(frames: "Tensor") -> "Tensor":
-    """RGBA `[H, W, 4]`: off events orange, on events blue, opaque where there are many."""
-    import torch
-
-    counts = frames.double().sum(0)
-    counts = torch.stack([counts[0], counts[1:].sum(0)])
-    total = counts.sum(0)
-    share = counts / total.clamp(min=1e-9)
-    hues = torch.tensor([[235.0, 104, 52], [57, 135, 229]], dtype=torch.float64)
-    colour = torch.einsum("phw,pc->hwc", share, hues)
-    ceiling = total.flatten().quantile(0.99).clamp(min=1)
-    opacity = (total / ceiling).clamp(max=1).sqrt() * 255
-    return torch.cat([colour, opacity[..., None]], -1).round()
-
-
-def _png(image: "Image.Image", words: str) -> Markup:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return tag(
-        "span",
-        Markup(f'<img src="data:image/png;base64,{data}" alt="{words}">'),
-        class_="pixels",
-    )
-
-
 def _scores(found: Examination, guess: int) -> Markup:
     order = range(len(found.scores))
     if len(found.scores) > 12:
@@ -295,51 +211,6 @@ def _scores(found: Examination, guess: int) -> Markup:
         for i in order
     ]
     return tag("ul", *rows, class_="scores")
-
-
-def _cells(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
-    """The matrix as a table: right ones blue, mistakes red, darker for a larger share."""
-    upright = max(map(len, names)) > 3
-    head = [tag("th", "")] + [
-        tag("th", tag("span", name), class_="up" if upright else None) for name in names
-    ]
-    lines = [tag("tr", *head, tag("th", "right"))]
-    for i, row in enumerate(matrix):
-        total = sum(row) or 1
-        cells = [tag("th", names[i], scope="row")]
-        for j, number in enumerate(row):
-            share = number / total
-            # Square roots make single mistakes visible.
-            depth = share if i == j else min(1.0, share**0.5)
-            colour = "--c1" if i == j else "--c6"
-            style = f"background:color-mix(in srgb,var({colour}) {100 * depth:.0f}%,transparent)"
-            cells.append(
-                tag(
-                    "td",
-                    number or "·",
-                    style=style if number else None,
-                    class_="zero" if not number else "hot" if depth > 0.5 else None,
-                )
-            )
-        cells.append(tag("td", percent(row[i] / total, 1), class_="recall"))
-        lines.append(tag("tr", *cells))
-    return tag("div", tag("table", *lines, class_="confusion"), class_="scroll", tabindex=0)
-
-
-def _heat(matrix: Sequence[Sequence[int]]) -> Markup:
-    """The matrix of many classes as an image, a pixel per pair."""
-    import torch
-    from PIL.Image import fromarray
-
-    counts = torch.tensor(matrix, dtype=torch.float64)
-    share = counts / counts.sum(1, keepdim=True).clamp(min=1)
-    pixels = torch.empty(*share.shape, 4)
-    pixels[..., :3] = torch.tensor([227.0, 73, 72])
-    pixels[range(len(matrix)), range(len(matrix)), :3] = torch.tensor([42.0, 120, 214])
-    pixels[..., 3] = share.sqrt() * 255
-    drawn = fromarray(pixels.round().byte().numpy(), "RGBA")
-    legend = "Rows are labels, columns predictions; blue is right, red is wrong."
-    return join([_png(drawn, "confusion matrix"), tag("p", legend, class_="note")])
 
 
 def _spread(layers: "Sequence[LayerTrace]", most: int) -> "list[LayerTrace]":

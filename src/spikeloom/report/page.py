@@ -8,11 +8,13 @@ from pathlib import Path
 
 from spikeloom.errors import RunError
 from spikeloom.report.comparison import compare
+from spikeloom.report.confusion_section import confusion
 from spikeloom.report.examine import SAMPLES, Examination, examine
 from spikeloom.report.html import Markup, join, tag, text
-from spikeloom.report.network_sections import confusion, operations, sample
+from spikeloom.report.layer_sections import layers
+from spikeloom.report.network_sections import operations, sample
 from spikeloom.report.reading import Run, read
-from spikeloom.report.run_sections import accuracy_row, headline, layers, learning, recipe, status
+from spikeloom.report.run_sections import accuracy_row, headline, learning, recipe, status
 
 
 def write(
