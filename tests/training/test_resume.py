@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from spikeloom.errors import CheckpointError, RunError
+from spikeloom.methods import catalog
 from spikeloom.training import checkpoint, resume, train
 from spikeloom.training.checkpoint import read
 from spikeloom.training.events import read_events
@@ -218,6 +220,29 @@ def test_a_full_disk_stops_the_run_and_it_can_go_on(
     assert read(run / "checkpoints" / "last.pt")["global_step"] == 4
     resume(run, console=screen.console)
     assert_same_run(run, run.with_name("whole"))
+
+
+def test_a_disk_too_small_for_the_record_stops_the_run_in_one_line(recipe, whole, screen, tmp_path):
+    limit = len(catalog.dump(recipe())) + 20  # the recipe fits, the record of the first epoch not
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            train(recipe(), tmp_path / "cut", console=screen.console)
+        except RunError as error:
+            os.write(write_end, str(error).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write_end)
+    text = os.read(read_end, 10000).decode()
+    os.close(read_end)
+    assert text == (
+        "JsonLines cannot write: File too large; "
+        "make room, then resume the run from its last checkpoint"
+    )
+    resume(tmp_path / "cut", console=screen.console)
+    assert_same_run(tmp_path / "cut", whole())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
