@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,35 +114,50 @@ def fingerprint(entries: list[Entry]) -> str:
 
 
 def unpacked(path: Path, below: Path) -> Path:
-    """The content of a compressed tar (a folder) or of a .gz (a file), unpacked once into the
-    folder `below`.
+    """The content of a compressed tar as a folder, unpacked once into the folder `below`."""
 
-    It appears whole or not at all: it is unpacked under another name and renamed.
+    def unpack(place: Path) -> None:
+        with tarfile.open(path) as archive:
+            archive.extractall(place, filter="data")
+
+    return _made_once(path, str(path.stat().st_mtime_ns), below, unpack)
+
+
+def unpacked_member(entry: Entry, below: Path) -> Path:
+    """A member of an archive, or the content of a .gz file, as a file of its own in the folder
+    `below`.
     """
-    stat = path.stat()
-    key = hashlib.sha256(
-        f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
-    ).hexdigest()
-    name = re.sub(r"(\.tar)?\.\w+$", "", path.name)
-    target = below / f"{key[:16]}-{name}"
+
+    def unpack(place: Path) -> None:
+        if entry.member is not None:
+            place.write_bytes(entry.read())
+            return
+        with gzip.open(entry.path) as packed, open(place, "wb") as plain:
+            shutil.copyfileobj(packed, plain, 1 << 20)
+
+    return _made_once(Path(str(entry)), entry.stamp, below, unpack)
+
+
+def _made_once(path: Path, stamp: str, below: Path, unpack: Callable[[Path], None]) -> Path:
+    """What `unpack(place)` makes out of `path`; it appears whole or not at all."""
+    key = hashlib.sha256(f"{path.absolute()}\0{stamp}".encode()).hexdigest()
+    target = below / f"{key[:16]}-{re.sub(r'(.tar)?[.](gz|tgz|xz|bz2)$', '', path.name)}"
     if target.exists():
         return target
-    below.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".unpack-", dir=below))
+    work = None
     try:
-        if path.suffix == ".gz" and not path.name.endswith(".tar.gz"):
-            with gzip.open(path) as packed, open(work / "file", "wb") as plain:
-                shutil.copyfileobj(packed, plain, 1 << 20)
-            os.replace(work / "file", target)
-        else:
-            with tarfile.open(path) as archive:
-                archive.extractall(work / "all", filter="data")
-            os.replace(work / "all", target)
+        below.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".unpack-", dir=below))
+        unpack(work / "it")
+        os.replace(work / "it", target)
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         if not target.exists():  # else another process was faster, with the same content
-            raise DataError(f"{path}: cannot be unpacked into {below} ({error})") from error
+            raise DataError(
+                f"{path}: cannot be unpacked into {below} ({error}); unpack it by hand"
+            ) from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
     return target
 
 

@@ -80,7 +80,7 @@ class Camera:
         room = int(np.ceil(self.amplitude)) + 1
         light = _centred(light, self.height + 2 * room, self.width + 2 * room)
         draws = [np.random.default_rng((seed, index)) for index in range(len(light))]
-        rows = self._signal(light, room, draws)
+        rows = self._signal(light, room, draws) if draws else []
         return [self._finish(own, draw) for own, draw in zip(rows, draws, strict=True)]
 
     def _signal(
@@ -92,8 +92,10 @@ class Camera:
         for own, draw in zip(spread, draws, strict=True):
             own += self.mismatch * draw.standard_normal(own.shape, np.float32)
         threshold = self.threshold * np.maximum(spread, 0.1)
+        phase = np.stack([draw.random(shape[1:], np.float32) - np.float32(0.5) for draw in draws])
         before = _log(self._view(light, room, 0.0, 0.0))
-        reference = before.copy()
+        # what a pixel reported last is not known: somewhere within a threshold of what it sees now
+        reference = before + phase * threshold
         found: list[npt.NDArray[np.int64]] = []
         corners = np.arange(len(PATH)) * self.saccade
         for end in range(self.step, 3 * self.saccade + 1, self.step):

@@ -66,17 +66,13 @@ def column(node: Any, name: str, source: object) -> npt.NDArray[Any]:
 
 
 def local(entry: Entry) -> Path:
-    """Where an entry lies as a plain file: HDF5 needs random access, so an archive member is
-    refused.
-    """
-    if entry.member is not None:
-        raise DataError(f"{entry}: an HDF5 file cannot be read inside an archive; unpack it")
-    if entry.path.suffix == ".gz":
-        from spikeloom.data.archive import unpacked
-        from spikeloom.data.cache import cache_root
+    """Where an entry lies as a plain file, which HDF5 needs; packed ones are unpacked once."""
+    if entry.member is None and entry.path.suffix != ".gz":
+        return entry.path
+    from spikeloom.data.archive import unpacked_member
+    from spikeloom.data.cache import cache_root
 
-        return unpacked(entry.path, cache_root() / "unpacked")
-    return entry.path
+    return unpacked_member(entry, cache_root() / "unpacked")
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,6 @@
 """SHD, the Spiking Heidelberg Digits: spoken digits through a cochlea model, 700 channels.
 
-    SHD/shd_train.h5, SHD/shd_test.h5      (or .h5.gz)
+    SHD/shd_train.h5, SHD/shd_test.h5      (or .h5.gz, .h5.zip)
 
 `spikes/times` [N] of variable-length float16 seconds, `spikes/units` [N] of variable-length
 integers 0 to 699, `labels` [N] 0 to 19 (German, then English zero to nine). Source: Cramer et al.,
@@ -166,8 +166,9 @@ SHD = EventSet(
     name="shd",
     title="SHD: spoken digits, German and English, through a cochlea model, 700 channels",
     folder="SHD",
-    layout="SHD/shd_train.h5  (or .h5.gz)\nSHD/shd_test.h5   (or .h5.gz)",
+    layout="SHD/shd_train.h5  (or .h5.gz, .h5.zip)\nSHD/shd_test.h5   (or .h5.gz, .h5.zip)",
     obtain="shd_train.h5.gz and shd_test.h5.gz (zenkelab.org/datasets)",
+    archives=r"shd(_(train|test)\.h5)?\.zip",
     classes=tuple(WORDS),
     published={"train": 8_156, "test": 2_264},
     framing=Framing(T=100, by="window", dt=10_000, origin=0),

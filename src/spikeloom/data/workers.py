@@ -135,9 +135,13 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
             answer: object = write_part(folder, index, per_part, recordings, framing)
         except DataError as error:
             answer = str(error)
-        pickle.dump(answer, sink)
-        sink.flush()
+        try:
+            pickle.dump(answer, sink)
+            sink.flush()
+        except BrokenPipeError:  # the parent was killed
+            return
 
 
 if __name__ == "__main__":
     _serve(sys.stdin.buffer, sys.stdout.buffer)
+    os._exit(0)  # without flushing into a pipe that nobody reads
