@@ -28,13 +28,15 @@ def test_a_tie_goes_to_the_first_class():
     assert latency.accuracy() == [1.0]
 
 
-def test_the_last_step_equals_the_summed_votes_bit_for_bit():
-    # Tenths make ties that a running sum breaks differently.
-    votes = torch.randint(0, 11, (8, 4096, 10), generator=torch.Generator().manual_seed(0)) / 10
-    labels = torch.zeros(4096, dtype=torch.int64)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_rounding_of_the_votes_breaks_no_ties(dtype):
+    # Means over ten neurons: 0.1 + 0.2 is not 0.3, and ties are frequent among few spikes.
+    spikes = torch.randint(0, 4, (6, 4096, 10), generator=torch.Generator().manual_seed(0))
+    labels = torch.full((4096,), 3)
     latency = Latency()
-    latency.add(votes, labels)
-    assert latency.accuracy()[-1] == (votes.sum(0).argmax(-1) == 0).double().mean().item()
+    latency.add((spikes.to(dtype) / 10), labels)
+    exact = [(spikes[:t].sum(0).argmax(-1) == 3).double().mean().item() for t in range(1, 7)]
+    assert latency.accuracy() == exact
 
 
 def test_votes_of_the_wrong_shape_are_named():

@@ -22,10 +22,8 @@ class Latency:
                 f"votes {list(votes.shape)} and labels {list(labels.shape)} do not match: "
                 "expected [T, B, classes] and [B]"
             )
-        # Each prefix is summed afresh, as a network sums its own votes: a running sum rounds
-        # differently, and ties between classes would fall elsewhere than in the reported accuracy.
         right = torch.stack(
-            [(votes[:t].sum(0).argmax(-1) == labels).sum() for t in range(1, votes.shape[0] + 1)]
+            [(_first_best(votes[:t]) == labels).sum() for t in range(1, votes.shape[0] + 1)]
         )
         self._right = right if self._right is None else self._right + right
         self._samples += labels.shape[0]
@@ -39,3 +37,18 @@ class Latency:
         if self._right is None or not self._samples:
             return []
         return [right / self._samples for right in self._right.tolist()]
+
+
+def _first_best(votes: Tensor) -> Tensor:
+    """The first class whose votes `[t, B, classes]` add up to the maximum, `[B]`.
+
+    Votes are often means over neurons, tenths that no float holds: two classes with equally many
+    spikes then differ in the last bits. Each vote is off by at most eps / 2 of itself, and each of
+    the t additions in float64 by less than its eps, so sums that are closer than these times the sum
+    of magnitudes count as equal, as they are before rounding.
+    """
+    exact = votes.double()
+    sums = exact.sum(0)
+    eps = torch.finfo(votes.dtype).eps + len(votes) * torch.finfo(torch.float64).eps
+    slack = eps * exact.abs().sum(0).amax(-1, keepdim=True)
+    return (sums >= sums.amax(-1, keepdim=True) - slack).int().argmax(-1)

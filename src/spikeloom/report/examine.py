@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from spikeloom.analysis.traces import LayerTrace
 
 SAMPLES = 512
-_BATCH = 32
-# Synapses evaluated in all: 10 to 20 seconds on two CPU cores. Large networks see fewer samples.
+# Synapses evaluated in all: 10 to 20 seconds on two CPU cores. Large networks see fewer samples,
+# but not fewer than these.
 _BUDGET = 1e12
+_FEWEST = 32
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,13 @@ def _examine(run: Run, samples: int) -> Examination:
         traces = trace(network, inputs)
         layers = operations.per_sample().layers
         work = sum(layer.synapses * layer.evaluations for layer in layers)
-        affordable = max(_BATCH, int(_BUDGET / max(work, 1)))
+        affordable = max(_FEWEST, int(_BUDGET / max(work, 1)))
         count = min(samples, affordable, len(data.test))
         # Spread over the test set: some are stored class by class.
         chosen = torch.arange(count) * len(data.test) // count
         with SynapticOperations(network) as operations:
-            for indices in chosen.split(_BATCH):
+            # In batches as training evaluated: other sizes round differently, and a spike may flip.
+            for indices in chosen.split(recipe.data.eval_batch_size or recipe.data.batch_size):
                 inputs = transform(data.test.read(indices).to(trained.device), unused)
                 labels = data.test.labels[indices].to(trained.device)
                 output = network(inputs)
