@@ -37,6 +37,7 @@ def build_net(arrays: Arrays, backend: str, dtype: torch.dtype) -> PlifClassifie
         layers=None if static else in_conv,
         hidden=int(arrays["layer_size"][-2]) // len(arrays["x"]),
         dropout=0.5 if arrays["cfg.dropout"] else 0.0,
+        votes=arrays["spk_out"].shape[-1] // int(arrays["class_num"]),
     )
     shape = tuple(arrays["x"].shape[-3:])
     classes = tuple(str(i) for i in range(int(arrays["class_num"])))

@@ -3,9 +3,8 @@
 from torch import Tensor, nn
 
 
-class StaticCoding(nn.Sequential):
-    """A learned encoder that runs once per forward pass; its output is the input current at all T
-    time steps.
+class StaticCoding(nn.Module):
+    """A learned encoder that runs once per forward pass, for a current that is the same at all T.
 
         x_t = layers(image)   for t = 1 ... T
 
@@ -17,11 +16,19 @@ class StaticCoding(nn.Sequential):
     """
 
     def __init__(self, time_steps: int, *layers: nn.Module) -> None:
-        super().__init__(*layers)
+        super().__init__()
         if time_steps < 1:
             raise ValueError(f"time_steps={time_steps!r}: expected at least one time step")
         self.time_steps = time_steps
+        self.count = len(layers)
+        for i, layer in enumerate(layers):
+            self.add_module(str(i), layer)
 
-    def forward(self, input: Tensor) -> Tensor:
-        current = super().forward(input)
+    def forward(self, image: Tensor) -> Tensor:
+        current = image
+        for i in range(self.count):
+            current = self.get_submodule(str(i))(current)
         return current.expand(self.time_steps, *current.shape)
+
+    def extra_repr(self) -> str:
+        return f"time_steps={self.time_steps}"

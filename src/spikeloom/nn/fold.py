@@ -20,8 +20,7 @@ def is_constant(x: Tensor) -> bool:
 
 
 def per_step(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply `function`, which maps `[N, ...]` to `[N, ...]`, to every time step of `x` `[T, B,
-    ...]`.
+    """Apply `function`, `[N, ...]` -> `[N, ...]`, to every time step of `x` `[T, B, ...]`.
 
     A constant `x` is computed once, also where `function` is random (a plain `nn.Dropout` then
     draws one mask).

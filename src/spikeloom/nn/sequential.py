@@ -15,9 +15,10 @@ class Sequential(nn.Sequential):
     `nn.BatchNorm2d` therefore normalises over all time steps together; `spikeloom.nn.BatchNorm`
     normalises per step.
 
-    >>> net = Sequential(torch.nn.Conv2d(1, 32, 3), PLIF(tau=2.0), torch.nn.Flatten(),
-    torch.nn.Linear(21632, 10), LIF()) >>> net(torch.zeros(4, 2, 1, 28, 28)).shape torch.Size([4, 2,
-    10])
+    >>> from torch.nn import Conv2d, Flatten, Linear
+    >>> net = Sequential(Conv2d(1, 32, 3), PLIF(tau=2.0), Flatten(), Linear(21632, 10), LIF())
+    >>> net(torch.zeros(4, 2, 1, 28, 28)).shape
+    torch.Size([4, 2, 10])
 
     A chain is itself time-aware, so chains nest. Raises `TypeError` where an ordinary container
     hides a layer that needs the time axis, `ValueError` where a per-step layer changes the number

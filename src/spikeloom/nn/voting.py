@@ -4,8 +4,7 @@ from torch import Tensor, nn
 
 
 class Voting(nn.Module):
-    """Average groups of neighbouring neurons: class c is the mean of neurons c*votes ... c*votes +
-    votes - 1.
+    """Average groups of neighbouring neurons.
 
         y[..., c] = (1 / votes) * sum_j x[..., c * votes + j]
 

@@ -11,7 +11,7 @@ class PlifNetwork(Section):
     """A network of the PLIF paper: published layers and widths unless a width is given.
 
     mnist          image, 2 convolutions of 128 channels, 2 linear layers (also Fashion-MNIST)
-    cifar10        image, 7 convolutions of 256 channels, 2 linear layers
+    cifar10        image, 6 convolutions of 256 channels, 2 linear layers
     nmnist         frames, 2 convolutions of 128 channels, 2 linear layers
     cifar10dvs     frames, 4 convolutions of 128 channels, 2 linear layers
     dvs128gesture  frames, 5 convolutions of 128 channels, 2 linear layers

@@ -7,8 +7,9 @@ readout votes:
     image    static coding, once: Conv, BN;  then over T: N P Conv BN N P           (mnist)
                                              N [Conv BN N] x2 P [Conv BN N] x3 P    (cifar10)
     frames   over T: [Conv BN N P] x layers
-    both     Flatten Dropout Linear N [Dropout] Linear N, 10 neurons per class (cifar10 has no
-    second dropout)
+    both     Flatten Dropout Linear N [Dropout] Linear N     (no second dropout in cifar10)
+
+The last N has 10 neurons per class.
 
 Modules are named as in the authors' code (`static_conv`, `conv`, `fc`, same positions), so that
 their weights load.
@@ -39,12 +40,16 @@ def build(network: PlifNetwork, data: DataSpec) -> "PlifClassifier":
     samples too small.
     """
     kind = "static" if network.name in _IMAGE_CHANNELS else "events"
-    if data.kind != kind or len(data.shape) != 3:
+    if len(data.shape) != 3:
+        raise ConfigError(
+            f"network {network.name!r} takes samples [C, H, W], but {data.name!r} delivers "
+            f"{list(data.shape)}: use data with channels, height, and width"
+        )
+    if data.kind != kind:
         fitting = _IMAGE_CHANNELS if data.kind == "static" else _EVENT_LAYERS
         raise ConfigError(
             f"network {network.name!r} takes {_KINDS[kind]}, but {data.name!r} delivers "
-            f"{_KINDS[data.kind]} of shape {list(data.shape)}: use network.name = "
-            f"{' or '.join(fitting)}"
+            f"{_KINDS[data.kind]}: use network.name = {' or '.join(fitting)}"
         )
     layers = network.layers or _EVENT_LAYERS.get(network.name, 2)
     if min(data.shape[1:]) >> layers == 0:
@@ -62,8 +67,8 @@ _KINDS = {"static": "images", "events": "event frames"}
 class PlifClassifier(Classifier):
     """Rate-coded classifier with the loss of the paper.
 
-    counter_c = sum over t of the mean of the 10 neurons of class c at t        (0 ... T, the
-    scores) loss = mean over batch and classes of (counter / T - onehot)^2
+    counter_c = sum over t of the mean of the 10 neurons of class c at t     (0 ... T: the scores)
+    loss = mean over batch and classes of (counter / T - onehot)^2
     """
 
     def __init__(self, network: PlifNetwork, data: DataSpec) -> None:
@@ -93,7 +98,7 @@ class PlifClassifier(Classifier):
     def scalars(self) -> dict[str, float]:
         """`w0`, `w1`, ...: the raw parameter of every PLIF layer in order; tau = 1 + exp(-w)."""
         layers = [module for module in self.modules() if isinstance(module, PLIF)]
-        return {f"w{i}": float(layer.w) for i, layer in enumerate(layers)}
+        return {f"w{i}": layer.w.item() for i, layer in enumerate(layers)}
 
 
 class ImageClassifier(PlifClassifier):
