@@ -97,10 +97,10 @@ def test_a_file_of_another_kind_is_recognised(tmp_path):
 
 def test_last_previous_and_best_rotate(store):
     saved(store, 0, 1)
-    store.keep_best()
+    store.keep_best(store.last)
     saved(store, 2)
-    store.keep_best()
-    store.keep_best()
+    store.keep_best(store.last)
+    store.keep_best(store.last)
     saved(store, 3, 4)
     epochs = {path.stem: read(path)["epoch"] for path in store.folder.iterdir()}
     assert epochs == {"last": 4, "previous": 3, "best": 2}
@@ -133,7 +133,7 @@ def test_the_newest_whole_checkpoint_is_used_and_the_other_named(store):
 
 def test_best_is_the_last_resort(store):
     saved(store, 0)
-    store.keep_best()
+    store.keep_best(store.last)
     saved(store, 1, 2)
     for path in (store.last, store.previous):
         content = bytearray(path.read_bytes())

@@ -134,7 +134,7 @@ def test_a_terminal_has_a_live_line_that_gives_way_to_the_epochs():
     target = console(terminal=True)
     sink = ConsoleLines(target)
     sink.emit(PROGRESS)
-    assert "epoch 0/4" in printed(target)
+    assert "epoch 0 of 4" in printed(target)
     assert "train 5/10" in printed(target)
     sink.emit({**PROGRESS, "step": 8})
     assert "/s" in printed(target)

@@ -3,6 +3,7 @@
 import math
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from spikeloom.methods import catalog
 from spikeloom.training import checkpoint, resume, train
 from spikeloom.training.checkpoint import read
 from spikeloom.training.events import read_events
+from spikeloom.training.protocol import Best, Protocol
 from spikeloom.training.trainer import Trainer
 
 from .conftest import TinyClassifier, assert_same_run, recorded
@@ -170,6 +172,38 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(interrupted, w
     assert f"{last} is damaged: its SHA-256 does not match" in screen.text
     assert "going on from previous.pt: epoch 1, step 1 of 5" in screen.text
     assert_same_run(cut, whole(*overrides))
+
+
+@pytest.mark.parametrize("damaged", [["last"], ["last", "previous"]])
+def test_every_checkpoint_can_be_the_one_to_go_on_from(
+    install, recipe, whole, screen, monkeypatch, damaged
+):
+    """After epochs of rising accuracy last, previous, and best are each the best of their time."""
+    monkeypatch.setattr(Protocol, "choose", _always_better)
+    run = whole("epochs=3")
+    reference = run.with_name("reference")
+    shutil.copytree(run, reference)
+    (run / "checkpoints" / "best.pt").unlink()
+    shutil.copy(run / "checkpoints" / "previous.pt", run / "checkpoints" / "best.pt")
+    (run / "weights.safetensors").unlink()
+    for name in damaged:
+        path = run / "checkpoints" / f"{name}.pt"
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content[:-5])
+    resume(run, console=screen.console)
+    assert f"going on from {'previous' if damaged == ['last'] else 'best'}.pt" in screen.text
+    assert_same_run(run, reference)
+
+
+def _always_better(self, best, epoch, test, val):
+    return Best(epoch, self.metric, test, test)
+
+
+def test_a_run_killed_before_its_first_checkpoint_can_be_given_more_epochs(interrupted, screen):
+    cut = interrupted(Trainer, "add_gradients", 2, "epochs=1")
+    assert resume(cut, epochs=2, console=screen.console).epochs == 2
+    assert "epochs = 2" in (cut / "recipe.toml").read_text()
 
 
 def test_a_checkpoint_of_another_recipe_is_named(interrupted, recipe, screen, tmp_path):

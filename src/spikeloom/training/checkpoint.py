@@ -94,9 +94,10 @@ class Checkpoints:
         os.replace(temporary, self.last)
         _sync_folder(self.folder)
 
-    def keep_best(self) -> None:
-        """Gives what is `last` now the name `best` too."""
-        _also_as(self.last, self.best)
+    def keep_best(self, path: Path) -> None:
+        """Gives the checkpoint at `path` the name `best` too."""
+        if path != self.best:
+            _also_as(path, self.best)
         _sync_folder(self.folder)
 
     def newest(

@@ -261,7 +261,7 @@ def _progress_line(event: Event, rate: float) -> str:
     done, steps = event["step"], event["steps"]
     filled = round(20 * done / steps)
     line = (
-        f"epoch {event['epoch']}/{event['epochs']} {'━' * filled}{'╌' * (20 - filled)} "
+        f"epoch {event['epoch']} of {event['epochs']} {'━' * filled}{'╌' * (20 - filled)} "
         f"{event['phase']} {done}/{steps}"
     )
     if rate > 0:

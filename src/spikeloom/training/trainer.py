@@ -259,6 +259,7 @@ class Trainer:
         if improved and test is not None:
             self.best, self.confusion = best, test.confusion
         self.stop_clock()
+        self.score.reduce()
         self.log_epoch(val, test)
         self.epoch, self.step = self.epoch + 1, 0
         self.score = Score(self.spec.class_count, self.device)
@@ -266,7 +267,7 @@ class Trainer:
         if improved or last or self.epoch % config.checkpoint.every_epochs == 0:
             self.save()
         if improved and self.main:
-            self.keep_best()
+            self.keep_best(self.checkpoints.last)
 
     def evaluate(self, split: str) -> Measurement | None:
         """The trained network on the test or validation samples; None where there are none."""
@@ -321,10 +322,10 @@ class Trainer:
         distributed.barrier()
         self.saved_at = time.monotonic()
 
-    def keep_best(self) -> None:
-        """The checkpoint just written is that of the best epoch: under its own name, and as plain
-        weights."""
-        self.checkpoints.keep_best()
+    def keep_best(self, path: Path) -> None:
+        """The checkpoint at `path` is of the best epoch and of this instant: it gets that name too,
+        and its weights are written as plain weights."""
+        self.checkpoints.keep_best(path)
         self.run.write_weights(self.classifier.state_dict())
 
     def state(self) -> State:
@@ -349,8 +350,7 @@ class Trainer:
         """Continues from the newest usable checkpoint, or starts; opens the event files there."""
         watching = Stream([self.console] if self.main else [])
         found = self.checkpoints.newest(self.check_recipe, watching.message)
-        if found is not None:
-            self.check_length(found[1])
+        self.check_length(None if found is None else found[1])
         if self.main:
             self.run.cut_metrics(0 if found is None else found[1]["metrics_bytes"])
         if found is not None:
@@ -370,18 +370,20 @@ class Trainer:
             for line in self.run.differences(environment(self.device)):
                 watching.message(f"{line}; the last bits of the numbers may differ")
             if self.main and self.step == 0 and self.best and self.best.epoch == self.epoch - 1:
-                self.keep_best()  # it may have been killed between the checkpoint and this
+                self.keep_best(path)  # it may have been killed between the checkpoint and this
         self.saved_at = time.monotonic()
         self.events = self.open_events()
         if found is None:
             self.log_start()
 
-    def check_length(self, state: State) -> None:
-        """Accepts another number of epochs than before, if the run has not gone beyond it."""
+    def check_length(self, state: State | None) -> None:
+        """Stores another number of epochs than before, if the run has not gone beyond it."""
         epochs = self.recipe.training.epochs
-        if epochs < state["epoch"] or (epochs == state["epoch"] and state["best"] is None):
+        done = 0 if state is None else state["epoch"]
+        evaluated = state is not None and state["best"] is not None
+        if epochs < done or (epochs == done and not evaluated):
             raise RunError(
-                f"{self.run.path} has done {state['epoch']} epochs already: "
+                f"{self.run.path} has done {done} epochs already: "
                 f"give more than training.epochs = {epochs}"
             )
         text = catalog.dump(self.recipe)
