@@ -17,7 +17,8 @@ class Small(Classifier):
 
     def __init__(self, pool: nn.Module, *, height: float = 1.0) -> None:
         super().__init__()
-        self.coding = StaticCoding(T, nn.Conv2d(1, 3, 3, padding=1))
+        self.convolution = nn.Conv2d(1, 3, 3, padding=1)
+        self.coding = StaticCoding(T, self.convolution)
         self.fire = IF(v_threshold=0.4)
         self.height = height
         self.body = Sequential(
@@ -109,7 +110,9 @@ def test_event_counts_accumulate_and_images_never_do():
 def test_energy_is_the_sum_of_its_parts_and_a_silent_network_costs_its_coding_layer():
     operations = count(Small(nn.MaxPool2d(2)), torch.zeros(1, 1, 8, 8) - 10)
     network = Small(nn.MaxPool2d(2))
-    nn.init.constant_(network.coding[0].bias, -1e3)
+    bias = network.convolution.bias
+    assert bias is not None
+    nn.init.constant_(bias, -1e3)
     silent = count(network, torch.randn(2, 1, 8, 8))
     assert silent.picojoule == pytest.approx(4.6 * 22 * 22 * 3)
     assert operations.picojoule == pytest.approx(

@@ -76,6 +76,12 @@ def test_values_behind_curves_do_not_touch():
     assert min(b - a for a, b in itertools.pairwise(places)) > 7  # points
 
 
+def test_curves_that_end_alike_share_a_label():
+    lines = [Line(str(i), [0, 1], [1.0, 2.0], f"var(--c{i})") for i in (1, 2, 3)]
+    drawn = curves(lines, describe="", y="", ends=lambda value: f"end {value:g}")
+    assert texts(drawn).count("end 2") == 1
+
+
 def test_long_curves_are_thinned_to_their_last_point():
     line = Line("a", range(1000), [float(i) for i in range(1000)], "c", low=range(1000))
     thin = line.thinned(300)

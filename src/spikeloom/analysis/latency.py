@@ -43,9 +43,9 @@ def _first_best(votes: Tensor) -> Tensor:
     """The first class whose votes `[t, B, classes]` add up to the maximum, `[B]`.
 
     Votes are often means over neurons, tenths that no float holds: two classes with equally many
-    spikes then differ in the last bits. Each vote is off by at most eps / 2 of itself, and each of
-    the t additions in float64 by less than its eps, so sums that are closer than these times the sum
-    of magnitudes count as equal, as they are before rounding.
+    spikes then differ in the last bits. Each vote is off by at most eps / 2 of itself, and each
+    of the t additions in float64 by less than its eps: sums that are closer than these times the
+    sum of magnitudes count as equal, as they are before rounding.
     """
     exact = votes.double()
     sums = exact.sum(0)

@@ -228,21 +228,22 @@ def _write_ends(
     """The last value of every curve behind its end, moved apart where they would touch."""
     figure.draw_without_rendering()
     to_axes = plot.transData + plot.transAxes.inverted()
-    at = sorted(
-        (float(to_axes.transform((line.x[-1], line.y[-1]))[1]), index)
-        for index, line in enumerate(lines)
-        if line.x
-    )
+    at: dict[tuple[float, str], str] = {}
+    for line in lines:
+        height = float(to_axes.transform((line.x[-1], line.y[-1]))[1])
+        # Curves that end alike share one label, in no curve's colour.
+        key = (round(height, 3), text(line.y[-1]))
+        at[key] = "var(--ink-2)" if key in at else line.colour
+    labels = sorted(at)
     gap = 0.15 / figure.get_figheight()  # a line of text, roughly in axes heights
     places: list[float] = []
-    for y, _ in at:
-        places.append(max(y, places[-1] + gap) if places else y)
+    for height, _ in labels:
+        places.append(max(height, places[-1] + gap) if places else height)
     # The stack may have grown over the top: push it down again, from the highest label on.
     ceiling = 1 + gap / 2
     for position in reversed(range(len(places))):
         places[position] = min(places[position], ceiling)
         ceiling = places[position] - gap
-    for place, (_, index) in zip(places, at, strict=True):
+    for place, key in zip(places, labels, strict=True):
         # Text needs more contrast than a line does.
-        css = f"color-mix(in srgb, {lines[index].colour} 65%, var(--ink))"
-        write(plot, 1.01, place, text(lines[index].y[-1]), css)
+        write(plot, 1.01, place, key[1], f"color-mix(in srgb, {at[key]} 65%, var(--ink))")

@@ -106,7 +106,7 @@ def render(figure: "Figure", description: str) -> str:
     text = re.sub(r"#[0-9a-f]{6}\b", lambda match: _CSS.get(match[0], match[0]), text)
     width, height = figure.get_size_inches() * 72
     # Drawn for this many CSS pixels; a wider container must not blow it up without end.
-    widest = round(figure.get_figwidth() * 100 * 1.25)
+    widest = round(figure.get_figwidth() * 100 * 1.15)
     label = html.escape(description, quote=True)
     return re.sub(
         r"<svg[^>]*>",
