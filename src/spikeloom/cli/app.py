@@ -1,5 +1,6 @@
 """The command `spikeloom`: its verbs, and what happens to their errors."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     An error of the library is one line on stderr for each mistake, without a traceback.
     """
+    # Threads that spin while they wait make a run many times slower on a machine that others use
+    # too. It must be said before torch is loaded; whoever said otherwise is heard.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     given = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug at the end of the line that failed, where only the verb's options may be.
     debug = "--debug" in given

@@ -21,3 +21,10 @@ def report(
     from spikeloom.report import write
 
     typer.echo(write(folders, output))
+
+
+def write_report(folder: Path) -> None:
+    """The report of a run that has just ended, and where it is."""
+    from spikeloom.report import write
+
+    typer.echo(f"report {write([folder])}")

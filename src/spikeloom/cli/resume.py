@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from spikeloom.cli.report import write_report
+
 
 def resume(
     folder: Annotated[Path, typer.Argument(help="Run folder that `spikeloom train` made.")],
@@ -13,3 +15,4 @@ def resume(
     from spikeloom import training
 
     training.resume(folder)
+    write_report(folder)

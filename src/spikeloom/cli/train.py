@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spikeloom.cli.output import complete_recipe
+from spikeloom.cli.report import write_report
 from spikeloom.errors import RunError
 
 _RUNS = Path("runs")
@@ -35,7 +36,7 @@ def train(
         str | None, typer.Option(help="Name of the run in runs/<recipe>/ instead of a number.")
     ] = None,
 ) -> None:
-    """Train a recipe into a new run folder."""
+    """Train a recipe into a new run folder, and write its report."""
     from spikeloom.methods.catalog import load_recipe
 
     resolved = load_recipe(recipe, overrides or ())
@@ -50,6 +51,7 @@ def train(
     with _run_folder(out, parent) as folder:
         typer.echo(f"run folder {folder}")
         training.train(resolved, folder)
+        write_report(folder)
 
 
 def _named(parent: Path, name: str) -> Path:

@@ -1,0 +1,57 @@
+# Every target sets up what it needs by itself: a fresh clone, Python 3.11 and make are enough.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+# Tests and tools of this Makefile run beside each other: threads that spin while they wait would
+# starve their neighbours.
+export OMP_WAIT_POLICY := passive
+
+.PHONY: demo test test-all lint types docs bench clean
+
+demo: $(VENV)/.ready
+	$(BIN)/spikeloom train plif/digits
+
+test: lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not data"
+
+test-all: lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not data"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/pyright
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.bench
+	$(BIN)/spikeloom bench neurons --csv benchmarks/results/neurons-cpu.csv
+	$(BIN)/spikeloom bench training plif/digits --csv benchmarks/results/training-plif-digits-cpu.csv
+
+clean:
+	rm -rf $(VENV) site .pytest_cache .ruff_cache
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or newer"; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.ready
+	$(PIP) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(PIP) --editable ".[docs]"
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.ready
+	$(PIP) --editable ".[bench]"
+	@touch $@

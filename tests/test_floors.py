@@ -1,0 +1,66 @@
+"""The house has floors: a package imports only from those below it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spikeloom
+
+ROOT = Path(spikeloom.__file__).parent
+FLOORS = [
+    *("errors", "seeding", "config", "data", "compiler", "neurons", "nn", "analysis"),
+    *("methods", "training", "report", "bench", "cli"),
+]
+"""From the ground up."""
+
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """The packages of spikeloom that a module imports, at the top or inside a function."""
+    package = list(path.relative_to(ROOT).parts[:-1])
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "spikeloom":
+            found |= {f"spikeloom.{name.name}" for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module or "")
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            found.add(".".join(["spikeloom", *base, *filter(None, [node.module])]))
+    parts = [name.split(".") for name in found if name.startswith("spikeloom.")]
+    return {part[1] for part in parts} & set(FLOORS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_module_imports_only_from_floors_below(path: Path) -> None:
+    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    if own not in FLOORS:
+        return
+    above = [name for name in imported(path) if FLOORS.index(name) > FLOORS.index(own)]
+    assert not above, f"{own} imports {', '.join(above)}, which stand above it"
+
+
+def test_every_package_has_a_floor() -> None:
+    packages = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    assert packages <= set(FLOORS), f"no floor for {packages - set(FLOORS)}"
+
+
+def test_methods_do_not_import_each_other() -> None:
+    folders = [path.name for path in (ROOT / "methods").iterdir() if path.is_dir()]
+    for folder in folders:
+        for path in (ROOT / "methods" / folder).rglob("*.py"):
+            text = path.read_text()
+            others = [name for name in folders if name != folder]
+            found = [name for name in others if f"spikeloom.methods.{name}" in text]
+            assert not found, f"{path} names the method {found[0]}"
+
+
+def test_importing_the_package_does_not_load_torch() -> None:
+    code = "import sys, spikeloom; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
