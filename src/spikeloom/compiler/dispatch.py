@@ -129,6 +129,7 @@ def _warn_once(why: str) -> None:
 def kernel_source(step: Step, backend: Literal["cpu"], dtype: torch.dtype) -> str:
     """The text of the forward and backward kernels of a step whose coefs are per layer."""
     from spikeloom.compiler import cpu
+    from spikeloom.compiler.emit import Variant
     from spikeloom.compiler.launch import STORAGE
     from spikeloom.compiler.trace import trace
 
@@ -140,8 +141,8 @@ def kernel_source(step: Step, backend: Literal["cpu"], dtype: torch.dtype) -> st
     gradients = frozenset(("x", *step.coefs))
     return "\n\n".join(
         (
-            cpu.forward_source(traced, cpu.Variant(STORAGE[dtype], "row")),
-            cpu.backward_source(traced, cpu.Variant(STORAGE[dtype], "row", gradients=gradients)),
+            cpu.forward_source(traced, Variant(STORAGE[dtype], "row")),
+            cpu.backward_source(traced, Variant(STORAGE[dtype], "row", gradients=gradients)),
         )
     )
 

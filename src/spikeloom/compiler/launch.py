@@ -12,6 +12,7 @@ from torch import Tensor
 from spikeloom.compiler import cache as kernel_cache
 from spikeloom.compiler import cpu
 from spikeloom.compiler.eager import compute_dtype
+from spikeloom.compiler.emit import Storage, Variant
 from spikeloom.compiler.geometry import Layout, Plan, coef_kind, plan
 from spikeloom.compiler.threads import share
 from spikeloom.compiler.trace import Trace
@@ -19,7 +20,7 @@ from spikeloom.compiler.trace import Trace
 GROUPS = 16
 """Partial sums of a coef gradient. Fixed, whatever the number of threads: the sums keep their order."""
 
-STORAGE: dict[torch.dtype, cpu.Storage] = {
+STORAGE: dict[torch.dtype, Storage] = {
     torch.float32: "f4",
     torch.float64: "f8",
     torch.bfloat16: "bf16",
@@ -72,12 +73,12 @@ class Call:
 
 
 @cache
-def _forward_kernel(trace: "TraceKey", variant: cpu.Variant) -> Any:
+def _forward_kernel(trace: "TraceKey", variant: Variant) -> Any:
     return kernel_cache.load(cpu.forward_source(trace.trace, variant)).run_forward
 
 
 @cache
-def _backward_kernel(trace: "TraceKey", variant: cpu.Variant) -> Any:
+def _backward_kernel(trace: "TraceKey", variant: Variant) -> Any:
     return kernel_cache.load(cpu.backward_source(trace.trace, variant)).run_backward
 
 
@@ -287,9 +288,9 @@ def _variant(
     route: Plan,
     record: tuple[str, ...] = (),
     gradients: frozenset[str] = frozenset(),
-) -> cpu.Variant:
+) -> Variant:
     names = call.trace.step.coefs
-    return cpu.Variant(
+    return Variant(
         storage=STORAGE[call.x.dtype],
         nest=route.nest,
         vectors=frozenset(name for i, name in enumerate(names) if route.is_vector(i)),

@@ -201,15 +201,9 @@ def minimum(a, b):
 
 
 @njit
-def sign(x):
-    """-1, 0 or 1 in the type of x."""
-    return x * 0 + ((x > 0) - (x < 0))
-
-
-@njit
 def remainder(a, b):
-    """a modulo b with the sign of b (as torch.remainder)."""
-    r = a - b * np.trunc(a / b)
+    """a modulo b with the sign of b, without rounding (as torch.remainder)."""
+    r = np.fmod(a, b)
     return r + b if (r != 0 and ((r < 0) != (b < 0))) else r
 
 

@@ -4,6 +4,7 @@
 is not in it is refused by name (`trace.py`), or runs eagerly.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -152,7 +153,6 @@ LOWERINGS: dict[str, Lowering] = {
     "add.Tensor": _scaled("add"),
     "add.Scalar": _scaled("add"),
     "sub.Tensor": _scaled("sub"),
-    "sub.Scalar": _scaled("sub"),
     "rsub.Scalar": _rsub,
     "rsub.Tensor": _rsub,
     "mul.Tensor": _plain("mul"),
@@ -165,7 +165,6 @@ LOWERINGS: dict[str, Lowering] = {
     "abs.default": _plain("abs"),
     "sqrt.default": _plain("sqrt"),
     "rsqrt.default": _plain("rsqrt"),
-    "square.default": lambda b, x: b.emit("mul", x, x),
     "exp.default": _plain("exp"),
     "log.default": _plain("log"),
     "log1p.default": _plain("log1p"),
@@ -196,11 +195,12 @@ LOWERINGS: dict[str, Lowering] = {
     "lerp.Tensor": _lerp,
     "addcmul.default": _addcmul,
     "where.self": _plain("where"),
-    "where.ScalarSelf": _plain("where"),
-    "where.ScalarOther": _plain("where"),
-    "where.Scalar": _plain("where"),
     "masked_fill.Scalar": _masked_fill,
     "masked_fill.Tensor": _masked_fill,
+    # what PyTorch's own formulas write in place, on tensors that they just made (see trace.py)
+    "masked_fill_.Scalar": _masked_fill,
+    "fill_.Scalar": _filled,
+    "sub_.Tensor": _scaled("sub"),
     **{
         f"{name}.{overload}": _plain(name)
         for name in ("ge", "gt", "le", "lt", "eq", "ne")
@@ -209,7 +209,6 @@ LOWERINGS: dict[str, Lowering] = {
     "logical_and.default": _logical("and"),
     "logical_and_.default": _logical("and"),
     "logical_or.default": _logical("or"),
-    "logical_or_.default": _logical("or"),
     "logical_xor.default": _logical("xor"),
     "logical_not.default": _logical("not"),
     "bitwise_and.Tensor": _logical("and"),
@@ -230,5 +229,6 @@ LOWERINGS: dict[str, Lowering] = {
     "full.default": _filled,
     "new_zeros.default": _constant_like(0.0),
     "new_ones.default": _constant_like(1.0),
+    "empty_like.default": _constant_like(math.nan),
     "scalar_tensor.default": _scalar_tensor,
 }

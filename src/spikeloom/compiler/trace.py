@@ -125,12 +125,24 @@ def _lower(step: Step, node: Node, values: dict[Node, Value], builder: Builder) 
     shape = tuple(node.meta["tensor_meta"].shape) if "tensor_meta" in node.meta else LIKE_INPUT
     if lowering is None or shape not in (LIKE_INPUT, ()):
         raise StepError(_unsupported(step, f"aten::{name.removesuffix('.default')}", name))
+    if node.target.overloadpacket.__name__.endswith("_") and not _is_fresh(node.args[0]):
+        raise StepError(_unsupported(step, f"aten::{name.removesuffix('.default')}", name))
     args = [values[a] if isinstance(a, Node) else a for a in node.args]
     options = {key: values[a] if isinstance(a, Node) else a for key, a in node.kwargs.items()}
     try:
         return lowering(builder, *args, **options)
     except KeyError as error:
         raise StepError(_unsupported(step, error.args[0], name)) from error
+
+
+def _is_fresh(node: Any) -> bool:
+    """Whether a tensor that is about to be changed in place is known under no other name."""
+    return (
+        isinstance(node, Node)
+        and node.op == "call_function"
+        and str(node.target) not in ("aten.detach.default", "aten.alias.default")
+        and len(node.users) == 1
+    )
 
 
 def _closure(step: Step, module: GraphModule, node: Node, builder: Builder) -> Value:
