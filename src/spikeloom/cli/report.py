@@ -13,7 +13,9 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="HTML file; default: report.html in the (first) run folder."
+            "--output",
+            "-o",
+            help="HTML file; default: report.html in the run folder, for several runs here.",
         ),
     ] = None,
 ) -> None:

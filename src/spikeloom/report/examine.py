@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from spikeloom.analysis.traces import LayerTrace
 
 SAMPLES = 512
-# Synapses evaluated in all: 10 to 20 seconds on two CPU cores. Large networks see fewer samples,
+# Synapses evaluated in all, some ten seconds on two CPU cores. Large networks see fewer samples,
 # but not fewer than these.
-_BUDGET = 1e12
-_FEWEST = 32
+_BUDGET = 1e11
+_FEWEST = 16
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Examination:
 
 
 def examine(run: Run, samples: int = SAMPLES) -> Examination | str:
-    """The examination of `run`, or one sentence that says why there is none."""
+    """The examination of `run`, or the reason why there is none."""
     try:
         return _examine(run, samples)
     except SpikeloomError as error:
-        return f"{error}."
+        return str(error)
     except OSError as error:
-        return f"{error.filename or run.folder}: {error.strerror}."
+        return f"{error.filename or run.folder}: {error.strerror}"
 
 
 def _examine(run: Run, samples: int) -> Examination:
