@@ -1,4 +1,5 @@
-"""What a compiled neuron must agree with: the eager neuron to the bit, and float64 autograd of a plain loop."""
+"""What a compiled neuron must agree with: the eager neuron to the bit, and float64 autograd of a
+plain loop."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,8 @@ class Result:
 
 @contextmanager
 def leaf_coefs(neuron: Neuron) -> Iterator[dict[str, Tensor]]:
-    """The coefs of a neuron and its surrogate as leaves of their own, those that learn with a gradient."""
+    """The coefs of a neuron and its surrogate as leaves of their own, those that learn with a
+    gradient."""
     own = {n: c.detach().clone().requires_grad_(c.requires_grad) for n, c in neuron.coefs().items()}
     learned = {
         n: c.detach().clone().requires_grad_(c.requires_grad)
@@ -70,8 +72,8 @@ def run_neuron(
     start: tuple[Tensor, ...] | None,
     grads: tuple[Tensor, ...],
 ) -> Result:
-    """The neuron on `view(base)`, and the gradients of base, initial states and coefs for the cotangents `grads`
-    of the spikes and, if there are more, of the final states."""
+    """The neuron on `view(base)`, and the gradients of base, initial states and coefs for the
+    cotangents `grads` of the spikes and, if there are more, of the final states."""
     neuron = deepcopy(neuron)
     neuron.backend = backend
     base = base.clone().requires_grad_()
@@ -157,11 +159,11 @@ def _gathered(grad: Tensor, coef: Tensor, per_time: bool) -> Tensor:
 
 
 def assert_gradients(actual: Result, eager: Result, exact: Result, rel: float) -> None:
-    """Every gradient equals float64 autograd, relative to its largest element; that of a coef relative to the
-    largest sum of the absolute values of what it adds up.
+    """Every gradient equals float64 autograd, relative to its largest element; that of a coef
+    relative to the largest sum of the absolute values of what it adds up.
 
-    Where the derivative of a surrogate jumps (a rectangle's edge), float32 and float64 may take different
-    sides; there eager float32 autograd is what the kernel must equal.
+    Where the derivative of a surrogate jumps (a rectangle's edge), float32 and float64 may take
+    different sides; there eager float32 autograd is what the kernel must equal.
     """
     assert actual.gradients.keys() == exact.gradients.keys() == eager.gradients.keys()
     for name, value in actual.gradients.items():
@@ -173,7 +175,8 @@ def assert_gradients(actual: Result, eager: Result, exact: Result, rel: float) -
         jumped = (other - want).abs() > allowed
         fine = (error <= allowed) | (jumped & ((value.double() - other).abs() <= allowed))
         assert bool(fine.all()), (
-            f"gradient of {name}: off by {float((error / (size + 1e-30))[~fine].max()):.2e} of its size, "
+            f"gradient of {name}: off by {float((error / (size + 1e-30))[~fine].max()):.2e} "
+            f"of its size, "
             f"eager by {float(((other - want).abs() / (size + 1e-30)).max()):.2e}"
         )
 

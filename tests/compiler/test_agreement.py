@@ -1,15 +1,17 @@
-"""Any neuron, size, layout and data: compiled equals eager bit for bit, gradients equal float64 autograd."""
+"""Any neuron, size, layout and data: compiled equals eager bit for bit, gradients equal float64
+autograd."""
 
 import pytest
 import torch
 from agreement import assert_gradients, assert_same_bits, cotangents, run_loop, run_neuron
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zoo import GRADIENT_LAYOUTS, LAYOUTS, POOL, STATIC, Entry, awkward_values, random_values
+from zoo import GRADIENT_LAYOUTS, LAYOUTS, POOL, STATIC, Entry, random_values
 
 REL = {torch.float32: 1e-5, torch.float64: 1e-10}
 SAMPLES = ((), (1,), (5,), (3, 1), (1, 7), (4, 4), (3, 40), (3, 2, 5), (2, 6, 7), (1, 3, 13), (64,))
-"""Shapes of one sample: short rows, rows of 32 and more, one channel, many channels, no channels at all."""
+"""Shapes of one sample: short rows, rows of 32 and more, one channel, many channels, no channels
+at all."""
 
 
 @st.composite

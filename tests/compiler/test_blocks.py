@@ -1,4 +1,5 @@
-"""Inputs of many blocks, threads and memory orders: where a walk can go wrong that small inputs never take."""
+"""Inputs of many blocks, threads and memory orders: where a walk can go wrong that small inputs
+never take."""
 
 import pytest
 import torch
@@ -125,7 +126,8 @@ def test_a_share_that_fails_is_not_lost() -> None:
     + [(name, torch.float64) for name, entry in POOL.items() if entry.double],
 )
 def test_awkward_numbers_give_the_same_states(name: str, dtype: torch.dtype) -> None:
-    """NaN, infinities, denormals, -0.0, and potentials exactly at threshold, in the input and in the state."""
+    """NaN, infinities, denormals, -0.0, and potentials exactly at threshold, in the input and in
+    the state."""
     for shape in ((6, 3, 4, 50), (6, 3, 5)):
         neuron = POOL[name].make(shape).to(dtype)
         x = awkward_values(shape, 9, dtype)

@@ -1,7 +1,7 @@
 """A fixed pool of neurons, memory layouts and data for the compiler's tests.
 
-Every new step, dtype, walk or set of gradients is seconds of compilation, so tests draw sizes, layouts and
-data freely but neurons from here.
+Every new step, dtype, walk or set of gradients is seconds of compilation, so tests draw sizes,
+layouts and data freely but neurons from here.
 """
 
 import math
@@ -32,8 +32,8 @@ Kind = Literal["one", "channel", "neuron"]
 class TwoStates(Neuron):
     """A synaptic current and a membrane potential, with a coef of every sort.
 
-    `decay` and `leak` are constant over time, `gain` is one value per time step, `bias` one per time step and
-    channel (or neuron); `scale` does not learn, and `idle` is not used.
+    `decay` and `leak` are constant over time, `gain` is one value per time step, `bias` one per
+    time step and channel (or neuron); `scale` does not learn, and `idle` is not used.
     """
 
     states = ("i", "v")
@@ -83,7 +83,8 @@ Make = Callable[[tuple[int, ...]], Neuron]
 
 @dataclass(frozen=True)
 class Entry:
-    """A neuron of the pool: `make(x_shape)`, the least number of axes of its input, the dtypes it is tested in."""
+    """A neuron of the pool: `make(x_shape)`, the least number of axes of its input, the dtypes it
+    is tested in."""
 
     make: Make
     axes: int = 2
@@ -219,14 +220,16 @@ GRADIENT_LAYOUTS = LAYOUTS | STATIC | {"one value everywhere": _one_value}
 
 
 def random_values(shape: tuple[int, ...], seed: int, ties: bool = False) -> Tensor:
-    """float64 values around the threshold; with `ties` on a grid of 1/16, so that many reach it exactly."""
+    """float64 values around the threshold; with `ties` on a grid of 1/16, so that many reach it
+    exactly."""
     values = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     values = values + 0.75
     return (values * 16).round() / 16 if ties else values.float().double()
 
 
 def awkward_values(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:
-    """Ordinary values mixed with NaN, infinities, denormals, both zeros, and the threshold itself."""
+    """Ordinary values mixed with NaN, infinities, denormals, both zeros, and the threshold
+    itself."""
     tiny = torch.finfo(dtype).tiny
     odd = torch.tensor(
         [

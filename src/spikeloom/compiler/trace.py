@@ -125,7 +125,7 @@ def _lower(step: Step, node: Node, values: dict[Node, Value], builder: Builder) 
     shape = tuple(node.meta["tensor_meta"].shape) if "tensor_meta" in node.meta else LIKE_INPUT
     if lowering is None or shape not in (LIKE_INPUT, ()):
         raise StepError(_unsupported(step, f"aten::{name.removesuffix('.default')}", name))
-    if node.target.overloadpacket.__name__.endswith("_") and not _is_fresh(node.args[0]):
+    if name.split(".")[0].endswith("_") and not _is_fresh(node.args[0]):
         raise StepError(_unsupported(step, f"aten::{name.removesuffix('.default')}", name))
     args = [values[a] if isinstance(a, Node) else a for a in node.args]
     options = {key: values[a] if isinstance(a, Node) else a for key, a in node.kwargs.items()}
