@@ -87,3 +87,18 @@ def _element(kind: int, body: bytes) -> bytes:
     if 0 < len(body) <= 4:
         return struct.pack("<HH", kind, len(body)) + body.ljust(4, b"\0")
     return struct.pack("<II", kind, len(body)) + body + b"\0" * (-len(body) % 8)
+
+
+def wav(path: Path, sound: np.ndarray, rate: int = 8000, width: int = 2, channels: int = 1) -> None:
+    """A PCM WAV file of a sound in -1..1."""
+    import wave
+
+    scaled = np.round(sound * ((1 << (8 * width - 1)) - 1)).astype(np.int64)
+    if width == 1:
+        scaled += 128
+    data = scaled.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :width]
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(np.repeat(data, channels, axis=0).tobytes())

@@ -142,7 +142,7 @@ def test_absurd_frames_are_refused_before_they_are_allocated() -> None:
         (([0], [5], [0], [0]), "record 0 has x = 5"),
         (([0, 1], [0, 0], [0, -1], [0, 0]), "record 1 has y = -1"),
         (([0], [0], [0], [2]), "record 0 has p = 2"),
-        (([0.5, np.nan], [0, 0], [0, 0], [0, 0]), "record 1 has no finite time"),
+        (([0.5, np.nan], [0, 0], [0, 0], [0, 0]), "record 1 has time nan"),
         (([0], [0, 1], [0], [0]), "column x"),
     ],
 )

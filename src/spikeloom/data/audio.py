@@ -134,8 +134,10 @@ def read_wav(data: bytes, source: object = "WAV data") -> tuple[Signal, int]:
             f"{source}: {len(raw)} bytes of samples, {claimed * channels * width} are claimed; "
             "the file is cut short"
         )
-    if not 1 <= rate <= 1_000_000:
-        raise DataError(f"{source}: a rate of {rate} Hz; the file is damaged")
+    if not (1 <= rate <= 1_000_000 and 1 <= width <= 4 and 1 <= channels <= 64):
+        raise DataError(
+            f"{source}: {rate} Hz, {channels} channels of {width} bytes; the file is damaged"
+        )
     if width == 1:  # 8 bits are unsigned
         values = np.frombuffer(raw, np.uint8).astype(np.float32) / 128 - 1
     elif width == 3:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from spikeloom.errors import DataError
 
+LATEST = 1 << 53  # microseconds, three centuries; beyond it floats have gaps
 LARGEST_SIDE = 32767  # coordinates are int16; no event sensor is near this size
 
 
@@ -81,9 +82,13 @@ def events(
     """
     times = np.asarray(t)
     if times.dtype.kind == "f":
-        if not np.isfinite(times).all():
-            record = int(np.flatnonzero(~np.isfinite(times))[0])
-            raise DataError(f"{source}: record {record} has no finite time; the file is damaged")
+        wrong = ~(np.abs(times) < LATEST)  # also True for what is not a number
+        if wrong.any():
+            record = int(np.flatnonzero(wrong)[0])
+            raise DataError(
+                f"{source}: record {record} has time {times[record]}, expected microseconds; "
+                "the file is damaged"
+            )
         times = np.floor(times)
     columns = {"x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
     for name, column in columns.items():

@@ -15,8 +15,6 @@ import numpy.typing as npt
 from spikeloom.data.archive import Entry
 from spikeloom.errors import DataError
 
-LARGEST_RECORDING = 1 << 28  # values; two hundred times the largest published recording
-
 
 @contextmanager
 def reading(source: object, what: str) -> Iterator[None]:
@@ -48,21 +46,61 @@ def opened(path: Path) -> Any:
 
 
 def column(node: Any, name: str, source: object) -> npt.NDArray[Any]:
-    """A one- or two-dimensional data set of numbers, whole; refused if it claims more than a
-    recording can be.
-    """
+    """A data set of numbers, whole; refused if it claims more than the file holds."""
     with reading(source, name):
         found = node[name]
-        if int(np.prod(found.shape, dtype=np.float64)) > LARGEST_RECORDING:
+        # a deflated byte stands for at most 1,032; without compression, what is claimed must be
+        # there
+        there = found.id.get_storage_size() * (1032 if found.compression else 1)
+        if np.prod(found.shape, dtype=np.float64) * found.dtype.itemsize > there:
             raise DataError(
-                f"{source}: {name} claims {found.shape} values, expected at most "
-                f"{LARGEST_RECORDING}; "
-                "the file is damaged"
+                f"{source}: {name} claims {found.shape} values of {found.dtype}, "
+                f"{found.id.get_storage_size()} bytes are there; the file is damaged"
             )
         values = np.asarray(found[()])
     if values.dtype.kind not in "iuf":
         raise DataError(f"{source}: {name} holds {values.dtype}, expected numbers")
     return values
+
+
+def check_lengths(node: Any, name: str, path: Path) -> None:
+    """Refuse a data set of variable-length arrays of which one claims more than the file holds.
+
+    HDF5 allocates what an array claims before it looks for it. The claims stand in the file as
+    rows of 16 bytes: length u32, address u64, index u32. Where filters hide the rows there is
+    nothing to check beforehand.
+    """
+    with reading(path, name):
+        found = node[name]
+        limit = path.stat().st_size // _itemsize(found)
+        if found.id.get_create_plist().get_nfilters():
+            return
+        offset = found.id.get_offset()
+        if offset is not None:
+            places = [(offset, 16 * found.size)]
+        else:
+            chunks = [found.id.get_chunk_info(k) for k in range(found.id.get_num_chunks())]
+            places = [(chunk.byte_offset, chunk.size) for chunk in chunks]
+        with open(path, "rb") as file:
+            for start, size in places:
+                file.seek(start)
+                rows = np.frombuffer(file.read(min(size, path.stat().st_size)), np.uint8)
+                lengths = rows[: len(rows) // 16 * 16].reshape(-1, 16)[:, :4].copy().view("<u4")
+                if lengths.size and lengths.max() > limit:
+                    raise DataError(
+                        f"{path}: an array of {name} claims {lengths.max()} values, the file has "
+                        f"room for {limit}; it is damaged"
+                    )
+
+
+def _itemsize(found: Any) -> int:
+    """Bytes of one value of a data set of variable-length arrays."""
+    import h5py
+
+    base = h5py.check_vlen_dtype(found.dtype)
+    if base is None or np.dtype(base).kind not in "iuf":
+        raise ValueError(f"{found.dtype} is no variable-length array of numbers")
+    return np.dtype(base).itemsize
 
 
 def local(entry: Entry) -> Path:

@@ -59,8 +59,8 @@ def open_groups(path: Path, size: tuple[int, int, int], classes: int) -> Groups:
     labels wrong.
     """
     file = opened(path)
-    prefix = next((f"{split}/" for split in ("train", "test") if split in file), "")
     with reading(path, "the list of samples"):
+        prefix = next((f"{split}/" for split in ("train", "test") if split in file), "")
         names = set(file[prefix] if prefix else file)
         gap = next((key for key in range(len(names)) if str(key) not in names), None)
         if gap is not None:

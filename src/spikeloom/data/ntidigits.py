@@ -72,12 +72,15 @@ def single_digit(label: str) -> int | None:
 def open_utterances(path: Path) -> Pair:
     """Both splits of a file in either layout."""
     file = opened(path)
-    if "data" in file and "extra" in file:
+    with reading(path, "the list of groups"):
+        groups = set(file)
+    if {"data", "extra"} <= groups:
         return _authors(path, file)
-    if "train_labels" in file:
+    if "train_labels" in groups:
         return _publisher(path, file)
     raise DataError(
-        f"{path}: has {', '.join(list(file)[:5]) or 'nothing'}, expected train_labels (publisher's "
+        f"{path}: has {', '.join(sorted(groups)[:5]) or 'nothing'}, expected train_labels "
+        "(publisher's "
         "layout) "
         "or data and extra (authors' layout)"
     )

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from spikeloom.data.archive import Entry, matching
 from spikeloom.data.events import Events, spikes
 from spikeloom.data.frames import Frames, Framing, integrate
-from spikeloom.data.hdf5 import column, local, opened, reading
+from spikeloom.data.hdf5 import check_lengths, column, local, opened, reading
 from spikeloom.data.recordings import EventSet, Pair
 from spikeloom.errors import DataError
 
@@ -106,6 +106,8 @@ def open_spikes(path: Path, *, binning: Binning = "float16", channels: int = CHA
     labels = column(file, "labels", path)
     with reading(path, "spikes"):
         counts = {name: len(file[f"spikes/{name}"]) for name in ("times", "units")}
+    for name in counts:
+        check_lengths(file, f"spikes/{name}", path)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or set(counts.values()) != {len(labels)}:
         raise DataError(
             f"{path}: {labels.shape} labels for {counts} recordings; expected one integer label "
