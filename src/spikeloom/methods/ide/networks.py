@@ -1,0 +1,174 @@
+"""The networks of the IDE paper, as `Classifier`s.
+
+A_x is the input transform, A_i lead from layer to layer, the last one back to the first layer; BN
+is BatchNorm, and only the feedback, which has neither bias nor BN, is norm-restricted:
+
+    f64c5       A_x conv 5x5 stride 2, BN           A_1 conv 5x5
+    f400        A_x linear, BN                      A_1 linear
+    alexnet-f   A_x conv 3x3 stride 2, BN           A_1 ... A_4 conv 3x3, BN (A_2: stride 2)
+    cifarnet-f                                      A_5 transposed conv 3x3 stride 2
+
+The readout is one linear map of the output layer's mean rate; the loss is cross-entropy.
+"""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikeloom.data.spec import DataSpec
+from spikeloom.errors import ConfigError
+from spikeloom.methods.ide.config import IdeNetwork
+from spikeloom.methods.ide.feedback import FeedbackNetwork
+from spikeloom.methods.ide.transforms import Transform
+from spikeloom.nn import Classifier, Output
+
+CHANNELS = {
+    "f64c5": (64,),
+    "f400": (400,),
+    "alexnet-f": (96, 256, 384, 384, 256),
+    "cifarnet-f": (128, 256, 512, 1024, 512),
+}
+
+
+def build(network: IdeNetwork, data: DataSpec) -> "IdeClassifier":
+    """The network that `network` describes, for samples of `data`.
+
+    Raises `ConfigError` if the samples do not fit.
+    """
+    channels = network.channels or CHANNELS[network.name]
+    if network.name != "f400" and len(data.shape) != 3:
+        raise ConfigError(
+            f"network {network.name!r} takes images or frames [C, H, W], but samples of "
+            f"{data.name!r} have shape {list(data.shape)}: use network.name = f400"
+        )
+    if network.name == "f400":
+        layers = _linear(channels[0], data)
+    elif network.name == "f64c5":
+        layers = _one_convolution(channels[0], network, data)
+    else:
+        layers = _five_convolutions(channels, network, data)
+    return IdeClassifier(*layers, network, data)
+
+
+class IdeClassifier(Classifier):
+    """A feedback network with a linear readout of its output layer's rates, `features` of them.
+
+    Evaluation also answers votes: those of step t are the readout of the spikes at t, weighted so
+    that their sum over the first t steps orders the classes as the rates over t steps do.
+    """
+
+    def __init__(
+        self,
+        input_transform: Transform,
+        transforms: Iterable[Transform],
+        features: int,
+        network: IdeNetwork,
+        data: DataSpec,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.flat = network.name == "f400"
+        self.shape = data.shape
+        self.feedback = FeedbackNetwork(
+            input_transform, transforms, network, events=data.kind == "events"
+        )
+        self.readout = nn.Linear(features, data.class_count)
+
+    def forward(self, inputs: Tensor) -> Output:
+        """`inputs`: images `[B, C, H, W]`, or event frames `[T, B, C, H, W]`."""
+        self._check(inputs)
+        if self.flat:
+            inputs = inputs.flatten(2 if self.feedback.events else 1)
+        if self.training:
+            return Output(self.readout(self.feedback(inputs).flatten(1)))
+        votes: list[Tensor] = []
+
+        def vote(t: int, spikes: list[Tensor]) -> None:
+            fired = spikes[self.feedback.output_layer].flatten(1)
+            weight = self.feedback.leak ** (self.feedback.time_steps - 1 - t)
+            votes.append(F.linear(fired, self.readout.weight, self.readout.bias) * weight)
+
+        scores = self.readout(self.feedback(inputs, observe=vote).flatten(1))
+        return Output(scores, torch.stack(votes))
+
+    def parameter_groups(self) -> Iterable[dict[str, object]]:
+        if self.network.decay == "all":
+            return super().parameter_groups()
+        weights = [p for p in self.parameters() if p.dim() > 1]
+        others = [p for p in self.parameters() if p.dim() <= 1]
+        return [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+
+    @torch.no_grad()
+    def scalars(self) -> dict[str, float]:
+        """How well rates and gradients converged since the last call."""
+        return self.feedback.statistics()
+
+    def _check(self, inputs: Tensor) -> None:
+        time = (self.network.T,) if self.feedback.events else ()
+        expected = len(time) + 1 + len(self.shape)
+        if inputs.dim() != expected or (time and len(inputs) != time[0]):
+            wanted = f"frames [{time[0]}, B, ...]; set network.T" if time else "images [B, ...]"
+            raise ConfigError(
+                f"input of shape {list(inputs.shape)}: expected {wanted} of samples "
+                f"{list(self.shape)}"
+            )
+
+
+Layers = tuple[Transform, list[Transform], int]
+"""A_x, A_1 ... A_N, and the number of output rates."""
+
+
+def _linear(width: int, data: DataSpec) -> Layers:
+    inputs = 1
+    for size in data.shape:
+        inputs *= size
+    transforms = [Transform(nn.Linear(width, width, bias=False), norm=False)]
+    return Transform(nn.Linear(inputs, width), norm=True), transforms, width
+
+
+def _one_convolution(width: int, network: IdeNetwork, data: DataSpec) -> Layers:
+    padding = network.padding_x
+    if padding is None:
+        padding = 1 if data.kind == "events" else 2
+    height, wide = (_convolved(size, 5, 2, padding) for size in data.shape[1:])
+    if min(height, wide) < 1:
+        raise ConfigError(
+            f"network 'f64c5' with padding_x = {padding} on samples of {data.shape[1]}x"
+            f"{data.shape[2]}: nothing is left after the 5x5 convolution; use larger samples"
+        )
+    return (
+        Transform(nn.Conv2d(data.shape[0], width, 5, stride=2, padding=padding), norm=True),
+        [Transform(nn.Conv2d(width, width, 5, padding=2, bias=False), norm=False)],
+        width * height * wide,
+    )
+
+
+def _five_convolutions(channels: tuple[int, ...], network: IdeNetwork, data: DataSpec) -> Layers:
+    first = [_convolved(size, 3, 2, 1) for size in data.shape[1:]]
+    if any(size % 2 for size in first):
+        raise ConfigError(
+            f"network {network.name!r} on samples of {data.shape[1]}x{data.shape[2]}: the feedback "
+            "doubles what the stride halved, so height and width must be multiples of 4"
+        )
+    transforms = [
+        Transform(
+            nn.Conv2d(before, after, 3, stride=2 if i == 1 else 1, padding=1),
+            norm=True,
+        )
+        for i, (before, after) in enumerate(pairwise(channels))
+    ]
+    back = nn.ConvTranspose2d(
+        channels[-1], channels[0], 3, stride=2, padding=1, output_padding=1, bias=False
+    )
+    return (
+        Transform(nn.Conv2d(data.shape[0], channels[0], 3, stride=2, padding=1), norm=True),
+        [*transforms, Transform(back, norm=False)],
+        channels[-1] * first[0] // 2 * (first[1] // 2),
+    )
+
+
+def _convolved(size: int, kernel: int, stride: int, padding: int) -> int:
+    return (size + 2 * padding - kernel) // stride + 1
