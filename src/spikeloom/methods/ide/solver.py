@@ -11,7 +11,7 @@ with the smallest residual. Residuals are norms over all rows, relative to |b|.
     anderson      Anderson acceleration with full memory, on linear systems equivalent to GMRES
                   (Walker & Ni, SIAM J. Numer. Anal. 2011)
     fixed-point   x <- x + damping * g(x)
-    dense         the matrix from R D products and a direct solution: the reference, small systems only
+    dense         the matrix from R D products, solved directly: a reference for small systems
 
 `published-broyden` and `published-iter` are the authors' two solvers with their errors; see
 `published.py`.
