@@ -4,6 +4,7 @@ A peer is configured to compute what ours computes; the runner checks that it do
 times it.
 """
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -24,8 +25,10 @@ def spikingjelly(neuron: Neuron) -> tuple[Network, nn.Module] | None:
     """SpikingJelly's multi-step node with the same equation; None if it has none."""
     if not installed("spikingjelly"):
         return None
-    from spikingjelly.activation_based import functional, surrogate
-    from spikingjelly.activation_based import neuron as nodes
+    functional, surrogate, nodes = (
+        importlib.import_module(f"spikingjelly.activation_based.{name}")
+        for name in ("functional", "surrogate", "neuron")
+    )
 
     if not isinstance(neuron, (IF, LIF, PLIF)):
         return None
@@ -60,10 +63,9 @@ def snntorch(neuron: Neuron) -> tuple[Network, nn.Module] | None:
         return None
     if not isinstance(neuron, LIF) or neuron.v_reset != 0 or neuron.decay_input:
         return None
-    import snntorch
-    from snntorch import surrogate
-
-    node = snntorch.Leaky(
+    package = importlib.import_module("snntorch")
+    surrogate = importlib.import_module("snntorch.surrogate")
+    node = package.Leaky(
         beta=1 - 1 / neuron.tau,
         threshold=neuron.v_threshold,
         spike_grad=surrogate.atan(alpha=2.0),

@@ -1,8 +1,8 @@
 """Whole training steps: a recipe's network against the same network with ReLU for neurons.
 
-The ReLU network does everything that the spiking one does except the neurons: the same layers on the
-same `[T * B]` batch, the same loss and optimizer. What it costs is the floor; the ratio says what
-spiking adds.
+The ReLU network does everything that the spiking one does except the neurons: the same layers on
+the same `[T * B]` batch, the same loss and optimizer. What it costs is the floor; the ratio says
+what spiking adds.
 """
 
 import copy
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from spikeloom.bench.timing import best_of
 from spikeloom.config.schema import Recipe
-from spikeloom.data import registry
+from spikeloom.data.for_recipe import load_data
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
 from spikeloom.seeding import stream
+from spikeloom.training.allocator import keep_freed_memory
 from spikeloom.training.device import autocast
 from spikeloom.training.optim import make_optimizer
 
@@ -35,8 +36,9 @@ class TimedReLU(nn.Module):
 
 def measure(recipe: Recipe, batch: int | None, rounds: int) -> list[dict[str, object]]:
     """A row for the recipe's network (compiled, and eager) and one for the network with ReLU."""
+    keep_freed_memory()  # as in training
     size = batch or recipe.data.batch_size
-    data = registry.load(recipe.data.name, recipe.data.root).spec
+    data = load_data(recipe).spec
     method = catalog.methods()[recipe.method]
     torch.manual_seed(stream(recipe.seed, "init"))
     spiking = method.build(recipe.network, data)

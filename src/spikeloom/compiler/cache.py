@@ -1,9 +1,10 @@
-"""Generated kernels on disk: one readable module each, named by the hash of everything it depends on.
+"""Generated kernels on disk: one readable module each, named by the hash of everything it depends
+on.
 
-A module is written once, by rename, so that any number of processes may race for it; numba keeps its machine
-code beside it, so a later process compiles nothing. The folder is `$SPIKELOOM_CACHE`, or `spikeloom/kernels`
-below the user's cache folder; one that cannot be written, or that others may write to, is not trusted, and a
-temporary folder takes its place for this process.
+A module is written once, by rename, so that any number of processes may race for it; numba keeps
+its machine code beside it, so a later process compiles nothing. The folder is `$SPIKELOOM_CACHE`,
+or `spikeloom/kernels` below the user's cache folder; one that cannot be written, or that others may
+write to, is not trusted, and a temporary folder takes its place for this process.
 """
 
 import hashlib
@@ -37,8 +38,8 @@ def folder() -> Path:
         return wanted
     replacement = Path(tempfile.mkdtemp(prefix="spikeloom-kernels-"))
     warnings.warn(
-        f"kernel cache {wanted} is not used ({problem}); kernels of this process go to {replacement}. "
-        "Set SPIKELOOM_CACHE to a folder of your own to keep them.",
+        f"kernel cache {wanted} is not used ({problem}); kernels of this process go to "
+        f"{replacement}. Set SPIKELOOM_CACHE to a folder of your own to keep them.",
         stacklevel=2,
     )
     return replacement
@@ -58,7 +59,9 @@ def _distrust(path: Path) -> str | None:
 
 @cache
 def fingerprint() -> str:
-    """What besides its text decides what a kernel does: versions, processor, and the helper functions."""
+    """What besides its text decides what a kernel does: versions, processor, and the helper
+    functions.
+    """
     import llvmlite
     import llvmlite.binding
     import numba
@@ -81,7 +84,9 @@ def key(text: str) -> str:
 
 
 def load(text: str) -> ModuleType:
-    """The module with this source, written to the cache folder if it is not there, and imported once."""
+    """The module with this source, written to the cache folder if it is not there, and imported
+    once.
+    """
     name = f"spikeloom_kernel_{key(text)}"
     with _lock:
         if name not in _loaded:

@@ -1,9 +1,9 @@
 """CPU kernels: a traced step written out as numba functions.
 
-A kernel is a readable module with two layers. A *segment* is the step (or its recomputation, or its adjoint)
-as one loop over contiguous elements of one time step. A *driver* walks a block of neurons through all time
-steps, calling segments; a block is small enough that its states stay in cache, so that nothing but the input
-has to be saved for the backward pass.
+A kernel is a readable module with two layers. A *segment* is the step (or its recomputation, or its
+adjoint) as one loop over contiguous elements of one time step. A *driver* walks a block of neurons
+through all time steps, calling segments; a block is small enough that its states stay in cache, so
+that nothing but the input has to be saved for the backward pass.
 """
 
 import numpy as np
@@ -73,7 +73,9 @@ def forward_source(trace: Trace, variant: Variant) -> str:
 
 
 def backward_source(trace: Trace, variant: Variant) -> str:
-    """The module whose `run_backward` recomputes the states of a block and walks it back through time."""
+    """The module whose `run_backward` recomputes the states of a block and walks it back through
+    time.
+    """
     writer = Writer(trace, variant, backward=True)
     step, states = trace.step, writer.states
     count = len(states)
@@ -182,7 +184,9 @@ def _recompute(writer: Writer) -> tuple[list[str], str]:
 
 
 def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
-    """One step back in time: gradients of x, of the states (in place), and of the coefs `leaves`."""
+    """One step back in time: gradients of x, of the states (in place), and of the coefs
+    `leaves`.
+    """
     step, states, variant = writer.trace.step, writer.states, writer.variant
     count = len(states)
     wants_x = "x" in variant.gradients
@@ -242,8 +246,8 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
     return call, text
 
 
-# Scratch of the forward driver: one block of each state. Of the backward driver: each state at each of T time
-# steps, then each state's carried gradient, then each vector sum.
+# Scratch of the forward driver: one block of each state. Of the backward driver: each state at each
+# of T time steps, then each state's carried gradient, then each vector sum.
 
 
 def backward_scratch(trace: Trace, variant: Variant, time_steps: int) -> int:

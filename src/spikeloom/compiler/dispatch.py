@@ -1,8 +1,8 @@
 """Which backend runs a step, and why.
 
-`auto` takes the compiled kernel where there is one for the tensor's device and dtype and the step can be
-traced, and PyTorch otherwise; a step that cannot be traced is reported once. A backend that is named either
-runs or says why it cannot.
+`auto` takes the compiled kernel where there is one for the tensor's device and dtype and the step
+can be traced, and PyTorch otherwise; a step that cannot be traced is reported once. A backend that
+is named either runs or says why it cannot.
 """
 
 import warnings
@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
+from torch._C._functorch import peek_interpreter_stack  # type: ignore[import-untyped]
 
 from spikeloom.compiler.step import Step
 from spikeloom.errors import StepError
@@ -52,9 +53,11 @@ def choose(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Choice:
-    """The backend for an input on `device` of `dtype`; StepError if the one that was named cannot run.
+    """The backend for an input on `device` of `dtype`; StepError if the one that was named cannot
+    run.
 
-    `key` identifies the step: its type, its constants, the names of its coefs. It is made and traced once.
+    `key` identifies the step: its type, its constants, the names of its coefs. It is made and
+    traced once.
     """
     if backend == "eager":
         return Choice("eager", "asked for")
@@ -83,7 +86,7 @@ def _obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
         return f"no kernel for device {device.type!r}"
     if dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         return f"no kernel for {dtype}"
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if peek_interpreter_stack() is not None:
         return "inside a torch.func transform"
     if torch.autograd.forward_ad._current_level >= 0:
         return "inside forward-mode differentiation"
@@ -111,8 +114,8 @@ def _count_variant(key: Key) -> None:
     if _variants[kind] == MANY_VARIANTS:
         name = getattr(kind, "__name__", str(kind))
         warnings.warn(
-            f"{name} has been compiled with {MANY_VARIANTS} different sets of constants, seconds each: return "
-            "the constant that changes from coefs(), it is then an argument of one kernel",
+            f"{name} has been compiled with {MANY_VARIANTS} different sets of constants, seconds "
+            "each: return the constant that changes from coefs(), it is then an argument of one kernel",
             stacklevel=2,
         )
 

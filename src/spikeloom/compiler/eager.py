@@ -20,7 +20,9 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 def run_eager(
     step: Step, x: Tensor, states: list[Tensor], coefs: list[Tensor], record: tuple[str, ...] = ()
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-    """Spikes `[T, B, ...]`, the states after the last step, and a sequence `[T, B, ...]` of each name in `record`."""
+    """Spikes `[T, B, ...]`, the states after the last step, and a sequence `[T, B, ...]` of each
+    name in `record`.
+    """
     dtype = compute_dtype(x)
     per_step = [
         _broadcast(name, coef.to(dtype), x, name in step.time_coefs)

@@ -1,7 +1,7 @@
 """Writing a graph down as the body of a loop: one line of Python an operation.
 
-Lines are written for numba. A constant is always given its type: a bare Python float would make the line
-double precision, with half as many lanes and other bits.
+Lines are written for numba. A constant is always given its type: a bare Python float would make the
+line double precision, with half as many lanes and other bits.
 """
 
 from dataclasses import dataclass
@@ -67,12 +67,16 @@ _HELPERS_BY_PRECISION = ("exp", "log", "log1p", "sigmoid", "tanh", "erf")
 
 
 def safe(name: str) -> str:
-    """A valid Python name for one of the step's; the underscore sets it apart from the template's."""
+    """A valid Python name for one of the step's; the underscore sets it apart from the
+    template's.
+    """
     return name.replace(".", "_") + "_"
 
 
 class Writer:
-    """One module's text: names, loads and stores, the lines of graphs, and the helpers they need."""
+    """One module's text: names, loads and stores, the lines of graphs, and the helpers they
+    need.
+    """
 
     def __init__(self, trace: Trace, variant: Variant, *, backward: bool) -> None:
         self.backward = backward
@@ -164,9 +168,9 @@ def indent(lines: list[str], levels: int = 1) -> list[str]:
 class Segment:
     """A function over `m` contiguous elements of one time step, and the text that calls it.
 
-    Arrays are passed whole, each with an unsigned offset: a slice would be counted in and out for every call
-    (twice the cost of a segment of 50 elements), and a signed offset would be checked for wrapping, which
-    stops vectorisation.
+    Arrays are passed whole, each with an unsigned offset: a slice would be counted in and out for
+    every call (twice the cost of a segment of 50 elements), and a signed offset would be checked
+    for wrapping, which stops vectorisation.
     """
 
     def __init__(self, decorator: str, name: str) -> None:

@@ -3,7 +3,8 @@
     spikeloom::steps(program, x, starts, coefs, ...)      -> [spikes, *final states, *records]
     spikeloom::steps_backward(program, grads, x, ...)     -> [grad x, *grad starts, *grad coefs]
 
-Library operators, and not kernel calls inside an autograd.Function: `torch.compile` keeps them whole. What is saved for backward is `x` (alive anyway), the coefs, and the initial states if given.
+Library operators, and not kernel calls inside an autograd.Function: `torch.compile` keeps them
+whole. What is saved for backward is `x` (alive anyway), the coefs, and the initial states if given.
 """
 
 from typing import Any
@@ -23,9 +24,9 @@ _library.define(
     "float[] rest, str record, bool want_state) -> Tensor[]"
 )
 _library.define(
-    "steps_backward(str program, Tensor grad_spikes, Tensor[] grad_finals, Tensor x, Tensor[] starts, "
-    "Tensor[] coefs, SymInt time_steps, bool static, float[] rest, bool want_x, bool[] want_coefs) "
-    "-> Tensor[]"
+    "steps_backward(str program, Tensor grad_spikes, Tensor[] grad_finals, Tensor x, "
+    "Tensor[] starts, Tensor[] coefs, SymInt time_steps, bool static, float[] rest, "
+    "bool want_x, bool[] want_coefs) -> Tensor[]"
 )
 
 
@@ -134,8 +135,10 @@ def _steps_backward_fake(
 
 
 class _Steps(torch.autograd.Function):
-    """Joins the two operators. Tensors come flat, the initial states before the coefs: autograd does not
-    look into lists, and registering a formula for operators on lists costs 60 us a call."""
+    """Joins the two operators. Tensors come flat, the initial states before the coefs: autograd
+    does not look into lists, and registering a formula for operators on lists costs 60 us a
+    call.
+    """
 
     @staticmethod
     def forward(
@@ -229,8 +232,8 @@ def run_compiled(
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
     """Spikes, final states (empty unless wanted) and records, by the compiled kernel.
 
-    A current that is constant over time (stride 0) enters the operator as one time step, so that its gradient
-    is one time step too.
+    A current that is constant over time (stride 0) enters the operator as one time step, so that
+    its gradient is one time step too.
     """
     dtype = compute_dtype(x)
     time_steps = x.shape[0]

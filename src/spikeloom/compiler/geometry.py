@@ -13,8 +13,9 @@ Kind = Literal["scalar", "channel", "neuron"]
 def coef_kind(name: str, shape: tuple[int, ...], x_shape: tuple[int, ...], per_time: bool) -> Kind:
     """Which neurons share a value of the coef: all of them, those of a channel, or none.
 
-    `x_shape` is `[T, B, C, ...]`. After the time axis (only where `per_time`) a coef has one element, or the
-    shape `[C]`, or `[C, ...]` like one sample. Anything else is a ValueError that lists these.
+    `x_shape` is `[T, B, C, ...]`. After the time axis (only where `per_time`) a coef has one
+    element, or the shape `[C]`, or `[C, ...]` like one sample. Anything else is a ValueError that
+    lists these.
     """
     rest = tuple(shape)
     if per_time:
@@ -33,8 +34,9 @@ def coef_kind(name: str, shape: tuple[int, ...], x_shape: tuple[int, ...], per_t
         return "neuron"
     time = "[T] + " if per_time else ""
     raise ValueError(
-        f"coef {name!r} of shape {list(shape)} does not fit the input {list(x_shape)}: expected {time}[] (one value), "
-        f"{list(sample[:1])} (per channel) or {list(sample)} (per neuron)"
+        f"coef {name!r} of shape {list(shape)} does not fit the input {list(x_shape)}: "
+        f"expected {time}[] (one value), {list(sample[:1])} (per channel) or {list(sample)} "
+        "(per neuron)"
     )
 
 
@@ -76,7 +78,9 @@ class Layout:
         return Layout(shape, tuple(strides), tuple(range(len(shape))))
 
     def fits(self, tensor: Tensor) -> bool:
-        """Whether the time steps of `tensor` (its last axes) lie in this order, `size` apart or repeated."""
+        """Whether the time steps of `tensor` (its last axes) lie in this order, `size` apart or
+        repeated.
+        """
         skip = tensor.dim() - len(self.shape)
         return all(
             size == 1 or stride == wanted
@@ -94,7 +98,9 @@ class Layout:
         )
 
     def bring(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-        """`tensor`, `[B, ...]` or `[T, B, ...]`, in this order and dtype; copied only if it is not so."""
+        """`tensor`, `[B, ...]` or `[T, B, ...]`, in this order and dtype; copied only if it is not
+        so.
+        """
         per_time = tensor.dim() > len(self.shape)
         dense = not per_time or tensor.shape[0] == 1 or tensor.stride(0) >= self.size
         if tensor.dtype == dtype and dense and self.fits(tensor):
@@ -104,10 +110,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a kernel walks the neurons of one time step, `[rows][inner]` or `[rows][C][L]`, and where coefs lie.
+    """How a kernel walks the neurons of one time step, `[rows][inner]` or `[rows][C][L]`, and where
+    coefs lie.
 
-    Row nest: rows of `length` elements with one channel each; `channels` repeat. Vec nest: `rows` rows of
-    `inner` elements that have coefs of their own.
+    Row nest: rows of `length` elements with one channel each; `channels` repeat. Vec nest: `rows`
+    rows of `inner` elements that have coefs of their own.
     """
 
     layout: Layout
@@ -178,11 +185,15 @@ class Plan:
 
 
 SHORT_ROW = 32
-"""Rows shorter than this have their coefs expanded along the row (measured: docs/performance.md)."""
+"""Rows shorter than this have their coefs expanded along the row (measured:
+docs/performance.md).
+"""
 
 
 def plan(layout: Layout, kinds: tuple[Kind, ...], per_time: tuple[bool, ...]) -> Plan | None:
-    """How to walk a time step in `layout` with coefs of these kinds; None if it must be copied first."""
+    """How to walk a time step in `layout` with coefs of these kinds; None if it must be copied
+    first.
+    """
     if "neuron" in kinds:
         first = next((axis for axis in layout.order if layout.shape[axis] != 1), 0)
         if layout.shape[0] != 1 and first != 0:

@@ -1,7 +1,7 @@
 """The compiler's own small graph: scalar values, one per element, in the order they are computed.
 
-A `Value` is an operation on other values; equal operations are the same value (common subexpressions
-never exist twice). Every rewrite keeps the bits of the forward pass.
+A `Value` is an operation on other values; equal operations are the same value (common
+subexpressions never exist twice). Every rewrite keeps the bits of the forward pass.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,7 +37,9 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: dict[str, Value]
     order: list[Value] = field(default_factory=list)
-    """Every operation that an output needs, each after its arguments; inputs and constants left out."""
+    """Every operation that an output needs, each after its arguments; inputs and constants left
+    out.
+    """
 
     def __post_init__(self) -> None:
         self.order = _sorted(self.outputs.values())
@@ -75,7 +77,9 @@ class Graph:
 
 
 class Builder:
-    """Makes values; equal ones once. Constants are folded in the precision that the kernel computes in."""
+    """Makes values; equal ones once. Constants are folded in the precision that the kernel computes
+    in.
+    """
 
     def __init__(self, double: bool) -> None:
         self.double = double

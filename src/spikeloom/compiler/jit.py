@@ -1,26 +1,28 @@
 """How generated functions are compiled: the numba options, in one place.
 
-`segment` is a loop over elements whose bits must equal PyTorch's: no fast-math flag at all. `adjoint` may
-reorder sums (`reassoc`), or its reductions would not vectorise. `driver` is the function that Python calls.
+`segment` is a loop over elements whose bits must equal PyTorch's: no fast-math flag at all.
+`adjoint` may reorder sums (`reassoc`), or its reductions would not vectorise. `driver` is the
+function that Python calls.
 
-Arguments of a segment never overlap. LLVM has to be told (`noalias`), or it gives up on loops over a dozen
-arrays; numba can say it but does not list the option, so it is added to the list here. Where a numba release
-lacks it, kernels are right but slow, and a test says so.
+Arguments of a segment never overlap. LLVM has to be told (`noalias`), or it gives up on loops over
+a dozen arrays; numba can say it but does not list the option, so it is added to the list here.
+Where a numba release lacks it, kernels are right but slow, and a test says so.
 """
 
-from functools import partial
+from typing import Any
 
 from numba import njit
 
+_options: dict[str, Any] = {"error_model": "numpy"}
 try:
     from numba.core.options import TargetOptions
     from numba.core.registry import cpu_target
 
     cpu_target.options.noalias = TargetOptions.Mapping("noalias")  # type: ignore[attr-defined]
-    _options = {"noalias": True, "error_model": "numpy"}
+    _options["noalias"] = True
 except (ImportError, AttributeError):
-    _options = {"error_model": "numpy"}
+    pass
 
 segment = njit(**_options)
 adjoint = njit(fastmath={"reassoc"}, **_options)
-driver = partial(njit, nogil=True, cache=True, error_model="numpy")()
+driver = njit(nogil=True, cache=True, error_model="numpy")

@@ -1,4 +1,6 @@
-"""From tensors to kernel calls on the CPU: layout, blocks, scratch, and the sums of coef gradients."""
+"""From tensors to kernel calls on the CPU: layout, blocks, scratch, and the sums of coef
+gradients.
+"""
 
 import threading
 from dataclasses import dataclass
@@ -13,12 +15,14 @@ from spikeloom.compiler import cache as kernel_cache
 from spikeloom.compiler import cpu
 from spikeloom.compiler.eager import compute_dtype
 from spikeloom.compiler.emit import Storage, Variant
-from spikeloom.compiler.geometry import Layout, Plan, coef_kind, plan
+from spikeloom.compiler.geometry import Kind, Layout, Plan, coef_kind, plan
 from spikeloom.compiler.threads import share
 from spikeloom.compiler.trace import Trace
 
 GROUPS = 16
-"""Partial sums of a coef gradient. Fixed, whatever the number of threads: the sums keep their order."""
+"""Partial sums of a coef gradient. Fixed, whatever the number of threads: the sums keep their
+order.
+"""
 
 STORAGE: dict[torch.dtype, Storage] = {
     torch.float32: "f4",
@@ -30,7 +34,9 @@ STORAGE: dict[torch.dtype, Storage] = {
 
 @dataclass(frozen=True)
 class Call:
-    """One application of a step: the input `[T, B, ...]`, or `[B, ...]` presented `time_steps` times."""
+    """One application of a step: the input `[T, B, ...]`, or `[B, ...]` presented `time_steps`
+    times.
+    """
 
     trace: Trace
     x: Tensor
@@ -65,7 +71,7 @@ class Call:
     def _plan(self, layout: Layout) -> Plan | None:
         step = self.trace.step
         per_time = tuple(name in step.time_coefs for name in step.coefs)
-        kinds = tuple(
+        kinds: tuple[Kind, ...] = tuple(
             coef_kind(name, tuple(coef.shape), self.whole_shape, timed)
             for name, coef, timed in zip(step.coefs, self.coefs, per_time, strict=True)
         )
@@ -224,7 +230,8 @@ def backward(
 
 
 class _Tiles:
-    """Blocks of neurons whose states, over `time_steps`, fit in cache; and the parts that threads share.
+    """Blocks of neurons whose states, over `time_steps`, fit in cache; and the parts that threads
+    share.
 
     Everything here depends on sizes alone, never on the number of threads.
     """
@@ -272,10 +279,11 @@ class _Tiles:
 
 
 def block_elements(states: int, time_steps: int) -> int:
-    """Elements in a block: long stretches of memory for few time steps, scratch inside cache for many.
+    """Elements in a block: long stretches of memory for few time steps, scratch inside cache for
+    many.
 
-    Measured: few states gain up to about 2 MB of scratch while T is small; for long sequences the scratch must
-    stay near the second-level cache (docs/performance.md).
+    Measured: few states gain up to about 2 MB of scratch while T is small; for long sequences the
+    scratch must stay near the second-level cache (docs/performance.md).
     """
     budget = 500_000 if time_steps <= 32 and states <= 2 else 100_000
     fitting = budget // (states * max(1, time_steps))

@@ -1,11 +1,12 @@
 """Functions that generated CPU kernels call: transcendentals that vectorise, and half precision.
 
-LLVM cannot vectorise a call into the C library, so float32 kernels use polynomials (2 ulp, checked in the
-tests); float64 kernels keep the C library. Half precision is converted bit by bit, rounding to nearest even,
-equal to PyTorch on every pattern.
+LLVM cannot vectorise a call into the C library, so float32 kernels use polynomials (2 ulp, checked
+in the tests); float64 kernels keep the C library. Half precision is converted bit by bit, rounding
+to nearest even, equal to PyTorch on every pattern.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -18,7 +19,7 @@ u2 = np.uint16
 u4 = np.uint32
 
 
-def _bitcast(source: types.Type, target: types.Type, llvm: ir.Type):
+def _bitcast(source: types.Type, target: types.Type, llvm: ir.Type) -> Any:
     """An intrinsic that reads the bits of one type as another of the same width."""
 
     @intrinsic
@@ -95,7 +96,9 @@ def exp4(x):
 
 @njit
 def log4(x):
-    """Natural logarithm for float32: mantissa in [sqrt(1/2), sqrt(2)) and a polynomial of degree 8."""
+    """Natural logarithm for float32: mantissa in [sqrt(1/2), sqrt(2)) and a polynomial of degree
+    8.
+    """
     subnormal = x < f4(1.1754944e-38)
     scaled = x * f4(8388608.0) if subnormal else x
     bits = signed_of_f4(scaled)
@@ -154,7 +157,9 @@ def tanh4(x):
 
 @njit
 def erf4(x):
-    """Error function for float32, by the C library: only the smooth mode of a surrogate needs it."""
+    """Error function for float32, by the C library: only the smooth mode of a surrogate needs
+    it.
+    """
     return f4(math.erf(x))
 
 

@@ -1,13 +1,14 @@
 """The two ways to walk the neurons of a time step, as text around a segment call.
 
-**Row nest**, `[rows][L]`: all elements of a segment share their coefs (one channel of one sample, or the whole
-tensor where coefs are per layer). Coefs are scalars in the loop, their gradients sums.
+**Row nest**, `[rows][L]`: all elements of a segment share their coefs (one channel of one sample,
+or the whole tensor where coefs are per layer). Coefs are scalars in the loop, their gradients sums.
 
-**Vec nest**, `[rows][inner]`: elements of a row have coefs of their own (channels-last, fully connected, short
-rows, per neuron). Coefs and the sums of their gradients are vectors beside the data.
+**Vec nest**, `[rows][inner]`: elements of a row have coefs of their own (channels-last, fully
+connected, short rows, per neuron). Coefs and the sums of their gradients are vectors beside the
+data.
 
-Both leave in scope, for one segment: `a`, its first element within the time step; `m`, its length; `b`, its
-place in the block's scratch; and `c`, its channel, or `c0`, its first column.
+Both leave in scope, for one segment: `a`, its first element within the time step; `m`, its length;
+`b`, its place in the block's scratch; and `c`, its channel, or `c0`, its first column.
 """
 
 from typing import Literal
@@ -27,13 +28,14 @@ def geometry_arguments(nest: Nest) -> list[str]:
 def over_blocks(nest: Nest, body: list[str]) -> list[str]:
     """The loop over blocks of neurons.
 
-    Row nest: a part is a group of `blocks` blocks of `block` elements. Vec nest: a part is `wide` columns times
-    one of `shares` shares of the rows, walked `high` rows at a time.
+    Row nest: a part is a group of `blocks` blocks of `block` elements. Vec nest: a part is `wide`
+    columns times one of `shares` shares of the rows, walked `high` rows at a time.
     """
     if nest == "row":
         return [
             "for part in range(first, last):",
-            "    for number in range(part * blocks, min((part + 1) * blocks, (n + block - 1) // block)):",
+            "    beyond = min((part + 1) * blocks, (n + block - 1) // block)",
+            "    for number in range(part * blocks, beyond):",
             "        begin = number * block",
             "        end = min(begin + block, n)",
             *indent(body, 2),

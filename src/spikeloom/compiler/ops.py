@@ -1,7 +1,7 @@
 """Which ATen operations a step may use, and what each becomes in the compiler's own graph.
 
-`LOWERINGS` maps the name of an ATen overload to a function of the builder and the arguments. Whatever
-is not in it is refused by name (`trace.py`), or runs eagerly.
+`LOWERINGS` maps the name of an ATen overload to a function of the builder and the arguments.
+Whatever is not in it is refused by name (`trace.py`), or runs eagerly.
 """
 
 import math

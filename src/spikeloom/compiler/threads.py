@@ -1,9 +1,9 @@
 """Running a kernel on several threads.
 
-Kernels release Python's lock, so plain threads run them side by side. A pool of our own, and not numba's
-`parallel=True`: numba's OpenMP layer kills a forked child that uses it, its other layer kills the process when
-two threads enter at once, and both compile every kernel twice. Handing over a share costs about 20 us, so
-small work stays on the calling thread.
+Kernels release Python's lock, so plain threads run them side by side. A pool of our own, and not
+numba's `parallel=True`: numba's OpenMP layer kills a forked child that uses it, its other layer
+kills the process when two threads enter at once, and both compile every kernel twice. Handing over
+a share costs about 20 us, so small work stays on the calling thread.
 """
 
 import os
@@ -41,7 +41,9 @@ def _workers(count: int) -> ThreadPoolExecutor:
 
 
 def share(work: Callable[[int, int], object], parts: int, elements: int) -> None:
-    """Call `work(first, last)` on contiguous shares of `range(parts)`, as many as PyTorch has threads."""
+    """Call `work(first, last)` on contiguous shares of `range(parts)`, as many as PyTorch has
+    threads.
+    """
     count = min(torch.get_num_threads(), parts) if elements >= SERIAL_BELOW else 1
     if count <= 1:
         work(0, parts)

@@ -1,7 +1,7 @@
 """From a step in PyTorch to two graphs: the step itself, and its adjoint.
 
-The step is traced on tensors of two elements, once as written and once through `torch.func.vjp`. The
-adjoint must come from there: the forward graph has lost the surrogate's rule.
+The step is traced on tensors of two elements, once as written and once through `torch.func.vjp`.
+The adjoint must come from there: the forward graph has lost the surrogate's rule.
 """
 
 import linecache
@@ -22,7 +22,9 @@ from spikeloom.compiler.step import Step
 from spikeloom.errors import StepError
 
 LIKE_INPUT = (2,)
-"""Traced tensors have two elements: scalars would promote dtypes differently and hide reductions."""
+"""Traced tensors have two elements: scalars would promote dtypes differently and hide
+reductions.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Trace:
     """The two graphs of a step.
 
     `forward`: inputs `x`, states, coefs; outputs `spikes`, then states and observed values by name.
-    `adjoint`: the same inputs and `grad:spikes`, `grad:<state>` (cotangents of the new states); outputs
-    `grad:x`, `grad:<state>`, `grad:<coef>`.
+    `adjoint`: the same inputs and `grad:spikes`, `grad:<state>` (cotangents of the new states);
+    outputs `grad:x`, `grad:<state>`, `grad:<coef>`.
     """
 
     step: Step
@@ -53,7 +55,7 @@ def trace(step: Step, dtype: torch.dtype) -> Trace:
 
     def adjoint(*args: Tensor) -> tuple[Tensor, ...]:
         primals, grads = args[: len(inputs)], args[len(inputs) :]
-        _, pull = torch.func.vjp(lambda *a: step.function(*a)[:count], *primals)
+        pull = torch.func.vjp(lambda *a: step.function(*a)[:count], *primals)[1]
         return pull(tuple(grads))
 
     outputs = ("spikes", *step.states, *step.observed)
@@ -105,7 +107,7 @@ def _lowered(
             values[node] = _closure(step, module, node, builder)
         elif node.op == "output":
             returned = node.args[0]
-            results = returned if isinstance(returned, (tuple, list)) else (returned,)
+            results = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
         else:
             values[node] = _lower(step, node, values, builder)
     return Graph(
@@ -146,7 +148,9 @@ def _is_fresh(node: Any) -> bool:
 
 
 def _closure(step: Step, module: GraphModule, node: Node, builder: Builder) -> Value:
-    """A tensor that the step did not get as an argument: a number is a constant, else it is refused."""
+    """A tensor that the step did not get as an argument: a number is a constant, else it is
+    refused.
+    """
     tensor = getattr(module, str(node.target))
     if (
         tensor.dim() == 0
@@ -191,14 +195,16 @@ def _unsupported(step: Step, shown: str, operation: str) -> str:
     finder = _LineFinder(operation)
     try:
         with finder:
-            _, pull = torch.func.vjp(step.function, *examples)
-            pull(tuple(torch.ones(2) for _ in range(1 + len(step.states) + len(step.observed))))
-    except Exception:  # noqa: S110 - the line is a courtesy; the operation is named without it
-        pass
+            torch.func.vjp(step.function, *examples)[1](
+                tuple(torch.ones(2) for _ in range(1 + len(step.states) + len(step.observed)))
+            )
+    except Exception:
+        pass  # the line is a courtesy; the operation is named without it
     at = f" at {finder.line}" if finder.line else ""
     return (
-        f"step of {step.name} uses {shown}{at}: a step may use elementwise arithmetic, comparisons, "
-        'torch.where and the functions in spikeloom.compiler.ops; use backend="eager" to run it as it is'
+        f"step of {step.name} uses {shown}{at}: a step may use elementwise arithmetic, "
+        "comparisons, torch.where and the functions in spikeloom.compiler.ops; use "
+        'backend="eager" to run it as it is'
     )
 
 
@@ -208,8 +214,8 @@ def _explain_failure(step: Step, error: Exception) -> str:
     at = f" at {line}" if line else ""
     if "tracing tensor" in text or "data-dependent" in text or "vmap" in text:
         return (
-            f"step of {step.name} asks for the value of a tensor{at}: a step cannot branch on data, "
-            "use torch.where"
+            f"step of {step.name} asks for the value of a tensor{at}: a step cannot branch "
+            "on data, use torch.where"
         )
     if "in-place" in text or "inplace" in text or "mutat" in text:
         return f"step of {step.name} changes a tensor in place{at}: a step must be a pure function"

@@ -16,9 +16,9 @@ class Integrator(Neuron):
 
     A subclass charges the membrane, `h_t`, and hands it to `fire`.
 
-    `v_threshold` (1.0) and `v_reset` (0.0, or None for soft reset) are in units of the membrane potential.
-    `detach_reset` (True): no gradient flows through the spike that resets; the path from `h_t` stays.
-    Every sample starts at `v_reset` (0 for soft reset).
+    `v_threshold` (1.0) and `v_reset` (0.0, or None for soft reset) are in units of the membrane
+    potential. `detach_reset` (True): no gradient flows through the spike that resets; the path from
+    `h_t` stays. Every sample starts at `v_reset` (0 for soft reset).
     """
 
     observed = ("h",)

@@ -17,7 +17,8 @@ class LIF(Integrator):
                 h_t = v_{t-1} - (v_{t-1} - v_reset) / tau + x_t           decay_input=False
         fire, reset as `Integrator`
 
-    `tau` (2.0): the membrane time constant in time steps, >= 1. With soft reset the charge leaks towards 0.
+    `tau` (2.0): the membrane time constant in time steps, >= 1. With soft reset the charge leaks
+    towards 0.
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class PLIF(Integrator):
                 h_t = v_{t-1} - k (v_{t-1} - v_reset) + x_t               decay_input=False
         fire, reset as `Integrator`
 
-    `tau` (2.0): initial time constant in time steps, > 1. `shape`: `()` for one `w` per layer, as published;
-    `(C,)` for one per channel; `(C, H, W)` for one per neuron.
-    Source: Fang et al., ICCV 2021, sections 4.1 to 4.3.
+    `tau` (2.0): initial time constant in time steps, > 1. `shape`: `()` for one `w` per layer, as
+    published; `(C,)` for one per channel; `(C, H, W)` for one per neuron. Source: Fang et al., ICCV
+    2021, sections 4.1 to 4.3.
     """
 
     def __init__(

@@ -20,8 +20,9 @@ State = tuple[Tensor, ...]
 
 
 class Run(NamedTuple):
-    """Spikes `[T, B, ...]`; the state after the last step, one tensor `[B, ...]` per name in `states`; the
-    requested records `[T, B, ...]` by name."""
+    """Spikes `[T, B, ...]`; the state after the last step, one tensor `[B, ...]` per name in
+    `states`; the requested records `[T, B, ...]` by name.
+    """
 
     spikes: Tensor
     state: State
@@ -31,7 +32,8 @@ class Run(NamedTuple):
 class Neuron(nn.Module):
     """A layer of spiking neurons on `[T, B, ...]`, time first.
 
-    A subclass says which states it carries and overrides `step`; `coefs` returns its learnable constants:
+    A subclass says which states it carries and overrides `step`; `coefs` returns its learnable
+    constants:
 
         class Mine(sl.Neuron):
             states = ("v",)
@@ -48,12 +50,12 @@ class Neuron(nn.Module):
                 s = self.surrogate(h - 1.0)
                 return s, h * (1 - s)
 
-    A coef is one value, or `[C]` (per channel: axis 2 of the input), or in the shape of one sample `[C, ...]`
-    (per neuron); a name in `time_coefs` has a leading time axis `[T]`, `[T, C]`, ... Numbers that do not learn
-    are plain Python attributes of the neuron.
+    A coef is one value, or `[C]` (per channel: axis 2 of the input), or in the shape of one sample
+    `[C, ...]` (per neuron); a name in `time_coefs` has a leading time axis `[T]`, `[T, C]`, ...
+    Numbers that do not learn are plain Python attributes of the neuron.
 
-    `surrogate`: the surrogate gradient, `ATan(alpha=2.0)` by default.
-    `backend`: "auto" compiles where it can, "eager" runs the step in PyTorch, "cpu" insists on the CPU kernel.
+    `surrogate`: the surrogate gradient, `ATan(alpha=2.0)` by default. `backend`: "auto" compiles
+    where it can, "eager" runs the step in PyTorch, "cpu" insists on the CPU kernel.
     """
 
     time_first = True
@@ -67,15 +69,19 @@ class Neuron(nn.Module):
         self.backend: Backend = backend
 
     def coefs(self) -> dict[str, Tensor]:
-        """The constants that `step` receives as keyword arguments; autograd reaches the parameters behind them."""
+        """The constants that `step` receives as keyword arguments; autograd reaches the parameters
+        behind them.
+        """
         return {}
 
     def rest(self) -> dict[str, float]:
         """The value of each state before the first step; 0 for a state that is not named."""
         return {}
 
-    def step(self, x: Tensor, *states: Tensor, **coefs: Tensor) -> tuple[Tensor, ...]:
-        """One time step: `(spikes, *new_states, *observed)`, elementwise, each in the shape of `x`."""
+    def step(self, *args: Any, **coefs: Any) -> tuple[Tensor, ...]:
+        """One time step: `(spikes, *new_states, *observed)`, elementwise, each in the shape of
+        `x`.
+        """
         raise TypeError(f"{type(self).__name__} must override step(x, {', '.join(self.states)})")
 
     def constants(self) -> dict[str, Tensor]:
@@ -83,7 +89,9 @@ class Neuron(nn.Module):
         return {name: value.detach() for name, value in self.coefs().items()}
 
     def initial_state(self, x: Tensor) -> State:
-        """The state at rest for an input `[T, B, ...]`: one tensor `[B, ...]` per name in `states`."""
+        """The state at rest for an input `[T, B, ...]`: one tensor `[B, ...]` per name in
+        `states`.
+        """
         rest = self.rest()
         shape, dtype = x.shape[1:], compute_dtype(x)
         return tuple(x.new_full(shape, rest.get(name, 0.0), dtype=dtype) for name in self.states)
@@ -92,19 +100,29 @@ class Neuron(nn.Module):
     def forward(self, x: Tensor) -> Tensor: ...
     @overload
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]: ...
-    def forward(self, x: Tensor, state: State | None = None) -> Tensor | tuple[Tensor, State]:
-        """Spikes `[T, B, ...]` (0 or 1, in the dtype of `x`) for the input current `x` `[T, B, ...]`.
+    @overload
+    def forward(self, x: Tensor, state: State | None, record: tuple[str, ...]) -> Run: ...
+    def forward(
+        self, x: Tensor, state: State | None = None, record: tuple[str, ...] | None = None
+    ) -> Tensor | tuple[Tensor, State] | Run:
+        """Spikes `[T, B, ...]` (0 or 1, in the dtype of `x`) for the input current `x` `[T, B,
+        ...]`.
 
-        Without `state` every sample starts at rest. With it (`initial_state(x)`, or what an earlier call
-        returned) the pair `(spikes, state)` comes back, and gradients flow through both.
+        Without `state` every sample starts at rest. With it (`initial_state(x)`, or what an earlier
+        call returned) the pair `(spikes, state)` comes back, and gradients flow through both. With
+        `record` the answer is that of `run`, and forward hooks see it.
         """
-        run = self._run(x, state, (), want_state=state is not None)
+        run = self._run(x, state, record or (), want_state=state is not None or record is not None)
+        if record is not None:
+            return run
         return run.spikes if state is None else (run.spikes, run.state)
 
     def run(self, x: Tensor, state: State | None = None, record: tuple[str, ...] = ()) -> Run:
-        """As `forward`, and the sequence `[T, B, ...]` of every state or observed value named in `record`.
+        """As `forward`, and the sequence `[T, B, ...]` of every state or observed value named in
+        `record`.
 
-        Records are for looking at: no gradient flows through them.
+        Records are for looking at: no gradient flows through them, and forward hooks do not see
+        this call.
         """
         return self._run(x, state, tuple(record), want_state=True)
 
@@ -140,8 +158,8 @@ class Neuron(nn.Module):
             self.states
         ):
             raise ValueError(
-                f"{name} got a state of shapes {[list(s.shape) for s in state]}: expected one tensor "
-                f"of shape {list(x.shape[1:])} for each of {', '.join(self.states)}"
+                f"{name} got a state of shapes {[list(s.shape) for s in state]}: expected one "
+                f"tensor of shape {list(x.shape[1:])} for each of {', '.join(self.states)}"
             )
 
     def choice(self, device: torch.device, dtype: torch.dtype) -> Choice:
@@ -149,15 +167,18 @@ class Neuron(nn.Module):
         return choose(self._step, self._key(), self.backend, device, dtype)
 
     def source(self, backend: Literal["cpu"] = "cpu", dtype: torch.dtype = torch.float32) -> str:
-        """The kernel that runs an input `[T, B, ...]` of `dtype` with coefs per layer: forward, then backward."""
+        """The kernel that runs an input `[T, B, ...]` of `dtype` with coefs per layer: forward,
+        then backward.
+        """
         return kernel_source(self._step(), backend, dtype)
 
     def _program(self, device: str, dtype: torch.dtype) -> str:
         """The compiled program for such an input; empty where the step runs eagerly."""
         return self.choice(torch.device(device), dtype).program or ""
 
-    # torch.compile runs this method while it traces and keeps its answer: choosing a backend is not for its
-    # graph. (What torch.compiler.assume_constant_result sets, without the second that importing it takes.)
+    # torch.compile runs this method while it traces and keeps its answer: choosing a backend is not
+    # for its graph. (What torch.compiler.assume_constant_result sets, without the second that
+    # importing it takes.)
     _program._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _key(self) -> tuple[object, ...]:

@@ -3,7 +3,8 @@
     s = Theta(u),  u = h - v_threshold        Theta(u) = 1 for u >= 0 (or u > 0 with `strict=True`)
     dL/du = dL/ds * derivative(u)
 
-A surrogate of one's own is its derivative, written once in PyTorch; it compiles with the neuron that uses it:
+A surrogate of one's own is its derivative, written once in PyTorch; it compiles with the neuron
+that uses it:
 
     class Cosine(sl.Surrogate):
         def derivative(self, u):
@@ -26,12 +27,13 @@ _BOUND: ContextVar[dict[int, dict[str, Tensor]] | None] = ContextVar("bound", de
 class Surrogate(nn.Module):
     """Base class: override `derivative`, and `primitive` if the smooth mode is wanted.
 
-    `strict`: fire at u > 0 instead of u >= 0.
-    `spiking=False`: while training, `primitive(u)` itself is the output (a smooth neuron, for gradient checks);
-    in evaluation mode the step function is always used.
+    `strict`: fire at u > 0 instead of u >= 0. `spiking=False`: while training, `primitive(u)`
+    itself is the output (a smooth neuron, for gradient checks); in evaluation mode the step
+    function is always used.
 
-    Constants that learn are returned by `coefs()`; `derivative` and `primitive` then receive them as keyword
-    arguments, and `coef_derivatives` returns the derivative of the output with respect to each.
+    Constants that learn are returned by `coefs()`; `derivative` and `primitive` then receive them
+    as keyword arguments, and `coef_derivatives` returns the derivative of the output with respect
+    to each.
     """
 
     def __init__(self, *, strict: bool = False, spiking: bool = True) -> None:
@@ -43,18 +45,20 @@ class Surrogate(nn.Module):
         """Constants that learn, by name: a scalar, or per channel `[C]`. None by default."""
         return {}
 
-    def derivative(self, u: Tensor, **coefs: Tensor) -> Tensor:
+    def derivative(self, *args: Any, **coefs: Any) -> Tensor:
         """ds/du used backward, elementwise, in the shape of `u`."""
         raise TypeError(f"{type(self).__name__} must override derivative(u)")
 
-    def coef_derivatives(self, u: Tensor, **coefs: Tensor) -> dict[str, Tensor]:
+    def coef_derivatives(self, *args: Any, **coefs: Any) -> dict[str, Tensor]:
         """ds/d(coef) used backward, elementwise, for every name in `coefs()`."""
         raise TypeError(
             f"{type(self).__name__} has learnable constants: it must override coef_derivatives(u)"
         )
 
-    def primitive(self, u: Tensor, **coefs: Tensor) -> Tensor:
-        """The smooth function whose derivative is `derivative`; the output where `spiking=False`."""
+    def primitive(self, *args: Any, **coefs: Any) -> Tensor:
+        """The smooth function whose derivative is `derivative`; the output where
+        `spiking=False`.
+        """
         raise TypeError(
             f"{type(self).__name__} has no primitive(u): it cannot run with spiking=False"
         )
@@ -80,8 +84,8 @@ class Surrogate(nn.Module):
 def bound(surrogate: Surrogate, coefs: dict[str, Tensor]) -> Iterator[None]:
     """Let `surrogate` use `coefs` in place of its own parameters inside the block.
 
-    The compiler passes learnable constants through a step as arguments, so that they get gradients; the step
-    calls `self.surrogate(u)` without naming them.
+    The compiler passes learnable constants through a step as arguments, so that they get gradients;
+    the step calls `self.surrogate(u)` without naming them.
     """
     token = _BOUND.set({**(_BOUND.get() or {}), id(surrogate): coefs})
     try:
@@ -91,7 +95,9 @@ def bound(surrogate: Surrogate, coefs: dict[str, Tensor]) -> Iterator[None]:
 
 
 class _Spike(torch.autograd.Function):
-    """Step function with the surrogate's rule; in `setup_context` form, so that torch.func can trace it."""
+    """Step function with the surrogate's rule; in `setup_context` form, so that torch.func can
+    trace it.
+    """
 
     @staticmethod
     def forward(u: Tensor, surrogate: Surrogate, names: tuple[str, ...], *coefs: Tensor) -> Tensor:
@@ -122,8 +128,9 @@ class ATan(Surrogate):
         derivative  (alpha / 2) / (1 + (pi/2 * alpha * u)^2)
         primitive   atan(pi/2 * alpha * u) / pi + 1/2
 
-    `alpha` (2.0) is the steepness, unitless, > 0; with `learnable=True` it is a scalar parameter whose gradient
-    is that of the primitive: (u / 2) / (1 + (pi/2 * alpha * u)^2). Source: PLIF (Fang et al., ICCV 2021), section 4.4.
+    `alpha` (2.0) is the steepness, unitless, > 0; with `learnable=True` it is a scalar parameter
+    whose gradient is that of the primitive: (u / 2) / (1 + (pi/2 * alpha * u)^2). Source: PLIF
+    (Fang et al., ICCV 2021), section 4.4.
     """
 
     def __init__(
@@ -157,7 +164,8 @@ class ATan(Surrogate):
 class Rectangle(Surrogate):
     """Rectangular window: derivative 1 / width where |u| < width / 2, else 0; its integral is 1.
 
-    `width` (1.0), in units of the membrane potential, > 0. Source: STBP (Wu et al., 2018), used by GLIF.
+    `width` (1.0), in units of the membrane potential, > 0. Source: STBP (Wu et al., 2018), used by
+    GLIF.
     """
 
     def __init__(self, width: float = 1.0, *, strict: bool = False, spiking: bool = True):
@@ -175,8 +183,8 @@ class Rectangle(Surrogate):
 class Triangle(Surrogate):
     """Triangular window: derivative gamma * max(0, 1 - |u| / width).
 
-    `gamma` (1.0) is the height at threshold; `width` (1.0) the half base, both > 0; the integral is gamma * width.
-    Source: Bellec et al., NeurIPS 2018 (there gamma = 0.3).
+    `gamma` (1.0) is the height at threshold; `width` (1.0) the half base, both > 0; the integral is
+    gamma * width. Source: Bellec et al., NeurIPS 2018 (there gamma = 0.3).
     """
 
     def __init__(
@@ -199,7 +207,8 @@ class Triangle(Surrogate):
 class FastSigmoid(Surrogate):
     """Derivative 1 / (1 + k|u|)^2, that of u / (1 + k|u|).
 
-    `k` (10.0) is the steepness, > 0. Source: SuperSpike (Zenke and Ganguli, 2018); used by first-spike coding.
+    `k` (10.0) is the steepness, > 0. Source: SuperSpike (Zenke and Ganguli, 2018); used by
+    first-spike coding.
     """
 
     def __init__(self, k: float = 10.0, *, strict: bool = False, spiking: bool = True):
@@ -234,9 +243,11 @@ class Sigmoid(Surrogate):
 
 
 class Gaussian(Surrogate):
-    """Derivative exp(-u^2 / (2 sigma^2)) / (sigma sqrt(2 pi)): a normal density around the threshold.
+    """Derivative exp(-u^2 / (2 sigma^2)) / (sigma sqrt(2 pi)): a normal density around the
+    threshold.
 
-    `sigma` (0.4) in units of the membrane potential, > 0. Source: Yin et al., Nature Machine Intelligence 2021.
+    `sigma` (0.4) in units of the membrane potential, > 0. Source: Yin et al., Nature Machine
+    Intelligence 2021.
     """
 
     def __init__(self, sigma: float = 0.4, *, strict: bool = False, spiking: bool = True):

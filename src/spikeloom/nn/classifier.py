@@ -6,12 +6,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from spikeloom.nn.figure import Figure
+
 
 class Output(NamedTuple):
     """What a classifier answers.
 
     `scores` `[B, classes]`: the larger, the more likely; the prediction is its first maximum.
-    `votes` `[T, B, classes]` or None: the evidence that arrived at each time step, for latency curves and rasters.
+    `votes` `[T, B, classes]` or None: the evidence that arrived at each time step, for latency
+    curves and rasters.
     """
 
     scores: Tensor
@@ -21,8 +24,8 @@ class Output(NamedTuple):
 class Classifier(nn.Module):
     """Base class of what a method hands to the trainer.
 
-    A method overrides `forward` and `loss`, and those of the hooks below that it needs; the trainer calls
-    nothing else, and knows no method by name.
+    A method overrides `forward` and `loss`, and those of the hooks below that it needs; the trainer
+    calls nothing else, and knows no method by name.
     """
 
     def forward(self, inputs: Tensor) -> Output:
@@ -30,12 +33,16 @@ class Classifier(nn.Module):
         raise TypeError(f"{type(self).__name__} must override forward(inputs) -> Output")
 
     def loss(self, output: Output, labels: Tensor) -> Tensor:
-        """A scalar; `labels` is `[B]`, int64. Cross-entropy on the scores unless a method overrides it."""
+        """A scalar; `labels` is `[B]`, int64. Cross-entropy on the scores unless a method overrides
+        it.
+        """
         return nn.functional.cross_entropy(output.scores, labels)
 
     def parameter_groups(self) -> Iterable[dict[str, object]]:
-        """Optimizer parameter groups; one group with everything by default. Keys besides `params` override
-        the recipe's optimizer settings for that group."""
+        """Optimizer parameter groups; one group with everything by default. Keys besides `params`
+        override the recipe's optimizer settings for that group; `lr_scale` multiplies its learning
+        rate.
+        """
         return [{"params": list(self.parameters())}]
 
     def before_step(self) -> None:
@@ -43,6 +50,11 @@ class Classifier(nn.Module):
 
     def after_step(self) -> None:
         """Called after the optimizer step (clamps, projections of parameters)."""
+
+    def figures(self, inputs: Tensor, labels: Tensor) -> list[Figure]:
+        """Pictures of the method's own for a report, from one batch of test samples in evaluation
+        mode."""
+        return []
 
     @torch.no_grad()
     def scalars(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ import torch
 
 from spikeloom.config.schema import TrainingConfig
 from spikeloom.errors import ConfigError
+from spikeloom.training.allocator import keep_freed_memory
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -59,6 +60,7 @@ def surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None]
     strict = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     on_cuda = device.type == "cuda"
+    keep_freed_memory()
     try:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
