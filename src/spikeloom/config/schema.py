@@ -97,6 +97,52 @@ class Flip(Section):
 Augmentation = Annotated[Affine | Crop | Flip, Field(discriminator="kind")]
 
 
+class FramesConfig(Section):
+    """How recordings of events become frames; no effect on images.
+
+    "none" keeps what is usual for the data set (`spikeloom data list` names it). The network's T
+    counts all frames, the empty ones included.
+    """
+
+    by: Literal["number", "time", "window"] | None = Field(
+        default=None,
+        description="slices of equal event number, of equal length, or windows of dt; none: usual",
+    )
+    dt: float | None = Field(
+        default=None, gt=0, description="length of a window in milliseconds (window); none: usual"
+    )
+    origin: Literal["first", "start"] | None = Field(
+        default=None,
+        description="first window begins at the first event or at time 0 (window); none: usual",
+    )
+    horizon: bool | None = Field(
+        default=None,
+        description="count only events before T dt on the recording's own clock (window)",
+    )
+    empty: int | None = Field(
+        default=None, ge=0, description="empty frames after those with events; none: usual"
+    )
+    downsample: int | None = Field(
+        default=None, ge=1, description="side of the block of pixels whose counts add; none: usual"
+    )
+    binary: bool | None = Field(default=None, description="1 where a count is above 0; none: usual")
+    normalization: Literal["none", "frequency", "max", "sum", "norm"] = Field(
+        default="none", description="of each frame and polarity, when a sample is read"
+    )
+    resize: int | None = Field(
+        default=None,
+        ge=1,
+        description="side that frames are resized to, bilinear; none: as they are",
+    )
+    antialias: bool = Field(default=False, description="smooth before resizing to fewer pixels")
+    roll: int = Field(
+        default=0, ge=0, description="training: shift each sample by up to so many pixels, wrapping"
+    )
+    deletion: float = Field(
+        default=0.0, ge=0, lt=1, description="training: part of the events deleted at random"
+    )
+
+
 class DataConfig(Section):
     """Which data set, and how its samples become batches."""
 
@@ -126,6 +172,10 @@ class DataConfig(Section):
         default="dataset",
         description="subtract the data set's mean and divide by its deviation, per channel",
     )
+    options: dict[str, str] = Field(
+        default={}, description="the data set's own choices, for example the split of cifar10-dvs"
+    )
+    frames: FramesConfig = Field(default=FramesConfig(), description="frames of event data")
 
 
 class OptimizerConfig(Section):

@@ -13,7 +13,7 @@ from spikeloom.data.dvsgesture import DVS_GESTURE, DVS_GESTURE_10
 from spikeloom.data.dvsplane import DVS_PLANE
 from spikeloom.data.frames import Framing
 from spikeloom.data.fsdd import FSDD
-from spikeloom.data.nmnist import NMNIST
+from spikeloom.data.nmnist import NMNIST, NMNIST_STABLE
 from spikeloom.data.normalization import Normalization, normalize
 from spikeloom.data.ntidigits import N_TIDIGITS
 from spikeloom.data.recordings import EventSet, Recordings
@@ -132,6 +132,7 @@ class EventSource(Source):
 
 EVENT_SETS = (
     NMNIST,
+    NMNIST_STABLE,
     CIFAR10_DVS,
     DVS_GESTURE,
     DVS_GESTURE_10,

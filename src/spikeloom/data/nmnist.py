@@ -13,6 +13,7 @@ files (`read_stable_text`).
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -146,9 +147,9 @@ def _decode_text(data: bytes, source: object) -> Events:
     return replace(recording, x=recording.y, y=recording.x)
 
 
-def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
-    stable = options["form"] == "stabilised"
-    kind, decode = ("bin", _decode_stable if stable else _decode)
+def _find(entries: list[Entry], options: Mapping[str, str], *, stable: bool) -> Pair:
+    del options
+    kind, decode = "bin", _decode_stable if stable else _decode
     found = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
     if stable and not found:
         kind, decode = "dat", _decode_text
@@ -176,6 +177,14 @@ NMNIST = EventSet(
     classes=tuple(str(digit) for digit in range(10)),
     published={"train": 60_000, "test": 10_000},
     framing=Framing(T=10, by="number"),
-    find=_find,
-    options={"form": ("raw", "stabilised")},
+    find=partial(_find, stable=False),
+)
+
+NMNIST_STABLE = replace(
+    NMNIST,
+    name="nmnist-stabilised",
+    title="N-MNIST with the camera's motion taken out, as the feedback networks read it",
+    layout=NMNIST.layout + "\n(or NMNIST/2312_3000_stable/{Train,Test}/<digit>/<k>.dat)",
+    framing=stable_framing(30),
+    find=partial(_find, stable=True),
 )

@@ -11,6 +11,7 @@ from . import registry
 from .base import Split
 
 _CHUNK = 1024
+_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def check(name: str, root: str | Path | None = None) -> CheckReport:
         title=source.title,
         files=files,
         splits={
-            "train": _examine(data.train, data.spec.class_count),
-            "test": _examine(data.test, data.spec.class_count),
+            "train": _examine(data.train, data.spec.class_count, data.spec.kind == "static"),
+            "test": _examine(data.test, data.spec.class_count, data.spec.kind == "static"),
         },
         notes=notes,
     )
@@ -91,6 +92,8 @@ def prepare(name: str, root: str | Path | None = None) -> str:
 
 def _verify(path: Path, checksums: Mapping[str, str]) -> FileReport:
     expected = checksums.get(path.name)
+    if path.is_dir():  # of recordings, too many to be listed
+        return FileReport(sum(file.stat().st_size for file in path.rglob("*")), None)
     size = path.stat().st_size
     if expected is None:
         return FileReport(size, None)
@@ -100,13 +103,15 @@ def _verify(path: Path, checksums: Mapping[str, str]) -> FileReport:
     return FileReport(size, found.hexdigest() == expected)
 
 
-def _examine(split: Split, classes: int) -> SplitReport:
+def _examine(split: Split, classes: int, static: bool) -> SplitReport:
     low, high = float("inf"), float("-inf")
     shape: tuple[int, ...] = ()
-    for indices in torch.arange(len(split)).split(_CHUNK):
+    one = split.read(torch.arange(min(len(split), 1)))
+    chunk = max(1, min(_CHUNK, _BYTES // max(one.nbytes, 1)))
+    for indices in torch.arange(len(split)).split(chunk):
         raw = split.read(indices)
-        # Images are [B, C, H, W], frames [T, B, C, H, W]: the last three axes are one sample's.
-        shape = tuple(raw.shape[-3:])
+        # Images are [B, C, H, W]; frames have time before the batch, [T, B, C, H, W].
+        shape = tuple(raw.shape[1:] if static else (raw.shape[0], *raw.shape[2:]))
         low, high = min(low, float(raw.min())), max(high, float(raw.max()))
     counts = torch.bincount(split.labels, minlength=classes)
     return SplitReport(len(split), shape, tuple(counts.tolist()), (low, high))

@@ -18,8 +18,8 @@ from spikeloom.analysis.latency import Latency
 from spikeloom.analysis.operations import Operations, SynapticOperations
 from spikeloom.analysis.rates import FiringRates, SpikeCount
 from spikeloom.config.schema import Recipe
-from spikeloom.data import registry
 from spikeloom.data.base import DataSet
+from spikeloom.data.for_recipe import load_data
 from spikeloom.data.loader import Loader
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError
@@ -133,7 +133,7 @@ def load_run(
             "train on, or name one that exists"
         )
     state = checkpoints.read(path)
-    data = registry.load(recipe.data.name, recipe.data.root)
+    data = load_data(recipe)
     place = choose_device(device)
     classifier = build(recipe, data.spec, place)
     try:

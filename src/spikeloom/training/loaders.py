@@ -3,13 +3,12 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from spikeloom.config.schema import DataConfig, Recipe
 from spikeloom.data.augment import Transform
 from spikeloom.data.base import DataSet, Split
+from spikeloom.data.for_recipe import frame_transform
 from spikeloom.data.loader import BatchTransform, Loader
-from spikeloom.errors import ConfigError
 from spikeloom.training import distributed
 from spikeloom.training.protocol import Protocol
 
@@ -55,23 +54,12 @@ def make_transform(config: DataConfig, data: DataSet, *, training: bool) -> Batc
     """From raw samples to what the network is given, with augmentation if it is for training.
 
     Images `[B, C, H, W]` become float32, normalised as the recipe says. Event frames
-    `[T, B, C, H, W]` become float32 counts, neither scaled nor augmented: the networks that were
-    published for them take counts.
+    `[T, B, C, H, W]` become float32 counts, resized and changed as `data.frames` says.
     """
     if data.spec.kind == "events":
-        if config.augment:
-            raise ConfigError(
-                f"data.augment has {len(config.augment)} steps, and {data.spec.name} holds event "
-                "frames, which take none: remove data.augment"
-            )
-        return _counts
+        return frame_transform(config, data.spec, training=training)
     channels = data.spec.shape[0]
     mean, std = data.mean, data.std
     if config.normalize == "none":
         mean, std = (0.0,) * channels, (1.0,) * channels
     return Transform(config.augment if training else (), mean, std)
-
-
-def _counts(frames: Tensor, generator: torch.Generator) -> Tensor:
-    del generator  # event frames are not augmented
-    return frames.to(torch.float32)

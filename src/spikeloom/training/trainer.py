@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from spikeloom.analysis.constants import learned_constants
 from spikeloom.config.schema import Recipe
-from spikeloom.data import registry
 from spikeloom.data.base import Batch
+from spikeloom.data.for_recipe import load_data
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
 from spikeloom.methods import catalog
 from spikeloom.seeding import stream
@@ -123,7 +123,7 @@ class Trainer:
         self.console = ConsoleLines(console)
         self.rank = distributed.rank()
         self.main = distributed.is_main()
-        data = registry.load(recipe.data.name, recipe.data.root)
+        data = load_data(recipe)
         self.spec = data.spec
         self.protocol = Protocol(recipe.protocol)
         self.loaders = make_loaders(recipe, data, self.protocol, device)

@@ -16,7 +16,7 @@ from spikeloom.data.event_source import EVENT_SETS, EventSource, FrameSplit
 from spikeloom.data.events import events, spikes
 from spikeloom.data.frames import Framing
 from spikeloom.data.loader import Loader
-from spikeloom.data.nmnist import NMNIST, stable_framing, write_bin
+from spikeloom.data.nmnist import NMNIST, NMNIST_STABLE, stable_framing, write_bin
 from spikeloom.data.recordings import EventSet
 from spikeloom.data.shd import SHD
 from spikeloom.errors import DataError
@@ -109,6 +109,7 @@ def _fsdd(folder: Path) -> None:
 
 MAKERS = {
     "nmnist": (_nmnist, [0, 0, 3, 3], [0, 0, 3, 3]),
+    "nmnist-stabilised": (_nmnist, [0, 0, 3, 3], [0, 0, 3, 3]),
     "cifar10-dvs": (_cifar, [0] * 4 + [6] * 4, [0, 0, 6, 6]),
     "dvs128-gesture": (_gesture, [0, 1, 10, 0, 1, 10], [0, 1, 10]),
     "dvs128-gesture-10": (_gesture, [0, 1, 0, 1], [0, 1]),
@@ -251,7 +252,7 @@ def test_options_of_a_data_set_change_it_and_wrong_ones_are_named(tmp_path: Path
 
 def test_stabilised_nmnist_is_the_same_from_text_and_from_the_raw_files(tmp_path: Path) -> None:
     _nmnist(tmp_path / "raw" / "NMNIST")
-    raw = NMNIST.open(tmp_path / "raw", {"form": "stabilised"})
+    raw = NMNIST_STABLE.open(tmp_path / "raw")
     for split in ("train", "test"):
         recordings = getattr(raw, split)
         for index, label in enumerate(recordings.labels):
@@ -264,7 +265,7 @@ def test_stabilised_nmnist_is_the_same_from_text_and_from_the_raw_files(tmp_path
             path = tmp_path / "text" / split / str(label) / f"{index}.dat"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(lines))
-    text = NMNIST.open(tmp_path / "text", {"form": "stabilised"})
+    text = NMNIST_STABLE.open(tmp_path / "text")
     framing = stable_framing(30)
     for index in range(4):
         one, other = (pair.train.frames(index, framing).counts for pair in (raw, text))
