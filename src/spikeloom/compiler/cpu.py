@@ -18,7 +18,7 @@ X_AT = "t * x_time + a"
 def forward_source(trace: Trace, variant: Variant) -> str:
     """The module whose `run_forward` writes spikes, final states and records."""
     writer = Writer(trace, variant, backward=False)
-    step, states = trace.step, writer.states
+    step, states = trace.signature, writer.states
     segment = Segment("segment", "forward_segment")
     x = segment.array("x", "x", X_AT)
     out = segment.array("out", "out", "t * n + a")
@@ -77,7 +77,7 @@ def backward_source(trace: Trace, variant: Variant) -> str:
     time.
     """
     writer = Writer(trace, variant, backward=True)
-    step, states = trace.step, writer.states
+    step, states = trace.signature, writer.states
     count = len(states)
     leaves = [name for name in step.coefs if name in variant.gradients]
     vectors = [safe(name) for name in leaves if name in variant.vectors]
@@ -160,7 +160,7 @@ def _recompute(writer: Writer) -> tuple[list[str], str]:
 
     The same code as the forward pass, or the adjoint would belong to other spikes.
     """
-    step, states = writer.trace.step, writer.states
+    step, states = writer.trace.signature, writer.states
     segment = Segment("segment", "recompute_segment")
     x = segment.array("x", "x", X_AT)
     at = {own: segment.array(own, "scratch", _at(j, "t")) for j, own in enumerate(states)}
@@ -187,7 +187,7 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
     """One step back in time: gradients of x, of the states (in place), and of the coefs
     `leaves`.
     """
-    step, states, variant = writer.trace.step, writer.states, writer.variant
+    step, states, variant = writer.trace.signature, writer.states, writer.variant
     count = len(states)
     wants_x = "x" in variant.gradients
     segment = Segment("adjoint", "adjoint_segment")
@@ -252,7 +252,7 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
 
 def backward_scratch(trace: Trace, variant: Variant, time_steps: int) -> int:
     """How many blocks of scratch the backward driver needs."""
-    count = len(trace.step.states)
+    count = len(trace.signature.states)
     return count * time_steps + count + len(variant.vectors & variant.gradients)
 
 
@@ -302,7 +302,7 @@ def _coef_inputs(writer: Writer, segment: Segment) -> dict[str, str]:
     """The coefs as arguments of a segment; returns the expression of each inside its loop."""
     variant = writer.variant
     inputs = {}
-    for name, own in zip(writer.trace.step.coefs, writer.coefs, strict=True):
+    for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True):
         if name in variant.vectors:
             at = segment.array(own, own, f"t * {own}time + c0")
             inputs[name] = f"{own}[{at}]"

@@ -103,8 +103,8 @@ def _compile(step: Step, double: bool) -> "str | StepError":
         traced = trace(step, torch.float64 if double else torch.float32)
     except StepError as error:
         return error
-    parts = (step.states, step.coefs, step.time_coefs, double)
-    return register(TraceKey(f"{parts}\n{traced.forward.text()}\n{traced.adjoint.text()}", traced))
+    graphs = f"{traced.forward.text()}\n{traced.adjoint.text()}"
+    return register(TraceKey(f"{step.signature} {double}\n{graphs}", traced))
 
 
 def _count_variant(key: Key) -> None:
@@ -115,7 +115,7 @@ def _count_variant(key: Key) -> None:
         name = getattr(kind, "__name__", str(kind))
         warnings.warn(
             f"{name} has been compiled with {MANY_VARIANTS} different sets of constants, seconds "
-            "each: return the constant that changes from coefs(), it is then an argument of one kernel",
+            "each: return the one that changes from coefs(), as an argument of one kernel",
             stacklevel=2,
         )
 
@@ -141,7 +141,7 @@ def kernel_source(step: Step, backend: Literal["cpu"], dtype: torch.dtype) -> st
     if dtype not in STORAGE:
         raise ValueError(f"dtype={dtype}: expected one of {', '.join(map(str, STORAGE))}")
     traced = trace(step, torch.float64 if dtype == torch.float64 else torch.float32)
-    gradients = frozenset(("x", *step.coefs))
+    gradients = frozenset(("x", *step.signature.coefs))
     return "\n\n".join(
         (
             cpu.forward_source(traced, Variant(STORAGE[dtype], "row")),

@@ -23,12 +23,12 @@ def run_eager(
     """Spikes `[T, B, ...]`, the states after the last step, and a sequence `[T, B, ...]` of each
     name in `record`.
     """
-    dtype = compute_dtype(x)
+    dtype, signature = compute_dtype(x), step.signature
     per_step = [
-        _broadcast(name, coef.to(dtype), x, name in step.time_coefs)
-        for name, coef in zip(step.coefs, coefs, strict=True)
+        _broadcast(name, coef.to(dtype), x, name in signature.time_coefs)
+        for name, coef in zip(signature.coefs, coefs, strict=True)
     ]
-    names = (*step.states, *step.observed)
+    names = (*signature.states, *signature.observed)
     states = [state.to(dtype) for state in states]
     spikes: list[Tensor] = []
     records: dict[str, list[Tensor]] = {name: [] for name in record}
@@ -41,7 +41,7 @@ def run_eager(
             records[name].append(out[1 + names.index(name)])
     if not spikes:
         return (
-            torch.empty_like(x),
+            x.clone(),
             states,
             {name: x.new_empty(x.shape, dtype=dtype) for name in record},
         )

@@ -82,8 +82,8 @@ class Writer:
         self.backward = backward
         self.trace = trace
         self.variant = variant
-        self.states = [safe(name) for name in trace.step.states]
-        self.coefs = [safe(name) for name in trace.step.coefs]
+        self.states = [safe(name) for name in trace.signature.states]
+        self.coefs = [safe(name) for name in trace.signature.coefs]
         self.helpers: set[str] = {"fill", "copy"}
 
     def load(self, array: str, at: str) -> str:
@@ -137,7 +137,8 @@ class Writer:
         """The whole module."""
         imports = ", ".join(sorted(self.helpers))
         real = "np.float64" if self.trace.double else "np.float32"
-        header = f'''"""{what} of {self.trace.step.name}, written by spikeloom's step compiler."""
+        name = self.trace.signature.name
+        header = f'''"""{what} of {name}, written by spikeloom's step compiler."""
 
 import math
 

@@ -32,7 +32,7 @@ _library.define(
 
 def register(key: TraceKey) -> str:
     """A name for a traced step by which the operators find it; equal steps share one."""
-    name = f"{key.trace.step.name}:{launch.kernel_cache.key(key.text)}"
+    name = f"{key.trace.signature.name}:{launch.kernel_cache.key(key.text)}"
     _programs.setdefault(name, key)
     return name
 
@@ -56,9 +56,8 @@ def _steps(
     record: str,
     want_state: bool,
 ) -> list[Tensor]:
-    key = _programs[program]
-    call = Call(key.trace, x, list(starts), list(coefs), time_steps, static, list(rest))
-    spikes, finals, records = launch.forward(key, call, _names(record), want_state)
+    call = Call(_programs[program], x, list(starts), list(coefs), time_steps, static, list(rest))
+    spikes, finals, records = launch.forward(call, _names(record), want_state)
     return [spikes, *finals, *records]
 
 
@@ -75,10 +74,9 @@ def _steps_backward(
     want_x: bool,
     want_coefs: list[bool],
 ) -> list[Tensor]:
-    key = _programs[program]
-    call = Call(key.trace, x, list(starts), list(coefs), time_steps, static, list(rest))
+    call = Call(_programs[program], x, list(starts), list(coefs), time_steps, static, list(rest))
     gx, grad_starts, grad_coefs = launch.backward(
-        key, call, grad_spikes, list(grad_finals), want_x, bool(starts), list(want_coefs)
+        call, grad_spikes, list(grad_finals), want_x, bool(starts), list(want_coefs)
     )
     return [
         x.new_empty(0) if gx is None else gx,

@@ -56,19 +56,19 @@ class Layout:
         return math.prod(self.shape)
 
     @staticmethod
-    def of(step: Tensor) -> "Layout | None":
+    def of(shape: tuple[int, ...], strides: tuple[int, ...]) -> "Layout | None":
         """The layout of a tensor without gaps or overlaps; None for any other."""
-        order = sorted(range(step.dim()), key=lambda d: (-step.stride(d), d))
+        order = sorted(range(len(shape)), key=lambda d: (-strides[d], d))
         # an axis of one element has no say in where the others lie
-        order.sort(key=lambda d: step.shape[d] == 1)
-        strides = [0] * step.dim()
+        order.sort(key=lambda d: shape[d] == 1)
+        dense = [0] * len(shape)
         expected = 1
         for axis in reversed(order):
-            if step.shape[axis] != 1 and step.stride(axis) != expected:
+            if shape[axis] != 1 and strides[axis] != expected:
                 return None
-            strides[axis] = expected
-            expected *= step.shape[axis]
-        return Layout(tuple(step.shape), tuple(strides), tuple(order))
+            dense[axis] = expected
+            expected *= shape[axis]
+        return Layout(shape, tuple(dense), tuple(order))
 
     @staticmethod
     def contiguous(shape: tuple[int, ...]) -> "Layout":

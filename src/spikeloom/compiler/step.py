@@ -7,18 +7,30 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Step:
-    """One time step of a neuron as a pure elementwise function.
-
-    `function(x, *states, *coefs) -> (spikes, *new_states, *observed)`, all in the shape of `x`.
-    `time_coefs` names the coefs whose first axis is time. `owner`, where given, is the module whose
-    parameters are named in error texts.
+class Signature:
+    """The names of a step's states, coefs and observed values; those in `time_coefs` have a value
+    per time step. `name` is that of the neuron, for people.
     """
 
-    function: Callable[..., tuple[Tensor, ...]]
     states: tuple[str, ...]
     coefs: tuple[str, ...]
     observed: tuple[str, ...] = ()
     time_coefs: tuple[str, ...] = ()
     name: str = "step"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One time step of a neuron as a pure elementwise function.
+
+    `function(x, *states, *coefs) -> (spikes, *new_states, *observed)`, all in the shape of `x`.
+    `owner`, where given, is the module whose parameters are named in error texts.
+    """
+
+    signature: Signature
+    function: Callable[..., tuple[Tensor, ...]]
     owner: nn.Module | None = None
+
+    @property
+    def name(self) -> str:
+        return self.signature.name

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeloom.compiler.ir import Builder, Graph, Value
 from spikeloom.compiler.ops import LOWERINGS
-from spikeloom.compiler.step import Step
+from spikeloom.compiler.step import Signature, Step
 from spikeloom.errors import StepError
 
 LIKE_INPUT = (2,)
@@ -36,7 +36,7 @@ class Trace:
     outputs `grad:x`, `grad:<state>`, `grad:<coef>`.
     """
 
-    step: Step
+    signature: Signature
     double: bool
     forward: Graph
     adjoint: Graph
@@ -48,17 +48,18 @@ def trace(step: Step, dtype: torch.dtype) -> Trace:
     Raises StepError, with the operation and the line, for what a kernel cannot do.
     """
     double = dtype == torch.float64
-    inputs = ("x", *step.states, *step.coefs)
+    signature = step.signature
+    inputs = ("x", *signature.states, *signature.coefs)
     examples = [torch.linspace(0.1, 0.9, 2, dtype=dtype) for _ in inputs]
-    cotangents = ("grad:spikes", *(f"grad:{name}" for name in step.states))
-    count = 1 + len(step.states)
+    cotangents = ("grad:spikes", *(f"grad:{name}" for name in signature.states))
+    count = 1 + len(signature.states)
 
     def adjoint(*args: Tensor) -> tuple[Tensor, ...]:
         primals, grads = args[: len(inputs)], args[len(inputs) :]
         pull = torch.func.vjp(lambda *a: step.function(*a)[:count], *primals)[1]
         return pull(tuple(grads))
 
-    outputs = ("spikes", *step.states, *step.observed)
+    outputs = ("spikes", *signature.states, *signature.observed)
     forward = _traced(step, step.function, examples, outputs)
     gradient = _traced(
         step,
@@ -67,7 +68,7 @@ def trace(step: Step, dtype: torch.dtype) -> Trace:
         tuple(f"grad:{name}" for name in inputs),
     )
     return Trace(
-        step,
+        signature,
         double,
         _lowered(step, forward, inputs, outputs, double),
         _lowered(
@@ -191,12 +192,15 @@ class _LineFinder(TorchDispatchMode):
 
 
 def _unsupported(step: Step, shown: str, operation: str) -> str:
-    examples = [torch.linspace(0.1, 0.9, 2) for _ in range(1 + len(step.states) + len(step.coefs))]
+    inputs = step.signature
+    examples = [
+        torch.linspace(0.1, 0.9, 2) for _ in range(1 + len(inputs.states) + len(inputs.coefs))
+    ]
     finder = _LineFinder(operation)
     try:
         with finder:
             torch.func.vjp(step.function, *examples)[1](
-                tuple(torch.ones(2) for _ in range(1 + len(step.states) + len(step.observed)))
+                tuple(torch.ones(2) for _ in range(1 + len(inputs.states) + len(inputs.observed)))
             )
     except Exception:
         pass  # the line is a courtesy; the operation is named without it
@@ -228,9 +232,18 @@ _NOT_THE_USER = (
 )
 
 
+_NEURON = os.path.join(os.path.dirname(os.path.dirname(__file__)), "neurons", "neuron.py")
+
+
 def _user_line(stack: traceback.StackSummary) -> str | None:
-    """The innermost line outside PyTorch and this package's compiler, as "file.py:23: text"."""
+    """The innermost line outside PyTorch and this package's compiler, as "file.py:23: text".
+
+    None for what PyTorch's own derivative formulas do: the next line out is then that of the base
+    class.
+    """
     for frame in reversed(stack):
+        if frame.filename == _NEURON:
+            return None
         if not frame.filename.startswith(_NOT_THE_USER):
             text = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
             return f"{os.path.basename(frame.filename)}:{frame.lineno}: {text}"

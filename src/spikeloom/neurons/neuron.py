@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spikeloom.compiler.dispatch import Backend, Choice, choose, kernel_source
 from spikeloom.compiler.eager import compute_dtype, run_eager
 from spikeloom.compiler.function import run_compiled
-from spikeloom.compiler.step import Step
+from spikeloom.compiler.step import Signature, Step
 from spikeloom.neurons.surrogate import ATan, Surrogate, bound
 
 State = tuple[Tensor, ...]
@@ -208,15 +208,14 @@ class Neuron(nn.Module):
             with bound(self.surrogate, dict(zip(learned, constants[len(own) :], strict=True))):
                 return self.step(x, *states, **dict(zip(own, constants[: len(own)], strict=True)))
 
-        return Step(
-            function,
+        signature = Signature(
             states=self.states,
             coefs=(*own, *(f"surrogate.{name}" for name in learned)),
             observed=self.observed,
             time_coefs=self.time_coefs,
             name=type(self).__name__,
-            owner=self,
         )
+        return Step(signature, function, owner=self)
 
     def extra_repr(self) -> str:
         values = {

@@ -1,0 +1,116 @@
+"""From shapes to the way a kernel takes: memory order, blocks of neurons, parts for threads.
+
+Everything here depends on shapes alone, never on the number of threads: equal inputs get equal
+bits. It is worked out once for each combination of shapes.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from spikeloom.compiler.geometry import Kind, Layout, Plan, coef_kind, plan
+from spikeloom.compiler.step import Signature
+
+GROUPS = 16
+"""Partial sums of a coef gradient, whatever the number of threads: the sums keep their order."""
+
+
+class Tiles:
+    """Blocks of neurons whose states, over `time_steps`, fit in cache; and the parts that threads
+    share.
+    """
+
+    def __init__(self, plan: Plan, states: int, time_steps: int) -> None:
+        self.plan = plan
+        n = plan.layout.size
+        elements = block_elements(max(1, states), time_steps)
+        if plan.nest == "row":
+            block = min(elements, max(1, n))
+            if plan.length <= block:
+                block -= block % plan.length
+            count = -(-n // block)
+            blocks = max(1, -(-count // GROUPS))
+            self.parts = -(-count // blocks)
+            self.stride = _aligned(block)
+            self._walk = (blocks, block, self.stride)
+            self._sizes = (n, plan.length, plan.channels)
+        else:
+            wide = max(1, min(plan.inner, max(256, min(elements, 1024))))
+            columns = -(-plan.inner // wide)
+            high = max(1, min(elements // wide, plan.rows))
+            # more shares than columns give more partial sums: only as many as there is work for
+            self.shares = max(1, min(GROUPS // max(1, columns), plan.rows // 16))
+            self.parts = columns * self.shares
+            self.stride = _aligned(high * wide)
+            self._walk = (self.shares, high, wide, self.stride)
+            self._sizes = (n, plan.rows, plan.inner)
+
+    def geometry(self, time_steps: int) -> tuple[int, ...]:
+        """A driver's arguments that describe the walk (`nests.geometry_arguments`)."""
+        return (*self._walk, time_steps, *self._sizes)
+
+    def partial_shape(self, index: int) -> tuple[int, int]:
+        """Copies and width of the partial sums of one coef's gradient."""
+        if self.plan.is_vector(index):
+            return self.shares, self.plan.inner
+        scalar = self.plan.kinds[index] == "scalar"
+        return max(1, self.parts), 1 if scalar else self.plan.channels
+
+
+@dataclass(frozen=True)
+class Route:
+    """The plan for a combination of shapes, and the blocks of the forward and the backward
+    kernel.
+    """
+
+    plan: Plan
+    forward: Tiles
+    backward: Tiles
+
+    @property
+    def layout(self) -> Layout:
+        return self.plan.layout
+
+
+@lru_cache(maxsize=4096)
+def find_route(
+    signature: Signature,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    time_steps: int,
+    coef_shapes: tuple[tuple[int, ...], ...],
+) -> Route:
+    """The route for time steps of `shape` `[B, C, ...]` that lie in memory by `strides`.
+
+    Results are written in the order of the input if it is dense and its coefs allow it, else
+    contiguously. Raises ValueError for a coef whose shape does not fit.
+    """
+    per_time = tuple(name in signature.time_coefs for name in signature.coefs)
+    kinds: tuple[Kind, ...] = tuple(
+        coef_kind(name, coef, (time_steps, *shape), timed)
+        for name, coef, timed in zip(signature.coefs, coef_shapes, per_time, strict=True)
+    )
+    layout = Layout.of(shape, strides)
+    found = None if layout is None else plan(layout, kinds, per_time)
+    if found is None:
+        found = plan(Layout.contiguous(shape), kinds, per_time)
+    assert found is not None
+    states = len(signature.states)
+    return Route(found, Tiles(found, states, 1), Tiles(found, states, time_steps))
+
+
+def block_elements(states: int, time_steps: int) -> int:
+    """Elements in a block: long stretches of memory for few time steps, scratch inside cache for
+    many.
+
+    Measured: few states gain up to about 2 MB of scratch while T is small; for long sequences the
+    scratch must stay near the second-level cache (docs/performance.md).
+    """
+    budget = 500_000 if time_steps <= 32 and states <= 2 else 100_000
+    fitting = budget // (states * max(1, time_steps))
+    power = 1 << max(0, fitting.bit_length() - 1)
+    return max(256, min(32768, power))
+
+
+def _aligned(elements: int) -> int:
+    """Rounded up to whole 64-byte lines: a split line costs every vector access twice."""
+    return -(-elements // 16) * 16
