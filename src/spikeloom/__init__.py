@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from spikeloom.neurons import Sigmoid as Sigmoid
     from spikeloom.neurons import Surrogate as Surrogate
     from spikeloom.neurons import Triangle as Triangle
+    from spikeloom.neurons import PCuLIF as PCuLIF
+    from spikeloom.neurons import RateLIF as RateLIF
 
 _HOME = {
     "explain": "spikeloom.compiler",
     **dict.fromkeys(
         (
-            *("IF", "LIF", "PLIF", "Neuron"),
+            *("IF", "LIF", "PLIF", "GLIF", "FusedGLIF", "RateLIF", "ScaledIF", "ScaledLIF", "Neuron"),
+            *("CuLIF", "PCuLIF", "AdLIF"),
             *("Surrogate", "ATan", "FastSigmoid", "Gaussian", "Rectangle", "Sigmoid", "Triangle"),
         ),
         "spikeloom.neurons",

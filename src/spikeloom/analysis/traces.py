@@ -45,19 +45,22 @@ def trace(network: nn.Module, inputs: Tensor, sample: int = 0) -> list[LayerTrac
     """The traces of every neuron layer for sample number `sample` of the batch `inputs`.
 
     The network runs once, in the mode it is in (call `eval()` first). Layers come in the order they
-    ran in; one that runs several times in a forward pass gives its last run.
+    ran in; one that is called with a state, step after step, ran once; one that runs several times
+    without gives its last run.
     """
-    captured: dict[str, tuple[Neuron, Tensor, State | None]] = {}
+    captured: dict[str, list[tuple[Neuron, Tensor, State | None]]] = {}
 
     def capture(path: str, layer: Neuron) -> Callable[[nn.Module, Arguments], None]:
         def hook(_: nn.Module, arguments: Arguments) -> None:
             state = arguments[1] if len(arguments) == 2 else None
             one = slice(sample, sample + 1)
-            captured[path] = (
+            before = captured.get(path, []) if state is not None else []
+            call = (
                 layer,
                 arguments[0][:, one],
                 None if state is None else tuple(value[one] for value in state),
             )
+            captured[path] = [*before, call]
 
         return hook
 
@@ -70,7 +73,15 @@ def trace(network: nn.Module, inputs: Tensor, sample: int = 0) -> list[LayerTrac
     finally:
         for handle in handles:
             handle.remove()
-    return [_trace(path, *call) for path, call in captured.items()]
+    return [_trace(path, *_joined(calls)) for path, calls in captured.items()]
+
+
+def _joined(
+    calls: list[tuple[Neuron, Tensor, State | None]],
+) -> tuple[Neuron, Tensor, State | None]:
+    """The calls of one layer, each going on from the state of the one before, as one call."""
+    layer, _, state = calls[0]
+    return layer, torch.cat([x for _, x, _ in calls]), state
 
 
 def _trace(path: str, layer: Neuron, x: Tensor, state: State | None) -> LayerTrace:

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from spikeloom import __version__
-from spikeloom.cli import bench, config, data, doctor, evaluate, recipes, report, resume, train
+from spikeloom.cli import (
+    bench,
+    config,
+    data,
+    doctor,
+    evaluate,
+    import_weights,
+    rates,
+    recipes,
+    report,
+    resume,
+    train,
+)
 from spikeloom.errors import ConfigError, SpikeloomError
 
 app = typer.Typer(
@@ -20,8 +32,10 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("resume")(resume.resume)
+app.command("import")(import_weights.import_weights)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
+app.command("rates")(rates.rates)
 app.command("recipes")(recipes.recipes)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")

@@ -6,6 +6,8 @@ from spikeloom.neurons.neuron import Neuron, Run, State
 from spikeloom.neurons.surrogate import (
     ATan,
     FastSigmoid,
+from spikeloom.neurons.rate import RateLIF
+from spikeloom.neurons.scaled import Scaled, ScaledIF, ScaledLIF
     Gaussian,
     Rectangle,
     Sigmoid,
@@ -28,3 +30,5 @@ __all__ = [
     "Surrogate",
     "Triangle",
 ]
+    "PCuLIF",
+    "RateLIF",

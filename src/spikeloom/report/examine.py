@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spikeloom.analysis.traces import LayerTrace
 
 SAMPLES = 512
+    from spikeloom.nn.figure import Figure
 # Synapses evaluated in all, some ten seconds on two CPU cores. Large networks see fewer samples,
 # but not fewer than these.
 _BUDGET = 1e11
@@ -33,6 +34,8 @@ class Examination:
     """
 
     classes: tuple[str, ...]
+    `figures`: what the method itself has to show, from a few of the samples.
+    `distributions`: by constant, its values in every layer, before training and after.
     samples: int
     test_samples: int
     operations: "Operations"
@@ -45,6 +48,8 @@ class Examination:
 
 
 def examine(run: Run, samples: int = SAMPLES) -> Examination | str:
+    figures: "tuple[Figure, ...]" = ()
+    distributions: "Mapping[str, Sequence[Spread]]" = field(default_factory=dict)
     """The examination of `run`, or the reason why there is none."""
     try:
         return _examine(run, samples)
@@ -102,7 +107,12 @@ def _examine(run: Run, samples: int) -> Examination:
         latency=tuple(latency.accuracy()),
         confusion=tuple(tuple(row) for row in score.confusion.tolist()),
         image=image[:, 0] if data.spec.kind == "events" else image[0],
+        few = chosen[:_FIGURE_SAMPLES]
+        inputs = transform(data.test.read(few).to(trained.device), unused)
+        figures = network.figures(inputs, data.test.labels[few].to(trained.device))
         label=int(data.test.labels[0]),
         scores=tuple(scores.tolist()),
         traces=tuple(traces),
     )
+        figures=tuple(figures),
+        distributions=spreads,

@@ -193,6 +193,24 @@ def operations(found: Examination | str) -> Markup:
     )
 
 
+def method_figures(found: Examination | str) -> Markup:
+    """The pictures of the method itself."""
+    if isinstance(found, str):
+        return Markup()
+    cards = []
+    for shown in found.figures:
+        lines = [
+            Line(name, [float(shown.start + i) for i in range(len(values))], values, colour)
+            for (name, values), colour in zip(
+                shown.curves.items(), palette(len(shown.curves)), strict=True
+            )
+        ]
+        svg = curves(lines, describe=shown.title, x=shown.x, y=shown.y, log=shown.log, size=HALF)
+        legend = [(line.label, line.colour) for line in lines]
+        cards.append(card(figure(svg, legend=legend), title=shown.title, note=shown.note))
+    return section("method", "The method at work", grid(*cards))
+
+
 def _scores(found: Examination, guess: int) -> Markup:
     order = range(len(found.scores))
     if len(found.scores) > 12:

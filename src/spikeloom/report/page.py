@@ -12,7 +12,7 @@ from spikeloom.report.confusion_section import confusion
 from spikeloom.report.examine import SAMPLES, Examination, examine
 from spikeloom.report.html import Markup, join, tag, text
 from spikeloom.report.layer_sections import layers
-from spikeloom.report.network_sections import operations, sample
+from spikeloom.report.network_sections import method_figures, operations, sample
 from spikeloom.report.reading import Run, read
 from spikeloom.report.run_sections import accuracy_row, headline, learning, recipe, status
 
@@ -72,6 +72,7 @@ def single(run: Run, found: Examination | str) -> str:
         operations(found),
         recipe(run),
     )
+        method_figures(found),
 
 
 def several(runs: Sequence[Run]) -> str:

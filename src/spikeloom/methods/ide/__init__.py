@@ -8,4 +8,5 @@ method = Method(
     title="Implicit differentiation at the equilibrium (Xiao et al., NeurIPS 2021)",
     network=IdeNetwork,
     builder="spikeloom.methods.ide.networks:build",
+    importer="spikeloom.methods.ide.importing:read_checkpoint",
 )

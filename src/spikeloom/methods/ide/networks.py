@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods.ide.config import IdeNetwork
+from spikeloom.methods.ide.convergence import figures
 from spikeloom.methods.ide.feedback import FeedbackNetwork
 from spikeloom.methods.ide.transforms import Transform
 from spikeloom.nn import Classifier, Output
+from spikeloom.nn.figure import Figure
 
 CHANNELS = {
     "f64c5": (64,),
@@ -79,11 +81,9 @@ class IdeClassifier(Classifier):
 
     def forward(self, inputs: Tensor) -> Output:
         """`inputs`: images `[B, C, H, W]`, or event frames `[T, B, C, H, W]`."""
-        self._check(inputs)
-        if self.flat:
-            inputs = inputs.flatten(2 if self.feedback.events else 1)
+        inputs = self.arrange(inputs)
         if self.training:
-            return Output(self.readout(self.feedback(inputs).flatten(1)))
+            return self.read_out(self.feedback(inputs))
         votes: list[Tensor] = []
 
         def vote(t: int, spikes: list[Tensor]) -> None:
@@ -91,8 +91,12 @@ class IdeClassifier(Classifier):
             weight = self.feedback.leak ** (self.feedback.time_steps - 1 - t)
             votes.append(F.linear(fired, self.readout.weight, self.readout.bias) * weight)
 
-        scores = self.readout(self.feedback(inputs, observe=vote).flatten(1))
-        return Output(scores, torch.stack(votes))
+        output = self.read_out(self.feedback(inputs, observe=vote))
+        return Output(output.scores, torch.stack(votes))
+
+    def read_out(self, rate: Tensor) -> Output:
+        """The scores of the output layer's rate `[B, ...]`."""
+        return Output(self.readout(rate.flatten(1)))
 
     def parameter_groups(self) -> Iterable[dict[str, object]]:
         if self.network.decay == "all":
@@ -106,7 +110,12 @@ class IdeClassifier(Classifier):
         """How well rates and gradients converged since the last call."""
         return self.feedback.statistics()
 
-    def _check(self, inputs: Tensor) -> None:
+    def figures(self, inputs: Tensor, labels: Tensor) -> list[Figure]:
+        """How the solvers converge, and the rates to the equilibrium."""
+        return figures(self, inputs, labels)
+
+    def arrange(self, inputs: Tensor) -> Tensor:
+        """`inputs` as the feedback network takes them; `ConfigError` if they are none of ours."""
         time = (self.network.T,) if self.feedback.events else ()
         expected = len(time) + 1 + len(self.shape)
         if inputs.dim() != expected or (time and len(inputs) != time[0]):
@@ -115,6 +124,7 @@ class IdeClassifier(Classifier):
                 f"input of shape {list(inputs.shape)}: expected {wanted} of samples "
                 f"{list(self.shape)}"
             )
+        return inputs.flatten(len(time) + 1) if self.flat else inputs
 
 
 Layers = tuple[Transform, list[Transform], int]

@@ -25,7 +25,9 @@ def published_broyden(operator: Operator, b: Tensor, settings: Settings) -> Solu
     `max_iter` steps.
     """
     scale = b.norm().item()
-    goal = _EPS * math.sqrt(b.numel()) / scale if scale else 0.0
+    if scale == 0:
+        return Search(b, 0.0).end()
+    goal = _EPS * math.sqrt(b.numel()) / scale
     search = Search(b, goal)
     slots = min(settings.max_iter, _SLOTS)
     u_slots, v_slots = b.new_zeros(2, slots, *b.shape)

@@ -1,0 +1,97 @@
+"""Checkpoints of the published program (pkuxmq/IDE-FSNN), read without running what they contain.
+
+`checkpoint.pth.tar` is a dictionary with `state_dict`, whose keys carry `module.` in front and
+repeat most tensors: of the network's parts only these are its state, the rest (`snn_func`,
+`snn_func_copy`, `snn_ide_*`) are other names of them or a copy for the backward pass.
+
+    network_x.conv.weight, .bias, network_x.bn.*                          A_x (f400: `fc`)
+    network_s.conv.weight_w, _g, _u, _v                                   the feedback of one layer
+    network_s1 ... network_s4 .conv.*, .bn.*, network_s5.convT.weight_*   of several layers
+    classifier.weight, .bias                                              the readout
+
+T, threshold, and leak are in the script's options, not in the file.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spikeloom.errors import CheckpointError
+from spikeloom.nn import Classifier
+
+_SYNAPSE = re.compile(r"network_(x|s\d*)\.(?:conv|convT|fc)\.(weight|bias)(_[wguv])?")
+_NORM = re.compile(r"network_(x|s\d*)\.bn\.(\w+)")
+_RESTRICTED = {"_w": "original", "_g": "0.gain", "_u": "0.u", "_v": "0.v"}
+_KEPT = "feedback.tally"
+
+
+def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
+    """The state of `classifier` from a published checkpoint file.
+
+    Raises `CheckpointError` if the file cannot be read, or holds another network: the text names
+    the first tensor that does not fit.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: not a checkpoint of the published program ({reason}): expected a .pth.tar "
+            "file that its training script wrote"
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: expected a dictionary with state_dict, a table of tensors")
+    found = {
+        name: value for key, value in state.items() if (name := our_name(str(key))) is not None
+    }
+    return _fitted(path, found, classifier.state_dict())
+
+
+def our_name(key: str) -> str | None:
+    """What a tensor of the published state is called in ours; None for copies and aliases."""
+    key = key.removeprefix("module.")
+    if key.startswith("classifier."):
+        return key.replace("classifier.", "readout.", 1)
+    if match := _NORM.fullmatch(key):
+        return f"{_transform(match[1])}.norm.{match[2]}"
+    if match := _SYNAPSE.fullmatch(key):
+        transform, tensor, part = match.groups()
+        if part:
+            inner = f"parametrizations.{tensor}.{_RESTRICTED[part]}"
+            return f"{_transform(transform)}.synapse.{inner}"
+        return f"{_transform(transform)}.synapse.{tensor}"
+    return None
+
+
+def _transform(name: str) -> str:
+    if name == "x":
+        return "feedback.input_transform"
+    return f"feedback.transforms.{int(name[1:] or 1) - 1}"
+
+
+def _fitted(path: Path, found: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`found`, with what only we keep; CheckpointError if it is not a state of this network."""
+    # The restricted weight itself may be stored beside its parts.
+    found = {
+        name: value
+        for name, value in found.items()
+        if name in ours or name.replace("weight", "parametrizations.weight.original") not in ours
+    }
+    missing = sorted(set(ours) - set(found) - {_KEPT})
+    unknown = sorted(set(found) - set(ours))
+    if missing or unknown:
+        what = f"has no {missing[0]}" if missing else f"has {unknown[0]}, which the recipe has not"
+        raise CheckpointError(
+            f"{path} {what} ({len(missing)} missing, {len(unknown)} unknown): "
+            "give the recipe of the network that was saved"
+        )
+    for name, value in found.items():
+        if value.shape != ours[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {list(value.shape)}, expected {list(ours[name].shape)}: "
+                "give the recipe of the network that was saved (network.padding_x, data set)"
+            )
+    return found | {_KEPT: ours[_KEPT]}
