@@ -95,3 +95,16 @@ def test_every_setting_reaches_the_optimizer(config, make):
             optimizer.step()
     # Fused against one tensor at a time: a few roundings.
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_warm_up_in_steps_rises_within_the_epochs() -> None:
+    schedule = ScheduleConfig(name="multistep", milestones=(1,), gamma=0.5, warmup_steps=4)
+    # Two steps an epoch: the decay of epoch 1 falls into the warm-up.
+    rates = [learning_rate(schedule, 0.8, step // 2, step) for step in range(6)]
+    assert rates == pytest.approx([0.2, 0.4, 0.3, 0.4, 0.4, 0.4])
+    assert learning_rate(schedule, 0.8, 0) == 0.8
+
+
+def test_one_kind_of_warm_up() -> None:
+    with pytest.raises(ValueError, match="give one of them"):
+        ScheduleConfig(warmup_epochs=1, warmup_steps=10)

@@ -273,6 +273,18 @@ class TrainingConfig(Section):
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+    warmup_steps: int = Field(
+        default=0, ge=0, description="the same in optimizer steps: the rate then changes each step"
+    )
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> "ScheduleConfig":
+        if self.warmup_epochs and self.warmup_steps:
+            raise ValueError(
+                f"warmup_epochs = {self.warmup_epochs} and warmup_steps = {self.warmup_steps}: "
+                "give one of them"
+            )
+        return self
         description="auto (cuda if there is one), cpu, cuda, or cuda:N",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(

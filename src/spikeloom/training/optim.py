@@ -8,7 +8,8 @@ no state and a run can go on anywhere:
     cosine_restarts  the same with e mod T_max in place of e
     multistep        lr gamma^(number of milestones <= e)
 
-and, in the first `warmup_epochs` epochs, any of these times (e + 1) / warmup_epochs.
+and, in the first `warmup_epochs` epochs, any of these times (e + 1) / warmup_epochs; or, in the
+first `warmup_steps` optimizer steps i = 0, 1, ..., times (i + 1) / warmup_steps.
 """
 
 import math
@@ -53,19 +54,33 @@ def make_optimizer(
             )
 
 
-def learning_rate(config: ScheduleConfig, lr: float, epoch: int) -> float:
-    """The learning rate of `epoch` for a group whose initial rate is `lr`."""
+def _with_rate(group: dict[str, object], lr: float) -> dict[str, object]:
+    scale = group.get("lr_scale", 1.0)
+    assert isinstance(scale, float)
+    others = {key: value for key, value in group.items() if key != "lr_scale"}
+    return {"lr": lr * scale, **others}
+
+
+def learning_rate(
+    config: ScheduleConfig, lr: float, epoch: int, step: int | None = None
+) -> float:
+    """The learning rate of `epoch` for a group whose initial rate is `lr`.
+
+    `step` counts the optimizer steps since the start of training; None is after the warm-up.
+    """
+    if step is not None and step < config.warmup_steps:
+        return _shape(config, lr, epoch) * (step + 1) / config.warmup_steps
     if epoch < config.warmup_epochs:
         return _shape(config, lr, epoch) * (epoch + 1) / config.warmup_epochs
     return _shape(config, lr, epoch)
 
 
 def set_learning_rate(
-    optimizer: torch.optim.Optimizer, config: ScheduleConfig, epoch: int
+    optimizer: torch.optim.Optimizer, config: ScheduleConfig, epoch: int, step: int | None = None
 ) -> float:
     """Gives every group its rate of `epoch`; returns that of the first group."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, group["initial_lr"], epoch)
+        group["lr"] = learning_rate(config, group["initial_lr"], epoch, step)
     return optimizer.param_groups[0]["lr"]
 
 

@@ -193,7 +193,7 @@ class Trainer:
 
     def train_epoch(self) -> None:
         """The optimizer steps of this epoch that are left."""
-        self.lr = optim.set_learning_rate(self.optimizer, self.recipe.schedule, self.epoch)
+        self.set_learning_rate()
         self.classifier.train()
         self.start_clock()
         for batches in self.batches():
@@ -229,6 +229,8 @@ class Trainer:
     def add_gradients(self, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
         """Forward and backward; `share` is the part of this batch in the step's loss."""
         self.seed(self.epoch, batch.step, self.rank, "forward")
+            if self.global_step <= self.recipe.schedule.warmup_steps:
+                self.set_learning_rate()
         with autocast(self.recipe.training.precision, self.device):
             output = self.network(batch.inputs)
             loss = self.classifier.loss(output, batch.targets)
@@ -236,6 +238,12 @@ class Trainer:
             raise self.find_non_finite(loss, batch)
         self.scaler.scale(loss if share == 1 else loss * share).backward()
         self.score.add(loss, output.scores, batch.targets)
+    def set_learning_rate(self) -> None:
+        """Gives the optimizer the rate of the step to come."""
+        self.lr = optim.set_learning_rate(
+            self.optimizer, self.recipe.schedule, self.epoch, self.global_step
+        )
+
         return loss.detach(), output.scores.detach()
 
     def seed(self, *names: int | str) -> None:
