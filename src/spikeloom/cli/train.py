@@ -48,7 +48,7 @@ def train(
 
     from spikeloom import training
 
-    with _run_folder(out, parent) as folder:
+    with run_folder(out, parent) as folder:
         typer.echo(f"run folder {folder}")
         training.train(resolved, folder)
         write_report(folder)
@@ -61,7 +61,7 @@ def _named(parent: Path, name: str) -> Path:
 
 
 @contextmanager
-def _run_folder(given: Path | None, parent: Path) -> Iterator[Path]:
+def run_folder(given: Path | None, parent: Path) -> Iterator[Path]:
     """The folder that was given, or a new numbered one; a new one that stays empty is removed."""
     if given is not None:
         yield given

@@ -1,12 +1,17 @@
 """What a folder in `methods/` declares about itself."""
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spikeloom.config.schema import Section
+from spikeloom.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from spikeloom.data.spec import DataSpec
     from spikeloom.nn.classifier import Classifier
 
@@ -16,16 +21,34 @@ class Method:
     """One published system.
 
     `network` is the schema of the recipe's `[network]` section. `builder` names the function
-    `build(network, data) -> Classifier` as "package.module:function"; it is imported on first use, so that
-    listing methods and recipes does not load torch.
+    `build(network, data) -> Classifier` as "package.module:function"; it is imported on first use,
+    so that listing methods and recipes does not load torch. `importer` names, in the same way,
+    `read_checkpoint(path, classifier) -> state dict` for files that the method's authors published.
     """
 
     name: str
     title: str
     network: type[Section]
     builder: str
+    importer: str = ""
 
     def build(self, network: Section, data: "DataSpec") -> "Classifier":
         """The network with its readout and loss, for data described by `data`."""
-        module, function = self.builder.split(":")
-        return getattr(importlib.import_module(module), function)(network, data)
+        return _named(self.builder)(network, data)
+
+    def read_checkpoint(self, path: Path, classifier: "Classifier") -> "dict[str, Tensor]":
+        """The state of `classifier` in a file that the method's authors published.
+
+        Raises CheckpointError for a file that does not fit, ConfigError if there is no such format.
+        """
+        if not self.importer:
+            raise ConfigError(
+                f"{self.name} has no importer: its authors published no checkpoints that can be "
+                "read without running code in them"
+            )
+        return _named(self.importer)(path, classifier)
+
+
+def _named(text: str) -> Callable[..., Any]:
+    module, function = text.split(":")
+    return getattr(importlib.import_module(module), function)

@@ -2,12 +2,13 @@
 
 from spikeloom.training.evaluation import Evaluation, TrainedRun, evaluate, load_run
 from spikeloom.training.events import read_events
-from spikeloom.training.trainer import RunResult, resume, train
+from spikeloom.training.trainer import RunResult, adopt, resume, train
 
 __all__ = [
     "Evaluation",
     "RunResult",
     "TrainedRun",
+    "adopt",
     "evaluate",
     "load_run",
     "read_events",

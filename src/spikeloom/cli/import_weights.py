@@ -1,0 +1,39 @@
+"""`spikeloom import`: a checkpoint of the original authors becomes a run folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spikeloom.cli.output import complete_recipe
+from spikeloom.cli.train import run_folder
+
+
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="Checkpoint that the method's authors published.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="The recipe whose network it is: its name, or the path of a .toml file.",
+            autocompletion=complete_recipe,
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change, as in `spikeloom train`."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; default: runs/<recipe>/<next free number>."),
+    ] = None,
+) -> None:
+    """Make a run folder from published weights, for `spikeloom eval` or `spikeloom resume`."""
+    from spikeloom.methods.catalog import load_recipe
+
+    resolved = load_recipe(recipe, overrides or ())
+
+    from spikeloom import training
+
+    with run_folder(out, Path("runs") / resolved.origin.replace("/", "-")) as folder:
+        training.adopt(resolved, file, folder)
+        typer.echo(f"run folder {folder}: `spikeloom eval {folder}` measures it")
