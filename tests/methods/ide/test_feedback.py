@@ -8,6 +8,7 @@ import torch
 from ide_nets import make_classifier, make_inputs
 from torch import Tensor
 
+from spikeloom.analysis.traces import trace
 from spikeloom.methods.ide.feedback import ConvergenceWarning
 from spikeloom.methods.ide.transforms import Masks
 
@@ -219,3 +220,33 @@ def test_two_passes_before_their_gradients() -> None:
     (first.sum() + second.sum()).backward()
     gain = net.feedback.transforms[0].synapse.parametrizations.weight[0].gain
     assert gain.grad is not None and gain.grad.isfinite()
+
+
+def test_memory_does_not_grow_with_the_time_steps(layers: str) -> None:
+    """What a training step keeps for its gradient, in bytes."""
+    kept = {}
+    for time_steps in (5, 30, 100):
+        net = make_classifier(layers, T=time_steps)
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = net(make_inputs(net))
+        output.scores.sum().backward()
+        kept[time_steps] = sum(sizes.values())
+    assert len(set(kept.values())) == 1
+
+
+def test_trace_of_a_neuron_that_is_stepped() -> None:
+    """The report sees all time steps of a network that calls its neurons step by step."""
+    net = make_classifier("f64c5", T=7).eval()
+    x = make_inputs(net)
+    fired: list[Tensor] = []
+    with torch.no_grad():
+        net.feedback(x, observe=lambda t, spikes: fired.append(spikes[0][1]))
+    (traced,) = trace(net, x, sample=1)
+    assert torch.equal(traced.spikes, torch.stack(fired).flatten(1).bool())
+    assert len(traced.potentials["h"]) == 7
