@@ -15,25 +15,41 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from spikeloom import nn as nn
     from spikeloom.compiler import explain as explain
+    from spikeloom.neurons import GLIF as GLIF
     from spikeloom.neurons import IF as IF
     from spikeloom.neurons import LIF as LIF
     from spikeloom.neurons import PLIF as PLIF
+    from spikeloom.neurons import AdLIF as AdLIF
     from spikeloom.neurons import ATan as ATan
+    from spikeloom.neurons import CuLIF as CuLIF
     from spikeloom.neurons import FastSigmoid as FastSigmoid
+    from spikeloom.neurons import FusedGLIF as FusedGLIF
     from spikeloom.neurons import Gaussian as Gaussian
     from spikeloom.neurons import Neuron as Neuron
+    from spikeloom.neurons import PCuLIF as PCuLIF
+    from spikeloom.neurons import RateLIF as RateLIF
     from spikeloom.neurons import Rectangle as Rectangle
+    from spikeloom.neurons import ScaledIF as ScaledIF
+    from spikeloom.neurons import ScaledLIF as ScaledLIF
     from spikeloom.neurons import Sigmoid as Sigmoid
     from spikeloom.neurons import Surrogate as Surrogate
     from spikeloom.neurons import Triangle as Triangle
-    from spikeloom.neurons import PCuLIF as PCuLIF
-    from spikeloom.neurons import RateLIF as RateLIF
 
 _HOME = {
     "explain": "spikeloom.compiler",
     **dict.fromkeys(
         (
-            *("IF", "LIF", "PLIF", "GLIF", "FusedGLIF", "RateLIF", "ScaledIF", "ScaledLIF", "Neuron"),
+            *(
+                "IF",
+                "LIF",
+                "PLIF",
+                "GLIF",
+                "FusedGLIF",
+                "RateLIF",
+                "ScaledIF",
+                "ScaledLIF",
+                "Neuron",
+            ),
             *("CuLIF", "PCuLIF", "AdLIF"),
             *("Surrogate", "ATan", "FastSigmoid", "Gaussian", "Rectangle", "Sigmoid", "Triangle"),
         ),

@@ -5,6 +5,7 @@
 The step is traced and runs as one fused kernel; `backend="eager"` runs it as written.
 """
 
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, overload
 
 import torch
@@ -183,14 +184,7 @@ class Neuron(nn.Module):
 
     def _key(self) -> tuple[object, ...]:
         """Everything that the traced step depends on besides its arguments."""
-        surrogate = self.surrogate
-        return (
-            type(self),
-            tuple(self._all_coefs()),
-            *_plain(self),
-            type(surrogate),
-            *_plain(surrogate),
-        )
+        return (*_constants(self), *self._all_coefs())
 
     def _all_coefs(self) -> dict[str, Tensor]:
         """The coefs of the neuron and the learnable constants of its surrogate."""
@@ -234,3 +228,36 @@ def _plain(module: nn.Module) -> list[tuple[str, Any]]:
         for name, value in module.__dict__.items()
         if name[0] != "_" and isinstance(value, _PLAIN)
     ]
+
+
+_INTERNAL = frozenset(nn.Module().__dict__) - {"training"}
+
+
+def _constants(module: nn.Module) -> Iterator[object]:
+    """What a step may close over: the attributes of a module and of those inside it, tensors left
+    out (a step that reads one is refused). Its type comes first.
+    """
+    yield type(module)
+    for name, value in module.__dict__.items():
+        if name in _INTERNAL:
+            continue
+        if type(value) in _PLAIN:
+            yield name, value
+        elif not isinstance(value, Tensor):
+            yield name, _frozen(value)
+    for child in module.__dict__["_modules"].values():
+        if child is not None:
+            yield from _constants(child)
+
+
+def _frozen(value: object) -> object:
+    """Numbers in tuples, lists and dicts by value; anything else by identity."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return tuple((key, _frozen(item)) for key, item in value.items())
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value

@@ -5,7 +5,9 @@ from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.nn.coding import StaticCoding
 from spikeloom.nn.dropout import Dropout
 from spikeloom.nn.fold import Steps, is_constant, is_time_aware, per_step, steps
+from spikeloom.nn.recurrent import Recurrent
 from spikeloom.nn.sequential import Sequential
+from spikeloom.nn.tdbn import TdBatchNorm
 from spikeloom.nn.voting import Voting
 
 __all__ = [
@@ -13,9 +15,11 @@ __all__ = [
     "Classifier",
     "Dropout",
     "Output",
+    "Recurrent",
     "Sequential",
     "StaticCoding",
     "Steps",
+    "TdBatchNorm",
     "Voting",
     "is_constant",
     "is_time_aware",
