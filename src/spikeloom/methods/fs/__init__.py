@@ -9,5 +9,4 @@ method = Method(
     network=FsNetwork,
     builder="spikeloom.methods.fs.networks:build",
     importer="spikeloom.methods.fs.importing:read_checkpoint",
-    importer="spikeloom.methods.fs.importing:read_checkpoint",
 )
