@@ -1,17 +1,18 @@
-"""`spikeloom data`: which data sets there are, whether their files are good, preparation."""
+"""`spikeloom data`: list, check, download, prepare, and look at data sets."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spikeloom.cli.output import print_json, print_table
-from spikeloom.errors import DataError
+from spikeloom.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from spikeloom.data import Source
 
-app = typer.Typer(help="List, check, and prepare data sets.", no_args_is_help=True)
+app = typer.Typer(help="List, check, download, prepare, and show data sets.", no_args_is_help=True)
 
 
 def _complete(incomplete: str) -> list[str]:
@@ -45,23 +46,25 @@ def list_(
                     "title": source.title,
                     "published": dict(source.published),
                     "found": None if folder is None else str(folder),
+                    "prepared": prepared_bytes(name),
                 }
                 for name, (source, folder) in found.items()
             ]
         )
         return
     print_table(
-        ("data set", "title", "train", "test", "found in"),
+        ("data set", "title", "train", "test", "found in", "prepared"),
         [
             (
                 name,
                 source.title,
                 *(f"{source.published[split]:,}" for split in ("train", "test")),
                 "not found" if folder is None else str(folder),
+                _megabytes(prepared_bytes(name)),
             )
             for name, (source, folder) in found.items()
         ],
-        right=("train", "test"),
+        right=("train", "test", "prepared"),
     )
 
 
@@ -74,16 +77,106 @@ def check(name: _Name, root: _Root = None) -> None:
 
 
 @app.command()
-def prepare(name: _Name, root: _Root = None) -> None:
-    """Convert a data set's files where that makes training faster."""
-    from spikeloom.data import prepare as prepare_all
+def prepare(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A data set, or a recipe whose frames to prepare.", autocompletion=_complete
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of the recipe.")
+    ] = None,
+    root: _Root = None,
+) -> None:
+    """Convert a data set's files where that makes training faster; done once, on all cores."""
+    changes = list(overrides or ())
+    if "/" not in name and not name.endswith(".toml"):
+        if changes:
+            raise ConfigError(
+                f"{changes[0]}: {name} is a data set; give a recipe to prepare frames of your own"
+            )
+        from spikeloom.data import prepare as prepare_all
 
-    typer.echo(prepare_all(name, root))
+        typer.echo(prepare_all(name, root))
+        return
+    from spikeloom.data import for_recipe
+    from spikeloom.methods.catalog import load_recipe
+
+    if root is not None:
+        changes.append(f"data.root={str(root)!r}")
+    typer.echo(for_recipe.prepare(load_recipe(name, tuple(changes))))
+
+
+@app.command()
+def get(name: _Name, root: _Root = None) -> None:
+    """Download a data set where its publisher allows it; a broken download goes on."""
+    from spikeloom.data.fetch import get as download
+    from spikeloom.data.progress import Bar
+
+    with ExitStack() as stack:
+        bars: dict[str, Bar] = {}
+
+        def show_bar(file: str, have: int, total: int | None) -> None:
+            if file not in bars:
+                for bar in bars.values():
+                    bar.close()
+                bars[file] = stack.enter_context(Bar(file, unit="bytes"))
+            bars[file].show(have, total)
+
+        paths = download(name, root, show_bar)
+    for path in paths:
+        typer.echo(f"{path}  {path.stat().st_size:,} bytes")
+
+
+@app.command()
+def show(
+    name: _Name,
+    index: Annotated[int, typer.Option(help="Which recording of the split.")] = 0,
+    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    root: _Root = None,
+    out: Annotated[Path, typer.Option(help="Folder for the picture and the GIF.")] = Path(),
+) -> None:
+    """Draw a recording: its frames, its events over time, and an animation."""
+    from spikeloom.data.show import show as draw
+
+    shown = draw(name, index, split=split, root=root, output=out)
+    typer.echo(f"{shown.text}\n{shown.picture}\n{shown.animation}")
+
+
+@app.command()
+def clear(
+    name: Annotated[
+        str, typer.Argument(help="A data set; none: all of them.", autocompletion=_complete)
+    ] = "",
+) -> None:
+    """Remove prepared frames; the publisher's files stay."""
+    from spikeloom.data import cache
+
+    if name:
+        from spikeloom.data import source
+
+        source(name)
+    freed = cache.clear(name)
+    typer.echo(f"{_megabytes(freed)} freed in {cache.cache_root()}")
 
 
 def folder_of(source: "Source") -> Path | None:
     """The folder with the files of a data set; None if they are not all there."""
     try:
-        return source.files(None)[0].parent
+        path = source.files(None)[0]
     except DataError:
         return None
+    return path if path.is_dir() else path.parent
+
+
+def prepared_bytes(name: str) -> int:
+    """Bytes of the frames that are prepared for a data set, in whatever way they were cut."""
+    from spikeloom.data.cache import stored
+
+    owners = (f"{name}-train-", f"{name}-test-")
+    return sum(found.bytes for found in stored() if found.folder.name.startswith(owners))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size else "-"

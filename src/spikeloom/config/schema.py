@@ -111,9 +111,9 @@ class FramesConfig(Section):
     dt: float | None = Field(
         default=None, gt=0, description="length of a window in milliseconds (window); none: usual"
     )
-    origin: Literal["first", "start"] | None = Field(
+    begin: Literal["first", "zero"] | None = Field(
         default=None,
-        description="first window begins at the first event or at time 0 (window); none: usual",
+        description="windows begin at the first event, or at time 0 (window); none: usual",
     )
     horizon: bool | None = Field(
         default=None,

@@ -16,6 +16,7 @@ from spikeloom.data.fsdd import FSDD
 from spikeloom.data.nmnist import NMNIST, NMNIST_STABLE
 from spikeloom.data.normalization import Normalization, normalize
 from spikeloom.data.ntidigits import N_TIDIGITS
+from spikeloom.data.progress import Bar
 from spikeloom.data.recordings import EventSet, Recordings
 from spikeloom.data.shd import SHD
 
@@ -118,16 +119,23 @@ class EventSource(Source):
         return (self.events.locate(root),)
 
     def prepare(self, root: Path | None) -> str:
-        data = self.load(root)
-        assert isinstance(data.train, FrameSplit) and isinstance(data.test, FrameSplit)
-        size = data.train.frames.bytes + data.test.frames.bytes
-        for split in (data.train, data.test):
-            split.frames.verify()
-        T = data.train.frames.shape[0]
-        return (
-            f"{self.name}: {len(data.train):,} + {len(data.test):,} recordings as {T} frames, "
-            f"{size / 1e6:,.1f} MB in {data.train.frames.folder.parent}"
-        )
+        with Bar(f"preparing {self.name}") as bar:
+            return describe(self.load(root, progress=bar.show))
+
+
+def describe(data: DataSet) -> str:
+    """One line about prepared frames, after every file of them was verified."""
+    splits = [split for split in (data.train, data.test) if isinstance(split, FrameSplit)]
+    for split in splits:
+        split.frames.verify()
+    first = splits[0].frames
+    shape = "x".join(map(str, (first.shape[0], *data.spec.shape)))
+    size = sum(split.frames.bytes for split in splits)
+    counts = " + ".join(f"{len(split):,}" for split in splits)
+    return (
+        f"{data.spec.name}: {counts} recordings as frames {shape}, {size / 1e6:,.1f} MB in "
+        f"{first.folder.parent}"
+    )
 
 
 EVENT_SETS = (

@@ -12,9 +12,10 @@ from typing import Any
 from spikeloom.config.schema import DataConfig, FramesConfig, Recipe
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet
-from spikeloom.data.event_source import EventSource
+from spikeloom.data.event_source import EventSource, describe
 from spikeloom.data.frame_augment import FrameTransform
 from spikeloom.data.frames import Framing
+from spikeloom.data.imagefolder import ImageFolder
 from spikeloom.data.progress import Bar
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
@@ -31,11 +32,21 @@ def load_data(recipe: Recipe) -> DataSet:
     root = None if config.root is None else Path(config.root)
     if not isinstance(source, EventSource):
         _refuse_for_images(config)
+        if isinstance(source, ImageFolder):
+            return source.load(root, config.images)
         return source.load(root)
     framing = make_framing(config.frames, source.events.framing, getattr(recipe.network, "T", None))
     _check_options(config.name, config.options, source.events.options)
     with Bar(f"preparing {config.name}") as bar:
         return source.load(root, framing, config.frames.normalization, config.options, bar.show)
+
+
+def prepare(recipe: Recipe) -> str:
+    """Prepare the frames that `recipe` trains on; one line that says what is there now."""
+    data = load_data(recipe)
+    if data.spec.kind == "static":
+        return f"{data.spec.name}: verified; images are read as published, nothing to prepare"
+    return describe(data)
 
 
 def make_framing(config: FramesConfig, usual: Framing, steps: int | None) -> Framing:
@@ -50,7 +61,7 @@ def make_framing(config: FramesConfig, usual: Framing, steps: int | None) -> Fra
         )
     by = config.by or usual.by
     windows = by == "window"
-    for key, value in (("dt", config.dt), ("origin", config.origin), ("horizon", config.horizon)):
+    for key, value in (("dt", config.dt), ("begin", config.begin), ("horizon", config.horizon)):
         if value is not None and not windows:
             raise ConfigError(
                 f"data.frames.{key} has no effect on frames by {by}: remove it or set by = window"
@@ -62,8 +73,8 @@ def make_framing(config: FramesConfig, usual: Framing, steps: int | None) -> Fra
         changes |= {"dt": 0, "origin": "first", "horizon": False}
     if config.dt is not None:
         changes["dt"] = round(config.dt * 1000)
-    if config.origin is not None:
-        changes["origin"] = "first" if config.origin == "first" else 0
+    if config.begin is not None:
+        changes["origin"] = "first" if config.begin == "first" else 0
     if config.horizon is not None:
         changes["horizon"] = config.horizon
     if config.downsample is not None:

@@ -29,6 +29,10 @@ class Bar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the line as it is."""
         if self._progress is not None:
             self._progress.stop()
 

@@ -1,0 +1,118 @@
+"""From a recipe to frames: what a key changes, and what does not fit."""
+
+import pytest
+import torch
+
+from spikeloom.config.schema import DataConfig, FramesConfig
+from spikeloom.data import for_recipe
+from spikeloom.data.event_source import EVENT_SETS
+from spikeloom.data.for_recipe import frame_transform, load_data, make_framing
+from spikeloom.data.frames import Framing
+from spikeloom.data.spec import DataSpec
+from spikeloom.errors import ConfigError, DataError
+from spikeloom.methods.catalog import load_recipe
+
+BY_NUMBER = Framing(10)
+WINDOWS = Framing(100, "window", 10_000, origin=0, horizon=True, empty=5, downsample=(4, 4))
+PLIF = ("plif/digits-events", "plif/nmnist", "plif/cifar10-dvs", "plif/dvs128-gesture")
+
+
+def test_what_a_recipe_leaves_open_is_as_usual() -> None:
+    assert make_framing(FramesConfig(), BY_NUMBER, None) == BY_NUMBER
+    assert make_framing(FramesConfig(), WINDOWS, 105) == WINDOWS
+
+
+@pytest.mark.parametrize(
+    ("keys", "usual", "steps", "expected"),
+    [
+        ({"by": "time"}, BY_NUMBER, 8, Framing(8, "time")),
+        ({"by": "window", "dt": 2.5}, BY_NUMBER, 4, Framing(4, "window", 2500)),
+        ({"by": "number"}, WINDOWS, 9, Framing(4, empty=5, downsample=(4, 4))),
+        ({"dt": 5.0, "begin": "first", "horizon": False, "empty": 0, "downsample": 2}, WINDOWS, 50,
+         Framing(50, "window", 5000, downsample=(2, 2))),
+        ({"begin": "zero", "by": "window", "dt": 1.0}, BY_NUMBER, 3,
+         Framing(3, "window", 1000, origin=0)),
+        ({"empty": 4, "binary": True}, BY_NUMBER, 10, Framing(6, empty=4, binary=True)),
+    ],
+)  # fmt: skip
+def test_keys_change_the_usual_frames(keys, usual, steps, expected) -> None:
+    assert make_framing(FramesConfig(**keys), usual, steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "usual", "steps", "text"),
+    [
+        ({"by": "window"}, BY_NUMBER, 4, "needs data.frames.dt"),
+        ({"dt": 2.0}, BY_NUMBER, 4, "data.frames.dt has no effect on frames by number"),
+        ({"by": "time", "begin": "zero"}, WINDOWS, 50, "data.frames.begin has no effect"),
+        ({}, WINDOWS, 5, "no frame is left"),
+    ],
+)
+def test_keys_that_do_not_fit_are_named(keys, usual, steps, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        make_framing(FramesConfig(**keys), usual, steps)
+
+
+def test_keys_of_events_are_refused_for_images() -> None:
+    recipe = load_recipe("plif/digits", ["by=time", "roll=3"])
+    with pytest.raises(ConfigError, match=r"data\.frames\.by, data\.frames\.roll: digits holds"):
+        load_data(recipe)
+
+
+def test_options_of_another_data_set_are_named() -> None:
+    recipe = load_recipe("plif/digits-events", ['data.options={split="sorted"}'])
+    with pytest.raises(ConfigError, match=r"data\.options\.split = 'sorted': digits-events has no"):
+        load_data(recipe)
+
+
+@pytest.mark.parametrize("name", PLIF)
+def test_the_published_recipes_fit_their_data_sets(name: str, tmp_path) -> None:
+    recipe = load_recipe(name, [f"data.root={str(tmp_path)!r}"])
+    events = {one.name: one for one in EVENT_SETS}[recipe.data.name]
+    assert make_framing(recipe.data.frames, events.framing, recipe.network.T) == Framing(
+        recipe.network.T
+    )
+    for key, value in recipe.data.options.items():
+        assert value == events.options[key][0]
+    if not events.bundled:
+        with pytest.raises(DataError, match=events.layout.splitlines()[0].split("  ")[0]):
+            load_data(recipe)
+
+
+@pytest.mark.parametrize("how", ["none", "frequency", "max", "sum", "norm"])
+@pytest.mark.parametrize("by", ["number", "time"])
+def test_every_normalization_is_an_override(by: str, how: str, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(for_recipe.EventSource, "load", lambda self, *given: asked.append(given))
+    load_data(load_recipe("plif/digits-events", [f"by={by}", f"normalization={how}", "T=6"]))
+    _, framing, normalization, options, _ = asked[0]
+    assert (framing, normalization, options) == (Framing(6, by), how, {})
+
+
+def test_random_changes_are_for_training_only() -> None:
+    config = DataConfig(
+        name="x",
+        augment=({"kind": "crop", "padding": 2},),
+        frames=FramesConfig(resize=6, roll=2, deletion=0.5),
+    )
+    spec = DataSpec("x", (2, 8, 8), ("a",), "events")
+    frames = torch.randint(0, 9, (3, 2, 2, 8, 8), dtype=torch.uint8)
+    test, train = (frame_transform(config, spec, training=on) for on in (False, True))
+    draw = torch.Generator
+    assert torch.equal(test(frames, draw()), test(frames, draw().manual_seed(5)))
+    one, two, other = (train(frames, draw().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+    assert one.shape == (3, 2, 2, 6, 6) and one.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("keys", "shape", "text"),
+    [
+        ({"resize": 6}, (700,), "has channels"),
+        ({"deletion": 0.1, "normalization": "max"}, (2, 8, 8), "leaves no counts"),
+    ],
+)
+def test_changes_that_do_not_fit_are_named(keys, shape, text: str) -> None:
+    config = DataConfig(name="x", frames=FramesConfig(**keys))
+    with pytest.raises(ConfigError, match=text):
+        frame_transform(config, DataSpec("x", shape, ("a",), "events"), training=True)
