@@ -1,0 +1,151 @@
+"""How an output layer of spiking neurons decides: by its first spike, and by most spikes.
+
+    first spike   f_c = step of the first spike of class c, from 1;  prediction = argmin f
+    rate          r_c = spikes of class c per time step;             prediction = argmax r
+
+and how that goes over time: the accuracy if the network were stopped at each step, and the delay
+until it is good. Silent neurons are ranked behind all that fire, by the peaks of their potentials,
+where these are known. Source: Liu, Leung, Dragotti, Frontiers in Neuroscience 17, 2023.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikeloom.nn.first_spike import first_spike_times
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Figures over `samples` test samples of T time steps; accuracies and shares are 0..1.
+
+    `first_spike_accuracy`: a silent sample is decided by its potentials, and is wrong without them.
+    `rate_accuracy`. `silent_share`: samples without any output spike. `decision_step`: mean step of
+    the first output spike, from 1, over the others (NaN if there are none).
+    `first_spike_course`, `rate_course`: accuracy if stopped after 1..T steps; a sample counts only
+    once something has fired: the last of the former is the accuracy of early decisions.
+    `predicted_rates`, `other_rates`: spikes per time step of the predicted class, and mean of the
+    other classes, by the kind of prediction ("first-spike", "rate").
+    """
+
+    samples: int
+    first_spike_accuracy: float
+    rate_accuracy: float
+    silent_share: float
+    decision_step: float
+    first_spike_course: list[float]
+    rate_course: list[float]
+    predicted_rates: dict[str, float]
+    other_rates: dict[str, float]
+
+    @property
+    def early_accuracy(self) -> float:
+        """Samples whose first output spike is at their label; silent ones count as wrong."""
+        return self.first_spike_course[-1]
+
+
+class DecisionCounter:
+    """Adds up `Decisions` over batches."""
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._sums: dict[str, Tensor] = {}
+
+    @property
+    def samples(self) -> int:
+        return self._samples
+
+    @torch.no_grad()
+    def add(self, spikes: Tensor, labels: Tensor, potentials: Tensor | None = None) -> None:
+        """`spikes`, and `potentials` before reset, `[T, B, classes]`; `labels` `[B]`, int64.
+
+        `spikes` may be means over a population of neurons per class: anything but 0 is a spike.
+        """
+        if spikes.dim() != 3 or spikes.shape[1] != labels.shape[0] or not len(spikes):
+            raise ValueError(
+                f"spikes {list(spikes.shape)} and labels {list(labels.shape)} do not match: "
+                "expected [T, B, classes] and [B]"
+            )
+        T, classes = len(spikes), spikes.shape[2]
+        times = first_spike_times(spikes.double(), None if potentials is None else potentials)
+        first, choice = times.min(1).values, times.argmin(1)
+        fired = first <= T
+        rates = spikes.double().mean(0)
+        most = rates.argmax(1)
+        right = (choice == labels) & (fired if potentials is None else True)
+        steps = torch.arange(1, T + 1, device=spikes.device).view(-1, 1)
+        total = rates.sum(1)
+        found = {
+            "first": right.sum(),
+            "rate": (most == labels).sum(),
+            "silent": (~fired).sum(),
+            "step": first[fired].sum(),
+            "first course": ((first <= steps) & fired & (choice == labels)).sum(1),
+            "rate course": rate_course(spikes, labels),
+        }
+        for kind, picked in (("first-spike", choice), ("rate", most)):
+            own = rates.gather(1, picked[:, None])[:, 0]
+            found[f"predicted {kind}"] = own.sum()
+            found[f"other {kind}"] = ((total - own) / max(classes - 1, 1)).sum()
+        for name, value in found.items():
+            value = value.double()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._samples += len(labels)
+
+    def result(self) -> Decisions | None:
+        """None before the first `add`."""
+        if not self._samples:
+            return None
+        mean = {name: value / self._samples for name, value in self._sums.items()}
+        decided = self._samples - self._sums["silent"].item()
+        kinds = ("first-spike", "rate")
+        return Decisions(
+            samples=self._samples,
+            first_spike_accuracy=mean["first"].item(),
+            rate_accuracy=mean["rate"].item(),
+            silent_share=mean["silent"].item(),
+            decision_step=self._sums["step"].item() / decided if decided else math.nan,
+            first_spike_course=mean["first course"].tolist(),
+            rate_course=mean["rate course"].tolist(),
+            predicted_rates={kind: mean[f"predicted {kind}"].item() for kind in kinds},
+            other_rates={kind: mean[f"other {kind}"].item() for kind in kinds},
+        )
+
+
+def rate_course(spikes: Tensor, labels: Tensor, window: int | None = None) -> Tensor:
+    """How many of the B samples are right at each step if the class with most spikes is taken.
+
+    Counted are the spikes since the beginning, `[T]`; or those of `window` steps from the step on,
+    `[T - window]`. A sample without a spike there is wrong. Ties go to the first class.
+    """
+    counts = spikes.double().cumsum(0)
+    if window is not None:
+        if not 1 <= window < len(spikes):
+            raise ValueError(f"window={window}: expected 1 to {len(spikes) - 1} time steps")
+        before = torch.cat([torch.zeros_like(counts[:1]), counts])
+        counts = (before[window:] - before[:-window])[: len(spikes) - window]
+    most, choice = counts.max(2)
+    # Sums of population means differ in their last bits between classes with equally many spikes.
+    choice = (counts >= most[..., None] * (1 - 1e-9)).int().argmax(2)
+    return ((choice == labels) & (most > 0)).sum(1)
+
+
+def time_delay(course: Sequence[float], percent: float, *, absolute: bool = False) -> float:
+    """td: the first step, from 0, at which the accuracy reaches `percent` % of its maximum over
+    time (or `percent` % itself, if `absolute`); infinite if it never does.
+
+    As published, accuracies are rounded to 0.01 % first, and may fall short by 0.001 %.
+    """
+    rounded = [round(100 * value, 2) for value in course]
+    level = percent if absolute else percent / 100 * max(rounded, default=math.inf)
+    return next((t for t, value in enumerate(rounded) if value >= level - 1e-3), math.inf)
+
+
+def settled_mean(course: Sequence[float]) -> float:
+    """The mean accuracy of the steps that are at or above the mean of all, 0..1."""
+    mean = sum(course) / len(course)
+    above = [value for value in course if value >= mean - 1e-7]
+    return sum(above) / len(above)
