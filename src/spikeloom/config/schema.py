@@ -97,6 +97,37 @@ class Flip(Section):
 Augmentation = Annotated[Affine | Crop | Flip, Field(discriminator="kind")]
 
 
+class ImagesConfig(Section):
+    """How images from a folder are cut to one size when they are decoded; no effect on others.
+
+    Training resizes a random part of the image to size x size; evaluation resizes the image, its
+    shorter side to `shorter_side`, and cuts out the centre.
+    """
+
+    size: int = Field(default=224, ge=1, description="side of what the network is given, in pixels")
+    shorter_side: int = Field(
+        default=256, ge=1, description="pixels before the centre is cut out (evaluation)"
+    )
+    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
+        default=(0.08, 1.0), description="smallest and largest part of the area (training)"
+    )
+    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        default=(3 / 4, 4 / 3),
+        description="smallest and largest width / height of the part (training)",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ImagesConfig":
+        if self.shorter_side < self.size:
+            raise ValueError(
+                f"shorter_side = {self.shorter_side} is below size = {self.size}: give that or more"
+            )
+        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
+            if low > high:
+                raise ValueError(f"{name} = {[low, high]}: give the smaller number first")
+        return self
+
+
 class FramesConfig(Section):
     """How recordings of events become frames; no effect on images.
 
@@ -172,10 +203,20 @@ class DataConfig(Section):
         default="dataset",
         description="subtract the data set's mean and divide by its deviation, per channel",
     )
+    mean: tuple[float, ...] | None = Field(
+        default=None,
+        description="mean per channel, of images scaled to 0..1; none: the data set's own",
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, description="deviation per channel; none: the data set's own"
+    )
     options: dict[str, str] = Field(
         default={}, description="the data set's own choices, for example the split of cifar10-dvs"
     )
     frames: FramesConfig = Field(default=FramesConfig(), description="frames of event data")
+    images: ImagesConfig = Field(
+        default=ImagesConfig(), description="size of images from folders (imagenet, imagefolder)"
+    )
 
 
 class OptimizerConfig(Section):

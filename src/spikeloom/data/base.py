@@ -73,6 +73,7 @@ class _Subset:
 
     def __init__(self, split: Split, indices: Tensor) -> None:
         self.in_memory = split.in_memory
+        self.draws = draws(split)
         self._split = split
         self._indices = indices
         self._labels = split.labels[indices]
@@ -86,6 +87,22 @@ class _Subset:
 
     def read(self, indices: Tensor) -> Tensor:
         return self._split.read(self._indices[indices])
+
+    def read_random(self, indices: Tensor, seed: int) -> Tensor:
+        return read_random(self._split, self._indices[indices], seed)
+
+
+def draws(split: Split) -> bool:
+    """Whether reading samples of `split` for training takes random numbers (see `read_random`)."""
+    return bool(getattr(split, "draws", False))
+
+
+def read_random(split: Split, indices: Tensor, seed: int) -> Tensor:
+    """Samples for training: as `split.read`, or, where `split.draws`, cut at random by a generator
+    of `seed` while they are decoded."""
+    if not draws(split):
+        return split.read(indices)
+    return split.read_random(indices, seed)  # type: ignore[attr-defined]
 
 
 def subset(split: Split, indices: Tensor) -> Split:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from spikeloom import seeding
 from spikeloom.errors import DataError
 
-from .base import Batch, Split
+from .base import Batch, Split, draws, read_random
 
 BatchTransform = Callable[[Tensor, torch.Generator], Tensor]
 """From raw inputs on the device and a CPU generator to what the network is given."""
@@ -35,6 +35,7 @@ class Loader:
       repeated, as evaluation needs; ranks then differ by up to one step.
     - `seed_names`: the seed, and names that tell this loader's streams from those of others.
     - `transform`: called with the raw batch, already on `device`, and the generator of the step.
+    - `random_read`: samples that are decoded when they are read are cut at random, for training.
     - `workers`: processes that read ahead, for splits that are not in memory; others ignore it.
       The transform always runs in the calling process, so the number of workers changes no bit.
     """
@@ -52,6 +53,7 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         workers: int = 0,
+        random_read: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: give 1 or more")
@@ -70,6 +72,7 @@ class Loader:
         self.world_size = world_size
         self._seed, self._names = seed_names[0], seed_names[1:]
         self._transform = transform
+        self._random_read = random_read and draws(split)
         self._workers = 0 if split.in_memory else workers
         if drop_last and not len(self):
             raise DataError(
@@ -102,7 +105,8 @@ class Loader:
         steps = range(start_step, len(self))
         size = self.batch_size
         chunks = [part[step * size : (step + 1) * size] for step in steps]
-        for step, indices, raw in zip(steps, chunks, self._read(chunks), strict=True):
+        requests = [self._request(epoch, *item) for item in zip(steps, chunks, strict=True)]
+        for step, indices, raw in zip(steps, chunks, self._read(requests), strict=True):
             inputs = self._to_device(raw)
             if self._transform is not None:
                 generator = self._generator(epoch, step, self.rank, "augment")
@@ -112,14 +116,20 @@ class Loader:
     def _generator(self, *names: int | str) -> torch.Generator:
         return seeding.generator(self._seed, *self._names, *names)
 
-    def _read(self, chunks: list[Tensor]) -> Iterator[Tensor]:
+    def _request(self, epoch: int, step: int, indices: Tensor) -> "_Request":
+        if not self._random_read:
+            return indices, None
+        return indices, seeding.stream(self._seed, *self._names, epoch, step, self.rank, "decode")
+
+    def _read(self, requests: "list[_Request]") -> Iterator[Tensor]:
         if not self._workers:
-            yield from map(self.split.read, chunks)
+            for request in requests:
+                yield _answer(self.split, request)
             return
         ahead = DataLoader(
             _Reads(self.split),
             batch_size=None,
-            sampler=chunks,
+            sampler=requests,
             num_workers=self._workers,
             # Without one of its own, DataLoader draws from the global generator at every epoch.
             generator=torch.Generator(),
@@ -135,14 +145,23 @@ class Loader:
         return tensor.to(self.device)
 
 
+_Request = tuple[Tensor, int | None]
+"""Indices, and the seed of what is drawn while they are read, if anything is."""
+
+
+def _answer(split: Split, request: _Request) -> Tensor:
+    indices, seed = request
+    return split.read(indices) if seed is None else read_random(split, indices, seed)
+
+
 class _Reads(Dataset[Tensor | str]):
     """Reads of whole batches by worker processes; a `DataError` comes back as its text."""
 
     def __init__(self, split: Split) -> None:
         self._split = split
 
-    def __getitem__(self, indices: Tensor) -> Tensor | str:
+    def __getitem__(self, request: _Request) -> Tensor | str:
         try:
-            return self._split.read(indices)
+            return _answer(self._split, request)
         except DataError as error:
             return str(error)

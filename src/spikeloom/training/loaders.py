@@ -9,6 +9,7 @@ from spikeloom.data.augment import Transform
 from spikeloom.data.base import DataSet, Split
 from spikeloom.data.for_recipe import frame_transform
 from spikeloom.data.loader import BatchTransform, Loader
+from spikeloom.errors import ConfigError
 from spikeloom.training import distributed
 from spikeloom.training.protocol import Protocol
 
@@ -41,6 +42,7 @@ def make_loaders(
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             workers=config.workers,
+            random_read=training,
         )
 
     return Loaders(
@@ -59,7 +61,13 @@ def make_transform(config: DataConfig, data: DataSet, *, training: bool) -> Batc
     if data.spec.kind == "events":
         return frame_transform(config, data.spec, training=training)
     channels = data.spec.shape[0]
-    mean, std = data.mean, data.std
+    mean, std = config.mean or data.mean, config.std or data.std
     if config.normalize == "none":
         mean, std = (0.0,) * channels, (1.0,) * channels
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            raise ConfigError(
+                f"data.{name} has {len(values)} values, and images of {data.spec.name} have "
+                f"{channels} channels: give one for each"
+            )
     return Transform(config.augment if training else (), mean, std)
