@@ -1,0 +1,257 @@
+"""The networks of GLIF, as `Classifier`s.
+
+    images   the image at all T steps; stem, blocks, global average pooling, linear layers per step
+    frames   1x1 unit and spike-element-wise blocks, flattened, one linear layer
+
+The scores are the logits averaged over T, the loss is their cross entropy. Modules are named as in
+the authors' code, so that their weights load.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from spikeloom.data.spec import DataSpec
+from spikeloom.errors import ConfigError
+from spikeloom.methods.glif.blocks import BasicBlock, MembraneBlock, Parts, SewBlock
+from spikeloom.methods.glif.config import EVENT_NETWORKS, IMAGE_NETWORKS, GlifNetwork
+from spikeloom.neurons.gated import Gated
+from spikeloom.nn import Classifier, Output, Sequential
+
+# Blocks per stage, channels of the first stage, strides of the first block of each stage, stem.
+_RESNETS: dict[str, tuple[tuple[int, ...], int, tuple[int, ...], int]] = {
+    "resnet18": ((2, 2, 2, 2), 64, (1, 1, 2, 2), 3),
+    "resnet19": ((3, 3, 2), 128, (1, 2, 2), 3),
+    "resnet34": ((3, 4, 6, 3), 64, (2, 2, 2, 2), 7),
+    "resnet18ms": ((2, 2, 2, 2), 64, (2, 2, 2, 2), 7),
+    "resnet34ms": ((3, 4, 6, 3), 64, (2, 2, 2, 2), 7),
+}
+_MANY_CLASSES = 50
+_HIDDEN = 256
+_KINDS = {"static": "images", "events": "event frames"}
+
+
+def build(network: GlifNetwork, data: DataSpec) -> "GlifClassifier":
+    """The network that `network` describes, for samples of `data`.
+
+    Raises `ConfigError` if the two do not fit: frames for an image network or the reverse, or
+    samples too small.
+    """
+    names = IMAGE_NETWORKS if data.kind == "static" else EVENT_NETWORKS
+    if network.name not in names or len(data.shape) != 3:
+        kind = "static" if network.name in IMAGE_NETWORKS else "events"
+        raise ConfigError(
+            f"network {network.name!r} takes {_KINDS[kind]}, but {data.name!r} delivers "
+            f"{_KINDS[data.kind]} of shape {list(data.shape)}: use network.name = "
+            f"{' or '.join(names)}"
+        )
+    if network.name in _RESNETS:
+        made: GlifClassifier = ResNet(network, data)
+    else:
+        made = CifarNet(network, data) if network.name == "cifarnet" else SewNet(network, data)
+    for module in made.modules():
+        # With the channel last in memory torch's convolutions and norms are faster on a CPU.
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return made
+
+
+class GlifClassifier(Classifier):
+    """What the networks share: loss, and the optimizer's parameter groups.
+
+        loss = mean over the batch of the cross entropy of the logits averaged over T
+
+    Groups, in this order: convolutions, linear layers, norms, with the recipe's weight decay;
+    membrane parameters, without; gates, without, and at `gate_lr` times the learning rate.
+    """
+
+    def __init__(self, network: GlifNetwork) -> None:
+        super().__init__()
+        self.time_steps = network.T
+        self.gate_lr = network.gate_lr
+        self.label_smoothing = network.label_smoothing
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """`[T, B, classes]`."""
+        raise TypeError(f"{type(self).__name__} must override logits(inputs)")
+
+    def forward(self, inputs: Tensor) -> Output:
+        votes = self.logits(inputs)
+        # Averaged as float32 also under autocast.
+        votes = votes.to(torch.promote_types(votes.dtype, torch.float32))
+        return Output(scores=votes.mean(0), votes=votes)
+
+    def loss(self, output: Output, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(
+            output.scores, labels, label_smoothing=self.label_smoothing
+        )
+
+    def parameter_groups(self) -> Iterator[dict[str, object]]:
+        gates: list[nn.Parameter] = []
+        membrane: list[nn.Parameter] = []
+        for module in self.modules():
+            if isinstance(module, Gated):
+                for name, parameter in module.named_parameters(recurse=False):
+                    is_gate = name in ("alpha", "beta", "gamma")
+                    (gates if is_gate else membrane).append(parameter)
+        apart = {id(parameter) for parameter in (*gates, *membrane)}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in apart]
+        options: tuple[dict[str, object], ...] = (
+            {},
+            {"weight_decay": 0.0},
+            {"weight_decay": 0.0, "lr_scale": self.gate_lr},
+        )
+        for parameters, option in zip((others, membrane, gates), options, strict=True):
+            learned = [parameter for parameter in parameters if parameter.requires_grad]
+            if learned:
+                yield {"params": learned, **option}
+
+
+class ImageClassifier(GlifClassifier):
+    """A network for images, shown at all T steps: the stem up to its first neuron runs once."""
+
+    def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
+        super().__init__(network)
+        self.parts = Parts(network)
+        self.in_channels = data.shape[0]
+
+    def current(self, inputs: Tensor) -> Tensor:
+        if inputs.dim() != 4:
+            raise ValueError(f"input of shape {list(inputs.shape)}: expected images [B, C, H, W]")
+        return inputs.expand(self.time_steps, *inputs.shape)
+
+
+class ResNet(ImageClassifier):
+    """ResNet-18 ("stand18"), ResNet-19, ResNet-34, and the MS nets: stem, residual blocks, global
+    average pooling of each step, linear layers.
+
+    `head` "auto": one linear layer for more than 50 classes, else two with 256 values between them
+    and nothing else; layer-wise ResNet-18 and nets of fused neurons have one, as published.
+    """
+
+    def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
+        super().__init__(network, data)
+        blocks, channels, strides, stem = _RESNETS[network.name]
+        width = network.channels or channels
+        self.conv1 = Sequential(self._stem(width, stem), self.parts.neuron(width))
+        block = MembraneBlock if network.name.endswith("ms") else BasicBlock
+        layers: list[nn.Module] = []
+        inputs = width
+        for stage, (count, stride) in enumerate(zip(blocks, strides, strict=True)):
+            for i in range(count):
+                outputs = width * 2**stage
+                layers.append(block(self.parts, inputs, outputs, stride if i == 0 else 1))
+                inputs = outputs
+        self.features = Sequential(*layers)
+        self.lastave = Sequential(*_head(network, inputs, data.class_count))
+        _initialise(self)
+
+    def _stem(self, width: int, kernel: int) -> Sequential:
+        # The ImageNet stem has stride 2, padding 1 (not 3), and no pooling: 224 -> 110.
+        stride = 1 if kernel == 3 else 2
+        conv = nn.Conv2d(self.in_channels, width, kernel, stride, padding=1, bias=False)
+        return Sequential(conv, self.parts.norm(width))
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        features = self.features(self.conv1(self.current(inputs)))
+        return self.lastave(features.mean((3, 4)))
+
+
+class CifarNet(ImageClassifier):
+    """[conv3x3 - norm - N] of 128, 256, AvgPool2, 512, AvgPool2, 1024, 512 channels; three linear
+    layers with nothing between them."""
+
+    def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
+        super().__init__(network, data)
+        if min(data.shape[1:]) < 4:
+            raise ConfigError(
+                f"network 'cifarnet' halves its input twice, but samples of {data.name!r} are "
+                f"{data.shape[1]}x{data.shape[2]}: use samples of 4x4 or more"
+            )
+        unit = network.channels or 128
+        layers: list[nn.Module] = []
+        inputs = data.shape[0]
+        for factor, pooled in ((1, False), (2, True), (4, True), (8, False), (4, False)):
+            outputs = unit * factor
+            layers += [self.parts.conv3x3(inputs, outputs), self.parts.neuron(outputs)]
+            layers += [nn.AvgPool2d(2)] * pooled
+            inputs = outputs
+        self.features = Sequential(*layers)
+        positions = (data.shape[1] // 4) * (data.shape[2] // 4)
+        self.lastave = Sequential(
+            nn.Flatten(),
+            nn.Linear(inputs * positions, unit * 8, bias=False),
+            nn.Linear(unit * 8, unit * 4, bias=False),
+            nn.Linear(unit * 4, data.class_count, bias=False),
+        )
+        _initialise(self)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        return self.lastave(self.features(self.current(inputs)))
+
+
+class SewNet(GlifClassifier):
+    """The networks for CIFAR10-DVS: 1x1 unit, four blocks, 1x1 unit to twice the channels, three
+    blocks; one linear layer with bias.
+
+    sew7-wide  48x48; halved (average) after blocks 4, 5, 6, and 7: "7B-wideNet"
+    sew7       128x128; halved after every block: maximum with PLIF, else average
+    Convolutions and the linear layer start as PyTorch starts them.
+    """
+
+    def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
+        super().__init__(network)
+        parts = Parts(network)
+        pooled = (3, 4, 5, 6) if network.name == "sew7-wide" else range(7)
+        halvings = len(pooled)
+        if min(data.shape[1:]) >> halvings == 0:
+            raise ConfigError(
+                f"network {network.name!r} halves its input {halvings} times, but samples of "
+                f"{data.name!r} are {data.shape[1]}x{data.shape[2]}: use larger samples, or "
+                "network.name = sew7-wide"
+            )
+        width = network.channels or 64
+        pool = nn.MaxPool2d if network.neuron == "plif" else nn.AvgPool2d
+        layers: list[nn.Module] = []
+        inputs = data.shape[0]
+        for block in range(7):
+            outputs = width if block < 4 else 2 * width
+            if outputs != inputs:
+                layers.append(Sequential(parts.conv1x1(inputs, outputs), parts.neuron(outputs)))
+                inputs = outputs
+            layers.append(SewBlock(parts, inputs, inputs))
+            layers += [pool(2)] * (block in pooled)
+        self.conv = Sequential(*layers)
+        positions = (data.shape[1] >> halvings) * (data.shape[2] >> halvings)
+        self.out = nn.Linear(inputs * positions, data.class_count)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """`inputs`: frames `[T, B, 2, H, W]` of event counts."""
+        if inputs.dim() != 5 or inputs.shape[0] != self.time_steps:
+            raise ConfigError(
+                f"input of shape {list(inputs.shape)}: expected frames [T, B, 2, H, W] with "
+                f"T={self.time_steps}; set network.T to the number of frames"
+            )
+        return self.out(self.conv(inputs).flatten(2))
+
+
+def _head(network: GlifNetwork, features: int, classes: int) -> list[nn.Module]:
+    published = "two"
+    if classes > _MANY_CLASSES or network.neuron == "glif-f":
+        published = "one"
+    if network.per == "layer" and network.name in ("resnet18", "resnet34"):
+        published = "one"
+    kind = published if network.head == "auto" else network.head
+    if kind == "one":
+        return [nn.Linear(features, classes, bias=False)]
+    return [nn.Linear(features, _HIDDEN, bias=False), nn.Linear(_HIDDEN, classes, bias=False)]
+
+
+def _initialise(net: nn.Module) -> None:
+    """Convolutions: Kaiming normal, fan out; linear layers: normal, deviation 0.01."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.01)
