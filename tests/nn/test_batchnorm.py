@@ -149,6 +149,22 @@ def test_constant_current_equals_copies_and_stays_a_view(training):
     assert ours.num_batches_tracked == (T if training else 0)
 
 
+def test_folded_constant_current_equals_copies_and_can_be_differentiated():
+    image = torch.randn(B, C, 6, 5, dtype=torch.float64)
+    once, copies = (BatchNorm(C, statistics="folded").double() for _ in range(2))
+    y = once(image.expand(T, *image.shape))
+    z = copies(torch.stack([image] * T))
+    assert is_constant(y)
+    torch.testing.assert_close(y, z)
+    for (name, a), (_, b) in zip(once.named_buffers(), copies.named_buffers(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
+    weights = torch.randn_like(z)
+    ((y * weights).sum()).backward()
+    ((z * weights).sum()).backward()
+    torch.testing.assert_close(once.weight.grad, copies.weight.grad)
+    torch.testing.assert_close(once.bias.grad, copies.bias.grad)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_keeps_float32_statistics(dtype):
     ours, theirs = pair()

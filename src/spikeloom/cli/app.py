@@ -10,6 +10,7 @@ import typer
 from spikeloom import __version__
 from spikeloom.cli import (
     bench,
+    calibrate,
     config,
     data,
     doctor,
@@ -36,6 +37,7 @@ app.command("import")(import_weights.import_weights)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("rates")(rates.rates)
+app.command("calibrate")(calibrate.calibrate)
 app.command("recipes")(recipes.recipes)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")

@@ -1,7 +1,7 @@
 """What a folder in `methods/` declares about itself."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ class Method:
     `build(network, data) -> Classifier` as "package.module:function"; it is imported on first use,
     so that listing methods and recipes does not load torch. `importer` names, in the same way,
     `read_checkpoint(path, classifier) -> state dict` for files that the method's authors published.
+    `calibrator`: what `calibrate` calls, for methods that measure a trained network for the next one.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Method:
     network: type[Section]
     builder: str
     importer: str = ""
+    calibrator: str = ""
 
     def build(self, network: Section, data: "DataSpec") -> "Classifier":
         """The network with its readout and loss, for data described by `data`."""
@@ -47,6 +49,27 @@ class Method:
                 "read without running code in them"
             )
         return _named(self.importer)(path, classifier)
+
+    def calibrate(
+        self,
+        classifier: "Classifier",
+        batches: "Iterable[Tensor]",
+        samples: int,
+        fraction: float,
+        path: Path,
+        about: dict[str, str],
+    ) -> dict[str, float]:
+        """Measure `classifier` on `batches` of `samples` inputs, and write what a following recipe
+        starts from to `path`, with `about` as its description; the numbers by layer.
+
+        Raises ConfigError if the method measures nothing.
+        """
+        if not self.calibrator:
+            raise ConfigError(
+                f"{self.name} has nothing to calibrate: give a run of a method that starts from "
+                "measured thresholds, such as dsr"
+            )
+        return _named(self.calibrator)(classifier, batches, samples, fraction, path, about)
 
 
 def _named(text: str) -> Callable[..., Any]:

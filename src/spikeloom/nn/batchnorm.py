@@ -69,8 +69,10 @@ class BatchNorm(nn.Module):
             self.num_batches_tracked += updates
         if is_constant(x):
             # T updates with the same statistics are one with 1 - (1 - momentum)^T.
-            y = self._normalise(x[0], 1 - (1 - self.momentum) ** updates)
-            return y.expand(x.shape)
+            momentum = 1 - (1 - self.momentum) ** updates
+            if self.training and self.statistics == "folded":
+                return self._constant_folded(x).expand(x.shape)
+            return self._normalise(x[0], momentum).expand(x.shape)
         if self.training and self.statistics == "per_step":
             _check_values(x[0])
             return _PerStep.apply(
@@ -98,6 +100,21 @@ class BatchNorm(nn.Module):
             momentum,
             self.eps,
         )
+
+    def _constant_folded(self, x: Tensor) -> Tensor:
+        """One time step of `x`, with the running variance fed as if all T had been normalised: it
+        takes the unbiased variance, which depends on how many values there are."""
+        _check_values(x[0])
+        # A buffer of its own: autograd watches the one that F.batch_norm writes.
+        variance = torch.zeros_like(self.running_var)
+        y = F.batch_norm(
+            x[0], self.running_mean, variance, self.weight, self.bias, True, self.momentum, self.eps
+        )
+        seen, counted = x[0, :, 0].numel(), x[:, :, 0].numel()
+        with torch.no_grad():
+            unbiased = variance * ((seen - 1) / seen * counted / (counted - 1))
+            self.running_var.mul_(1 - self.momentum).add_(unbiased)
+        return y
 
     def extra_repr(self) -> str:
         return (

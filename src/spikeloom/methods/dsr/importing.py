@@ -1,0 +1,109 @@
+"""Files of the published programs (qymeng94/DSR), read without running anything they contain.
+
+A checkpoint `<name>.pth` is a dictionary with `state_dict`; its keys are our module names, with the
+threshold of a neuron layer called `Vth`, and `module.` in front where it was saved from a wrapped
+model. A threshold file `<name>.dict` has the keys `storein1` ... for the last part of
+`relu1` ..., and `layer2[0].storein1` for `layer2.0.relu1`; values are scalars, or tuples of one.
+"""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeloom.errors import CheckpointError
+from spikeloom.nn import Classifier
+
+BODY = "body."
+"""Where the published network is in ours."""
+
+
+def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
+    """The state of `classifier` from a published `.pth` file.
+
+    A network with fixed thresholds was saved without them: they keep the classifier's values.
+    CheckpointError if the file cannot be read, or is of another network: it names the first
+    differences.
+    """
+    content = load(path)
+    state = content.get("state_dict", content)
+    return fit(path, translate(path, state), classifier, optional=".threshold")
+
+
+def read_thresholds(path: Path) -> dict[str, float]:
+    """Calibrated thresholds by neuron layer (`relu1`, `layer1.0.relu2`) from a published `.dict`
+    file."""
+    found = {}
+    for key, value in load(path).items():
+        match = re.fullmatch(r"(?:layer(\d+)\[(\d+)\]\.)?storein(\d+)", str(key))
+        if match is None:
+            raise CheckpointError(
+                f"{path}: key {key!r}: expected storein1 or layer1[0].storein1, as the published "
+                "calibration writes them"
+            )
+        stage, block, layer = match.groups()
+        name = f"relu{layer}" if stage is None else f"layer{stage}.{block}.relu{layer}"
+        found[name] = float(value[0] if isinstance(value, tuple) else value)
+    return found
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `torch.save` wrote, tensors and builtins only."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist: give a file that was saved") from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as saved tensors ({str(error).splitlines()[0]}): "
+            "give the file that training or calibration wrote"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}: expected a dictionary")
+    return content
+
+
+def translate(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
+    """A published state dict under our names."""
+    found = {}
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"{path}: {key!r} holds a {type(value).__name__}: expected tensors; a checkpoint "
+                "has them under state_dict"
+            )
+        name = str(key).removeprefix("module.")
+        name = re.sub(r"\bVth$", "threshold", name)
+        found[name if name.startswith(BODY) else BODY + name] = value
+    return found
+
+
+def fit(
+    path: Path, state: dict[str, Tensor], classifier: Classifier, *, optional: str
+) -> dict[str, Tensor]:
+    """`state`, completed with the classifier's own entries whose names end in `optional`.
+
+    CheckpointError if another entry is missing, is one too many, or has another shape.
+    """
+    own = classifier.state_dict()
+    missing = [name for name in own if name not in state and not name.endswith(optional)]
+    unknown = [name for name in state if name not in own]
+    shapes = [
+        f"{name} is {list(state[name].shape)} and not {list(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    problems = [
+        f"{what} {', '.join(names[:3])}" + (f" and {len(names) - 3} more" * (len(names) > 3))
+        for what, names in (("it lacks", missing), ("it has", unknown), ("", shapes))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path} is of another network: {'; '.join(p.strip() for p in problems)}; "
+            "use the recipe of the network that was saved"
+        )
+    return {**own, **state}

@@ -1,0 +1,101 @@
+"""The networks of the DSR paper, as `Classifier`s."""
+
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from spikeloom.data.spec import DataSpec
+from spikeloom.errors import ConfigError
+from spikeloom.methods.dsr.config import DsrNetwork
+from spikeloom.methods.dsr.neurons import make_activation
+from spikeloom.methods.dsr.representation import Represented
+from spikeloom.methods.dsr.resnet import ImageNetResNet, SmallResNet
+from spikeloom.methods.dsr.thresholds import start_from_files
+from spikeloom.methods.dsr.vgg import Vgg
+from spikeloom.nn import Classifier, Output
+
+
+def build(network: DsrNetwork, data: DataSpec) -> "DsrClassifier":
+    """The network that `network` describes, for images or event frames of `data`.
+
+    Raises `ConfigError` if samples do not have channels, height, and width, or do not fit.
+    """
+    if len(data.shape) != 3:
+        raise ConfigError(
+            f"network {network.name!r} takes samples [C, H, W], but {data.name!r} delivers "
+            f"{list(data.shape)}: use data with channels, height, and width"
+        )
+    if network.neuron == "relu" and data.kind == "events":
+        raise ConfigError(
+            f"neuron = relu takes images, but {data.name!r} delivers event frames: "
+            "use neuron = if or lif"
+        )
+    return DsrClassifier(network, data)
+
+
+class DsrClassifier(Classifier):
+    """A network whose last layer spikes, read out by its representation; cross-entropy on it.
+
+    scores = mean over T of the last layer's output (weighted for LIF), in [0, threshold] for IF and
+    [0, threshold / delta_t] for LIF. votes_t is its term of step t, so that the votes of the first
+    steps are, up to a factor, the scores of a shorter run.
+    """
+
+    def __init__(self, network: DsrNetwork, data: DataSpec) -> None:
+        super().__init__()
+        self.network = network
+        self.events = data.kind == "events"
+        kind = (
+            Vgg
+            if network.name.startswith("vgg")
+            else ImageNetResNet
+            if network.name.startswith("imagenet")
+            else SmallResNet
+        )
+        self.body = kind(network, data, partial(make_activation, network))
+        self.spiking = [module for module in self.modules() if isinstance(module, Represented)]
+
+    def forward(self, inputs: Tensor) -> Output:
+        """Images `[B, C, H, W]`, the current at each of T steps; or frames `[T, B, C, H, W]`."""
+        spikes = self.body(self.current(inputs))
+        spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
+        if not self.spiking:
+            return Output(scores=spikes[0], votes=None)
+        weights = spikes.new_tensor(self.spiking[-1].weights(len(spikes)))
+        votes = spikes * weights.view(-1, 1, 1)
+        return Output(scores=votes.sum(0), votes=votes)
+
+    def current(self, inputs: Tensor) -> Tensor:
+        """The network's input over time, `[T, B, C, H, W]`; an image is expanded, not copied."""
+        if not self.events:
+            if inputs.dim() != 4:
+                raise ValueError(
+                    f"input of shape {list(inputs.shape)}: expected images [B, C, H, W]"
+                )
+            return inputs.expand(self.network.T, *inputs.shape)
+        if inputs.dim() != 5 or inputs.shape[0] != self.network.T:
+            raise ConfigError(
+                f"input of shape {list(inputs.shape)}: expected frames [T, B, C, H, W] with "
+                f"T={self.network.T}; set network.T to the number of frames"
+            )
+        return inputs
+
+    def start(self) -> None:
+        """The ANN's weights and the calibrated thresholds, where the recipe names them."""
+        start_from_files(self, self.network)
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Gradients were averaged over processes; the published sum is larger by their number."""
+        distributed = dist.is_available() and dist.is_initialized()
+        if self.network.threshold_reduction == "sum" and distributed:
+            for neuron in self.spiking:
+                if neuron.threshold.grad is not None:
+                    neuron.threshold.grad.mul_(dist.get_world_size())
+
+    def after_step(self) -> None:
+        """No threshold leaves its bound."""
+        for neuron in self.spiking:
+            neuron.apply_bound()

@@ -1,0 +1,183 @@
+"""From a trained ANN to the thresholds of a spiking network, and their files.
+
+The ANN is run on sample batches. For each ReLU, all values that enter it, rectified, are ranked
+over images, channels, and positions; the threshold is the element number int(q n) of n in rising
+order, q = 0.999 as published (the paper's text says maximum: q = 1). A rate lies between 0 and
+threshold, so that nearly no activation is cut off:
+
+    IF    threshold = activation
+    LIF   threshold = activation delta_t         (the output of a LIF is threshold / delta_t)
+
+A threshold file is safetensors: one float64 scalar per layer, `relu1`, `layer1.0.relu2`, ..., the
+activation before it is scaled, and in the metadata what it was measured on.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from spikeloom.errors import CheckpointError, ConfigError
+from spikeloom.methods.dsr.config import DsrNetwork
+from spikeloom.methods.dsr.importing import BODY, fit, load, read_thresholds, translate
+from spikeloom.methods.dsr.representation import DsrLIF
+
+if TYPE_CHECKING:
+    from spikeloom.methods.dsr.networks import DsrClassifier
+
+
+class _Largest:
+    """The element number int(q n) in rising order of n numbers that come in parts.
+
+    Only the largest n - int(q n) of them are kept: one in a thousand for q = 0.999. (The published
+    code keeps a pool of at most 10^7 and draws a random half of it once it is full, which favours
+    the batches that come last.)
+    """
+
+    def __init__(self, fraction: float, samples: int) -> None:
+        self.fraction, self.samples = fraction, samples
+        self.kept: Tensor | None = None
+        self.keep = self.seen = 0
+
+    def add(self, values: Tensor) -> None:
+        """`values` `[B, ...]` of B samples."""
+        n = values[0].numel() * self.samples
+        # int(q n) can be n itself for q = 1, or by rounding: then it is the maximum.
+        self.keep = max(1, n - int(self.fraction * n))
+        self.seen += len(values)
+        flat = values.flatten() if self.kept is None else torch.cat([self.kept, values.flatten()])
+        self.kept = flat.topk(self.keep).values if flat.numel() > self.keep else flat
+
+    def value(self) -> Tensor:
+        assert self.kept is not None and self.seen == self.samples
+        return self.kept.min().double().cpu()
+
+
+@torch.no_grad()
+def calibrate(
+    classifier: "DsrClassifier", batches: Iterable[Tensor], samples: int, fraction: float
+) -> dict[str, Tensor]:
+    """The activation below which `fraction` of each ReLU's values lie, by layer.
+
+    `batches`: images `[B, C, H, W]`, `samples` of them altogether. The classifier is run in
+    evaluation mode. ConfigError if it has spiking neurons.
+    """
+    layers = {
+        name.removeprefix(BODY): module
+        for name, module in classifier.named_modules()
+        if isinstance(module, nn.ReLU)
+    }
+    if not layers:
+        raise ConfigError(
+            f"neuron = {classifier.network.neuron}: thresholds are calibrated on an ANN; "
+            "give the run of a recipe with neuron = relu"
+        )
+    if not 0 < fraction <= 1:
+        raise ConfigError(f"fraction = {fraction}: expected above 0, up to 1 for the maximum")
+    largest = {name: _Largest(fraction, samples) for name in layers}
+    handles = [
+        layer.register_forward_pre_hook(_collect(largest[name])) for name, layer in layers.items()
+    ]
+    training = classifier.training
+    classifier.eval()
+    try:
+        for inputs in batches:
+            classifier(inputs)
+    finally:
+        classifier.train(training)
+        for handle in handles:
+            handle.remove()
+    return {name: one.value() for name, one in largest.items()}
+
+
+def _collect(largest: _Largest) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        largest.add(inputs[0].flatten(0, 1).relu())
+
+    return hook
+
+
+def calibrate_to_file(
+    classifier: "DsrClassifier",
+    batches: Iterable[Tensor],
+    samples: int,
+    fraction: float,
+    path: Path,
+    about: dict[str, str],
+) -> dict[str, float]:
+    """`calibrate`, written to a threshold file; what `spikeloom calibrate` runs."""
+    activations = calibrate(classifier, batches, samples, fraction)
+    write_thresholds(path, activations, about)
+    return {name: float(value) for name, value in activations.items()}
+
+
+def write_thresholds(path: Path, activations: dict[str, Tensor], about: dict[str, str]) -> None:
+    """A threshold file at `path`; `about` says what the numbers were measured on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    safetensors.torch.save_file(activations, temporary, metadata=about)
+    temporary.replace(path)
+
+
+def start_from_files(classifier: "DsrClassifier", network: DsrNetwork) -> None:
+    """Load `network.ann` and `network.thresholds` into the classifier, where they are given.
+
+    CheckpointError names a file that is missing, damaged, or of another network; nothing is skipped
+    silently.
+    """
+    if network.ann is not None:
+        path = Path(network.ann)
+        state = _ann_state(path)
+        classifier.load_state_dict(fit(path, state, classifier, optional=".threshold"))
+    if network.thresholds is not None:
+        set_thresholds(classifier, Path(network.thresholds))
+
+
+@torch.no_grad()
+def set_thresholds(classifier: "DsrClassifier", path: Path) -> None:
+    """The calibrated thresholds of the file at `path`, ours or the published program's."""
+    activations = _read_safetensors(path) if _is_safetensors(path) else read_thresholds(path)
+    neurons = {
+        name.removeprefix(BODY): module
+        for name, module in classifier.named_modules()
+        if module in classifier.spiking
+    }
+    if activations.keys() != neurons.keys():
+        odd = sorted(activations.keys() ^ neurons.keys())
+        raise CheckpointError(
+            f"{path} has thresholds of {len(activations)} layers, this network {len(neurons)}; not "
+            f"in both: {', '.join(odd[:3])}; calibrate the ANN that has this network's layers"
+        )
+    for name, neuron in neurons.items():
+        scale = neuron.delta_t if isinstance(neuron, DsrLIF) else 1.0
+        neuron.threshold.fill_(float(activations[name]) * scale)
+        neuron.apply_bound()
+
+
+def _ann_state(path: Path) -> dict[str, Tensor]:
+    if path.is_dir():
+        path = path / "weights.safetensors"
+    if _is_safetensors(path):
+        return _read_safetensors(path)
+    content = load(path)
+    # A checkpoint of this library has its state under "model", a published one under "state_dict".
+    return translate(path, content.get("model", content.get("state_dict", content)))
+
+
+def _is_safetensors(path: Path) -> bool:
+    return path.suffix == ".safetensors"
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} does not exist: give a finished run, or a file that was written by one"
+        ) from error
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): write it again") from error
