@@ -151,3 +151,16 @@ def test_figures_show_convergence(layers: str) -> None:
     assert len(distance) == 40 and rates.start == 1
     assert distance[-1] < distance[0] / 2
     assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.slow
+def test_torch_compile_changes_nothing() -> None:
+    """The feedback network runs as it is; what is around it may be compiled."""
+    plain, other = make_classifier("f64c5"), make_classifier("f64c5")
+    x = make_inputs(plain)
+    compiled = torch.compile(other, backend="aot_eager")
+    for net in (plain, compiled):
+        net(x).scores.square().sum().backward()
+    for ours, theirs in zip(plain.parameters(), other.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        assert torch.equal(ours.grad, theirs.grad)

@@ -115,6 +115,11 @@ class FeedbackNetwork(nn.Module):
                 return rate
             return self._differentiable(rate, drive, masks)
 
+    # The backward pass goes over the rate map's graph many times, which torch.compile forbids for a
+    # graph of its own: it leaves this method as it is. (What torch.compiler.disable sets, without
+    # the second that importing it takes.)
+    forward._torchdynamo_disable = True  # type: ignore[attr-defined]
+
     def drive(self, inputs: Tensor, masks: Masks) -> tuple[Tensor | None, Tensor]:
         """The current A_x(x) of the rate map `[B, ...]`, with a graph, and those of the simulation
         `[T, B, ...]`, without. The former is None where nothing asks for the rate map."""
