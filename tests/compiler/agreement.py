@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -56,12 +57,11 @@ def leaf_coefs(neuron: Neuron) -> Iterator[dict[str, Tensor]]:
         n: c.detach().clone().requires_grad_(c.requires_grad)
         for n, c in neuron.surrogate.coefs().items()
     }
-    neuron.coefs = lambda: own
-    neuron.surrogate.coefs = lambda: learned
-    try:
+    with (
+        patch.object(type(neuron), "coefs", lambda self: own),
+        patch.object(type(neuron.surrogate), "coefs", lambda self: learned),
+    ):
         yield own | {f"surrogate.{name}": value for name, value in learned.items()}
-    finally:
-        del neuron.coefs, neuron.surrogate.coefs
 
 
 def run_neuron(

@@ -1,6 +1,10 @@
 """Settings for the compiler's tests: one thread, and fresh memory that is never zero by luck."""
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,3 +35,33 @@ def memory_full_of_nan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture
+def start_program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a file of `programs/` in a process of its own, with the cache folder given or the
+    usual one."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(
+        name: str, *arguments: str, cache: Path | None = None, **variables: str
+    ) -> subprocess.Popen[str]:
+        environment = os.environ | variables | {"OMP_NUM_THREADS": "1"}
+        if cache is not None:
+            environment["SPIKELOOM_CACHE"] = str(cache)
+        program = Path(__file__).parent / "programs" / f"{name}.py"
+        process = subprocess.Popen(
+            [sys.executable, str(program), *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -66,14 +66,14 @@ def fingerprint() -> str:
     import llvmlite.binding
     import numba
 
-    mathlib = Path(__file__).with_name("mathlib.py").read_bytes()
+    helpers = [Path(__file__).with_name(name).read_bytes() for name in ("mathlib.py", "jit.py")]
     return repr(
         (
             sys.version_info[:3],
             numba.__version__,
             llvmlite.__version__,
             llvmlite.binding.get_host_cpu_name(),
-            hashlib.sha256(mathlib).hexdigest(),
+            hashlib.sha256(b"".join(helpers)).hexdigest(),
         )
     )
 
@@ -98,6 +98,7 @@ def load(text: str) -> ModuleType:
 
 
 def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=".py")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)

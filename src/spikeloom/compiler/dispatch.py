@@ -5,6 +5,8 @@ can be traced, and PyTorch otherwise; a step that cannot be traced is reported o
 is named either runs or says why it cannot.
 """
 
+import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +28,18 @@ MANY_VARIANTS = 16
 """Kernels of one kind of neuron, different in their constants, after which a warning is due."""
 
 _programs: dict[tuple[bool, Key], "str | StepError"] = {}
-_variants: dict[object, int] = {}
+_variants: dict[object, set[str]] = {}
+_lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    """A forked child may have inherited the lock from a thread that it does not have."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 class Choice(NamedTuple):
@@ -65,11 +78,7 @@ def choose(
         raise ValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
     obstacle = _obstacle(device, dtype)
     if obstacle is None:
-        double = dtype == torch.float64
-        if (double, key) not in _programs:
-            _programs[double, key] = _compile(make_step(), double)
-            _count_variant(key)
-        program = _programs[double, key]
+        program = _program(make_step, (dtype == torch.float64, key))
         if isinstance(program, str):
             return Choice("cpu", "asked for" if backend == "cpu" else "CPU tensors", program)
         obstacle = str(program)
@@ -93,6 +102,17 @@ def _obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
+def _program(make_step: Callable[[], Step], key: tuple[bool, Key]) -> "str | StepError":
+    """The program under this key, made at its first use; one thread at a time, as PyTorch
+    traces."""
+    if key not in _programs:
+        with _lock:
+            if key not in _programs:
+                _programs[key] = _compile(make_step(), key[0])
+                _count_variant(key[1][0], _programs[key])
+    return _programs[key]
+
+
 def _compile(step: Step, double: bool) -> "str | StepError":
     """The name of the program, traced; or why there is none."""
     from spikeloom.compiler.function import register
@@ -107,11 +127,13 @@ def _compile(step: Step, double: bool) -> "str | StepError":
     return register(TraceKey(f"{step.signature} {double}\n{graphs}", traced))
 
 
-def _count_variant(key: Key) -> None:
+def _count_variant(kind: object, program: "str | StepError") -> None:
     """A number that changes from call to call is a new kernel each time: say so before it hurts."""
-    kind = key[0]
-    _variants[kind] = _variants.get(kind, 0) + 1
-    if _variants[kind] == MANY_VARIANTS:
+    known = _variants.setdefault(kind, set())
+    if isinstance(program, StepError) or program in known:
+        return
+    known.add(program)
+    if len(known) == MANY_VARIANTS:
         name = getattr(kind, "__name__", str(kind))
         warnings.warn(
             f"{name} has been compiled with {MANY_VARIANTS} different sets of constants, seconds "

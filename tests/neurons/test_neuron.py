@@ -1,0 +1,207 @@
+"""The base class: what a neuron of one's own gets, and what every neuron answers."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor
+
+import spikeloom as sl
+from spikeloom.neurons import IF, LIF, PLIF, ATan, Neuron, Sigmoid
+
+
+class Mine(sl.Neuron):  # as in the README
+    states = ("v",)
+
+    def __init__(self, channels):
+        super().__init__()
+        self.leak = torch.nn.Parameter(torch.zeros(channels))
+
+    def coefs(self):
+        return {"k": self.leak.sigmoid()}
+
+    def step(self, x, v, *, k):
+        h = v + (x - v) * k
+        s = self.surrogate(h - 1.0)
+        return s, h * (1 - s)
+
+
+def test_a_neuron_of_ones_own_compiles_with_gradients() -> None:
+    x = torch.randn(7, 3, 6, 40, generator=torch.Generator().manual_seed(1)) * 2 + 0.5
+    found = []
+    for backend in ("cpu", "eager"):
+        neuron = Mine(6)
+        neuron.backend = backend
+        with torch.no_grad():
+            neuron.leak.copy_(torch.linspace(-2, 2, 6))
+        leaf = x.clone().requires_grad_()
+        spikes = neuron(leaf)
+        (spikes * x).sum().backward()
+        found.append((spikes.detach(), leaf.grad, neuron.leak.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    for actual, expected in zip(found[0][1:], found[1][1:], strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    assert found[0][2].shape == (6,) and bool((found[0][2] != 0).all())
+    assert Mine(6).choice(x.device, x.dtype).backend == "cpu"
+
+
+def test_forward_and_run_agree() -> None:
+    neuron = PLIF(3.0)
+    x = torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(2)) + 1
+    start = (torch.full((3, 5), 0.5),)
+    spikes = neuron(x)
+    assert spikes.shape == x.shape and spikes.dtype == x.dtype
+    assert set(spikes.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(neuron.run(x).spikes, spikes)
+    with_state, state = neuron(x, start)
+    run = neuron.run(x, start, record=("h",))
+    assert torch.equal(run.spikes, with_state) and torch.equal(run.state[0], state[0])
+    assert list(run.records) == ["h"] and run.records["h"].shape == x.shape
+    hooked = neuron(x, start, ("h",))
+    assert torch.equal(hooked.records["h"], run.records["h"])
+    assert torch.equal(neuron(x, neuron.initial_state(x))[0], spikes)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "state_dtype"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+    ],
+)
+def test_the_state_at_rest(dtype: torch.dtype, state_dtype: torch.dtype) -> None:
+    (v,) = LIF(v_reset=-0.5).initial_state(torch.zeros(4, 2, 3, dtype=dtype))
+    assert v.shape == (2, 3) and v.dtype == state_dtype
+    assert v.unique().tolist() == [-0.5]
+    (v,) = IF(v_reset=None).initial_state(torch.zeros(4, 2, 3))
+    assert v.unique().tolist() == [0.0]
+
+
+def test_nothing_is_remembered_between_calls() -> None:
+    neuron = LIF()
+    x = torch.full((3, 1, 2), 1.2)
+    assert torch.equal(neuron(x), neuron(x))
+    assert LIF().state_dict() == {}
+    assert list(PLIF().state_dict()) == ["w"]
+    assert list(Mine(3).state_dict()) == ["leak"]
+
+
+def test_copies_and_pickles_work_alike() -> None:
+    x = torch.randn(7, 3, 6, generator=torch.Generator().manual_seed(3)) + 1
+    neuron = PLIF(shape=(6,), surrogate=ATan(learnable=True))
+    with torch.no_grad():
+        neuron.w.copy_(torch.linspace(-2, 2, 6))
+    expected = neuron(x).detach()
+    for other in (copy.deepcopy(neuron), pickle.loads(pickle.dumps(neuron)), copy.copy(neuron)):
+        assert torch.equal(other(x), expected)
+    deep = copy.deepcopy(neuron)
+    with torch.no_grad():
+        deep.w.fill_(5.0)
+    assert torch.equal(neuron(x), expected)
+    fresh = PLIF(shape=(6,), surrogate=ATan(learnable=True))
+    fresh.load_state_dict(neuron.state_dict())
+    assert torch.equal(fresh(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda n: n(torch.zeros(3)), ValueError, r"input of shape \[3\]: expected \[T, B, ...\]"),
+        (
+            lambda n: n(torch.zeros(3, 2, dtype=torch.int64)),
+            TypeError,
+            r"LIF got an input of torch\.int64: expected floats, use x\.float\(\)",
+        ),
+        (
+            lambda n: n.run(torch.zeros(3, 2), record=("w",)),
+            ValueError,
+            "LIF has no 'w' to record: it has v, h",
+        ),
+        (
+            lambda n: n(torch.zeros(3, 2, 5), (torch.zeros(2),)),
+            ValueError,
+            r"shapes \[\[2\]\]: expected one tensor of shape \[2, 5\] for each of v",
+        ),
+        (
+            lambda n: n(torch.zeros(3, 2), (torch.zeros(2), torch.zeros(2))),
+            ValueError,
+            r"shapes \[\[2\], \[2\]\]: expected one tensor of shape \[2\] for each of v",
+        ),
+        (
+            lambda n: n(torch.zeros(3, 2, dtype=torch.complex64)),
+            TypeError,
+            r"LIF got an input of torch\.complex64",
+        ),
+    ],
+)
+def test_wrong_input_is_named(call, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        call(LIF())
+
+
+class Unfinished(Neuron):
+    states = ("i", "v")
+
+
+def test_a_neuron_without_a_step_says_what_to_write() -> None:
+    neuron = Unfinished()
+    neuron.backend = "eager"
+    with pytest.raises(TypeError, match=r"Unfinished must override step\(x, i, v\)"):
+        neuron(torch.zeros(2, 3))
+
+
+def test_settings_are_shown() -> None:
+    shown = repr(LIF(3.0, v_reset=None))
+    assert "v_threshold=1.0, v_reset=None, detach_reset=True, tau=3.0" in shown
+    assert "ATan(alpha=2)" in shown
+
+
+class Windowed(Neuron):
+    """Closes over constants of every sort that an attribute can be."""
+
+    def __init__(self, window=(0.5, 1.5), gains=None, offset=0.0, shape=torch.tanh, gate=None):
+        super().__init__()
+        self.window = window
+        self.gains = gains or [1.0, {"late": 1.0}]
+        self._offset = offset
+        self.shape = shape
+        self.gate = gate or Sigmoid(2.0, spiking=False)
+
+    def step(self, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        low, high = self.window
+        early, late = self.gains
+        h = (v + x * early).clamp(low - 2, high) * late["late"] + self._offset
+        s = self.surrogate(self.shape(h) - 0.5)
+        return s, h * (1 - s) * self.gate(h)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"window": (0.5, 0.6)},
+        {"gains": [0.5, {"late": 1.0}]},
+        {"gains": [1.0, {"late": 0.5}]},
+        {"offset": 0.25},
+        {"shape": torch.sin},
+        {"gate": Sigmoid(8.0, spiking=False)},
+    ],
+)
+def test_every_constant_that_a_step_reads_makes_its_own_kernel(change: dict) -> None:
+    """Two neurons of one class must not share a kernel unless they compute the same."""
+    device = torch.device("cpu")
+    plain, changed = Windowed(), Windowed(**change)
+    program = plain.choice(device, torch.float32).program
+    assert program is not None
+    assert Windowed().choice(device, torch.float32).program == program
+    assert changed.choice(device, torch.float32).program != program
+
+
+def test_a_list_changed_later_is_seen() -> None:
+    neuron = Windowed()
+    device = torch.device("cpu")
+    before = neuron.choice(device, torch.float32).program
+    neuron.gains[0] = 0.125
+    assert neuron.choice(device, torch.float32).program != before
