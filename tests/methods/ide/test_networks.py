@@ -154,6 +154,7 @@ def test_figures_show_convergence(layers: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile traces with warnings of its own
 def test_torch_compile_changes_nothing() -> None:
     """The feedback network runs as it is; what is around it may be compiled."""
     plain, other = make_classifier("f64c5"), make_classifier("f64c5")
