@@ -94,3 +94,23 @@ def training(
     )
     if csv is not None:
         write_csv(csv, rows)
+
+
+@app.command("events")
+def events(threads: Threads = 1, rounds: Rounds = 15, csv: Csv = None) -> None:
+    """Events to frames, and reading prepared frames, against tonic where it is installed."""
+    import torch
+
+    from spikeloom.bench import events as bench
+    from spikeloom.bench.timing import write_csv
+
+    torch.set_num_threads(threads)
+    rows = bench.measure(rounds)
+    columns = ["what", "ms", "tonic_ms", "ratio", "note"]
+    print_table(
+        columns,
+        [[str(row.get(column, "")) for column in columns] for row in rows],
+        right=["ms", "tonic_ms", "ratio"],
+    )
+    if csv is not None:
+        write_csv(csv, rows)

@@ -112,14 +112,16 @@ def prepared(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
+    root: Path | None = None,
 ) -> Prepared:
     """The frames of all recordings, from the cache or prepared now on `workers` processes (all
     cores).
 
-    `name` is only for people: data set and split. Raises `DataError` if a recording is damaged or
-    the disk is full; what was prepared before stays.
+    `name` is only for people: data set and split. `root` is the cache folder (None: the user's).
+    Raises `DataError` if a recording is damaged or the disk is full; what was prepared before
+    stays.
     """
-    folder = cache_root() / "frames" / f"{name}-{cache_key(recordings, framing)}"
+    folder = (root or cache_root()) / "frames" / f"{name}-{cache_key(recordings, framing)}"
     found = _open(folder)
     if found is not None:
         return found
