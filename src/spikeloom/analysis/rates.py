@@ -55,6 +55,7 @@ class FiringRates:
         self._layers = neuron_layers(module)
         self._spikes: dict[str, Tensor] = {}
         self._places = dict.fromkeys(self._layers, 0)
+        self._neurons = dict.fromkeys(self._layers, 0)
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> "FiringRates":
@@ -83,6 +84,10 @@ class FiringRates:
         """Mean spikes per neuron per time step by layer, in module order."""
         return {path: count.rate for path, count in self.counts().items()}
 
+    def neurons(self) -> dict[str, int]:
+        """Neurons by layer, in module order; 0 for one that has not run."""
+        return dict(self._neurons)
+
     def _hook(self, path: str) -> Callable[[nn.Module, object, Answer], None]:
         @torch.no_grad()
         def count(layer: nn.Module, inputs: object, output: Answer) -> None:
@@ -91,5 +96,6 @@ class FiringRates:
             fired = torch.count_nonzero(spikes)
             self._spikes[path] = self._spikes[path] + fired if path in self._spikes else fired
             self._places[path] += spikes.numel()
+            self._neurons[path] = spikes.shape[2:].numel()
 
         return count

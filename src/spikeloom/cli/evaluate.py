@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from spikeloom.cli.decisions import decision_figures, print_decisions, write_figures
 from spikeloom.cli.output import print_json, print_table
 from spikeloom.errors import ConfigError
 
@@ -32,6 +33,9 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Also write every figure to this file.")
+    ] = None,
 ) -> None:
     """Measure a trained run on the test samples of its data set."""
     wanted = _numbers(timesteps)
@@ -44,6 +48,8 @@ def evaluate(
         print_json(_as_dict(result, votes, noise))
     else:
         _print(folder, result, votes, noise)
+    if csv is not None:
+        write_figures(csv, result)
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -81,6 +87,10 @@ def _as_dict(result: "Evaluation", votes: dict[int, float], noise: float) -> dic
         "accuracy": result.accuracy,
         "accuracy_after_timesteps": votes,
         "firing_rates": result.firing_rates,
+        "spikes_per_sample": result.spikes,
+        "neurons": result.neurons,
+        "spikes_per_neuron": result.spikes_per_neuron,
+        "decisions": None if result.decisions is None else decision_figures(result.decisions),
         "confusion": result.confusion.tolist(),
         "operations": {
             "layers": [
@@ -106,11 +116,22 @@ def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: f
             [(str(steps), f"{accuracy:.2%}") for steps, accuracy in votes.items()],
             right=("time steps", "accuracy"),
         )
-    print_table(
-        ("neuron layer", "firing rate"),
-        [(layer, f"{rate:.4f}") for layer, rate in result.firing_rates.items()],
-        right=("firing rate",),
-    )
+    if result.decisions is not None:
+        print_decisions(result.decisions)
+    columns = ("neuron layer", "neurons", "firing rate", "spikes per sample", "per neuron")
+    layers = [
+        (
+            layer,
+            f"{result.neurons[layer]:,}",
+            f"{rate:.4f}",
+            f"{result.spikes[layer]:,.1f}",
+            f"{result.spikes[layer] / max(result.neurons[layer], 1):.3f}",
+        )
+        for layer, rate in result.firing_rates.items()
+    ]
+    neurons, spikes = sum(result.neurons.values()), sum(result.spikes.values())
+    total = ("all", f"{neurons:,}", "", f"{spikes:,.1f}", f"{result.spikes_per_neuron:.3f}")
+    print_table(columns, [*layers, total], right=columns[1:])
     operations = result.operations
     rows = [
         (

@@ -3,25 +3,30 @@
 The best weights of the run see some of its test samples, once.
 """
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spikeloom.errors import SpikeloomError
+from spikeloom.report.decision_section import SHOWN, DecisionExamination, OutputSpikes
 from spikeloom.report.reading import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from spikeloom.analysis.decisions import DecisionCounter
+    from spikeloom.analysis.distributions import Spread
     from spikeloom.analysis.operations import Operations
     from spikeloom.analysis.traces import LayerTrace
+    from spikeloom.nn.figure import Figure
 
 SAMPLES = 512
-    from spikeloom.nn.figure import Figure
 # Synapses evaluated in all, some ten seconds on two CPU cores. Large networks see fewer samples,
 # but not fewer than these.
 _BUDGET = 1e11
 _FEWEST = 16
+_FIGURE_SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,12 @@ class Examination:
     `latency`: accuracy after 1..T steps, empty for a network that does not vote step by step.
     `confusion[label][prediction]`: counts. The first test sample in detail: `image`, raw 8-bit
     `[C, H, W]` or event frames `[T, C, H, W]`; `label`; `scores` by class; `traces` by layer.
+    `decisions`: what the output neurons did, if they spike.
+    `figures`: what the method itself has to show, from a few of the samples.
+    `distributions`: by constant, its values in every layer, before training and after.
     """
 
     classes: tuple[str, ...]
-    `figures`: what the method itself has to show, from a few of the samples.
-    `distributions`: by constant, its values in every layer, before training and after.
     samples: int
     test_samples: int
     operations: "Operations"
@@ -45,11 +51,12 @@ class Examination:
     label: int
     scores: tuple[float, ...]
     traces: "tuple[LayerTrace, ...]"
+    decisions: DecisionExamination | None = None
+    figures: "tuple[Figure, ...]" = ()
+    distributions: "Mapping[str, Sequence[Spread]]" = field(default_factory=dict)
 
 
 def examine(run: Run, samples: int = SAMPLES) -> Examination | str:
-    figures: "tuple[Figure, ...]" = ()
-    distributions: "Mapping[str, Sequence[Spread]]" = field(default_factory=dict)
     """The examination of `run`, or the reason why there is none."""
     try:
         return _examine(run, samples)
@@ -62,11 +69,14 @@ def examine(run: Run, samples: int = SAMPLES) -> Examination | str:
 def _examine(run: Run, samples: int) -> Examination:
     import torch
 
+    from spikeloom.analysis.decisions import DecisionCounter
+    from spikeloom.analysis.distributions import distributions
     from spikeloom.analysis.latency import Latency
     from spikeloom.analysis.operations import SynapticOperations
     from spikeloom.analysis.traces import trace
-    from spikeloom.training.device import autocast, surroundings
-    from spikeloom.training.evaluation import load_run
+    from spikeloom.seeding import stream
+    from spikeloom.training.device import autocast, seed_global, surroundings
+    from spikeloom.training.evaluation import build, load_run
     from spikeloom.training.loaders import make_transform
     from spikeloom.training.metrics import Score
 
@@ -75,10 +85,14 @@ def _examine(run: Run, samples: int) -> Examination:
     transform = make_transform(recipe.data, data, training=False)
     unused = torch.Generator()  # the evaluation transform draws nothing
     latency, score = Latency(), Score(data.spec.class_count, trained.device)
+    decisions, outputs = DecisionCounter(), list[OutputSpikes]()
     with ExitStack() as stack:
         stack.enter_context(surroundings(recipe.training, trained.device))
         stack.enter_context(autocast(recipe.training.precision, trained.device))
         stack.enter_context(torch.no_grad())
+        # The network as it started is a function of the seed: it need not be stored.
+        seed_global(stream(recipe.seed, "init"), trained.device)
+        spreads = distributions(build(recipe, data.spec, trained.device), network)
         image = data.test.read(torch.tensor([0]))
         inputs = transform(image.to(trained.device), unused)
         with SynapticOperations(network) as operations:
@@ -99,6 +113,13 @@ def _examine(run: Run, samples: int) -> Examination:
                 score.add(network.loss(output, labels), output.scores, labels)
                 if output.votes is not None:
                     latency.add(output.votes, labels)
+                if output.spikes is not None:
+                    decisions.add(output.spikes, labels, output.potentials)
+                    shown = zip(output.spikes.cpu().unbind(1), labels.tolist(), strict=True)
+                    outputs += [OutputSpikes(spikes, label) for spikes, label in shown]
+        few = chosen[:_FIGURE_SAMPLES]
+        inputs = transform(data.test.read(few).to(trained.device), unused)
+        figures = network.figures(inputs, data.test.labels[few].to(trained.device))
     return Examination(
         classes=data.spec.classes,
         samples=count,
@@ -107,12 +128,23 @@ def _examine(run: Run, samples: int) -> Examination:
         latency=tuple(latency.accuracy()),
         confusion=tuple(tuple(row) for row in score.confusion.tolist()),
         image=image[:, 0] if data.spec.kind == "events" else image[0],
-        few = chosen[:_FIGURE_SAMPLES]
-        inputs = transform(data.test.read(few).to(trained.device), unused)
-        figures = network.figures(inputs, data.test.labels[few].to(trained.device))
         label=int(data.test.labels[0]),
         scores=tuple(scores.tolist()),
         traces=tuple(traces),
-    )
+        decisions=_decisions(decisions, outputs),
         figures=tuple(figures),
         distributions=spreads,
+    )
+
+
+def _decisions(
+    counter: "DecisionCounter", outputs: list[OutputSpikes]
+) -> DecisionExamination | None:
+    """The figures, some samples in the order of the test set, and the first of each class."""
+    figures = counter.result()
+    if figures is None:
+        return None
+    first = {output.label: output for output in reversed(outputs)}
+    few = outputs[:: max(len(outputs) // SHOWN, 1)][:SHOWN]
+    by_class = [output for _, output in sorted(first.items(), key=lambda item: item[0])]
+    return DecisionExamination(figures, tuple(few), tuple(by_class))

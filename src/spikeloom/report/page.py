@@ -9,6 +9,8 @@ from pathlib import Path
 from spikeloom.errors import RunError
 from spikeloom.report.comparison import compare
 from spikeloom.report.confusion_section import confusion
+from spikeloom.report.decision_section import decisions
+from spikeloom.report.distribution_section import distributions
 from spikeloom.report.examine import SAMPLES, Examination, examine
 from spikeloom.report.html import Markup, join, tag, text
 from spikeloom.report.layer_sections import layers
@@ -67,12 +69,14 @@ def single(run: Run, found: Examination | str) -> str:
         _remarks(run),
         learning(run),
         layers(run),
+        distributions(found),
         sample(found),
+        decisions(found.decisions, classes) if isinstance(found, Examination) else "",
         confusion(matrix, classes, note=note),
         operations(found),
+        method_figures(found),
         recipe(run),
     )
-        method_figures(found),
 
 
 def several(runs: Sequence[Run]) -> str:

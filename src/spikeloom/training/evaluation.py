@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from spikeloom.analysis.decisions import DecisionCounter, Decisions
 from spikeloom.analysis.latency import Latency
 from spikeloom.analysis.operations import Operations, SynapticOperations
 from spikeloom.analysis.rates import FiringRates, SpikeCount
@@ -42,12 +43,15 @@ CheckpointName = Literal["best", "last", "previous"]
 @dataclass(frozen=True)
 class Measurement:
     """One pass over a split. `confusion` `[label, prediction]` counts samples, on the CPU;
-    `firing_rates` are spikes per neuron and time step by layer, empty if not asked for."""
+    `firing_rates` are spikes per neuron and time step by layer, `spikes` those of a layer per
+    sample, and `neurons` its size; all empty if not asked for."""
 
     loss: float
     accuracy: float
     confusion: Tensor
     firing_rates: dict[str, float]
+    spikes: dict[str, float]
+    neurons: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """As metrics.jsonl has it."""
@@ -62,7 +66,8 @@ class Evaluation:
     `confusion` `[label, prediction]` counts samples. `firing_rates`: spikes per neuron and time
     step, by layer. `accuracy_per_timestep`: accuracy if the network were stopped after 1..T steps;
     empty for a method whose readout has no votes per step. `operations`: per sample, with
-    `operations.assumptions`.
+    `operations.assumptions`. `spikes`: of each layer per sample, and `neurons` its size.
+    `decisions`: by first spike and by rate, where the output layer is one of spiking neurons.
     """
 
     checkpoint: CheckpointName
@@ -74,6 +79,14 @@ class Evaluation:
     firing_rates: dict[str, float]
     accuracy_per_timestep: list[float]
     operations: Operations
+    spikes: dict[str, float]
+    neurons: dict[str, int]
+    decisions: Decisions | None
+
+    @property
+    def spikes_per_neuron(self) -> float:
+        """Spikes of all layers per sample over all their neurons."""
+        return sum(self.spikes.values()) / max(sum(self.neurons.values()), 1)
 
 
 @dataclass(frozen=True)
@@ -175,6 +188,7 @@ def evaluate(
         raise ConfigError(f"noise = {noise}: give a standard deviation, 0 or more")
     run = load_run(folder, checkpoint, timesteps=timesteps, device=device)
     latency, operations = Latency(), SynapticOperations(run.classifier)
+    decisions = DecisionCounter()
     with surroundings(run.recipe.training, run.device), operations:
         measurement = measure(
             run.classifier,
@@ -186,6 +200,7 @@ def evaluate(
             noise=noise,
             noise_seed=run.recipe.seed,
             latency=latency,
+            decisions=decisions,
         )
     return Evaluation(
         checkpoint=checkpoint,
@@ -197,6 +212,9 @@ def evaluate(
         firing_rates=measurement.firing_rates,
         accuracy_per_timestep=latency.accuracy(),
         operations=operations.per_sample(),
+        spikes=measurement.spikes,
+        neurons=measurement.neurons,
+        decisions=decisions.result(),
     )
 
 
@@ -213,6 +231,7 @@ def measure(
     noise: float = 0.0,
     noise_seed: int = 0,
     latency: Latency | None = None,
+    decisions: DecisionCounter | None = None,
     between_batches: Callable[[int], None] = lambda done: None,
 ) -> Measurement:
     """One pass in evaluation mode over `loader.epoch(epoch)`, on this and all other processes.
@@ -221,6 +240,7 @@ def measure(
         with_rates: Count spikes by layer.
         noise, noise_seed: Standard deviation of noise on the inputs, and the seed of its stream.
         latency: Is given the votes of every batch, where the method has votes per time step.
+        decisions: Is given the output spikes of every batch, where the method has them.
         between_batches: Called after each batch with the number done.
 
     Raises:
@@ -241,17 +261,22 @@ def measure(
                 score.add(classifier.loss(output, batch.targets), output.scores, batch.targets)
                 if latency is not None and output.votes is not None:
                     latency.add(output.votes, batch.targets)
+                if decisions is not None and output.spikes is not None:
+                    decisions.add(output.spikes, batch.targets, output.potentials)
                 between_batches(batch.step + 1)
         score.reduce()
         if score.samples and not math.isfinite(score.loss):
             raise _non_finite(classifier, loader, epoch)
     finally:
         classifier.train(was_training)
+    counts = {} if rates is None else _reduced(rates.counts(), device)
     return Measurement(
         loss=score.loss,
         accuracy=score.accuracy,
         confusion=score.confusion.cpu(),
-        firing_rates={} if rates is None else _reduced(rates.counts(), device),
+        firing_rates={layer: count.rate for layer, count in counts.items()},
+        spikes={layer: count.spikes / score.samples for layer, count in counts.items()},
+        neurons={} if rates is None else rates.neurons(),
     )
 
 
@@ -273,11 +298,11 @@ def _non_finite(classifier: Classifier, loader: Loader, epoch: int) -> NonFinite
     return NonFiniteError("the loss on the evaluation samples is not finite")
 
 
-def _reduced(counts: dict[str, SpikeCount], device: torch.device) -> dict[str, float]:
-    """Firing rates over the samples of all processes."""
+def _reduced(counts: dict[str, SpikeCount], device: torch.device) -> dict[str, SpikeCount]:
+    """Spikes and places of all processes."""
     totals = torch.tensor(list(counts.values()), dtype=torch.int64, device=device)
-    rates = [SpikeCount(*row).rate for row in sum_over_ranks(totals.view(-1, 2)).tolist()]
-    return dict(zip(counts, rates, strict=True))
+    rows = sum_over_ranks(totals.view(-1, 2)).tolist()
+    return {layer: SpikeCount(*row) for layer, row in zip(counts, rows, strict=True)}
 
 
 def _with_timesteps(recipe: Recipe, timesteps: int) -> Recipe:

@@ -88,7 +88,8 @@ class PlifClassifier(Classifier):
         spikes = self.fc(self.conv(self.current(inputs)))
         spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
         # Spikes are counted before they are averaged: equal votes are equal to the last bit.
-        return Output(scores=self.voting(spikes.sum(0)), votes=self.voting(spikes))
+        votes = self.voting(spikes)
+        return Output(scores=self.voting(spikes.sum(0)), votes=votes, spikes=votes)
 
     def loss(self, output: Output, labels: Tensor) -> Tensor:
         rate = output.scores / self.time_steps
