@@ -26,6 +26,11 @@ def precisions(arrays: Arrays) -> list[tuple[str, torch.dtype]]:
     return [(p, dtype) for p, dtype in known.items() if any(k.startswith(f"{p}.") for k in arrays)]
 
 
+def column(arrays: Arrays, dtype: torch.dtype) -> str:
+    """The name of the column to which an implementation in `dtype` is held."""
+    return next(name for name, of in precisions(arrays) if of == dtype)
+
+
 def tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.asarray(array)).to(dtype)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from golden_compare import assert_abs, assert_exact, assert_rel
-from golden_glif import Arrays, cases, close, precisions, tensor
+from golden_glif import Arrays, cases, close, column, precisions, tensor
 from golden_glif_nets import block, inputs, network
 from torch import Tensor, nn
 
@@ -53,29 +53,30 @@ def test_tdbn(glif_tdbn: Arrays) -> None:
             close(y[0], case[f"{precision}.eval_y"], rtol, atol, f"{name} evaluation")
 
 
-def test_blocks(glif_blocks: Arrays, backend: str) -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_blocks(glif_blocks: Arrays, backend: str, dtype: torch.dtype) -> None:
     for name, case in cases(glif_blocks).items():
-        for precision, dtype in precisions(case):
-            what = f"{name} {precision}"
-            net = block(case, backend, dtype, name)
-            x = tensor(case["x"], dtype).requires_grad_()
-            y = net(x)
-            y.backward(tensor(case["grad_out"], dtype))
-            atol = 1e-11 if dtype == F64 else 1e-5
-            close(y, case[f"{precision}.out"], 0, atol, f"{what} output")
-            rtol, grad_atol = (1e-9, 1e-10) if dtype == F64 else (1e-4, 2e-5)
-            assert x.grad is not None
-            close(x.grad, case[f"{precision}.grad_x"], rtol, grad_atol, f"{what} grad x")
-            for key, parameter in net.named_parameters():
-                assert parameter.grad is not None, key
-                golden = case[f"{precision}.grad.{key}"]
-                close(parameter.grad, golden, rtol, grad_atol, f"{what} grad {key}")
-            buffers = dict(net.named_buffers())
-            stored = [key for key in case if key.startswith(f"{precision}.post.")]
-            assert stored
-            for key in stored:
-                close(buffers[key.split(".post.")[1]], case[key], rtol, atol, f"{what} {key}")
-            close(net.eval()(x), case[f"{precision}.out_eval"], 0, atol, f"{what} evaluation")
+        precision = column(case, dtype)
+        what = f"{name} {precision}"
+        net = block(case, backend, dtype, name)
+        x = tensor(case["x"], dtype).requires_grad_()
+        y = net(x)
+        y.backward(tensor(case["grad_out"], dtype))
+        atol = 1e-11 if dtype == F64 else 1e-5
+        close(y, case[f"{precision}.out"], 0, atol, f"{what} output")
+        rtol, grad_atol = (1e-9, 1e-10) if dtype == F64 else (1e-4, 2e-5)
+        assert x.grad is not None
+        close(x.grad, case[f"{precision}.grad_x"], rtol, grad_atol, f"{what} grad x")
+        for key, parameter in net.named_parameters():
+            assert parameter.grad is not None, key
+            golden = case[f"{precision}.grad.{key}"]
+            close(parameter.grad, golden, rtol, grad_atol, f"{what} grad {key}")
+        buffers = dict(net.named_buffers())
+        stored = [key for key in case if key.startswith(f"{precision}.post.")]
+        assert stored
+        for key in stored:
+            close(buffers[key.split(".post.")[1]], case[key], rtol, atol, f"{what} {key}")
+        close(net.eval()(x), case[f"{precision}.out_eval"], 0, atol, f"{what} evaluation")
 
 
 class _Pass:

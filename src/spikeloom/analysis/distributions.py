@@ -1,0 +1,35 @@
+"""How the constants of neurons are spread within a layer, before training and after."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from spikeloom.analysis.rates import neuron_layers
+
+
+class Spread(NamedTuple):
+    """The values of one constant in one layer, flattened: per channel, per time step, or both."""
+
+    layer: str
+    before: Tensor
+    after: Tensor
+
+
+def distributions(before: nn.Module, after: nn.Module) -> dict[str, tuple[Spread, ...]]:
+    """For every constant that some layer has more than one value of, the layers that have it.
+
+    `before` and `after` are the same network, as it started and trained. Constants are those of
+    `Neuron.constants()`, by their names there, layers in module order.
+    """
+    first = neuron_layers(before)
+    found: dict[str, list[Spread]] = {}
+    for path, layer in neuron_layers(after).items():
+        initial = first[path].constants()
+        for name, values in layer.constants().items():
+            spread = Spread(path, *(v.detach().flatten().cpu() for v in (initial[name], values)))
+            found.setdefault(name, []).append(spread)
+    return {
+        name: tuple(spreads)
+        for name, spreads in found.items()
+        if any(spread.after.numel() > 1 for spread in spreads)
+    }
