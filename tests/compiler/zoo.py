@@ -124,7 +124,7 @@ POOL: dict[str, Entry] = {
         axes=3,
     ),
     "two states, learnable alpha": Entry(
-        lambda x: TwoStates(x, surrogate=ATan(learnable=True)), axes=3, double=True
+        lambda x: TwoStates(x, surrogate=ATan(learnable=True)), axes=3, double=True, static=True
     ),
     "two states, coefs of all shapes": Entry(
         lambda x: TwoStates(x, "channel", "neuron", ATan(learnable=True)), axes=3

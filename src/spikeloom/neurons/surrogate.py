@@ -99,6 +99,8 @@ class _Spike(torch.autograd.Function):
     trace it.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(u: Tensor, surrogate: Surrogate, names: tuple[str, ...], *coefs: Tensor) -> Tensor:
         return ((u > 0) if surrogate.strict else (u >= 0)).to(u.dtype)
@@ -107,6 +109,7 @@ class _Spike(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         u, ctx.surrogate, ctx.names, *coefs = inputs
         ctx.save_for_backward(u, *coefs)
+        ctx.save_for_forward(u, *coefs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -120,6 +123,17 @@ class _Spike(torch.autograd.Function):
                 (grad * slopes[name]).sum_to_size(value.shape) for name, value in coefs.items()
             ]
         return grad * ctx.surrogate.derivative(u, **coefs), None, None, *grad_coefs
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        u, *values = ctx.saved_tensors
+        coefs = dict(zip(ctx.names, values, strict=True))
+        result = tangents[0] * ctx.surrogate.derivative(u, **coefs)
+        learned = dict(zip(ctx.names, tangents[3:], strict=True))
+        if any(tangent is not None for tangent in learned.values()):
+            slopes = ctx.surrogate.coef_derivatives(u, **coefs)
+            result = result + sum(t * slopes[n] for n, t in learned.items() if t is not None)
+        return result
 
 
 class ATan(Surrogate):
