@@ -41,7 +41,12 @@ def test_train_eval_report_resume(run: Run):
         == 5
     )
 
-    too_many = run("eval", str(folder), "--timesteps", "1,3")
+    longer = json.loads(run("eval", str(folder), "--json", "--timesteps", "1,2,5").out)
+    after = longer["accuracy_after_timesteps"]
+    assert list(after) == ["1", "2", "5"]
+    assert longer["accuracy"] == measured["accuracy"] == after["2"]
+
+    too_many = run("eval", str(folder), "--T", "2", "--timesteps", "1,3")
     assert too_many.code == 2
     assert too_many.err == "error: --timesteps 3: this network has votes for 1 to 2 steps\n"
 

@@ -25,7 +25,9 @@ def evaluate(
     timesteps: Annotated[
         str | None,
         typer.Option(
-            metavar="1,2,5", help="Show the accuracy of the votes after these numbers of steps."
+            metavar="1,2,5",
+            help="Show the accuracy of the votes after these numbers of steps; more than the "
+            "recipe's T for images.",
         ),
     ] = None,
     T: Annotated[
@@ -43,13 +45,29 @@ def evaluate(
     from spikeloom import training
 
     result = training.evaluate(folder, checkpoint, noise=noise, timesteps=T, device=device)
-    votes = _after(result.accuracy_per_timestep, wanted)
+    accuracies = result.accuracy_per_timestep
+    if T is None and wanted and 0 < len(accuracies) < wanted[-1] and _shows_images(folder):
+        # An image can be shown for longer: the first steps are the same, and more follow.
+        accuracies = training.evaluate(
+            folder, checkpoint, noise=noise, timesteps=wanted[-1], device=device
+        ).accuracy_per_timestep
+    votes = _after(accuracies, wanted)
     if as_json:
         print_json(_as_dict(result, votes, noise))
     else:
         _print(folder, result, votes, noise)
     if csv is not None:
         write_figures(csv, result)
+
+
+def _shows_images(folder: Path) -> bool:
+    """Whether the run's samples are images; a recording has no more frames than it was cut into."""
+    from spikeloom.data import registry
+    from spikeloom.data.event_source import EventSource
+    from spikeloom.methods.catalog import parse
+
+    recipe = parse((folder / "recipe.toml").read_text(), str(folder / "recipe.toml"))
+    return not isinstance(registry.source(recipe.data.name), EventSource)
 
 
 def _numbers(text: str | None) -> list[int] | None:
