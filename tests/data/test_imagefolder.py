@@ -21,7 +21,7 @@ SIZES = ((20, 12), (9, 30), (16, 16))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Images of three sizes for each of two classes, a grey one and one with a palette among them."""
+    """Images of three sizes for each of two classes; one is grey, one has a palette."""
     generator = np.random.default_rng(0)
     for split in ("train", "val"):
         for label, name in enumerate(("cat", "dog")):

@@ -37,7 +37,7 @@ def test_a_constant_current_equals_its_copies(training: bool) -> None:
 
 
 def test_what_cannot_be_normalised_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected .* with C=3"):
+    with pytest.raises(ValueError, match="with C=3"):
         TdBatchNorm(3)(torch.zeros(2, 2, 4, 5, 5))
     with pytest.raises(ValueError, match="one value per channel"):
         TdBatchNorm(3)(torch.zeros(1, 1, 3))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikeloom.bench.peers import PEERS, Network
 from spikeloom.bench.timing import best_of
-from spikeloom.neurons import IF, LIF, PLIF, AdLIF, ATan, CuLIF, Neuron
+from spikeloom.neurons import GLIF, IF, LIF, PLIF, AdLIF, ATan, CuLIF, Neuron
 
 NEURONS: dict[str, Callable[[int], Neuron]] = {
     "IF": lambda channels: IF(),
@@ -22,6 +22,7 @@ NEURONS: dict[str, Callable[[int], Neuron]] = {
     "LIF undecayed": lambda channels: LIF(decay_input=False, surrogate=ATan(strict=True)),
     "PLIF": lambda channels: PLIF(),
     "PLIF per channel": lambda channels: PLIF(shape=(channels,)),
+    "GLIF": lambda channels: GLIF(channels),
     "CuLIF": lambda channels: CuLIF(5.0, 5.0),
     "AdLIF": lambda channels: AdLIF(5.0, shape=(channels,)),
 }

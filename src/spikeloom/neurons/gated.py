@@ -158,8 +158,8 @@ class GLIF(Gated):
     `gate`: the initial (A, B, G), each in 0..1, mapped to 0.25..0.75: sg(raw) = 0.5 gate + 0.25;
         the default is the authors'. "random": raw uniform in [-0.1, 0.1), from torch's generator.
         The authors' layer-wise class negates the raw values, which is 1 - gate here.
-    `tau` (0.25) k, `threshold` (0.5) th and initial r, `leak` (0.0625) l, `conductance` (0.5) c, all
-        unitless and between 0 and 1. CIFAR10-DVS: 0.5, 0.99999, 0.99999 / 32, 0.9.
+    `tau` (0.25) k, `threshold` (0.5) th and initial r, `leak` (0.0625) l, `conductance` (0.5) c:
+        unitless, between 0 and 1. CIFAR10-DVS: 0.5, 0.99999, 0.99999 / 32, 0.9.
     `time_wise`: k, th, l, r per step too.
     `learn_membrane=False`: these stay as they are, r = th, and only the gates are learned.
     `surrogate`: `Rectangle(1.0, strict=True)`, as published: derivative 1 where |u - th| < 0.5.

@@ -101,9 +101,8 @@ def test_frozen_gates_are_not_given_to_the_optimizer() -> None:
 
 def test_code_sign_inverts_layer_wise_gates_only() -> None:
     def gate(**values: str) -> float:
-        layer = next(
-            m for m in _net(name="resnet18", channels=2, **values).modules() if isinstance(m, Gated)
-        )
+        net = _net(None, name="resnet18", channels=2, **values)
+        layer = next(m for m in net.modules() if isinstance(m, Gated))
         assert isinstance(layer, GLIF)
         return float(layer.constants()["alpha"].mean())
 
