@@ -1,6 +1,6 @@
-"""A data set of one's own: a folder of PNG images with one folder per class, trained by a recipe.
+"""A data set of one's own: images and labels in one NumPy file, trained by a recipe.
 
-python examples/own_data.py            makes such a folder from the bundled digits first
+<root>/samples.npz      images uint8 [N, H, W], labels [N] with classes 0, 1, ...
 """
 
 import tempfile
@@ -8,51 +8,50 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from spikeloom import data, training
 from spikeloom.errors import DataError
 from spikeloom.methods.catalog import load_recipe
 
 
-class PngFolder(data.Source):
-    """<root>/<class>/*.png, grey, all of one size; every fifth image of a class is a test image."""
+class NumpyFile(data.Source):
+    """Every fifth sample of the file is a test sample."""
 
-    name = "png-folder"
-    title = "grey PNG images, one folder per class"
-    published = {"train": 0, "test": 0}  # samples that the publisher's files hold; unknown here
+    name = "numpy-file"
+    title = "images and labels of samples.npz"
+    published = {"train": 0, "test": 0}  # how many there must be: unknown
 
     def files(self, root: Path | None) -> tuple[Path, ...]:
-        found = tuple(sorted((root or Path("data")).glob("*/*.png")))
-        if not found:
-            raise DataError(f"{root}: no <class>/*.png there; set data.root to the folder")
-        return found
+        path = (root or Path("data")) / "samples.npz"
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; set data.root to the folder that holds it")
+        return (path,)
 
     def load(self, root: Path | None) -> data.DataSet:
-        files = self.files(root)
-        classes = sorted({file.parent.name for file in files})
-        pixels = np.stack([np.asarray(Image.open(file).convert("L")) for file in files])
-        labels = torch.tensor([classes.index(file.parent.name) for file in files])
-        images = torch.from_numpy(pixels)[:, None]  # uint8 [N, 1, H, W]
-        test = torch.arange(len(files)) % 5 == 2
-        train_split = data.TensorSplit(images[~test], labels[~test])
-        test_split = data.TensorSplit(images[test], labels[test])
-        spec = data.DataSpec(self.name, tuple(images.shape[1:]), tuple(classes))
-        return data.DataSet(spec, train_split, test_split, mean=(0.0,), std=(1.0,))
+        (path,) = self.files(root)
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = (torch.from_numpy(file[key]) for key in ("images", "labels"))
+        if images.dtype != torch.uint8 or images.dim() != 3 or labels.min() < 0:
+            raise DataError(f"{path}: expected uint8 images [N, H, W], and labels of 0 or more")
+        images, test = images[:, None], torch.arange(len(images)) % 5 == 2
+        classes = tuple(str(label) for label in range(int(labels.max()) + 1))
+        return data.DataSet(
+            data.DataSpec(self.name, tuple(images.shape[1:]), classes),
+            train=data.TensorSplit(images[~test], labels[~test]),
+            test=data.TensorSplit(images[test], labels[test]),
+            mean=(0.0,),
+            std=(1.0,),
+        )
 
 
 def main(epochs: int = 10) -> float:
-    data.register(PngFolder())
+    data.register(NumpyFile())
     folder = Path(tempfile.mkdtemp())
     digits = data.load("digits").train
-    for index, (image, label) in enumerate(zip(digits.inputs, digits.labels, strict=True)):
-        path = folder / "images" / str(int(label)) / f"{index:04}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[0].numpy()).save(path)
-
-    changes = ["data=png-folder", f"root={folder / 'images'}", f"epochs={epochs}"]
-    result = training.train(load_recipe("plif/digits", changes), folder / "run")
-    return result.best.test_accuracy
+    images = digits.read(torch.arange(len(digits)))[:, 0]
+    np.savez(folder / "samples.npz", images=images.numpy(), labels=digits.labels.numpy())
+    changes = ["data=numpy-file", f"root={folder}", f"epochs={epochs}"]
+    return training.train(load_recipe("plif/digits", changes), folder / "run").best.test_accuracy
 
 
 if __name__ == "__main__":

@@ -82,11 +82,11 @@ def test_own_data_is_trained_on_by_a_recipe(monkeypatch: pytest.MonkeyPatch, tmp
     assert (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_own_data_names_the_folder_that_holds_nothing(tmp_path: Path):
+def test_own_data_names_the_file_that_is_missing(tmp_path: Path):
     from spikeloom.errors import DataError
 
-    with pytest.raises(DataError, match=r"no <class>/\*\.png there"):
-        load("own_data").PngFolder().load(tmp_path)
+    with pytest.raises(DataError, match="no such file"):
+        load("own_data").NumpyFile().load(tmp_path)
 
 
 def test_own_method_is_found_trained_and_loaded_again(
