@@ -304,3 +304,44 @@ def test_equal_programs_are_registered_once() -> None:
     assert function.trace_of(program).trace.signature.name == "PLIF"
     other = plif().choice(torch.device("cpu"), torch.float32).program
     assert other == program
+
+
+class _Names(sl.Neuron):
+    """Names that a kernel might use itself."""
+
+    states = ("v", "g", "g_v")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = torch.nn.Parameter(torch.tensor([0.3, 0.6, 0.9]))
+
+    def coefs(self) -> dict[str, torch.Tensor]:
+        return {name: self.p.sigmoid() for name in ("out", "m", "g_time", "scratch")}
+
+    def step(self, x, a, b, c, *, out, m, g_time, scratch):
+        h = a * out + x * m + b * scratch * 0.1 + c * 0.1 * g_time
+        s = self.surrogate(h - 0.2)
+        return s, h * (1 - s), b * 0.9 + x, c * 0.5 + h
+
+
+def test_names_of_a_step_are_never_those_of_its_kernel() -> None:
+    x = torch.randn(4, 2, 3, 5, generator=torch.Generator().manual_seed(0))
+    results = []
+    for backend in ("eager", "cpu"):
+        neuron = _Names()
+        neuron.backend = backend
+        leaf = x.clone().requires_grad_()
+        spikes = neuron(leaf)
+        spikes.sum().backward()
+        results.append((spikes, leaf.grad, neuron.p.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    for eager, compiled in zip(results[0][1:], results[1][1:], strict=True):
+        torch.testing.assert_close(compiled, eager)
+
+
+def test_two_values_of_one_name_are_refused() -> None:
+    class Twice(_Names):
+        states = ("x", "g", "g_v")
+
+    with pytest.raises(ValueError, match="two values called 'x'"):
+        Twice()(torch.zeros(2, 1, 3))

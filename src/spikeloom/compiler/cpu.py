@@ -8,7 +8,7 @@ that nothing but the input has to be saved for the backward pass.
 
 import numpy as np
 
-from spikeloom.compiler.emit import Segment, Variant, Writer, function, indent, safe
+from spikeloom.compiler.emit import Segment, Variant, Writer, function, indent
 from spikeloom.compiler.nests import geometry_arguments, over_block, over_blocks, over_segments
 from spikeloom.compiler.trace import Trace
 
@@ -23,7 +23,7 @@ def forward_source(trace: Trace, variant: Variant) -> str:
     x = segment.array("x", "x", X_AT)
     out = segment.array("out", "out", "t * n + a")
     at = {own: segment.array(own, "scratch", _place(j)) for j, own in enumerate(states)}
-    records = [f"record_{safe(name)}" for name in variant.record]
+    records = [f"record_{name}_" for name in variant.record]
     record_at = {array: segment.array(array, array, "t * n + a") for array in records}
     inputs = {"x": "x_i"} | {n: f"{own}i" for n, own in zip(step.states, states, strict=True)}
     inputs |= _coef_inputs(writer, segment)
@@ -80,7 +80,7 @@ def backward_source(trace: Trace, variant: Variant) -> str:
     step, states = trace.signature, writer.states
     count = len(states)
     leaves = [name for name in step.coefs if name in variant.gradients]
-    vectors = [safe(name) for name in leaves if name in variant.vectors]
+    vectors = [writer.coef(name) for name in leaves if name in variant.vectors]
     again, again_text = _recompute(writer)
     back, back_text = _adjoint(writer, leaves)
 
@@ -142,7 +142,7 @@ def backward_source(trace: Trace, variant: Variant) -> str:
         *_coef_parameters(writer),
         *(
             argument
-            for own in map(safe, leaves)
+            for own in map(writer.coef, leaves)
             for argument in (f"part_{own}", f"{own}times", f"{own}timed", f"{own}width")
         ),
         "scratch",
@@ -203,8 +203,8 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
     for name, own in zip(step.states, states, strict=True):
         inputs |= {name: f"{own}i", f"grad:{name}": f"g_{own}i"}
     inputs |= _coef_inputs(writer, segment)
-    scalars = [safe(name) for name in leaves if name not in variant.vectors]
-    vectors = [safe(name) for name in leaves if name in variant.vectors]
+    scalars = [writer.coef(name) for name in leaves if name not in variant.vectors]
+    vectors = [writer.coef(name) for name in leaves if name in variant.vectors]
     sum_at = {
         own: segment.array(f"sum_{own}", "scratch", _vector_sum(count, j))
         for j, own in enumerate(vectors)
@@ -225,9 +225,9 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
     for name, own in zip(step.states, states, strict=True):
         body.append(f"g_{own}[{grad_at[own]}] = {results[f'grad:{name}']}")
     for name in leaves:
-        target = f"sum_{safe(name)}"
-        if safe(name) in sum_at:
-            target += f"[{sum_at[safe(name)]}]"
+        target = f"sum_{writer.coef(name)}"
+        if writer.coef(name) in sum_at:
+            target += f"[{sum_at[writer.coef(name)]}]"
         body.append(f"{target} = {target} + {results[f'grad:{name}']}")
 
     call = segment.call()

@@ -66,13 +66,6 @@ _HELPERS = {"maximum": 2, "minimum": 2, "remainder": 2}
 _HELPERS_BY_PRECISION = ("exp", "log", "log1p", "sigmoid", "tanh", "erf")
 
 
-def safe(name: str) -> str:
-    """A valid Python name for one of the step's; the underscore sets it apart from the
-    template's.
-    """
-    return name.replace(".", "_") + "_"
-
-
 class Writer:
     """One module's text: names, loads and stores, the lines of graphs, and the helpers they
     need.
@@ -82,9 +75,16 @@ class Writer:
         self.backward = backward
         self.trace = trace
         self.variant = variant
-        self.states = [safe(name) for name in trace.signature.states]
-        self.coefs = [safe(name) for name in trace.signature.coefs]
+        # numbered, so that no name of the step's can be one of the template's
+        self.states = [f"s{i}_{name}_" for i, name in enumerate(trace.signature.states)]
+        self.coefs = [
+            f"k{i}_{name.replace('.', '_')}_" for i, name in enumerate(trace.signature.coefs)
+        ]
         self.helpers: set[str] = {"fill", "copy"}
+
+    def coef(self, name: str) -> str:
+        """The kernel's name of a coef."""
+        return self.coefs[self.trace.signature.coefs.index(name)]
 
     def load(self, array: str, at: str) -> str:
         """An element of an array in storage precision."""

@@ -18,6 +18,15 @@ class Signature:
     time_coefs: tuple[str, ...] = ()
     name: str = "step"
 
+    def __post_init__(self) -> None:
+        names = ("x", "spikes", *self.states, *self.coefs, *self.observed)
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"{self.name} has two values called {twice[0]!r}: states, coefs and observed values "
+                "need names of their own, and x and spikes are the step's input and output"
+            )
+
 
 @dataclass(frozen=True)
 class Step:
