@@ -119,7 +119,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
         registry.register(TinyData())
 
     def put(make: Callable[[Any, DataSpec], Classifier] = TinyClassifier) -> None:
-        method = LocalMethod("tiny", "for tests", TinyNetwork, "", make)
+        method = LocalMethod("tiny", "for tests", TinyNetwork, "", make=make)
         monkeypatch.setattr(catalog, "methods", lambda: {"tiny": method})
         catalog.library.cache_clear()
 

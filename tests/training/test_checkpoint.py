@@ -23,6 +23,7 @@ def state(epoch: int = 0, size: int = 50) -> State:
         "model": {"weight": torch.arange(float(size)) + epoch},
         "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]},
         "scaler": {},
+        "gradients": {},
         "sums": {"loss_sum": torch.tensor(0.5), "confusion": torch.eye(2)},
         "epoch_seconds": 1.0,
         "run_seconds": 2.0,

@@ -70,6 +70,7 @@ VARIANTS = {
     "accumulated": ("accumulate=2", "drop_last=false", "checkpoint.every_steps=1"),
     "protocol-B": ("protocol=B", "validation=published", "val_ratio=0.3", "every_epochs=2"),
     "float16": ("precision=float16", "checkpoint.every_steps=2"),
+    "carried": ("carry_gradients=true", "clip_norm=0.1", "checkpoint.every_steps=2"),
     "bfloat16 sgd": ("precision=bfloat16", "optimizer=sgd", "momentum=0.9", "every_epochs=2"),
 }
 

@@ -126,6 +126,24 @@ def test_clip_norm_bounds_the_gradient(recipe, screen, tmp_path):
     assert moved(f"clip_norm={free * 4}") == pytest.approx(free, rel=1e-6)
 
 
+def test_carried_gradients_add_up(install, recipe, screen, tmp_path):
+    gradients = []
+
+    class Watched(TinyClassifier):
+        def before_step(self):
+            assert self.first.weight.grad is not None
+            gradients.append(self.first.weight.grad.clone())
+
+    install(Watched)
+    # Steps too small to move a weight: both runs see the same gradients of the same batches.
+    still = ("optimizer=sgd", "lr=1e-30", "epochs=1")
+    train(recipe(*still), tmp_path / "fresh", console=screen.console)
+    fresh = torch.stack(gradients)
+    gradients.clear()
+    train(recipe(*still, "carry_gradients=true"), tmp_path / "carried", console=screen.console)
+    torch.testing.assert_close(torch.stack(gradients), fresh.cumsum(0))
+
+
 def test_hooks_of_the_method_are_called_around_the_step(install, recipe, screen, tmp_path):
     calls = []
 

@@ -229,6 +229,9 @@ class OptimizerConfig(Section):
         description="decay of the running mean and square (adam, adamw)",
     )
     eps: float = Field(default=1e-8, gt=0, description="added to the denominator (adam, adamw)")
+    amsgrad: bool = Field(
+        default=False, description="divide by the largest running square so far (adam, adamw)"
+    )
     weight_decay: float = Field(
         default=0.0, ge=0, description="L2 penalty (adam, sgd) or decoupled decay (adamw)"
     )
@@ -242,6 +245,8 @@ class OptimizerConfig(Section):
                 f"momentum = {self.momentum} has no effect on {self.name}; "
                 'set name = "sgd" or momentum = 0'
             )
+        if self.amsgrad and self.name == "sgd":
+            raise ValueError("amsgrad = true has no effect on sgd; set name = adam or adamw")
         if self.nesterov and not self.momentum:
             raise ValueError('nesterov = true needs name = "sgd" and momentum above 0')
         return self
@@ -270,6 +275,18 @@ class ScheduleConfig(Section):
     warmup_epochs: int = Field(
         default=0, ge=0, description="first epochs over which the rate rises linearly from near 0"
     )
+    warmup_steps: int = Field(
+        default=0, ge=0, description="the same in optimizer steps: the rate then changes each step"
+    )
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> "ScheduleConfig":
+        if self.warmup_epochs and self.warmup_steps:
+            raise ValueError(
+                f"warmup_epochs = {self.warmup_epochs} and warmup_steps = {self.warmup_steps}: "
+                "give one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _milestones_are_used(self) -> "ScheduleConfig":
@@ -314,18 +331,6 @@ class TrainingConfig(Section):
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-    warmup_steps: int = Field(
-        default=0, ge=0, description="the same in optimizer steps: the rate then changes each step"
-    )
-
-    @model_validator(mode="after")
-    def _one_warmup(self) -> "ScheduleConfig":
-        if self.warmup_epochs and self.warmup_steps:
-            raise ValueError(
-                f"warmup_epochs = {self.warmup_epochs} and warmup_steps = {self.warmup_steps}: "
-                "give one of them"
-            )
-        return self
         description="auto (cuda if there is one), cpu, cuda, or cuda:N",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
@@ -344,8 +349,21 @@ class TrainingConfig(Section):
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest norm of the whole gradient; none: no clipping"
     )
+    carry_gradients: bool = Field(
+        default=False,
+        description="do not clear the gradient after a step: the next one, clipped, is added to it",
+    )
     compile: bool = Field(default=False, description="run the network through torch.compile")
     evaluate_every: int = Field(default=1, ge=1, description="epochs between evaluations")
+
+    @model_validator(mode="after")
+    def _gradients_can_be_carried(self) -> "TrainingConfig":
+        if self.carry_gradients and self.precision == "float16":
+            raise ValueError(
+                'carry_gradients = true with precision = "float16": gradients are scaled there, by '
+                "a factor that changes; use bfloat16 or float32"
+            )
+        return self
 
 
 class CheckpointConfig(Section):

@@ -50,6 +50,7 @@ class State(TypedDict):
 
     `epoch`, `step`: the next optimizer step to do, `step` counted within the epoch (it equals the
     number of steps of the epoch when only the evaluation is left); `global_step`: steps done.
+    `gradients`: those carried into the next step, by parameter, if the recipe carries them.
     `sums`: the running sums of the unfinished epoch (`Score.state`). `best`, `confusion`: the best
     result so far and its test confusion, or None. `metrics_bytes`: length of metrics.jsonl when
     the checkpoint was written.
@@ -63,6 +64,7 @@ class State(TypedDict):
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
+    gradients: dict[str, Tensor]
     sums: dict[str, Tensor]
     epoch_seconds: float
     run_seconds: float

@@ -51,6 +51,7 @@ def make_optimizer(
                 betas=config.betas,
                 eps=config.eps,
                 weight_decay=config.weight_decay,
+                amsgrad=config.amsgrad,
                 fused=True,
             )
 
@@ -62,9 +63,7 @@ def _with_rate(group: dict[str, object], lr: float) -> dict[str, object]:
     return {"lr": lr * scale, **others}
 
 
-def learning_rate(
-    config: ScheduleConfig, lr: float, epoch: int, step: int | None = None
-) -> float:
+def learning_rate(config: ScheduleConfig, lr: float, epoch: int, step: int | None = None) -> float:
     """The learning rate of `epoch` for a group whose initial rate is `lr`.
 
     `step` counts the optimizer steps since the start of training; None is after the warm-up.
@@ -79,7 +78,7 @@ def learning_rate(
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, config: ScheduleConfig, epoch: int, step: int | None = None
 ) -> float:
-    """Gives every group its rate of `epoch`; returns that of the first group."""
+    """Gives every group its rate of `epoch` and `step`; returns that of the first group."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, group["initial_lr"], epoch, step)
     return optimizer.param_groups[0]["lr"]

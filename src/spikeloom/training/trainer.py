@@ -110,6 +110,26 @@ def resume(
         return Trainer(recipe, device, console or Console()).fit(run)
 
 
+def adopt(
+    recipe: Recipe, file: Path | str, folder: Path | str, *, console: Console | None = None
+) -> None:
+    """A new run folder with the weights of a checkpoint that the method's authors published.
+
+    It is a run before its first step: `evaluate` measures it, `resume` trains on from there.
+
+    Raises:
+        CheckpointError: the file does not fit the recipe's network; no folder was made.
+        ConfigError, DataError, RunError: as `train`.
+    """
+    device = choose_device(recipe.training.device)
+    with surroundings(recipe.training, device):
+        trainer = Trainer(recipe, device, console or Console())
+        method = catalog.methods()[recipe.method]
+        weights = method.read_checkpoint(Path(file), trainer.classifier)
+        run = RunFolder.create(Path(folder), catalog.dump(recipe), environment(device))
+        trainer.adopt(run, weights)
+
+
 class Trainer:
     """One run: the network, its optimizer, and the position in the training.
 
@@ -175,6 +195,20 @@ class Trainer:
             finally:
                 self.events.close()
 
+    def adopt(self, run: RunFolder, weights: dict[str, Tensor]) -> None:
+        """Makes `run` a run that stands before its first step with these weights."""
+        self.run = run
+        self.checkpoints = Checkpoints(run.checkpoints)
+        with run.locked():
+            self.classifier.load_state_dict(weights)
+            self.events = self.open_events()
+            try:
+                self.log_start()
+                self.save()
+                self.keep_best(self.checkpoints.last)
+            finally:
+                self.events.close()
+
     def train_to_end(self) -> RunResult:
         while self.epoch < self.recipe.training.epochs:
             self.train_epoch()
@@ -197,12 +231,20 @@ class Trainer:
         self.classifier.train()
         self.start_clock()
         for batches in self.batches():
+            if self.global_step <= self.recipe.schedule.warmup_steps:
+                self.set_learning_rate()
             loss, scores = self.train_step(batches)
             self.step += 1
             self.global_step += 1
             self.log_step(loss, scores, batches[-1].targets)
             self.checkpoint_within_epoch()
             self.pause_if_asked()
+
+    def set_learning_rate(self) -> None:
+        """Gives the optimizer the rate of the step to come."""
+        self.lr = optim.set_learning_rate(
+            self.optimizer, self.recipe.schedule, self.epoch, self.global_step
+        )
 
     def batches(self) -> Iterator[list[Batch]]:
         """For each optimizer step left in this epoch, the batches whose gradients it adds up."""
@@ -223,14 +265,13 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.classifier.after_step()
-        self.optimizer.zero_grad(set_to_none=True)
+        if not self.recipe.training.carry_gradients:
+            self.optimizer.zero_grad(set_to_none=True)
         return results[-1]
 
     def add_gradients(self, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
         """Forward and backward; `share` is the part of this batch in the step's loss."""
         self.seed(self.epoch, batch.step, self.rank, "forward")
-            if self.global_step <= self.recipe.schedule.warmup_steps:
-                self.set_learning_rate()
         with autocast(self.recipe.training.precision, self.device):
             output = self.network(batch.inputs)
             loss = self.classifier.loss(output, batch.targets)
@@ -238,12 +279,6 @@ class Trainer:
             raise self.find_non_finite(loss, batch)
         self.scaler.scale(loss if share == 1 else loss * share).backward()
         self.score.add(loss, output.scores, batch.targets)
-    def set_learning_rate(self) -> None:
-        """Gives the optimizer the rate of the step to come."""
-        self.lr = optim.set_learning_rate(
-            self.optimizer, self.recipe.schedule, self.epoch, self.global_step
-        )
-
         return loss.detach(), output.scores.detach()
 
     def seed(self, *names: int | str) -> None:
@@ -346,6 +381,7 @@ class Trainer:
             "model": self.classifier.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "gradients": self.carried_gradients(),
             "sums": self.score.state(),
             "epoch_seconds": self.epoch_seconds,
             "run_seconds": self.run_seconds,
@@ -353,6 +389,11 @@ class Trainer:
             "confusion": self.confusion,
             "metrics_bytes": self.metrics_bytes(),
         }
+
+    def carried_gradients(self) -> dict[str, Tensor]:
+        """What the last step leaves to the next, by parameter; empty where steps start anew."""
+        found = {name: value.grad for name, value in self.classifier.named_parameters()}
+        return {name: grad.clone() for name, grad in found.items() if grad is not None}
 
     def restore(self) -> None:
         """Continues from the newest usable checkpoint, or starts; opens the event files there."""
@@ -366,6 +407,9 @@ class Trainer:
             self.classifier.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+            for name, parameter in self.classifier.named_parameters():
+                if name in state["gradients"]:
+                    parameter.grad = state["gradients"][name].to(parameter)
             self.score.load(state["sums"])
             self.epoch, self.step = state["epoch"], state["step"]
             self.global_step = state["global_step"]
@@ -379,6 +423,8 @@ class Trainer:
                 watching.message(f"{line}; the last bits of the numbers may differ")
             if self.main and self.step == 0 and self.best and self.best.epoch == self.epoch - 1:
                 self.keep_best(path)  # it may have been killed between the checkpoint and this
+        else:
+            self.classifier.start()
         self.saved_at = time.monotonic()
         self.events = self.open_events()
         if found is None:
