@@ -7,6 +7,7 @@ from agreement import assert_same_bits
 from torch import Tensor
 from zoo import POOL, random_values
 
+import spikeloom as sl
 from spikeloom.compiler import function
 from spikeloom.neurons import PLIF, ATan
 
