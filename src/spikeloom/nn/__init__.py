@@ -4,6 +4,7 @@ from spikeloom.nn.batchnorm import BatchNorm
 from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.nn.coding import StaticCoding
 from spikeloom.nn.dropout import Dropout
+from spikeloom.nn.event_linear import EventLinear
 from spikeloom.nn.fold import Steps, is_constant, is_time_aware, per_step, steps
 from spikeloom.nn.recurrent import Recurrent
 from spikeloom.nn.sequential import Sequential
@@ -14,6 +15,7 @@ __all__ = [
     "BatchNorm",
     "Classifier",
     "Dropout",
+    "EventLinear",
     "Output",
     "Recurrent",
     "Sequential",

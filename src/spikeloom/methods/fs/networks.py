@@ -20,7 +20,16 @@ from spikeloom.methods.fs import loss
 from spikeloom.methods.fs.config import Constants, FsNetwork
 from spikeloom.methods.fs.first_spike import encode
 from spikeloom.neurons import AdLIF, CuLIF, Neuron, PCuLIF
-from spikeloom.nn import BatchNorm, Classifier, Dropout, Output, Recurrent, Sequential, per_step
+from spikeloom.nn import (
+    BatchNorm,
+    Classifier,
+    Dropout,
+    EventLinear,
+    Output,
+    Recurrent,
+    Sequential,
+    per_step,
+)
 from spikeloom.nn.first_spike import first_spike_votes
 
 # Channels of the convolutions, kernel and stride of the first, neurons of the recurrent layer.
@@ -168,7 +177,9 @@ def _linear(
     """A hidden linear layer with what belongs to it."""
     published_fc = network.name == "fc" and network.form == "kernel"
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers[f"linear{number}"] = nn.Linear(features, width, bias=False)
+    # The first linear layer of fc reads the events themselves, which are few.
+    kind = EventLinear if network.name == "fc" and number == 1 else nn.Linear
+    layers[f"linear{number}"] = kind(features, width, bias=False)
     if published_fc if network.batchnorm is None else network.batchnorm:
         layers[f"norm{number}"] = BatchNorm(width, statistics="folded")
     neuron = _hidden_neuron(network, constants, (width,))
