@@ -11,7 +11,7 @@ import spikeloom
 
 ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
-    *("errors", "seeding", "config", "data", "compiler", "neurons", "nn", "analysis"),
+    *("errors", "cache_home", "seeding", "config", "data", "compiler", "neurons", "nn", "analysis"),
     *("methods", "training", "report", "bench", "cli"),
 ]
 """From the ground up."""

@@ -1,7 +1,8 @@
 """The library's own exceptions.
 
-Each one is a mistake that its reader can mend: the text is one line that says what was given, what was
-expected, and what to do. The command line prints it and exits with code 2; anything else is a fault of ours.
+Each one is a mistake that its reader can mend: the text is one line that says what was given, what
+was expected, and what to do. The command line prints it and exits with code 2; anything else is a
+fault of ours.
 """
 
 

@@ -1,7 +1,7 @@
 """Every random stream is a function of (seed, epoch, step, rank, purpose).
 
-Nothing about random generators has to be stored in a checkpoint: a run that stops after any optimizer step
-draws the same numbers when it goes on.
+Nothing about random generators has to be stored in a checkpoint: a run that stops after any
+optimizer step draws the same numbers when it goes on.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ import torch
 def stream(seed: int, *names: int | str) -> int:
     """A 63-bit seed for the stream called `names` of the run with `seed`.
 
-    Integers and strings are told apart, so `stream(0, 1)` and `stream(0, "1")` differ. The value is the same
-    on every machine and in every process (Python's own `hash` of strings is not).
+    Integers and strings are told apart, so `stream(0, 1)` and `stream(0, "1")` differ. The value is
+    the same on every machine and in every process (Python's own `hash` of strings is not).
     """
     text = repr((seed, *names)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1

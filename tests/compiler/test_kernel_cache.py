@@ -40,7 +40,7 @@ def test_later_processes_compile_nothing(start_program, tmp_path: Path) -> None:
     assert not first["warnings"] and not second["warnings"]
     third = json.loads(printed(start_program("kernels_once", cache=folder)))
     assert third == {**first, "hits": 2, "misses": 0}
-    assert not [name for name in os.listdir(folder) if name.startswith(".new-")]
+    assert not [name for name in os.listdir(folder / "kernels") if name.startswith(".new-")]
 
 
 def test_a_folder_that_vanishes_under_way(start_program, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_made_is_replaced(start_program, tmp_path: Path)
     result = json.loads(printed(process))
     assert result["kernels"] == 2
     (warning,) = result["warnings"]
-    assert f"kernel cache {tmp_path / 'file'} is not used" in warning
+    assert f"kernel cache {tmp_path / 'file' / 'kernels'} is not used" in warning
     assert "Set SPIKELOOM_CACHE" in warning
 
 
@@ -63,8 +63,8 @@ def test_the_named_folder_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path:
     named = tmp_path / "named"
     usual = tmp_path / "usual"
     found = choose_folder(monkeypatch, SPIKELOOM_CACHE=str(named), XDG_CACHE_HOME=str(usual))
-    assert found == named and named.is_dir() and not usual.exists()
-    assert named.stat().st_mode & 0o077 == 0
+    assert found == named / "kernels" and found.is_dir() and not usual.exists()
+    assert found.stat().st_mode & 0o077 == 0
     found = choose_folder(monkeypatch, XDG_CACHE_HOME=str(usual))
     assert found == usual / "spikeloom" / "kernels"
 
@@ -78,7 +78,7 @@ def test_a_folder_that_others_may_write_to_is_refused(
     shared.chmod(mode)
     with pytest.warns(UserWarning, match="others may write to it"):
         found = choose_folder(monkeypatch, SPIKELOOM_CACHE=str(shared))
-    assert found != shared
+    assert found != shared / "kernels"
     assert found.stat().st_mode & 0o077 == 0
     shutil.rmtree(found)
 
@@ -92,7 +92,7 @@ def test_a_folder_of_another_user_is_refused(
         os.chown(tmp_path, 12345, -1)
     with pytest.warns(UserWarning, match="it belongs to another user"):
         found = choose_folder(monkeypatch, SPIKELOOM_CACHE=str(tmp_path))
-    assert found != tmp_path
+    assert found != tmp_path / "kernels"
     shutil.rmtree(found)
 
 
@@ -102,7 +102,7 @@ def test_a_read_only_folder_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and access(path, mode))
     with pytest.warns(UserWarning, match="it cannot be written"):
         found = choose_folder(monkeypatch, SPIKELOOM_CACHE=str(tmp_path))
-    assert found != tmp_path
+    assert found != tmp_path / "kernels"
     shutil.rmtree(found)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeloom.cache_home import cache_root
 from spikeloom.cli.output import print_json, print_table
 from spikeloom.errors import ConfigError, DataError
 
@@ -158,7 +159,7 @@ def clear(
 
         source(name)
     freed = cache.clear(name)
-    typer.echo(f"{_megabytes(freed)} freed in {cache.cache_root()}")
+    typer.echo(f"{_megabytes(freed)} freed in {cache_root()}")
 
 
 def folder_of(source: "Source") -> Path | None:

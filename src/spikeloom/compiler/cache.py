@@ -2,9 +2,9 @@
 on.
 
 A module is written once, by rename, so that any number of processes may race for it; numba keeps
-its machine code beside it, so a later process compiles nothing. The folder is `$SPIKELOOM_CACHE`,
-or `spikeloom/kernels` below the user's cache folder; one that cannot be written, or that others may
-write to, is not trusted, and a temporary folder takes its place for this process.
+its machine code beside it, so a later process compiles nothing. The folder is `kernels` in the
+cache folder; one that cannot be written, or that others may write to, is not trusted, and a
+temporary folder takes its place for this process.
 """
 
 import hashlib
@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from spikeloom.cache_home import cache_root
+
 _lock = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
 
@@ -26,13 +28,12 @@ _loaded: dict[str, ModuleType] = {}
 @cache
 def folder() -> Path:
     """The folder that kernels are written to in this process."""
-    named = os.environ.get("SPIKELOOM_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    wanted = Path(named) if named else base / "spikeloom" / "kernels"
+    wanted = cache_root() / "kernels"
     try:
-        wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
-        problem = _distrust(wanted)
-    except (OSError, RuntimeError) as error:
+        wanted.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        wanted.mkdir(exist_ok=True, mode=0o700)
+        problem = _distrust(wanted.parent) or _distrust(wanted)
+    except OSError as error:
         problem = str(error)
     if problem is None:
         return wanted

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from spikeloom.cache_home import cache_root
 from spikeloom.errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
@@ -174,8 +175,6 @@ def _open(path: Path, prefix: str) -> list[Entry]:
         raise DataError(
             f"{path}: cannot be read as an archive ({error}); fetch it again"
         ) from error
-    from spikeloom.data.cache import cache_root
-
     folder = unpacked(path, cache_root() / "unpacked")
     return [
         _entry(file, prefix + file.relative_to(folder).as_posix())

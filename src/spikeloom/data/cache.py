@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spikeloom.cache_home import cache_root
 from spikeloom.data.frames import Framing
 from spikeloom.data.recordings import Recordings
 from spikeloom.errors import DataError
@@ -95,14 +96,6 @@ class Prepared:
     def __getstate__(self) -> dict[str, Any]:
         # a worker process maps the files itself; copies of the maps would hold the counts
         return {k: v for k, v in self.__dict__.items() if k not in ("_maps", "durations")}
-
-
-def cache_root() -> Path:
-    """The folder of everything that can be made again."""
-    chosen = os.environ.get("SPIKELOOM_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikeloom"
 
 
 def prepared(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spikeloom.cache_home import cache_root
 from spikeloom.data.archive import Entry
 from spikeloom.errors import DataError
 
@@ -108,7 +109,6 @@ def local(entry: Entry) -> Path:
     if entry.member is None and entry.path.suffix != ".gz":
         return entry.path
     from spikeloom.data.archive import unpacked_member
-    from spikeloom.data.cache import cache_root
 
     return unpacked_member(entry, cache_root() / "unpacked")
 

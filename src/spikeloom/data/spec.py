@@ -9,7 +9,8 @@ class DataSpec:
     """Shape and meaning of one sample.
 
     `shape` is one sample without time and batch: `(channels, height, width)` for images and frames.
-    `kind` is "static" (an image, presented at every time step) or "events" (frames `[T, B, *shape]`).
+    `kind` is "static" (an image, presented at every time step) or "events" (frames `[T, B,
+    *shape]`).
     """
 
     name: str

@@ -1,4 +1,6 @@
-"""Adaptive leaky integrate-and-fire: a slow variable follows the potential and opposes the input."""
+"""Adaptive leaky integrate-and-fire: a slow variable follows the potential and opposes the
+input.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -102,5 +104,7 @@ class AdLIF(Integrator):
 
 
 def _bounded(value: Tensor) -> Tensor:
-    """`value` clamped to [0, 1], with the gradient of the identity. The sum is exactly the bound."""
+    """`value` clamped to [0, 1], with the gradient of the identity. The sum is exactly the
+    bound.
+    """
     return value + (value.clamp(0, 1) - value).detach()

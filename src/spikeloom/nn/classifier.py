@@ -13,9 +13,10 @@ class Output(NamedTuple):
     """What a classifier answers.
 
     `scores` `[B, classes]`: the larger, the more likely; the prediction is its first maximum.
-    `votes` `[T, B, classes]` or None: the evidence that arrived at each time step, for latency curves.
-    `spikes` `[T, B, classes]` or None: what the output neurons of each class fired at each time step, for
-    figures about first spikes and rates. `potentials`, in the same shape: their potentials before reset.
+    `votes` `[T, B, classes]` or None: the evidence that arrived at each time step, for latency
+    curves. `spikes` `[T, B, classes]` or None: what the output neurons of each class fired at each
+    time step, for figures about first spikes and rates. `potentials`, in the same shape: their
+    potentials before reset.
     """
 
     scores: Tensor
@@ -49,8 +50,9 @@ class Classifier(nn.Module):
         return [{"params": list(self.parameters())}]
 
     def start(self) -> None:
-        """Called once before a training begins from nothing; not when a run is resumed or evaluated.
-        A method that starts from files of another run loads them here."""
+        """Called once before a training begins from nothing; not when a run is resumed or
+        evaluated. A method that starts from files of another run loads them here.
+        """
 
     def before_step(self) -> None:
         """Called after the backward pass, before the optimizer step (projections of gradients)."""
