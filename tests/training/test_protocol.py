@@ -140,9 +140,22 @@ def test_event_frames_stay_counts(recipe):
     assert batch.inputs.shape == (3, 4, 2, 4, 4)
     assert batch.inputs.dtype == torch.float32
     assert batch.inputs.unique().tolist() == [7.0]
+
+
+def test_event_frames_are_flipped_as_images_are(recipe):
+    class Frames(TensorSplit):
+        def read(self, indices):
+            return super().read(indices).transpose(0, 1)
+
+    ramp = torch.arange(4, dtype=torch.uint8).expand(8, 3, 2, 4, 4)
+    split = Frames(ramp, torch.arange(8) % 4)
+    events = DataSet(
+        DataSpec("e", (2, 4, 4), tuple("abcd"), "events"), split, split, (0.0, 0.0), (1.0, 1.0)
+    )
     full = recipe(f"data.augment={AUGMENT}")
-    with pytest.raises(ConfigError, match=r"remove data\.augment"):
-        make_loaders(full, events, Protocol(full.protocol), CPU)
+    loaders = make_loaders(full, events, Protocol(full.protocol), CPU)
+    assert next(iter(loaders.train.epoch())).inputs[0, 0, 0, 0].tolist() == [3.0, 2.0, 1.0, 0.0]
+    assert next(iter(loaders.test.epoch())).inputs[0, 0, 0, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_a_run_under_b_reports_under_its_name(recipe, screen, tmp_path):

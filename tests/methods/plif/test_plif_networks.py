@@ -94,7 +94,8 @@ def test_votes_add_up_to_scores_and_scores_stay_within_T():
     net = small(T=4, channels=8, dropout=0.0)
     net.fc[2].weight.data.mul_(8)
     net.fc[5].weight.data.mul_(8)
-    scores, votes = net(sample())
+    output = net(sample())
+    scores, votes = output.scores, output.votes
     assert votes is not None and votes.sum() > 0
     torch.testing.assert_close(votes.sum(0), scores)
     assert scores.min() >= 0 and scores.max() <= 4

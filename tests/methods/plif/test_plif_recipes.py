@@ -7,7 +7,10 @@ from spikeloom.errors import ConfigError
 from spikeloom.methods.catalog import dump, load_recipe, methods, parse, recipe_names
 from spikeloom.methods.plif.config import PlifNetwork
 
-RECIPES = ["plif/cifar10", "plif/digits", "plif/fashion-mnist", "plif/mnist"]
+RECIPES = [
+    *("plif/cifar10", "plif/cifar10-dvs", "plif/digits", "plif/digits-events"),
+    *("plif/dvs128-gesture", "plif/fashion-mnist", "plif/mnist", "plif/nmnist"),
+]
 PUBLISHED = {
     "plif/mnist": {"A": 99.72, "B": 99.63},
     "plif/fashion-mnist": {"A": 94.38, "B": 93.85},
