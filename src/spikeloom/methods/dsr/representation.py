@@ -38,7 +38,7 @@ from spikeloom.neurons.scaled import Scaled, ScaledIF, ScaledLIF
 IMAGENET_IF_SCALE = 0.001
 """c_IF in the published ImageNet code."""
 
-_BELOW, _PASSES, _EDGE, _SATURATES = range(4)
+_PASSES, _SATURATES = 1, 2
 
 
 class Represented(Scaled):
@@ -110,8 +110,7 @@ class DsrIF(Represented, ScaledIF):
         return 1.0
 
     def sides(self, r: Tensor, threshold: Tensor) -> Tensor:
-        # 0 below, 1 passes, 3 saturates
-        return (r >= 0).to(torch.uint8).add_(r > threshold, alpha=2)
+        return _sides((r >= 0).logical_and_(r <= threshold), r > threshold)
 
 
 class DsrLIF(Represented, ScaledLIF):
@@ -136,8 +135,12 @@ class DsrLIF(Represented, ScaledLIF):
 
     def sides(self, r: Tensor, threshold: Tensor) -> Tensor:
         top = threshold * self.tau / self.delta_t
-        # 0 below or on the lower edge, 1 passes, 2 on the upper edge, 3 saturates
-        return (r > 0).to(torch.uint8).add_(r >= top).add_(r > top)
+        return _sides((r > 0).logical_and_(r < top), r > top)
+
+
+def _sides(passes: Tensor, saturates: Tensor) -> Tensor:
+    """Two masks in one byte each."""
+    return saturates.view(torch.uint8).mul_(_SATURATES).add_(passes.view(torch.uint8))
 
 
 class _Representation(torch.autograd.Function):
@@ -164,14 +167,15 @@ class _Representation(torch.autograd.Function):
         neuron, (sides,), g = ctx.neuron, ctx.saved_tensors, grads[0]
         T = g.shape[0]
         total = _sum(g, neuron.weights(T), neuron.decay == 1)
+        # On a CPU, products with a mask of floats are 25 times faster than with one of booleans.
         grad_threshold = None
         if ctx.needs_input_grad[1]:
-            saturated = (total * (sides == _SATURATES)).sum()
+            saturated = (sides >> 1).to(total.dtype).mul_(total).sum()
             grad_threshold = (saturated * neuron.threshold_scale).to(ctx.dtype)
         if not ctx.needs_input_grad[0]:
             return None, grad_threshold, None, None
         share = neuron.slope / T if ctx.time_steps is None else neuron.slope
-        one = total.mul_(share).mul_(sides == _PASSES).to(g.dtype)
+        one = total.mul_(share).mul_((sides & _PASSES).to(total.dtype)).to(g.dtype)
         return one if ctx.time_steps else one.expand(g.shape), grad_threshold, None, None
 
 
@@ -180,7 +184,5 @@ def _sum(g: Tensor, weights: Sequence[float], even: bool) -> Tensor:
     dtype = torch.promote_types(g.dtype, torch.float32)
     if even:
         return g.sum(0, dtype=dtype)
-    total = g[0].to(dtype) * (weights[0] * len(weights))
-    for t in range(1, len(weights)):
-        total.add_(g[t], alpha=weights[t] * len(weights))
-    return total
+    factors = torch.tensor(weights, dtype=dtype, device=g.device) * len(weights)
+    return torch.tensordot(factors, g.to(dtype), 1)
