@@ -24,7 +24,7 @@ class Method:
     `build(network, data) -> Classifier` as "package.module:function"; it is imported on first use,
     so that listing methods and recipes does not load torch. `importer` names, in the same way,
     `read_checkpoint(path, classifier) -> state dict` for files that the method's authors published.
-    `calibrator`: what `calibrate` calls, for methods that measure a trained network for the next one.
+    `calibrator`: what `calibrate` calls, where a trained network is measured for the next one.
     """
 
     name: str
