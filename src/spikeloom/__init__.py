@@ -35,37 +35,39 @@ if TYPE_CHECKING:
     from spikeloom.neurons import Surrogate as Surrogate
     from spikeloom.neurons import Triangle as Triangle
 
-_HOME = {
-    "explain": "spikeloom.compiler",
-    **dict.fromkeys(
-        (
-            *(
-                "IF",
-                "LIF",
-                "PLIF",
-                "GLIF",
-                "FusedGLIF",
-                "RateLIF",
-                "ScaledIF",
-                "ScaledLIF",
-                "Neuron",
-            ),
-            *("CuLIF", "PCuLIF", "AdLIF"),
-            *("Surrogate", "ATan", "FastSigmoid", "Gaussian", "Rectangle", "Sigmoid", "Triangle"),
-        ),
-        "spikeloom.neurons",
-    ),
-}
-
-__all__ = ["__version__", "nn", *_HOME]
+__all__ = [
+    "GLIF",
+    "IF",
+    "LIF",
+    "PLIF",
+    "ATan",
+    "AdLIF",
+    "CuLIF",
+    "FastSigmoid",
+    "FusedGLIF",
+    "Gaussian",
+    "Neuron",
+    "PCuLIF",
+    "RateLIF",
+    "Rectangle",
+    "ScaledIF",
+    "ScaledLIF",
+    "Sigmoid",
+    "Surrogate",
+    "Triangle",
+    "__version__",
+    "explain",
+    "nn",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name == "nn":
         return importlib.import_module("spikeloom.nn")
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module 'spikeloom' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    home = "spikeloom.compiler" if name == "explain" else "spikeloom.neurons"
+    return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

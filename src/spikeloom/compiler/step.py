@@ -23,8 +23,8 @@ class Signature:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
-                f"{self.name} has two values called {twice[0]!r}: states, coefs and observed values "
-                "need names of their own, and x and spikes are the step's input and output"
+                f"{self.name} has two values called {twice[0]!r}: states, coefs and observed "
+                "values need names of their own, and x and spikes are the step's input and output"
             )
 
 
