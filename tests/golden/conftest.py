@@ -69,7 +69,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     root = Path(str(metafunc.config.getoption("--golden-root")))
-    for fixture in KINDS.keys() & set(metafunc.fixturenames):
+    # sorted: every worker of pytest-xdist must see the same order
+    for fixture in sorted(KINDS.keys() & set(metafunc.fixturenames)):
         files = _find(root, *KINDS[fixture])
         metafunc.parametrize(
             fixture, files, indirect=True, ids=[str(file.relative_to(root)) for file in files]
