@@ -1,11 +1,12 @@
 """Rasters and membrane potentials of one sample."""
 
+import pytest
 import torch
 from torch import nn
 
 from spikeloom.analysis.traces import trace
-from spikeloom.neurons import IF, PLIF, Neuron
-from spikeloom.nn import Sequential
+from spikeloom.neurons import IF, PLIF, CuLIF, Neuron
+from spikeloom.nn import Recurrent, Sequential
 
 
 def test_traces_equal_the_forward_pass_of_that_sample():
@@ -53,3 +54,16 @@ def test_a_neuron_without_threshold_or_observed_values_still_has_its_states():
     assert layer.shape == (2, 2)
     assert layer.potentials["v"].tolist() == [[1.0] * 4, [2.0] * 4, [3.0] * 4]
     assert layer.spikes.tolist() == [[False] * 4, [True] * 4, [True] * 4]
+
+
+@pytest.mark.parametrize("into", ["input", "i"])
+def test_a_recurrent_layer_is_traced_from_its_first_step_to_its_last(into):
+    torch.manual_seed(2)
+    network = Sequential(
+        nn.Linear(6, 5), Recurrent(CuLIF(2.0, 2.0, v_threshold=0.3, delay=2), 5, into=into)
+    )
+    inputs = torch.rand(9, 3, 6) * 4
+    spikes = network(inputs)
+    (layer,) = trace(network, inputs, sample=2)
+    assert layer.spikes.any() and torch.equal(layer.spikes, spikes[:, 2] != 0)
+    assert torch.equal(layer.spikes, layer.potentials["h"] > 0.3)

@@ -1,5 +1,6 @@
 """Each verb does what it says, from its arguments to its output."""
 
+import csv
 import json
 import tomllib
 from pathlib import Path
@@ -28,6 +29,17 @@ def test_train_eval_report_resume(run: Run):
     assert list(measured["accuracy_after_timesteps"]) == ["1", "2"]
     assert measured["accuracy_after_timesteps"]["2"] == measured["accuracy"]
     assert measured["firing_rates"]
+    by_rate = measured["decisions"]["rate"]
+    assert by_rate["accuracy"] == pytest.approx(measured["accuracy"])
+    assert by_rate["accuracy_over_time"][-1] == pytest.approx(measured["accuracy"])
+    total = sum(measured["spikes_per_sample"].values()) / sum(measured["neurons"].values())
+    assert measured["spikes_per_neuron"] == pytest.approx(total)
+    assert "decision by" in run("eval", str(folder), "--csv", "figures.csv").out
+    rows = list(csv.DictReader(Path("figures.csv").read_text().splitlines()))
+    figures = {(row["figure"], row["of"]): float(row["value"] or "nan") for row in rows}
+    assert figures["accuracy", ""] == measured["accuracy"]
+    assert figures["rate accuracy over time", "2"] == by_rate["accuracy_over_time"][1]
+    assert run("eval", str(folder), "--csv", "missing/figures.csv").code == 2
     layers = measured["operations"]["layers"]
     assert sum(layer["picojoule"] for layer in layers) == pytest.approx(
         measured["operations"]["picojoule"]

@@ -51,6 +51,14 @@ def test_operations_add_spikes_and_multiply_only_in_the_coding_layer(found):
     assert all(0 < rate < 1 for rate in rates)
 
 
+def test_decisions_are_those_of_the_output_spikes(found):
+    shown = found.decisions
+    assert shown is not None
+    assert shown.figures.rate_accuracy == pytest.approx(found.latency[-1])
+    assert [one.label for one in shown.by_class] == list(range(10))
+    assert all(one.spikes.shape == (4, 10) for one in (*shown.samples, *shown.by_class))
+
+
 def test_fewer_samples_on_request(digits):
     few = examine(read(digits), samples=10)
     assert isinstance(few, Examination)
@@ -61,6 +69,8 @@ def test_every_section_is_there_and_the_file_is_small(digits, tmp_path):
     path = report.write([digits], tmp_path / "report.html")
     text = path.read_text()
     for words in ("One test sample", "Membrane potential", "Accuracy over time steps", "Horowitz"):
+        assert words in text
+    for words in ("Decisions over time", "One sample of each class", "right in step", "td_90"):
         assert words in text
     assert "Not shown" not in text
     assert path.stat().st_size < 500_000

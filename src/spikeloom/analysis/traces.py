@@ -73,24 +73,21 @@ def trace(network: nn.Module, inputs: Tensor, sample: int = 0) -> list[LayerTrac
     finally:
         for handle in handles:
             handle.remove()
-    return [_trace(path, *_joined(calls)) for path, calls in captured.items()]
+    return [_trace(path, calls) for path, calls in captured.items()]
 
 
-def _joined(
-    calls: list[tuple[Neuron, Tensor, State | None]],
-) -> tuple[Neuron, Tensor, State | None]:
-    """The calls of one layer, each going on from the state of the one before, as one call."""
-    layer, _, state = calls[0]
-    return layer, torch.cat([x for _, x, _ in calls]), state
-
-
-def _trace(path: str, layer: Neuron, x: Tensor, state: State | None) -> LayerTrace:
-    run = layer.run(x, state, record=(*layer.states, *layer.observed))
+def _trace(path: str, calls: list[tuple[Neuron, Tensor, State | None]]) -> LayerTrace:
+    """The calls of one layer, each run again from the state that it was given, end to end."""
+    layer, x, _ = calls[0]
+    names = (*layer.states, *layer.observed)
+    runs = [layer.run(current, state, record=names) for _, current, state in calls]
+    spikes = torch.cat([run.spikes for run in runs])
+    records = {name: torch.cat([run.records[name] for run in runs]) for name in names}
     threshold = getattr(layer, "v_threshold", None)
     return LayerTrace(
         layer=path,
-        spikes=(run.spikes != 0).flatten(1).cpu(),
-        potentials={name: values.flatten(1).float().cpu() for name, values in run.records.items()},
+        spikes=(spikes != 0).flatten(1).cpu(),
+        potentials={name: values.flatten(1).float().cpu() for name, values in records.items()},
         shape=tuple(x.shape[2:]),
         rest=layer.rest().get(layer.states[0], 0.0),
         threshold=float(threshold) if isinstance(threshold, int | float) else None,

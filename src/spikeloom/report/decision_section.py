@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FIRST, RATE = "var(--c1)", "var(--c8)"
 SHOWN = 8
 """Samples whose output spikes are drawn one by one."""
+MOST_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def decisions(found: DecisionExamination | None, classes: Sequence[str]) -> Mark
     )
     overlay = card(
         figure(
-            _overlay(found.by_class, len(classes)),
+            _overlay(found.by_class, classes),
             legend=[
                 (classes[shown.label], colour)
                 for shown, colour in zip(found.by_class, palette(len(found.by_class)), strict=True)
@@ -77,7 +78,7 @@ def decisions(found: DecisionExamination | None, classes: Sequence[str]) -> Mark
     )
     rasters = [
         card(
-            figure(_raster(shown, len(classes))),
+            figure(_raster(shown, classes)),
             title=f"{classes[shown.label]} {_verdict(shown, classes)}",
         )
         for shown in found.samples
@@ -85,11 +86,11 @@ def decisions(found: DecisionExamination | None, classes: Sequence[str]) -> Mark
     return section(
         "decisions",
         "First spikes",
-        grid(course, card(_table(figures), title="By first spike and by rate"), kind="split"),
+        grid(course, card(_table(figures), title="By first spike and by rate")),
         grid(overlay),
-        grid(*rasters, kind="trio"),
-        note="Every row of a raster is an output neuron, bottom to top in the order of classes; "
-        "the ringed spike is the first and decides, the line is the label.",
+        grid(*rasters),
+        note="Every row of a raster is an output neuron. The ringed spike is the first and "
+        "decides; the band is the label.",
     )
 
 
@@ -102,11 +103,9 @@ def _table(figures: "Decisions") -> Markup:
             kind,
             percent(accuracy),
             *(int(delay) if delay < len(course) else NOTHING for delay in delays),
-            f"{figures.predicted_rates[kind]:.3f}",
-            f"{figures.other_rates[kind]:.3f}",
         ]
 
-    head = ["decision", "accuracy", "td_50", "td_90", "rate", "others"]
+    head = ["decision by", "accuracy", "td_50", "td_90"]
     body = [
         row("first-spike", figures.first_spike_accuracy, figures.first_spike_course),
         row("rate", figures.rate_accuracy, figures.rate_course),
@@ -116,14 +115,16 @@ def _table(figures: "Decisions") -> Markup:
         ["silent samples", percent(figures.silent_share)],
         ["right at the first output spike", percent(figures.early_accuracy)],
         ["mean step of the first output spike", f"{step:.1f}" if step == step else NOTHING],
+        ["spikes per step of the predicted class", f"{figures.predicted_rates['rate']:.3f}"],
+        ["spikes per step of the other classes", f"{figures.other_rates['rate']:.4f}"],
     ]
     columns = range(1, len(head))
     return Markup(table(head, body, numeric=columns) + table(["", ""], facts, numeric=(1,)))
 
 
-def _raster(shown: OutputSpikes, classes: int) -> str:
+def _raster(shown: OutputSpikes, classes: Sequence[str]) -> str:
     """The output spikes of one sample, the deciding one ringed."""
-    figure_, plot = axes(3.7, 1.7)
+    figure_, plot = axes(HALF[0], 2.2)
     plot.axhline(shown.label, color=paint(MUTED), linewidth=5, alpha=0.25)
     if not _dots(plot, shown, INK):
         write(plot, 0.5, 0.5, "no output neuron fires", MUTED, align="center")
@@ -131,7 +132,7 @@ def _raster(shown: OutputSpikes, classes: int) -> str:
     return render(figure_, f"output spikes of a sample of class {shown.label}")
 
 
-def _overlay(samples: Sequence[OutputSpikes], classes: int) -> str:
+def _overlay(samples: Sequence[OutputSpikes], classes: Sequence[str]) -> str:
     """The output spikes of several samples in one raster, each in its colour."""
     figure_, plot = axes(WIDE[0], HALF[1])
     for shown, colour in zip(samples, palette(len(samples)), strict=True):
@@ -158,13 +159,14 @@ def _dots(plot: "Axes", shown: OutputSpikes, colour: str) -> bool:
     return True
 
 
-def _frame(plot: "Axes", steps: int, classes: int) -> None:
+def _frame(plot: "Axes", steps: int, classes: Sequence[str]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     plot.grid(visible=False)
-    plot.set(xlim=(0, steps + 1), ylim=(-0.7, classes - 0.3))
+    plot.set(xlim=(0, steps + 1), ylim=(-0.7, len(classes) - 0.3))
     plot.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    plot.set_yticks([])
+    every = -(-len(classes) // MOST_NAMES)
+    plot.set_yticks(range(0, len(classes), every), classes[::every])
     caption(plot, x="time step")
 
 
