@@ -29,9 +29,14 @@ class TimedReLU(nn.Module):
     time_first = True
 
     def forward(self, x: Tensor) -> Tensor:
-        # the spiking layer answers differently at each step, so its successors do T times the work:
-        # the floor must too
-        return torch.relu(x).contiguous() if x.stride(0) == 0 else torch.relu(x)
+        if x.stride(0) != 0:
+            return torch.relu(x)
+        # A spiking layer answers differently at each step, so that its successors do T times the
+        # work: the floor must too, and in the memory order of the input.
+        step = torch.relu(x[0])
+        if step.dim() == 4 and step.is_contiguous(memory_format=torch.channels_last):
+            return step.movedim(1, -1).expand(len(x), -1, -1, -1, -1).contiguous().movedim(-1, 2)
+        return step.expand(x.shape).contiguous()
 
 
 def measure(recipe: Recipe, batch: int | None, rounds: int) -> list[dict[str, object]]:
