@@ -1,5 +1,6 @@
 """Settings for all tests."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=str(Path(__file__).parent / "golden"),
         help="folder searched (recursively) for arrays of the published implementations",
     )
+
+
+@pytest.fixture(autouse=True)
+def forget_compiled_variants() -> None:
+    """A session compiles a kind of neuron with more constants than a user ever would: no
+    warning."""
+    # not imported here: the command line's tests watch what is loaded
+    dispatch = sys.modules.get("spikeloom.compiler.dispatch")
+    if dispatch is not None:
+        dispatch._variants.clear()
