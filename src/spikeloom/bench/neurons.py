@@ -15,6 +15,7 @@ from torch import Tensor
 from spikeloom.bench.peers import PEERS, Network
 from spikeloom.bench.timing import best_of
 from spikeloom.neurons import GLIF, IF, LIF, PLIF, AdLIF, ATan, CuLIF, Neuron
+from spikeloom.training.allocator import keep_freed_memory
 
 NEURONS: dict[str, Callable[[int], Neuron]] = {
     "IF": lambda channels: IF(),
@@ -73,6 +74,7 @@ def default_cases() -> Iterator[Case]:
 
 def measure(case: Case, rounds: int, compile_eager: bool) -> list[dict[str, object]]:
     """A row per contender: forward without gradient, and forward with backward, in copies."""
+    keep_freed_memory()  # as in training, for every contender
     x = case.input()
     neuron = NEURONS[case.neuron](x.shape[2])
     gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(8)).to(x.dtype)

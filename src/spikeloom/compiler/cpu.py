@@ -95,13 +95,23 @@ def backward_source(trace: Trace, variant: Variant) -> str:
         ]
     if "x" in variant.gradients and variant.static:
         start_lines.append("fill(gx[a : a + m], ZERO)")
-    summed = [
+    # a coef that is the same at every step is summed over the whole block before it is added up
+    clear = [
         line
         for j, own in enumerate(vectors)
         for line in (
-            f"at = (h * {own}times + t * {own}timed) * {own}width + c0",
-            "for i in range(m):",
-            f"    part_{own}[at + i] += scratch[{_vector_sum(count, j)} + i]",
+            f"if {own}timed or t == T - 1:",
+            f"    fill(scratch[{_vector_sum(count, j)} : {_vector_sum(count, j)} + m], ZERO)",
+        )
+    ]
+    add_up = [
+        line
+        for j, own in enumerate(vectors)
+        for line in (
+            f"if {own}timed or t == 0:",
+            f"    at = (h * {own}times + t * {own}timed) * {own}width + c0",
+            "    for i in range(m):",
+            f"        part_{own}[at + i] += scratch[{_vector_sum(count, j)} + i]",
         )
     ]
     block = [
@@ -109,16 +119,7 @@ def backward_source(trace: Trace, variant: Variant) -> str:
         "for t in range(T - 1):",
         *indent(over_segments(variant.nest, again)),
         "for t in range(T - 1, -1, -1):",
-        *indent(
-            [
-                *(
-                    f"fill(scratch[{_vector_sum(count, j)} : {_vector_sum(count, j)} + m], ZERO)"
-                    for j in range(len(vectors))
-                ),
-                *over_segments(variant.nest, back),
-                *summed,
-            ]
-        ),
+        *indent([*clear, *over_segments(variant.nest, back), *add_up]),
         *_if(
             "want_grad_start",
             over_block(

@@ -99,16 +99,15 @@ def find_route(
 
 
 def block_elements(states: int, time_steps: int) -> int:
-    """Elements in a block: long stretches of memory for few time steps, scratch inside cache for
-    many.
+    """Elements in a block: a power of two whose states over all time steps are about a million
+    numbers.
 
-    Measured: few states gain up to about 2 MB of scratch while T is small; for long sequences the
-    scratch must stay near the second-level cache (docs/performance.md).
+    Long stretches of memory at each time step gain more than scratch that fits the second-level
+    cache (measured: docs/performance.md).
     """
-    budget = 500_000 if time_steps <= 32 and states <= 2 else 100_000
-    fitting = budget // (states * max(1, time_steps))
+    fitting = 1_000_000 // (states * max(1, time_steps))
     power = 1 << max(0, fitting.bit_length() - 1)
-    return max(256, min(32768, power))
+    return max(1024, min(32768, power))
 
 
 def _aligned(elements: int) -> int:
