@@ -42,7 +42,7 @@ def main() -> None:
     assert samples[0][0].numel() >= threads.SERIAL_BELOW
     expected = [samples[i] for i in range(len(samples))]
     loader = DataLoader(
-        samples, batch_size=None, num_workers=2, multiprocessing_context=sys.argv[1], timeout=120
+        samples, batch_size=None, num_workers=2, multiprocessing_context=sys.argv[1], timeout=240
     )
     for actual, wanted in zip(loader, expected, strict=True):
         assert torch.equal(actual, wanted)
