@@ -10,6 +10,7 @@ from torch import Tensor
 from spikeloom.bench import neurons, training
 from spikeloom.bench.timing import best_of, write_csv
 from spikeloom.cli import main
+from spikeloom.errors import ConfigError
 from spikeloom.methods.catalog import load_recipe
 from spikeloom.neurons import IF
 
@@ -68,6 +69,11 @@ def test_training_step_is_compared_with_the_same_network_of_relus() -> None:
     rows = training.measure(recipe, batch=4, rounds=1)
     assert [row["contender"] for row in rows] == ["spikeloom", "eager", "relu"]
     assert rows[-1]["times_relu"] == 1.0
+
+
+def test_a_network_that_relu_cannot_stand_in_is_refused_in_words() -> None:
+    with pytest.raises(ConfigError, match="than a ReLU can answer"):
+        training.measure(load_recipe("ide/digits"), batch=4, rounds=1)
 
 
 def test_contenders_take_turns() -> None:

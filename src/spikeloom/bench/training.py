@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from spikeloom.bench.timing import best_of
 from spikeloom.config.schema import Recipe
 from spikeloom.data.for_recipe import load_data
+from spikeloom.errors import ConfigError
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
@@ -57,9 +58,16 @@ def measure(recipe: Recipe, batch: int | None, rounds: int) -> list[dict[str, ob
             module.backend = "eager"
     replace_neurons(relu, lambda neuron: TimedReLU())
     contenders = {"spikeloom": spiking, "eager": eager, "relu": relu}
-    seconds = best_of(
-        [_training_step(net, recipe, inputs, labels) for net in contenders.values()], rounds
-    )
+    steps_of = [_training_step(net, recipe, inputs, labels) for net in contenders.values()]
+    try:
+        steps_of[-1]()
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the network of {recipe.origin or recipe.title} asks more of its neurons than a ReLU "
+            "can answer, so there is nothing to compare a step with: `spikeloom bench neurons` "
+            "measures its neurons alone"
+        ) from error
+    seconds = best_of(steps_of, rounds)
     floor = seconds[-1]
     return [
         {
