@@ -133,7 +133,7 @@ class Neuron(nn.Module):
         self._check(x, state, record)
         coefs = self._all_coefs()
         rest = tuple(self.rest().get(name, 0.0) for name in self.states)
-        program = self._program(x.device.type, x.dtype)
+        program = self._program(x.device.type, x.dtype, tuple(coefs))
         if program:
             spikes, final, records = run_compiled(
                 program, x, state, list(coefs.values()), rest, record, want_state
@@ -165,7 +165,7 @@ class Neuron(nn.Module):
 
     def choice(self, device: torch.device, dtype: torch.dtype) -> Choice:
         """Which backend runs this neuron for an input on `device` of `dtype`, and why."""
-        return choose(self._step, self._key(), self.backend, device, dtype)
+        return self._choose(device, dtype, tuple(self._all_coefs()))
 
     def source(self, backend: Literal["cpu"] = "cpu", dtype: torch.dtype = torch.float32) -> str:
         """The kernel that runs an input `[T, B, ...]` of `dtype` with coefs per layer: forward,
@@ -173,18 +173,19 @@ class Neuron(nn.Module):
         """
         return kernel_source(self._step(), backend, dtype)
 
-    def _program(self, device: str, dtype: torch.dtype) -> str:
+    def _choose(self, device: torch.device, dtype: torch.dtype, coefs: tuple[str, ...]) -> Choice:
+        # the step depends on the neuron's constants and on the names of its coefs
+        key = (*_constants(self), *coefs)
+        return choose(self._step, key, self.backend, device, dtype)
+
+    def _program(self, device: str, dtype: torch.dtype, coefs: tuple[str, ...]) -> str:
         """The compiled program for such an input; empty where the step runs eagerly."""
-        return self.choice(torch.device(device), dtype).program or ""
+        return self._choose(torch.device(device), dtype, coefs).program or ""
 
     # torch.compile runs this method while it traces and keeps its answer: choosing a backend is not
     # for its graph. (What torch.compiler.assume_constant_result sets, without the second that
     # importing it takes.)
     _program._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-    def _key(self) -> tuple[object, ...]:
-        """Everything that the traced step depends on besides its arguments."""
-        return (*_constants(self), *self._all_coefs())
 
     def _all_coefs(self) -> dict[str, Tensor]:
         """The coefs of the neuron and the learnable constants of its surrogate."""
