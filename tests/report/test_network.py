@@ -8,7 +8,7 @@ from spikeloom import report
 from spikeloom.methods import catalog
 from spikeloom.report.examine import Examination, examine
 from spikeloom.report.reading import read
-from spikeloom.training.trainer import train
+from spikeloom.training import train
 
 
 @pytest.fixture(scope="module")

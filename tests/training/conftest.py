@@ -115,8 +115,8 @@ every_steps = 2
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Puts a method called "tiny" in the catalog; call it to replace the method's classifier."""
-    if "tiny" not in registry.names():
-        registry.register(TinyData())
+    monkeypatch.setattr(registry, "_registered", {})
+    registry.register(TinyData())
 
     def put(make: Callable[[Any, DataSpec], Classifier] = TinyClassifier) -> None:
         method = LocalMethod("tiny", "for tests", TinyNetwork, "", make=make)

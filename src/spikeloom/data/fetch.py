@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from spikeloom.data import cifar, idx
+from spikeloom.data.base import Source
 from spikeloom.data.places import ENVIRONMENT
 from spikeloom.errors import DataError
 
@@ -46,34 +48,27 @@ def _figshare(number: int, name: str, md5: str) -> Remote:
     )
 
 
-def _mnist(base: str, folder: str, md5s: tuple[str, str, str, str]) -> tuple[Remote, ...]:
-    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+def _mnist(base: str, folder: str, known: Source) -> tuple[Remote, ...]:
     return tuple(
-        Remote(f"{base}/{name}-ubyte.gz", f"{folder}/raw/{name}-ubyte.gz", f"md5:{md5}")
-        for name, md5 in zip(names, md5s, strict=True)
+        Remote(f"{base}/{name}", f"{folder}/raw/{name}", f"md5:{md5}")
+        for name, md5 in known.checksums.items()
+        if name.endswith(".gz")
     )
 
 
+def _cifar(base: str, folder: str, file: str, known: Source) -> tuple[Remote, ...]:
+    return (Remote(f"{base}/{file}", f"{folder}/{file}", f"md5:{known.checksums[file]}"),)
+
+
+# The check sums of images stand with the readers, which verify files that were there before.
+_IMAGES: dict[str, Source] = {known.name: known for known in (*idx.DATA_SETS, *cifar.DATA_SETS)}
+
 REMOTES: dict[str, tuple[Remote, ...]] = {
-    "mnist": _mnist(
-        "https://ossci-datasets.s3.amazonaws.com/mnist",
-        "MNIST",
-        (
-            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "d53e105ee54ea40749a09fcbcd1e9432",
-            "9fb629c4189551a2d022fa330f9573f3",
-            "ec29112dd5afa0611ce80d1b7f02629c",
-        ),
-    ),
+    "mnist": _mnist("https://ossci-datasets.s3.amazonaws.com/mnist", "MNIST", _IMAGES["mnist"]),
     "fashion-mnist": _mnist(
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
         "FashionMNIST",
-        (
-            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "25c81989df183df01b3e8a0aad5dffbe",
-            "bef4ecab320f06d8554ea6380940ec79",
-            "bb300cfdad3c16e7a12a480ee83cd310",
-        ),
+        _IMAGES["fashion-mnist"],
     ),
     "cifar10-dvs": (
         _figshare(7712788, "airplane", "0afd5c4bf9ae06af762a77b180354fdd"),
@@ -105,19 +100,14 @@ REMOTES: dict[str, tuple[Remote, ...]] = {
             "FSDD/free-spoken-digit-dataset-1.0.10.tar.gz",
         ),
     ),
-    "cifar10": (
-        Remote(
-            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-            "CIFAR10/cifar-10-python.tar.gz",
-            "md5:c58f30108f718f92721af3b95e74349a",
-        ),
+    "cifar10": _cifar(
+        "https://www.cs.toronto.edu/~kriz", "CIFAR10", "cifar-10-python.tar.gz", _IMAGES["cifar10"]
     ),
-    "cifar100": (
-        Remote(
-            "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-            "CIFAR100/cifar-100-python.tar.gz",
-            "md5:eb9058c3a382ffc7106e4002c42a8d85",
-        ),
+    "cifar100": _cifar(
+        "https://www.cs.toronto.edu/~kriz",
+        "CIFAR100",
+        "cifar-100-python.tar.gz",
+        _IMAGES["cifar100"],
     ),
 }
 

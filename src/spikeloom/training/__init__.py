@@ -2,7 +2,8 @@
 
 from spikeloom.training.evaluation import Evaluation, TrainedRun, evaluate, load_run
 from spikeloom.training.events import read_events
-from spikeloom.training.trainer import RunResult, adopt, resume, train
+from spikeloom.training.runs import adopt, resume, train
+from spikeloom.training.trainer import RunResult
 
 __all__ = [
     "Evaluation",

@@ -1,0 +1,83 @@
+"""Beginning a run, continuing it, and making one of published weights."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from spikeloom.config.schema import Recipe
+from spikeloom.methods import catalog
+from spikeloom.training import distributed
+from spikeloom.training.device import choose_device, surroundings
+from spikeloom.training.run_folder import RunFolder, environment
+from spikeloom.training.trainer import RunResult, Trainer
+
+
+def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None) -> RunResult:
+    """Trains `recipe` from the beginning into a new run folder.
+
+    Args:
+        recipe: What to train, from `methods.catalog.load_recipe`.
+        folder: The run folder to create; it must not exist or be empty.
+        console: Where progress is shown; standard output by default.
+
+    Raises:
+        ConfigError, DataError: the recipe or its data cannot be used; no folder was made.
+        RunError: the folder exists already.
+        NonFiniteError: the loss became NaN or infinite.
+        CheckpointError: there is no room for a checkpoint.
+    """
+    device = choose_device(recipe.training.device)
+    with surroundings(recipe.training, device):
+        trainer = Trainer(recipe, device, console or Console())
+        run = Path(folder)
+        if distributed.is_main():
+            RunFolder.create(run, catalog.dump(recipe), environment(device))
+        distributed.barrier()
+        return trainer.fit(RunFolder(run))
+
+
+def resume(
+    folder: Path | str, *, epochs: int | None = None, console: Console | None = None
+) -> RunResult:
+    """Continues the run in `folder` from its newest whole checkpoint.
+
+    The result equals that of a run which was never interrupted. A finished run answers its result.
+
+    Args:
+        folder: A run folder.
+        epochs: Train until this many epochs instead of the recipe's; stored in the folder.
+        console: Where progress is shown; standard output by default.
+
+    Raises:
+        RunError: `folder` is no run folder, another process trains in it, or it has done more
+            than `epochs` already.
+        CheckpointError: there are checkpoints, and none can be used.
+    """
+    run = RunFolder.open(Path(folder))
+    recipe = catalog.parse(run.recipe.read_text(), str(run.recipe))
+    if epochs is not None:
+        training = recipe.training.model_copy(update={"epochs": epochs})
+        recipe = recipe.model_copy(update={"training": training})
+    device = choose_device(recipe.training.device)
+    with surroundings(recipe.training, device):
+        return Trainer(recipe, device, console or Console()).fit(run)
+
+
+def adopt(
+    recipe: Recipe, file: Path | str, folder: Path | str, *, console: Console | None = None
+) -> None:
+    """A new run folder with the weights of a checkpoint that the method's authors published.
+
+    It is a run before its first step: `evaluate` measures it, `resume` trains on from there.
+
+    Raises:
+        CheckpointError: the file does not fit the recipe's network; no folder was made.
+        ConfigError, DataError, RunError: as `train`.
+    """
+    device = choose_device(recipe.training.device)
+    with surroundings(recipe.training, device):
+        trainer = Trainer(recipe, device, console or Console())
+        method = catalog.methods()[recipe.method]
+        weights = method.read_checkpoint(Path(file), trainer.classifier)
+        run = RunFolder.create(Path(folder), catalog.dump(recipe), environment(device))
+        trainer.adopt(run, weights)
