@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeloom.neurons import IF, LIF, PLIF, Neuron
+from spikeloom.neurons import GLIF, IF, LIF, PLIF, Neuron, Rectangle
 
 Network = Callable[[Tensor], Tensor]
 
@@ -30,6 +30,8 @@ def spikingjelly(neuron: Neuron) -> tuple[Network, nn.Module] | None:
         for name in ("functional", "surrogate", "neuron")
     )
 
+    if isinstance(neuron, GLIF):
+        return gated_lif_node(neuron)
     if not isinstance(neuron, (IF, LIF, PLIF)):
         return None
     shared: dict[str, Any] = {
@@ -55,6 +57,51 @@ def spikingjelly(neuron: Neuron) -> tuple[Network, nn.Module] | None:
         return node(x)
 
     return run, node
+
+
+def gated_lif_node(neuron: GLIF) -> tuple[Network, nn.Module] | None:
+    """SpikingJelly's `GatedLIFNode` with the parameters of `neuron`.
+
+    As its constructor leaves it, it computes another function: random gates, a linear leak of
+    Vth / (2 T), and a sigmoid surrogate of slope 4. It keeps one conductance for each of T steps,
+    takes `[T, B, C, H, W]` and nothing else, and fires at the threshold, where GLIF fires above it.
+    None for gates that are not soft, parameters that are not per channel or do not learn, and
+    surrogates other than the rectangle.
+    """
+    window = neuron.surrogate
+    per_channel = neuron.alpha.dim() == 1 and not neuron.time_wise
+    learned = neuron.gates == "soft" and neuron.tau.requires_grad
+    if not (isinstance(window, Rectangle) and per_channel and learned):
+        return None
+    functional, surrogate, nodes = (
+        importlib.import_module(f"spikingjelly.activation_based.{name}")
+        for name in ("functional", "surrogate", "neuron")
+    )
+    theirs = {
+        "alpha": neuron.alpha,
+        "beta": neuron.beta,
+        "gamma": neuron.gamma,
+        "tau": neuron.tau,
+        "v_threshold": neuron.Vth,
+        "linear_decay": neuron.leak,
+        "v_subreset": neuron.reVth,
+        "conduct": neuron.conduct,
+    }
+    holder = nn.ModuleDict()
+
+    def run(x: Tensor) -> Tensor:
+        if not holder:  # its conductances need T
+            rectangle = surrogate.Rect(alpha=1 / window.width)
+            node = nodes.GatedLIFNode(x.shape[0], x.shape[2], surrogate_function=rectangle)
+            with torch.no_grad():
+                for name, value in theirs.items():
+                    getattr(node, name).copy_(value)
+            holder["node"] = node
+        functional.reset_net(holder["node"])
+        image = x.shape if x.dim() == 5 else (*x.shape, 1, 1)
+        return holder["node"](x.reshape(image)).reshape(x.shape)
+
+    return run, holder
 
 
 def snntorch(neuron: Neuron) -> tuple[Network, nn.Module] | None:
