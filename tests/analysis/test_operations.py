@@ -73,6 +73,47 @@ def test_the_static_coding_layer_multiplies_once_per_sample():
     assert (coding.multiplies, coding.accumulates, coding.evaluations) == (22 * 22 * 3, 0, 1)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvTranspose2d(2, 4, 3, stride=2, padding=1, output_padding=1, bias=False),
+        nn.ConvTranspose2d(2, 4, 3, stride=3, padding=2, groups=2),
+        nn.ConvTranspose2d(2, 4, 2, padding=1, dilation=2),
+    ],
+    ids=["growing", "grouped and cut", "dilated"],
+)
+def test_a_transposed_convolution_reaches_as_many_outputs_as_it_changes(
+    layer: nn.ConvTranspose2d,
+) -> None:
+    class Back(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = Sequential(IF(v_threshold=0.5), layer, IF())
+
+        def forward(self, inputs: Tensor) -> Output:
+            self.spikes = self.body[0](inputs)
+            return Output(self.body(inputs).flatten(2).sum(0))
+
+    torch.manual_seed(3)
+    network = Back()
+    operations = count(network, torch.rand(T, 2, 2, 4, 5))
+    # Brute force: each spike alone, through weights of 1 and no bias, and what differs from 0.
+    additions = synapses = 0
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.fill_(float(parameter.dim() > 1))
+        for place in range(2 * 4 * 5):
+            alone = torch.zeros(1, 2 * 4 * 5)
+            alone[0, place] = 1
+            fan_out = int(layer(alone.view(1, 2, 4, 5)).count_nonzero())
+            synapses += fan_out
+            additions += fan_out * int(network.spikes.flatten(2)[:, :, place].sum())
+    assert additions > 0
+    assert operations.layers[0].synapses == synapses
+    assert operations.layers[0].accumulates == additions / 2
+    assert operations.layers[0].kind == "conv"
+
+
 def test_average_pooled_spikes_count_as_the_spikes_they_are_made_of():
     torch.manual_seed(2)
     network = Small(nn.AvgPool2d(2))

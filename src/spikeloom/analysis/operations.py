@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
@@ -127,7 +128,7 @@ class SynapticOperations:
     def __enter__(self) -> "SynapticOperations":
         network = self._network
         for path, layer in network.named_modules():
-            if isinstance(layer, Synapses) and not getattr(layer, "transposed", False):
+            if isinstance(layer, Synapses):
                 self._handles.append(layer.register_forward_pre_hook(self._hook(path)))
         for layer in neuron_layers(network).values():
             self._handles.append(layer.register_forward_pre_hook(self._note_neuron))
@@ -200,16 +201,22 @@ def _rows(layer: Synapses, x: Tensor) -> Tensor:
 def _fan_out(layer: Synapses, places: tuple[int, ...]) -> Tensor:
     """How many outputs an input reaches from each place of one channel, `[*places]`, float64.
 
-    For a convolution that is the gradient of the same convolution with all weights 1: exact at the
-    borders and for every stride.
+    For a convolution, transposed or not, that is the gradient of the same convolution with all
+    weights 1: exact at the borders and for every stride.
     """
     if isinstance(layer, nn.Linear):
         return torch.tensor(layer.out_features, dtype=torch.float64)
-    convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(places) - 1]
+    axes = len(places) - 1
     with torch.enable_grad():
         one = torch.zeros(1, 1, *places, dtype=torch.float64, requires_grad=True)
         kernel = torch.ones(1, 1, *layer.kernel_size, dtype=torch.float64)
-        out = convolve(one, kernel, None, layer.stride, layer.padding, layer.dilation)
+        if layer.transposed and not isinstance(layer.padding, str):
+            spread = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes]
+            sizes = (layer.stride, layer.padding, layer.output_padding)
+            out = spread(one, kernel, None, *sizes, 1, layer.dilation)
+        else:
+            convolve = (F.conv1d, F.conv2d, F.conv3d)[axes]
+            out = convolve(one, kernel, None, layer.stride, layer.padding, layer.dilation)
         (reached,) = torch.autograd.grad(out.sum(), one)
     return reached[0, 0] * (layer.out_channels // layer.groups)
 
