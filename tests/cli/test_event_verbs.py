@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cli_runner import Run
 
-from spikeloom.data.camera import Camera, write_nmnist
+from spikeloom.data.events.camera import Camera, write_nmnist
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from publishers import idx, sample, write_idx_set
 
 from spikeloom import data
-from spikeloom.data.idx import read_idx
+from spikeloom.data.sets.idx import read_idx
 from spikeloom.errors import DataError
 
 TRAIN, TEST = sample(30, (28, 28), seed=1), sample(12, (28, 28), seed=2)

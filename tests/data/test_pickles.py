@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from publishers import python2_pickle, python3_pickle, sample
 
-from spikeloom.data import pickles
-from spikeloom.data.pickles import PickledArray, read_pickle
+from spikeloom.data.files import pickles
+from spikeloom.data.files.pickles import PickledArray, read_pickle
 from spikeloom.errors import DataError
 
 PLAIN = st.recursive(

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikeloom.data import cache
-from spikeloom.data.events import Events, events
-from spikeloom.data.frames import Frames, Framing, integrate
+from spikeloom.data.events import cache
+from spikeloom.data.events.array import Events, events
+from spikeloom.data.events.frames import Frames, Framing, integrate
 from spikeloom.errors import DataError
 
 SIZE = (2, 4, 6)
@@ -178,7 +178,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {here!r})
 from test_cache import Made, FRAMING
-from spikeloom.data import cache
+from spikeloom.data.events import cache
 cache.PART_BYTES = 100
 print("start", flush=True)
 print(cache.prepared("made-train", Made(slow={slow}), FRAMING, workers={workers}).folder)
@@ -219,6 +219,7 @@ def test_two_processes_may_prepare_at_once() -> None:
 
 
 def test_workers_import_no_torch() -> None:
-    script = "import sys, spikeloom.data.workers, spikeloom.data.nmnist, spikeloom.data.fsdd\n"
+    script = "import sys, spikeloom.data.events.workers\n"
+    script += "import spikeloom.data.sets.nmnist, spikeloom.data.sets.fsdd\n"
     script += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from spikeloom.config.schema import Crop, Flip
-from spikeloom.data import event_augment as change
-from spikeloom.data import frame_augment as batch
-from spikeloom.data.events import Events, events
+from spikeloom.data.events import augment as change
+from spikeloom.data.events import frame_augment as batch
+from spikeloom.data.events.array import Events, events
 from spikeloom.errors import DataError
 
 SIZE = (2, 6, 8)

@@ -10,15 +10,17 @@ import pytest
 import torch
 
 import event_files as make
-from spikeloom.data import dvsgesture, dvsplane, layouts, ntidigits, registry
-from spikeloom.data.cifar10dvs import CIFAR10_DVS, CLASSES, split_numbers
-from spikeloom.data.event_source import EVENT_SETS, EventSource, FrameSplit
-from spikeloom.data.events import events, spikes
-from spikeloom.data.frames import Framing
+from spikeloom.data import registry
+from spikeloom.data.events.array import events, spikes
+from spikeloom.data.events.atis import write_bin
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.recordings import EventSet
 from spikeloom.data.loader import Loader
-from spikeloom.data.nmnist import NMNIST, NMNIST_STABLE, stable_framing, write_bin
-from spikeloom.data.recordings import EventSet
-from spikeloom.data.shd import SHD
+from spikeloom.data.sets import dvsgesture, dvsplane, layouts, ntidigits
+from spikeloom.data.sets.cifar10dvs import CIFAR10_DVS, CLASSES, split_numbers
+from spikeloom.data.sets.event_source import EVENT_SETS, EventSource, FrameSplit
+from spikeloom.data.sets.nmnist import NMNIST, NMNIST_STABLE, stable_framing
+from spikeloom.data.sets.shd import SHD
 from spikeloom.errors import DataError
 
 rng = np.random.default_rng(3)

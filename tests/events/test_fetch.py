@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spikeloom.data import fetch
-from spikeloom.data.event_source import EVENT_SETS
+from spikeloom.data.sets.event_source import EVENT_SETS
 from spikeloom.errors import DataError
 
 CONTENT = bytes(range(256)) * 4096

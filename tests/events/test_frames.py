@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeloom.data.events import Events, events, nothing, spikes
-from spikeloom.data.frames import Framing, integrate
+from spikeloom.data.events.array import Events, events, nothing, spikes
+from spikeloom.data.events.frames import Framing, integrate
 from spikeloom.errors import DataError
 
 SIZE = (2, 3, 5)

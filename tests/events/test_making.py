@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import event_files as make
-from spikeloom.data import fsdd
-from spikeloom.data.audio import Cochlea, read_wav, wav_spikes
-from spikeloom.data.camera import Camera, enlarged, write_nmnist
-from spikeloom.data.digits_events import DIGITS_EVENTS
-from spikeloom.data.events import nothing, spikes
-from spikeloom.data.frames import Framing
-from spikeloom.data.nmnist import NMNIST
-from spikeloom.data.shd import open_spikes, write_spikes
+from spikeloom.data.events.array import nothing, spikes
+from spikeloom.data.events.audio import Cochlea, read_wav, wav_spikes
+from spikeloom.data.events.camera import Camera, enlarged, write_nmnist
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.sets import fsdd
+from spikeloom.data.sets.digits_events import DIGITS_EVENTS
+from spikeloom.data.sets.nmnist import NMNIST
+from spikeloom.data.sets.shd import open_spikes, write_spikes
 from spikeloom.data.show import coloured, picture, save_animation, show
 from spikeloom.errors import DataError
 

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import event_files as make
-from spikeloom.data.aedat import read_aedat2, read_aedat3
-from spikeloom.data.dvsgesture import read_labels
-from spikeloom.data.dvsplane import active_part, read_mat
-from spikeloom.data.events import Events, is_sorted
-from spikeloom.data.matlab import read_struct
-from spikeloom.data.nmnist import read_bin, read_stable_text, stabilised
+from spikeloom.data.events.aedat import read_aedat2, read_aedat3
+from spikeloom.data.events.array import Events, is_sorted
+from spikeloom.data.events.atis import read_bin
+from spikeloom.data.files.matlab import read_struct
+from spikeloom.data.sets.dvsgesture import read_labels
+from spikeloom.data.sets.dvsplane import active_part, read_mat
+from spikeloom.data.sets.nmnist import read_stable_text, stabilised
 from spikeloom.errors import DataError
 
 rng = np.random.default_rng(0)

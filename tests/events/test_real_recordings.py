@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from spikeloom.data import registry
-from spikeloom.data.fsdd import FSDD
-from spikeloom.data.nmnist import NMNIST, stabilised
+from spikeloom.data.sets.fsdd import FSDD
+from spikeloom.data.sets.nmnist import NMNIST, stabilised
 
 ROOT = Path(os.environ.get("SPIKELOOM_DATA", ""))
 pytestmark = pytest.mark.data

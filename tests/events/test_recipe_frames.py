@@ -5,9 +5,9 @@ import torch
 
 from spikeloom.config.schema import DataConfig, FramesConfig
 from spikeloom.data import for_recipe
-from spikeloom.data.event_source import EVENT_SETS
+from spikeloom.data.events.frames import Framing
 from spikeloom.data.for_recipe import frame_transform, load_data, make_framing
-from spikeloom.data.frames import Framing
+from spikeloom.data.sets.event_source import EVENT_SETS
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError, DataError
 from spikeloom.methods.catalog import load_recipe

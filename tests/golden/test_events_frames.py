@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from spikeloom.data.events import Events, events, spikes
-from spikeloom.data.frame_augment import append_empty, min_max, resize
-from spikeloom.data.frames import Frames, Framing, integrate, mean_times
-from spikeloom.data.nmnist import read_stable_text, stable_framing
-from spikeloom.data.normalization import Normalization, normalize
-from spikeloom.data.shd import float16_bins
+from spikeloom.data.events.array import Events, events, spikes
+from spikeloom.data.events.frame_augment import append_empty, min_max, resize
+from spikeloom.data.events.frames import Frames, Framing, integrate, mean_times
+from spikeloom.data.events.normalization import Normalization, normalize
+from spikeloom.data.sets.nmnist import read_stable_text, stable_framing
+from spikeloom.data.sets.shd import float16_bins
 
 Arrays = dict[str, np.ndarray]
 BY = ("number", "time")

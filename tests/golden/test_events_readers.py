@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from event_files import mat_v5, mat_v73, shd_file
-from spikeloom.data import layouts, ntidigits
-from spikeloom.data.aedat import read_aedat2, read_aedat3
-from spikeloom.data.dvsplane import active_part, read_mat
-from spikeloom.data.events import Events, events, spikes
-from spikeloom.data.frames import Framing
-from spikeloom.data.nmnist import read_bin, write_bin
-from spikeloom.data.shd import open_spikes
+from spikeloom.data.events.aedat import read_aedat2, read_aedat3
+from spikeloom.data.events.array import Events, events, spikes
+from spikeloom.data.events.atis import read_bin, write_bin
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.sets import layouts, ntidigits
+from spikeloom.data.sets.dvsplane import active_part, read_mat
+from spikeloom.data.sets.shd import open_spikes
 
 Arrays = dict[str, np.ndarray]
 

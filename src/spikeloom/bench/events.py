@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from spikeloom.bench.timing import best_of
-from spikeloom.data.cache import prepared
-from spikeloom.data.events import Events, events
-from spikeloom.data.frames import By, Frames, Framing, integrate
+from spikeloom.data.events.array import Events, events
+from spikeloom.data.events.cache import prepared
+from spikeloom.data.events.frames import By, Frames, Framing, integrate
 
 CASES = ((200_000, 128, 16), (4_000, 34, 10))
 """(events, side of the sensor, frames): a DVS128 recording, an N-MNIST one."""

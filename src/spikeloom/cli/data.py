@@ -152,7 +152,7 @@ def clear(
     ] = "",
 ) -> None:
     """Remove prepared frames; the publisher's files stay."""
-    from spikeloom.data import cache
+    from spikeloom.data.events import cache
 
     if name:
         from spikeloom.data import source
@@ -163,17 +163,19 @@ def clear(
 
 
 def folder_of(source: "Source") -> Path | None:
-    """The folder with the files of a data set; None if they are not all there."""
+    """The folder with the files of a data set; None if they are not all there, or it has none."""
     try:
-        path = source.files(None)[0]
+        files = source.files(None)
     except DataError:
         return None
-    return path if path.is_dir() else path.parent
+    if not files:
+        return None
+    return files[0] if files[0].is_dir() else files[0].parent
 
 
 def prepared_bytes(name: str) -> int:
     """Bytes of the frames that are prepared for a data set, in whatever way they were cut."""
-    from spikeloom.data.cache import stored
+    from spikeloom.data.events.cache import stored
 
     owners = (f"{name}-train-", f"{name}-test-")
     return sum(found.bytes for found in stored() if found.folder.name.startswith(owners))

@@ -63,7 +63,7 @@ def evaluate(
 def _shows_images(folder: Path) -> bool:
     """Whether the run's samples are images; a recording has no more frames than it was cut into."""
     from spikeloom.data import registry
-    from spikeloom.data.event_source import EventSource
+    from spikeloom.data.sets.event_source import EventSource
     from spikeloom.methods.catalog import parse
 
     recipe = parse((folder / "recipe.toml").read_text(), str(folder / "recipe.toml"))

@@ -2,21 +2,22 @@
 
     data.load("mnist") -> DataSet(spec, train, test, mean, std)
 
-A data set is a module of this package with a tuple `DATA_SETS` of `Source` objects; it is found by
-its name. This module stays free of torch: a name below is imported when it is first used.
+A data set is a module of `sets` with a tuple `DATA_SETS` of `Source` objects; it is found by its
+name. `events` holds what recordings need, `files` what every reader needs. This module stays free
+of torch: a name below is imported when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .augment import Transform, to_float
-    from .base import Batch, DataSet, Source, Split, TensorSplit, subset
-    from .loader import Loader
-    from .registry import load, names, register, source
-    from .spec import DataSpec
-    from .split import split_per_class
-    from .survey import CheckReport, check, prepare
+    from spikeloom.data.augment import Transform, to_float
+    from spikeloom.data.base import Batch, DataSet, Source, Split, TensorSplit, subset
+    from spikeloom.data.loader import Loader
+    from spikeloom.data.registry import load, names, register, source
+    from spikeloom.data.spec import DataSpec
+    from spikeloom.data.split import split_per_class
+    from spikeloom.data.survey import CheckReport, check, prepare
 
 _HOMES = {
     "Batch": "base",

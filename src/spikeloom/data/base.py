@@ -15,9 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
-
-from .spec import DataSpec
 
 
 class Split(Protocol):

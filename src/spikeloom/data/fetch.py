@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from spikeloom.data import cifar, idx
 from spikeloom.data.base import Source
-from spikeloom.data.places import ENVIRONMENT
+from spikeloom.data.files.places import ENVIRONMENT
+from spikeloom.data.sets import cifar, idx
 from spikeloom.errors import DataError
 
 CHUNK = 1 << 20

@@ -12,11 +12,11 @@ from typing import Any
 from spikeloom.config.schema import DataConfig, FramesConfig, Recipe
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet
-from spikeloom.data.event_source import EventSource, describe
-from spikeloom.data.frame_augment import FrameTransform
-from spikeloom.data.frames import Framing
-from spikeloom.data.imagefolder import ImageFolder
+from spikeloom.data.events.frame_augment import FrameTransform
+from spikeloom.data.events.frames import Framing
 from spikeloom.data.progress import Bar
+from spikeloom.data.sets.event_source import EventSource, describe
+from spikeloom.data.sets.imagefolder import ImageFolder
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 

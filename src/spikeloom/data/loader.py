@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spikeloom import seeding
+from spikeloom.data.base import Batch, Split, draws, read_random
 from spikeloom.errors import DataError
-
-from .base import Batch, Split, draws, read_random
 
 BatchTransform = Callable[[Tensor, torch.Generator], Tensor]
 """From raw inputs on the device and a CPU generator to what the network is given."""

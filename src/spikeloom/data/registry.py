@@ -1,7 +1,7 @@
 """Data sets by name.
 
-Every module of `spikeloom.data` that has a tuple `DATA_SETS` of `Source` objects contributes them;
-a program adds its own with `register`. Nothing else lists data sets.
+Every module of `spikeloom.data.sets` that has a tuple `DATA_SETS` of `Source` objects contributes
+them; a program adds its own with `register`. Nothing else lists data sets.
 """
 
 import pkgutil
@@ -10,9 +10,8 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+from spikeloom.data.base import DataSet, Source
 from spikeloom.errors import DataError
-
-from .base import DataSet, Source
 
 _registered: dict[str, Source] = {}
 
@@ -57,7 +56,7 @@ def load(name: str, root: str | Path | None = None) -> DataSet:
 
 @cache
 def _discovered() -> dict[str, Source]:
-    package = import_module(__package__ or "spikeloom.data")
+    package = import_module("spikeloom.data.sets")
     found: dict[str, Source] = {}
     for info in pkgutil.iter_modules(package.__path__):
         module = import_module(f"{package.__name__}.{info.name}")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.events import Events
-from spikeloom.data.frames import Framing, integrate
+from spikeloom.data.events.array import Events
+from spikeloom.data.events.frames import Framing, integrate
 from spikeloom.errors import DataError
 
 if TYPE_CHECKING:

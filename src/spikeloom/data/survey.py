@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from . import registry
-from .base import Split
+from spikeloom.data import registry
+from spikeloom.data.base import Split
 
 _CHUNK = 1024
 _BYTES = 64 << 20

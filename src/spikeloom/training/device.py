@@ -80,8 +80,8 @@ def surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None]
 class StopRequest:
     """Ctrl-C and SIGTERM ask a run to stop at the next safe place; a second one stops it at once.
 
-    Inside the `with` block `asked` becomes true; `leave()` then ends the program the way the signal
-    would have. In another thread than the main one signals are not touched.
+    Inside the `with` block `asked` becomes true; `leave()` then ends the program. In another thread
+    than the main one signals are not touched.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -95,9 +95,10 @@ class StopRequest:
         return self._signal is not None
 
     def leave(self) -> None:
-        """Raises KeyboardInterrupt after Ctrl-C, SystemExit(143) after SIGTERM."""
+        """Raises KeyboardInterrupt after Ctrl-C, SystemExit(0) after SIGTERM: a scheduler that asks
+        for the machine gets it back from a run that is saved and whole."""
         if self._signal == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
+            raise SystemExit(0)
         raise KeyboardInterrupt
 
     def __enter__(self) -> "StopRequest":
@@ -110,6 +111,6 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            self.leave()
+        if self.asked:  # nothing was saved yet, and nobody should take it for that
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self._signal = number

@@ -36,24 +36,27 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.weights = path / "weights.safetensors"
+        self.lock = path / "lock"
 
     @classmethod
     def create(cls, path: Path, recipe: str, environment: dict[str, object]) -> "RunFolder":
         """A new run folder with its recipe (TOML text) and environment.
 
+        What a creation that was killed left behind does not count as something there.
+
         Raises:
             RunError: something is there already, or the folder cannot be made.
         """
         folder = cls(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            advice = f"`spikeloom resume {path}` continues it, or " * folder.recipe.is_file()
-            raise RunError(f"{path} exists already and is not empty: {advice}give another folder")
+        folder._check_unborn()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            _write_atomically(
-                folder.environment, (json.dumps(environment, indent=2) + "\n").encode()
-            )
-            folder.write_recipe(recipe)
+            with folder.locked():
+                folder._check_unborn()  # another process may have been faster
+                _write_atomically(
+                    folder.environment, (json.dumps(environment, indent=2) + "\n").encode()
+                )
+                folder.write_recipe(recipe)
         except OSError as error:
             raise RunError(f"cannot create the run folder {path}: {error.strerror}") from error
         return folder
@@ -71,6 +74,14 @@ class RunFolder:
             raise RunError(f"{path} {kind}: give the folder of a run that `spikeloom train` made")
         return folder
 
+    def _check_unborn(self) -> None:
+        """Refuses a folder with anything in it but what is written before recipe.toml."""
+        early = {self.lock, self.environment, _beside(self.environment), _beside(self.recipe)}
+        if not self.path.exists() or (self.path.is_dir() and early.issuperset(self.path.iterdir())):
+            return
+        advice = f"`spikeloom resume {self.path}` continues it, or " * self.recipe.is_file()
+        raise RunError(f"{self.path} exists already and is not empty: {advice}give another folder")
+
     def write_recipe(self, text: str) -> None:
         _write_atomically(self.recipe, text.encode())
 
@@ -84,7 +95,12 @@ class RunFolder:
         """What differs from the environment in which the run began and may change a last bit."""
         if not self.environment.is_file():
             return []
-        then = json.loads(self.environment.read_text())
+        try:
+            then = json.loads(self.environment.read_text())
+        except ValueError:
+            then = None
+        if not isinstance(then, dict):
+            return [f"{self.environment} is damaged: what the run began on is not known"]
         return [
             f"{name} was {then.get(name, 'not recorded')} and is {value}"
             for name, value in now.items()
@@ -111,15 +127,33 @@ class RunFolder:
         Raises:
             RunError: another process trains in this folder.
         """
-        with open(self.path / "lock", "ab") as file:
+        with open(self.lock, "ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise RunError(
                     f"another process is training in {self.path}: wait for it, "
                     "or give another folder"
                 ) from error
             yield
+
+    @contextmanager
+    def storage_errors(self) -> Iterator[None]:
+        """Turns what the file system refuses in this folder into one line that says what to do.
+
+        Raises:
+            RunError: the disk is full, or the folder cannot be written to.
+        """
+        try:
+            yield
+        except OSError as error:
+            name = Path(os.fsdecode(error.filename)) if error.filename else self.path
+            if isinstance(error, BrokenPipeError) or not name.is_relative_to(self.path):
+                raise  # of another place: the console, say
+            raise RunError(
+                f"cannot write {name}: {error.strerror or error}; make room there, or make it "
+                f"writable, then `spikeloom resume {self.path}`"
+            ) from error
 
 
 def environment(device: torch.device) -> dict[str, object]:
@@ -152,10 +186,19 @@ def _processor() -> str:
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    _sync(temporary)
-    os.replace(temporary, path)
+    temporary = _beside(path)
+    try:
+        temporary.write_bytes(content)
+        _sync(temporary)
+        os.replace(temporary, path)
+    except OSError:
+        # on a full disk half a file would take the room that is left
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
 
 
 def _sync(path: Path) -> None:

@@ -103,7 +103,7 @@ class Trainer:
         """Trains to the last epoch from wherever the run folder stands."""
         self.run = run
         self.checkpoints = Checkpoints(run.checkpoints)
-        with run.locked():
+        with run.storage_errors(), run.locked():
             self.restore()
             try:
                 with self.stop:
@@ -126,7 +126,7 @@ class Trainer:
         """Makes `run` a run that stands before its first step with these weights."""
         self.run = run
         self.checkpoints = Checkpoints(run.checkpoints)
-        with run.locked():
+        with run.storage_errors(), run.locked():
             self.classifier.load_state_dict(weights)
             self.events = self.open_events()
             try:

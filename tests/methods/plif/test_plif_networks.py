@@ -226,7 +226,7 @@ def test_half_precision_autocast_counts_votes_exactly():
 @pytest.mark.slow
 def test_learns_the_digits_and_tau_moves_apart():
     """Nine epochs of the bundled digits with the recipe's network: 97 % and more in about 10 s."""
-    from spikeloom.data.digits import Digits
+    from spikeloom.data.sets.digits import Digits
 
     torch.manual_seed(2020)
     data = Digits().load(None)

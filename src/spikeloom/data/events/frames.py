@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.events import Events, is_sorted
+from spikeloom.data.events.array import Events, is_sorted
 from spikeloom.errors import DataError
 
 By = Literal["number", "time", "window"]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikeloom.cache_home import cache_root
-from spikeloom.data.archive import Entry
+from spikeloom.data.files.archive import Entry
 from spikeloom.errors import DataError
 
 
@@ -108,7 +108,7 @@ def local(entry: Entry) -> Path:
     """Where an entry lies as a plain file, which HDF5 needs; packed ones are unpacked once."""
     if entry.member is None and entry.path.suffix != ".gz":
         return entry.path
-    from spikeloom.data.archive import unpacked_member
+    from spikeloom.data.files.archive import unpacked_member
 
     return unpacked_member(entry, cache_root() / "unpacked")
 

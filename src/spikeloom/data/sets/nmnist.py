@@ -3,8 +3,8 @@
     NMNIST/Train/<digit>/<id>.bin
     NMNIST/Test/<digit>/<id>.bin
 
-A recording is 5 bytes per event: x, y, then 24 bits, big-endian: polarity (bit 23) and microseconds
-(bits 0-22). Samples are in the order of (digit, id). Source: Orchard et al., Front. Neurosci. 2015.
+`spikeloom.data.events.atis` reads the files. Samples are in the order of (digit, id). Source:
+Orchard et al., Front. Neurosci. 2015.
 
 The feedback-network paper reads another form of it, made by the TSSL-BP preprocessing: recordings
 stabilised against the three saccades, binned in 3 ms (`stabilised`, `stable_framing`), also as text
@@ -18,44 +18,14 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.archive import Entry, matching
-from spikeloom.data.events import Events, events
-from spikeloom.data.frames import Framing
-from spikeloom.data.recordings import EventSet, Pair, of_files
+from spikeloom.data.events.array import Events, events
+from spikeloom.data.events.atis import SIZE, read_bin
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.recordings import EventSet, Pair, of_files
+from spikeloom.data.files.archive import Entry, matching
 from spikeloom.errors import DataError
 
-SIZE = (2, 34, 34)
 SACCADE = 105_000  # microseconds of each of the three camera movements
-
-
-def read_bin(data: bytes, source: object = "N-MNIST data") -> Events:
-    """Events of one .bin file."""
-    if len(data) % 5:
-        raise DataError(
-            f"{source}: {len(data)} bytes, expected a multiple of 5; "
-            f"the file is cut short after record {len(data) // 5}"
-        )
-    rows = np.frombuffer(data, np.uint8).reshape(-1, 5)
-    t = (
-        ((rows[:, 2] & 127).astype(np.int64) << 16)
-        | (rows[:, 3].astype(np.int64) << 8)
-        | rows[:, 4]
-    )
-    return events(t, rows[:, 0], rows[:, 1], rows[:, 2] >> 7, SIZE, source=source)
-
-
-def write_bin(recording: Events) -> bytes:
-    """The content of a .bin file that `read_bin` reads back; times must fit 23 bits."""
-    if len(recording) and not 0 <= recording.t.min() <= recording.t.max() < 1 << 23:
-        raise DataError(
-            f"times run from {recording.t.min()} to {recording.t.max()} us, "
-            f"an N-MNIST file holds 0 to {(1 << 23) - 1}; cut the recording or shift it"
-        )
-    rows = np.empty((len(recording), 5), np.uint8)
-    rows[:, 0], rows[:, 1] = recording.x, recording.y
-    rows[:, 2] = (recording.t >> 16) | (recording.p.astype(np.int64) << 7)
-    rows[:, 3], rows[:, 4] = (recording.t >> 8) & 255, recording.t & 255
-    return rows.tobytes()
 
 
 def stabilised(recording: Events) -> Events:

@@ -14,11 +14,11 @@ from importlib.resources import files
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.archive import Entry
-from spikeloom.data.camera import Camera, enlarged
-from spikeloom.data.events import Events
-from spikeloom.data.frames import Frames, Framing, integrate
-from spikeloom.data.recordings import EventSet, Pair
+from spikeloom.data.events.array import Events
+from spikeloom.data.events.camera import Camera, enlarged
+from spikeloom.data.events.frames import Frames, Framing, integrate
+from spikeloom.data.events.recordings import EventSet, Pair
+from spikeloom.data.files.archive import Entry
 
 CAMERA = Camera(height=16, width=16, amplitude=3.0)
 SIDE = 12

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from spikeloom.data.archive import Entry, matching
-from spikeloom.data.audio import Cochlea, read_wav
-from spikeloom.data.events import Events
-from spikeloom.data.frames import Framing
-from spikeloom.data.hdf5 import local
-from spikeloom.data.recordings import EventSet, FileRecordings, Pair, of_files
-from spikeloom.data.shd import open_spikes, write_spikes
+from spikeloom.data.events.array import Events
+from spikeloom.data.events.audio import Cochlea, read_wav
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.recordings import EventSet, FileRecordings, Pair, of_files
+from spikeloom.data.files.archive import Entry, matching
+from spikeloom.data.files.hdf5 import local
+from spikeloom.data.sets.shd import open_spikes, write_spikes
 from spikeloom.errors import DataError
 
 TEST_TAKES = 5

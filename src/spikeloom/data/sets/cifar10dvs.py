@@ -19,11 +19,11 @@ from functools import partial
 from math import ceil
 from typing import Literal, cast
 
-from spikeloom.data.aedat import DVS128, Axes, read_aedat2
-from spikeloom.data.archive import Entry, matching
-from spikeloom.data.events import Events
-from spikeloom.data.frames import Framing
-from spikeloom.data.recordings import EventSet, Pair, of_files
+from spikeloom.data.events.aedat import DVS128, Axes, read_aedat2
+from spikeloom.data.events.array import Events
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.recordings import EventSet, Pair, of_files
+from spikeloom.data.files.archive import Entry, matching
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

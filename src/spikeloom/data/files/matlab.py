@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.hdf5 import column, reading
+from spikeloom.data.files.hdf5 import column, reading
 from spikeloom.errors import DataError
 
 Numbers = npt.NDArray[Any]

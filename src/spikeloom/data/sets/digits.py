@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from spikeloom.data.base import DataSet, Source, TensorSplit
+from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
-
-from .base import DataSet, Source, TensorSplit
-from .spec import DataSpec
 
 _DARKEST = 16
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikeloom.config.schema import Augmentation
-
-from .augment import augment
+from spikeloom.data.augment import augment
 
 
 class FrameTransform:

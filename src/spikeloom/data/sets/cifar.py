@@ -19,13 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from spikeloom.data.base import DataSet, Source, TensorSplit
+from spikeloom.data.files.pickles import PickledArray, read_pickle
+from spikeloom.data.files.places import candidates, missing, unreadable
+from spikeloom.data.files.streams import read_members
+from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
-
-from .base import DataSet, Source, TensorSplit
-from .pickles import PickledArray, read_pickle
-from .places import candidates, missing, unreadable
-from .spec import DataSpec
-from .streams import read_members
 
 _IMAGE = (3, 32, 32)
 _BYTES = 3 * 32 * 32

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.archive import Entry, matching
-from spikeloom.data.events import Events, events
-from spikeloom.data.frames import Frames, Framing, integrate
-from spikeloom.data.hdf5 import column, local, opened, reading
-from spikeloom.data.recordings import Pair
+from spikeloom.data.events.array import Events, events
+from spikeloom.data.events.frames import Frames, Framing, integrate
+from spikeloom.data.events.recordings import Pair
+from spikeloom.data.files.archive import Entry, matching
+from spikeloom.data.files.hdf5 import column, local, opened, reading
 from spikeloom.errors import DataError
 
 

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spikeloom.data.cache import Progress, write_part
-from spikeloom.data.frames import Framing
-from spikeloom.data.recordings import Recordings
+from spikeloom.data.events.cache import Progress, write_part
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.recordings import Recordings
 from spikeloom.errors import DataError
 
 
@@ -104,7 +104,7 @@ class _Crew:
     def _start(self) -> "subprocess.Popen[bytes]":
         paths = os.pathsep.join(path for path in sys.path if path)
         child = subprocess.Popen(
-            [sys.executable, "-m", "spikeloom.data.workers"],
+            [sys.executable, "-m", "spikeloom.data.events.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},

@@ -6,22 +6,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from spikeloom.data.cache import Prepared, Progress, prepared
-from spikeloom.data.cifar10dvs import CIFAR10_DVS
-from spikeloom.data.digits_events import DIGITS_EVENTS
-from spikeloom.data.dvsgesture import DVS_GESTURE, DVS_GESTURE_10
-from spikeloom.data.dvsplane import DVS_PLANE
-from spikeloom.data.frames import Framing
-from spikeloom.data.fsdd import FSDD
-from spikeloom.data.nmnist import NMNIST, NMNIST_STABLE
-from spikeloom.data.normalization import Normalization, normalize
-from spikeloom.data.ntidigits import N_TIDIGITS
+from spikeloom.data.base import DataSet, Source
+from spikeloom.data.events.cache import Prepared, Progress, prepared
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.normalization import Normalization, normalize
+from spikeloom.data.events.recordings import EventSet, Recordings
 from spikeloom.data.progress import Bar
-from spikeloom.data.recordings import EventSet, Recordings
-from spikeloom.data.shd import SHD
-
-from .base import DataSet, Source
-from .spec import DataSpec
+from spikeloom.data.sets.cifar10dvs import CIFAR10_DVS
+from spikeloom.data.sets.digits_events import DIGITS_EVENTS
+from spikeloom.data.sets.dvsgesture import DVS_GESTURE, DVS_GESTURE_10
+from spikeloom.data.sets.dvsplane import DVS_PLANE
+from spikeloom.data.sets.fsdd import FSDD
+from spikeloom.data.sets.nmnist import NMNIST, NMNIST_STABLE
+from spikeloom.data.sets.ntidigits import N_TIDIGITS
+from spikeloom.data.sets.shd import SHD
+from spikeloom.data.spec import DataSpec
 
 READ_AHEAD = 1 << 30  # bytes of counts beyond which a page cache cannot be taken for granted
 

@@ -30,8 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spikeloom.cache_home import cache_root
-from spikeloom.data.frames import Framing
-from spikeloom.data.recordings import Recordings
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.recordings import Recordings
 from spikeloom.errors import DataError
 
 VERSION = (
@@ -194,7 +194,7 @@ def _prepare(
     workers: int | None,
     progress: Progress | None,
 ) -> Prepared:
-    from spikeloom.data.workers import write_parts
+    from spikeloom.data.events.workers import write_parts
 
     count, shape = len(recordings.labels), framing.shape(recordings.size)
     needed = count * int(np.prod(shape))

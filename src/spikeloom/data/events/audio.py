@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.events import Events, spikes
+from spikeloom.data.events.array import Events, spikes
 from spikeloom.errors import DataError
 
 Signal = npt.NDArray[np.float32]

@@ -28,11 +28,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from spikeloom.data.base import DataSet, Source, TensorSplit
+from spikeloom.data.files.places import candidates, missing, unreadable
+from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
-
-from .base import DataSet, Source, TensorSplit
-from .places import candidates, missing, unreadable
-from .spec import DataSpec
 
 _UNSIGNED_BYTES = 0x08
 _SIZE = (28, 28)

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, cast
 
+from spikeloom.data.files.places import unreadable
 from spikeloom.errors import DataError
-
-from .places import unreadable
 
 _CHUNK = 1 << 20
 

@@ -15,12 +15,12 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.archive import Entry, matching
-from spikeloom.data.events import Events, events
-from spikeloom.data.frames import Framing
-from spikeloom.data.layouts import open_layout
-from spikeloom.data.matlab import read_struct
-from spikeloom.data.recordings import EventSet, Pair, of_files
+from spikeloom.data.events.array import Events, events
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.recordings import EventSet, Pair, of_files
+from spikeloom.data.files.archive import Entry, matching
+from spikeloom.data.files.matlab import read_struct
+from spikeloom.data.sets.layouts import open_layout
 from spikeloom.errors import DataError
 
 CLASSES = ("F117", "Mig31", "Su24", "Su35")

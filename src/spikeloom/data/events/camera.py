@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.events import Events, events, joined
-from spikeloom.data.nmnist import write_bin
+from spikeloom.data.events.array import Events, events, joined
+from spikeloom.data.events.atis import write_bin
 from spikeloom.errors import DataError
 
 Light = npt.NDArray[np.floating]

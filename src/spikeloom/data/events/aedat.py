@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.events import Events, events
+from spikeloom.data.events.array import Events, events
 from spikeloom.errors import DataError
 
 DVS128 = (2, 128, 128)

@@ -19,11 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from spikeloom.config.schema import ImagesConfig
+from spikeloom.data.base import DataSet, Source
+from spikeloom.data.files.places import candidates, missing
+from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
-
-from .base import DataSet, Source
-from .places import candidates, missing
-from .spec import DataSpec
 
 Cut = Callable[[Image.Image], Image.Image]
 """From a whole image to the part of it that is given to the network."""

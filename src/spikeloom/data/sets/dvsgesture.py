@@ -18,12 +18,12 @@ from functools import lru_cache, partial
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.aedat import DVS128, read_aedat3
-from spikeloom.data.archive import Entry, fingerprint, matching
-from spikeloom.data.events import Events
-from spikeloom.data.frames import Frames, Framing, integrate
-from spikeloom.data.layouts import open_layout
-from spikeloom.data.recordings import EventSet, Pair
+from spikeloom.data.events.aedat import DVS128, read_aedat3
+from spikeloom.data.events.array import Events
+from spikeloom.data.events.frames import Frames, Framing, integrate
+from spikeloom.data.events.recordings import EventSet, Pair
+from spikeloom.data.files.archive import Entry, fingerprint, matching
+from spikeloom.data.sets.layouts import open_layout
 from spikeloom.errors import DataError
 
 CLASSES = (

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.archive import Entry, fingerprint, scan
-from spikeloom.data.events import Events
-from spikeloom.data.frames import Frames, Framing, integrate
-from spikeloom.data.places import candidates, missing
+from spikeloom.data.events.array import Events
+from spikeloom.data.events.frames import Frames, Framing, integrate
+from spikeloom.data.files.archive import Entry, fingerprint, scan
+from spikeloom.data.files.places import candidates, missing
 from spikeloom.errors import DataError
 
 Decode = Callable[[bytes, object], Events]
@@ -140,7 +140,7 @@ class EventSet:
 
     def _search(self, root: Path | None, options: Mapping[str, str]) -> tuple[Path, Pair]:
         if self.bundled:
-            return Path(__file__).parent / "bundled", self.find([], options)
+            return Path(__file__).parents[1] / "bundled", self.find([], options)
         places = candidates(root, [self.folder])
         for place in places:
             if place.exists():
