@@ -6,8 +6,8 @@ graph, on its nodes, and in the layer. What a network keeps anyway (a convolutio
 are the spikes) is not the layer's.
 """
 
-import contextlib
 import copy
+import ctypes
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeloom.bench.peers import PEERS, Network
 from spikeloom.data.spec import DataSpec
-from spikeloom.errors import ConfigError
 from spikeloom.methods import catalog
 from spikeloom.methods.dsr.representation import DsrIF, DsrLIF, Represented
 from spikeloom.neurons import GLIF, LIF, PLIF, Neuron
@@ -45,6 +44,7 @@ STEP_RECIPE = "ide/mnist-f64c5"
 STEP_TIME_STEPS = (5, 30, 100, 300)
 STEP_BATCH = 16
 
+_M_MMAP_THRESHOLD = -3
 _CLEAR_PEAK = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 
@@ -55,16 +55,16 @@ def measure() -> list[dict[str, object]]:
 
 
 def measure_layers(
-    names: tuple[str, ...] = tuple(NEURONS), time_steps: tuple[int, ...] = TIME_STEPS
+    names: tuple[str, ...] | None = None, time_steps: tuple[int, ...] | None = None
 ) -> list[dict[str, object]]:
     """A row per library, neuron, and T: bytes kept per neuron and sample, float32.
 
-    A library whose spikes or gradient differ from the eager neuron's is not measured; its row says
-    so.
+    `names` and `time_steps`: all of `NEURONS` and `TIME_STEPS` if left out. A library whose spikes
+    or gradient differ from the eager neuron's is not measured; its row says so.
     """
     rows: list[dict[str, object]] = []
-    for name in names:
-        for T in time_steps:
+    for name in names or tuple(NEURONS):
+        for T in TIME_STEPS if time_steps is None else time_steps:
             neuron = NEURONS[name](LAYER[1])
             x = torch.randn(T, *LAYER, generator=torch.Generator().manual_seed(7)) * 1.5
             reference = _results(_with_backend(neuron, "eager"), x)
@@ -157,3 +157,60 @@ def _results(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
 def _close(got: Tensor, wanted: Tensor) -> bool:
     """Up to the few neurons that rounding moves over a threshold or an edge."""
     return ((got - wanted).abs() > 1e-4).float().mean().item() < 1e-4
+
+
+def measure_steps(
+    recipe: str = STEP_RECIPE,
+    time_steps: tuple[int, ...] | None = None,
+    batch: int = STEP_BATCH,
+    shape: tuple[int, ...] = (1, 28, 28),
+) -> list[dict[str, object]]:
+    """A row per T: the most memory of a process during one training step on made images.
+
+    Each T has a process of its own. Megabytes above the same process before the step, with the
+    network and the optimizer built, a step of one sample done, and the libraries loaded.
+    """
+    rows: list[dict[str, object]] = []
+    for T in STEP_TIME_STEPS if time_steps is None else time_steps:
+        row: dict[str, object] = {"what": f"training step of {recipe}, batch {batch}", "T": T}
+        if _CLEAR_PEAK.exists() and hasattr(ctypes.CDLL(None), "mallopt"):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                kilobytes = process.submit(_peak_of_step, recipe, T, batch, shape).result()
+            row |= {"library": "spikeloom", "peak_megabytes": round(kilobytes / 1024, 1)}
+        else:
+            row["note"] = "not measured: needs Linux with glibc"
+        rows.append(row)
+    return rows
+
+
+def _peak_of_step(name: str, T: int, batch: int, shape: tuple[int, ...]) -> int:
+    """Kilobytes that a training step takes at most, above what the process holds before it."""
+    torch.set_num_threads(1)
+    # Large blocks go back when they are freed: what the process holds is then what is in use.
+    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 16)
+    recipe = catalog.load_recipe(name, [f"T={T}"])
+    spec = DataSpec("made images", shape, tuple(map(str, range(10))))
+    network = catalog.methods()[recipe.method].build(recipe.network, spec)
+    optimizer = make_optimizer(recipe.optimizer, network.parameter_groups())
+    network.train()
+
+    def step(size: int) -> None:
+        inputs = torch.randn(size, *shape, generator=torch.Generator().manual_seed(1))
+        loss = network.loss(network(inputs), torch.arange(size) % 10)
+        loss.backward()
+        network.before_step()
+        optimizer.step()
+        network.after_step()
+        optimizer.zero_grad(set_to_none=True)
+
+    step(2)
+    _CLEAR_PEAK.write_text("5")
+    before = _status("VmRSS")
+    step(batch)
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    """A figure of this process in kilobytes: VmRSS, what it holds; VmHWM, the most it held."""
+    fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+    return int(fields[key].split()[0])

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeloom.methods.dsr.representation import DsrLIF, Represented
 from spikeloom.neurons import GLIF, IF, LIF, PLIF, Neuron, Rectangle
 
 Network = Callable[[Tensor], Tensor]
@@ -32,6 +33,8 @@ def spikingjelly(neuron: Neuron) -> tuple[Network, nn.Module] | None:
 
     if isinstance(neuron, GLIF):
         return gated_lif_node(neuron)
+    if isinstance(neuron, Represented):
+        return dsr_node(neuron)
     if not isinstance(neuron, (IF, LIF, PLIF)):
         return None
     shared: dict[str, Any] = {
@@ -100,6 +103,33 @@ def gated_lif_node(neuron: GLIF) -> tuple[Network, nn.Module] | None:
         functional.reset_net(holder["node"])
         image = x.shape if x.dim() == 5 else (*x.shape, 1, 1)
         return holder["node"](x.reshape(image)).reshape(x.shape)
+
+    return run, holder
+
+
+def dsr_node(neuron: Represented) -> tuple[Network, nn.Module] | None:
+    """SpikingJelly's `DSRIFNode` or `DSRLIFNode`, with the published scale of the threshold's
+    gradient; None for another scale. Its backward pass divides by a T that must be given first.
+    """
+    if neuron.threshold_scale != neuron.published_scale:
+        return None
+    nodes = importlib.import_module("spikingjelly.activation_based.neuron")
+    shared: dict[str, Any] = {
+        "v_threshold": neuron.threshold.item(),
+        "alpha": neuron.alpha,
+        "v_threshold_lower_bound": neuron.bound,
+        "step_mode": "m",
+    }
+    holder = nn.ModuleDict()
+
+    def run(x: Tensor) -> Tensor:
+        if not holder and isinstance(neuron, DsrLIF):
+            holder["node"] = nodes.DSRLIFNode(
+                T=x.shape[0], tau=neuron.tau, delta_t=neuron.delta_t, **shared
+            )
+        elif not holder:
+            holder["node"] = nodes.DSRIFNode(T=x.shape[0], **shared)
+        return holder["node"](x)
 
     return run, holder
 

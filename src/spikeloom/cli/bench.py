@@ -114,3 +114,32 @@ def events(threads: Threads = 1, rounds: Rounds = 15, csv: Csv = None) -> None:
     )
     if csv is not None:
         write_csv(csv, rows)
+
+
+@app.command("memory")
+def memory(csv: Csv = None) -> None:
+    """Bytes that a layer of neurons keeps for its backward pass, and the peak of a training step
+    that is differentiated at its equilibrium.
+    """
+    import torch
+
+    from spikeloom.bench import memory as bench
+    from spikeloom.bench.timing import write_csv
+
+    torch.set_num_threads(1)
+    rows = bench.measure()
+    columns = {
+        "what": "neuron, or step",
+        "library": "library",
+        "T": "T",
+        "bytes_per_neuron": "bytes per neuron",
+        "peak_megabytes": "peak MB",
+        "note": "",
+    }
+    print_table(
+        list(columns.values()),
+        [[str(row.get(key, "")) for key in columns] for row in rows],
+        right=["T", "bytes per neuron", "peak MB"],
+    )
+    if csv is not None:
+        write_csv(csv, rows)
