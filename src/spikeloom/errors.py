@@ -32,3 +32,7 @@ class RunError(SpikeloomError):
 
 class NonFiniteError(SpikeloomError):
     """The loss became NaN or infinite during training."""
+
+
+class OutOfMemoryError(SpikeloomError):
+    """The memory does not hold a step of the recipe; the text names what to lower."""

@@ -22,6 +22,7 @@ from typing import IO, Any, BinaryIO, TypedDict, cast
 import torch
 from torch import Tensor
 
+from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError
 
 FORMAT = 1
@@ -183,10 +184,44 @@ def read(path: Path) -> State:
             if trailer != _MARK + digest.hexdigest().encode() + b"\n":
                 raise CheckpointError(f"{path} is damaged: its SHA-256 does not match its content")
             file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = saved_tensors.load(file)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    return state
+    except saved_tensors.RefusedError as error:
+        # A check sum proves no origin: whoever made the file could write a right one.
+        raise CheckpointError(
+            f"{path} holds something else than tensors and numbers ({error}): "
+            "take a checkpoint that spikeloom wrote"
+        ) from error
+    if not _is_state(state):
+        raise CheckpointError(
+            f"{path} holds no state of a run, expected the keys and types of format {FORMAT}: "
+            "take a checkpoint that spikeloom wrote"
+        )
+    return cast(State, state)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("format", "epoch", "step", "global_step", "metrics_bytes"), (int,)),
+    **dict.fromkeys(("model", "optimizer", "scaler", "gradients", "sums"), (dict,)),
+    **dict.fromkeys(("epoch_seconds", "run_seconds"), (int, float)),
+    "recipe": (str,),
+    "best": (dict, type(None)),
+    "confusion": (Tensor, type(None)),
+}
+
+
+def _is_state(content: object) -> bool:
+    """Whether it has the keys of `State`, with values of their types, and tensors by name."""
+    if not isinstance(content, dict) or content.keys() != _TYPES.keys():
+        return False
+    tables = [content[key] for key in ("model", "gradients", "sums")]
+    return all(isinstance(content[key], kinds) for key, kinds in _TYPES.items()) and all(
+        isinstance(name, str) and isinstance(value, Tensor)
+        for table in tables
+        if isinstance(table, dict)
+        for name, value in table.items()
+    )
 
 
 def recipe_difference(theirs: str, ours: str) -> str | None:

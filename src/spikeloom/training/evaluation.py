@@ -31,6 +31,7 @@ from spikeloom.seeding import generator
 from spikeloom.training import checkpoint as checkpoints
 from spikeloom.training.device import autocast, choose_device, surroundings
 from spikeloom.training.distributed import sum_over_ranks
+from spikeloom.training.failures import explained
 from spikeloom.training.loaders import make_loaders
 from spikeloom.training.metrics import Score
 from spikeloom.training.nonfinite import first_non_finite
@@ -189,7 +190,11 @@ def evaluate(
     run = load_run(folder, checkpoint, timesteps=timesteps, device=device)
     latency, operations = Latency(), SynapticOperations(run.classifier)
     decisions = DecisionCounter()
-    with surroundings(run.recipe.training, run.device), operations:
+    with (
+        surroundings(run.recipe.training, run.device),
+        explained(run.recipe, run.device),
+        operations,
+    ):
         measurement = measure(
             run.classifier,
             run.test_loader(),

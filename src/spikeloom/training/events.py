@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,6 +138,14 @@ class TensorBoard:
         if event["event"] == "epoch":
             self._records.flush()
 
+    def replay(self, record: Path, tell: Callable[[str], None]) -> None:
+        """Everything that a metrics.jsonl holds; `tell` receives a line for what it cannot say."""
+        for event in read_events(record, tell):
+            try:
+                self.emit(event)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                tell(f"{record}: a damaged {event['event']} event is not shown in TensorBoard")
+
     def _write(self, event: TensorBoardEvent) -> None:
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
@@ -206,12 +214,32 @@ class ConsoleLines:
         self.flush()
 
 
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events in a metrics.jsonl; a last line that was cut short is left out."""
+def read_events(path: Path, tell: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+    """The events in a metrics.jsonl; a last line that was cut short is left out.
+
+    Args:
+        path: The file; none is an empty record.
+        tell: Receives one line for each damaged line, which is left out.
+
+    Raises:
+        RunError: a line is damaged, and there is no `tell`.
+    """
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")
-    return [json.loads(line) for line in lines[:-1]]
+    events = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            event = None
+        if isinstance(event, dict) and event.get("event") in _RECORDED:
+            events.append(event)
+            continue
+        problem = f"{path}, line {number}: not an event of a run, expected a JSON object"
+        if tell is None:
+            raise RunError(f"{problem}: delete the line")
+        tell(f"{problem}; left out")
+    return events
 
 
 class _writing:

@@ -8,6 +8,7 @@ from spikeloom.config.schema import Recipe
 from spikeloom.methods import catalog
 from spikeloom.training import distributed
 from spikeloom.training.device import choose_device, surroundings
+from spikeloom.training.failures import explained
 from spikeloom.training.run_folder import RunFolder, environment
 from spikeloom.training.trainer import RunResult, Trainer
 
@@ -25,9 +26,10 @@ def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None)
         RunError: the folder exists already.
         NonFiniteError: the loss became NaN or infinite.
         CheckpointError: there is no room for a checkpoint.
+        OutOfMemoryError: the memory does not hold a step.
     """
     device = choose_device(recipe.training.device)
-    with surroundings(recipe.training, device):
+    with surroundings(recipe.training, device), explained(recipe, device):
         trainer = Trainer(recipe, device, console or Console())
         run = Path(folder)
         if distributed.is_main():
@@ -59,7 +61,7 @@ def resume(
         training = recipe.training.model_copy(update={"epochs": epochs})
         recipe = recipe.model_copy(update={"training": training})
     device = choose_device(recipe.training.device)
-    with surroundings(recipe.training, device):
+    with surroundings(recipe.training, device), explained(recipe, device):
         return Trainer(recipe, device, console or Console()).fit(run)
 
 
@@ -75,7 +77,7 @@ def adopt(
         ConfigError, DataError, RunError: as `train`.
     """
     device = choose_device(recipe.training.device)
-    with surroundings(recipe.training, device):
+    with surroundings(recipe.training, device), explained(recipe, device):
         trainer = Trainer(recipe, device, console or Console())
         method = catalog.methods()[recipe.method]
         weights = method.read_checkpoint(Path(file), trainer.classifier)

@@ -37,7 +37,6 @@ from spikeloom.training.events import (
     Sink,
     Stream,
     TensorBoard,
-    read_events,
 )
 from spikeloom.training.loaders import make_loaders
 from spikeloom.training.metrics import Score, accuracy
@@ -331,18 +330,7 @@ class Trainer:
             self.run.cut_metrics(0 if found is None else found[1]["metrics_bytes"])
         if found is not None:
             path, state = found
-            self.classifier.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            for name, parameter in self.classifier.named_parameters():
-                if name in state["gradients"]:
-                    parameter.grad = state["gradients"][name].to(parameter)
-            self.score.load(state["sums"])
-            self.epoch, self.step = state["epoch"], state["step"]
-            self.global_step = state["global_step"]
-            self.epoch_seconds, self.run_seconds = state["epoch_seconds"], state["run_seconds"]
-            self.best = None if state["best"] is None else Best(**state["best"])
-            self.confusion = state["confusion"]
+            self.take(path, state)
             watching.message(
                 f"going on from {path.name}: epoch {self.epoch}, step {self.step} of {self.steps}"
             )
@@ -356,6 +344,29 @@ class Trainer:
         self.events = self.open_events()
         if found is None:
             self.log_start()
+
+    def take(self, path: Path, state: State) -> None:
+        """Stands where the checkpoint `state`, read from `path`, was written."""
+        try:
+            self.classifier.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            for name, parameter in self.classifier.named_parameters():
+                if name in state["gradients"]:
+                    parameter.grad = state["gradients"][name].to(parameter)
+            self.score.load(state["sums"])
+            self.epoch, self.step = state["epoch"], state["step"]
+            self.global_step = state["global_step"]
+            self.epoch_seconds, self.run_seconds = state["epoch_seconds"], state["run_seconds"]
+            self.best = None if state["best"] is None else Best(**state["best"])
+            self.confusion = state["confusion"]
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path} does not fit the network and optimizer of recipe.toml: "
+                "restore the recipe that this run began with, or train again"
+            ) from error
 
     def check_length(self, state: State | None) -> None:
         """Stores another number of epochs than before, if the run has not gone beyond it."""
@@ -387,8 +398,7 @@ class Trainer:
         sinks: list[Sink] = [JsonLines(self.run.metrics), self.console]
         if self.recipe.logging.tensorboard:
             board = TensorBoard(self.run.tensorboard)
-            for event in read_events(self.run.metrics):
-                board.emit(event)
+            board.replay(self.run.metrics, Stream([self.console]).message)
             sinks.append(board)
         return Stream(sinks)
 

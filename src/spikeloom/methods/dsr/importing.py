@@ -6,14 +6,13 @@ model. A threshold file `<name>.dict` has the keys `storein1` ... for the last p
 `relu1` ..., and `layer2[0].storein1` for `layer2.0.relu1`; values are scalars, or tuples of one.
 """
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError
 from spikeloom.nn import Classifier
 
@@ -53,12 +52,12 @@ def read_thresholds(path: Path) -> dict[str, float]:
 def load(path: Path) -> dict[str, Any]:
     """What `torch.save` wrote, tensors and builtins only."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = saved_tensors.load(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: give a file that was saved") from error
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, saved_tensors.RefusedError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as saved tensors ({str(error).splitlines()[0]}): "
+            f"{path} cannot be read as saved tensors ({error}): "
             "give the file that training or calibration wrote"
         ) from error
     if not isinstance(content, dict):

@@ -6,15 +6,14 @@ networks a layer is `fc_layers.<i>`; those of convolutional ones are read in the
 form: weights are (in, out), every layer has `alpha` (synapse), `beta` (membrane), and a fixed `th`.
 """
 
-import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError
 from spikeloom.methods.fs.networks import FsClassifier
 from spikeloom.neurons import Neuron
@@ -39,12 +38,12 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     threshold.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = saved_tensors.load(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: give a file that was saved") from error
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, saved_tensors.RefusedError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as saved tensors ({str(error).splitlines()[0]}): give the .pt "
+            f"{path} cannot be read as saved tensors ({error}): give the .pt "
             "file that the published program wrote"
         ) from error
     if isinstance(content, dict):

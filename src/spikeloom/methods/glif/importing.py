@@ -8,12 +8,11 @@ constant buffer `Vth` more; the fused neuron a parameter `gamma` that nothing us
 gates are float64.
 """
 
-import pickle
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError
 from spikeloom.neurons import FusedGLIF
 from spikeloom.nn import Classifier, TdBatchNorm
@@ -42,12 +41,12 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
 
 def _load(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return saved_tensors.load(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: give a published checkpoint") from error
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, saved_tensors.RefusedError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as saved tensors ({str(error).splitlines()[0]}): "
+            f"{path} cannot be read as saved tensors ({error}): "
             "give the .pth.tar or .pth file that the published program wrote"
         ) from error
 

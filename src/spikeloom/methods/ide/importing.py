@@ -15,9 +15,9 @@ T, threshold, and leak are in the script's options, not in the file.
 import re
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError
 from spikeloom.nn import Classifier
 
@@ -34,11 +34,10 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     the first tensor that does not fit.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        content = saved_tensors.load(path)
+    except (OSError, saved_tensors.RefusedError) as error:
         raise CheckpointError(
-            f"{path}: not a checkpoint of the published program ({reason}): expected a .pth.tar "
+            f"{path}: not a checkpoint of the published program ({error}): expected a .pth.tar "
             "file that its training script wrote"
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
