@@ -1,7 +1,6 @@
 """A method and a data set small enough that a training run takes milliseconds."""
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from run_folders import assert_same_run, recorded
 from spikeloom.config.schema import Section
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet, Source, TensorSplit
@@ -20,8 +20,8 @@ from spikeloom.methods import catalog
 from spikeloom.methods.base import Method
 from spikeloom.neurons import PLIF
 from spikeloom.nn.classifier import Classifier, Output
-from spikeloom.training import read_events
-from spikeloom.training.checkpoint import read
+
+__all__ = ["assert_same_run", "recorded"]
 
 CLASSES = 3
 
@@ -152,38 +152,3 @@ class Screen:
 @pytest.fixture
 def screen() -> Screen:
     return Screen(Console(file=io.StringIO(), width=200))
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    """Both run folders hold the same training: every tensor bit for bit, every recorded number."""
-    for name in ("last", "best"):
-        one, two = (read(path / "checkpoints" / f"{name}.pt") for path in (a, b))
-        one_flat, two_flat = dict(_flat(one)), dict(_flat(two))
-        assert one_flat.keys() == two_flat.keys()
-        for key, value in one_flat.items():
-            if "seconds" in key or key == "/metrics_bytes":
-                continue
-            other = two_flat[key]
-            same = torch.equal(value, other) if isinstance(value, Tensor) else value == other
-            assert same, f"{name}.pt{key}: {value} and {other}"
-    weights = [(path / "weights.safetensors").read_bytes() for path in (a, b)]
-    assert weights[0] == weights[1]
-    assert recorded(a) == recorded(b)
-
-
-def recorded(folder: Path) -> list[dict[str, Any]]:
-    """The events in metrics.jsonl without wall times."""
-    events = read_events(folder / "metrics.jsonl")
-    assert all(json.loads(json.dumps(event)) == event for event in events)
-    return [{key: value for key, value in event.items() if key != "seconds"} for event in events]
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{path}/{key}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _flat(item, f"{path}/{index}")
-    else:
-        yield path, value

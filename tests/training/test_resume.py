@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from run_folders import scalars
 from spikeloom.errors import CheckpointError, RunError
 from spikeloom.methods import catalog
 from spikeloom.training import checkpoint, resume, train
@@ -134,8 +135,8 @@ def test_the_event_files_equal_those_of_an_uninterrupted_run(interrupted, whole,
     resume(cut, console=screen.console)
     other = whole("checkpoint.every_steps=2")
     assert recorded(cut) == recorded(other)
-    assert _scalars(cut) == _scalars(other)
-    assert ("train_loss", 6) in _scalars(cut)
+    assert scalars(cut) == scalars(other)
+    assert ("train_loss", 6) in scalars(cut)
 
 
 def test_a_finished_run_answers_its_result(whole, screen):
@@ -347,19 +348,3 @@ def test_kill_9_at_random_instants(tmp_path, backend):
     assert kills >= 3, answer.stdout
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
     assert read_events(tmp_path / "whole" / "metrics.jsonl")[-1]["event"] == "end"
-
-
-def _scalars(run: Path) -> set[tuple[str, int]]:
-    """(tag, x) with the value's bits, of all TensorBoard files of a run; wall times left out."""
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-    from tensorboard.compat.proto.event_pb2 import Event
-
-    found = set()
-    for path in (run / "tensorboard").iterdir():
-        for raw in RawEventFileLoader(str(path)).Load():
-            event = Event.FromString(raw)
-            for value in event.summary.value:
-                found.add((value.tag, event.step))
-                if value.tag != "seconds":
-                    found.add((value.tag, event.step, value.simple_value))
-    return found

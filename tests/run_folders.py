@@ -1,0 +1,63 @@
+"""Whether two run folders hold the same training."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeloom.training import read_events
+from spikeloom.training.checkpoint import read
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Both run folders hold the same training: every tensor bit for bit, every recorded number."""
+    for name in ("last", "best"):
+        one, two = (read(path / "checkpoints" / f"{name}.pt") for path in (a, b))
+        one_flat, two_flat = dict(flat(one)), dict(flat(two))
+        assert one_flat.keys() == two_flat.keys()
+        for key, value in one_flat.items():
+            if "seconds" in key or key == "/metrics_bytes":
+                continue
+            other = two_flat[key]
+            same = torch.equal(value, other) if isinstance(value, Tensor) else value == other
+            assert same, f"{name}.pt{key}: {value} and {other}"
+    weights = [(path / "weights.safetensors").read_bytes() for path in (a, b)]
+    assert weights[0] == weights[1]
+    assert recorded(a) == recorded(b)
+
+
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """The events in metrics.jsonl without wall times."""
+    events = read_events(folder / "metrics.jsonl")
+    assert all(json.loads(json.dumps(event)) == event for event in events)
+    return [{key: value for key, value in event.items() if key != "seconds"} for event in events]
+
+
+def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from flat(item, f"{path}/{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from flat(item, f"{path}/{index}")
+    else:
+        yield path, value
+
+
+def scalars(run: Path) -> set[tuple[str, int]]:
+    """(tag, x) with the value's bits, of all TensorBoard files of a run; wall times left out."""
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    found = set()
+    for path in (run / "tensorboard").iterdir():
+        for raw in RawEventFileLoader(str(path)).Load():
+            event = Event.FromString(raw)
+            for value in event.summary.value:
+                found.add((value.tag, event.step))
+                if value.tag != "seconds":
+                    found.add((value.tag, event.step, value.simple_value))
+    return found
