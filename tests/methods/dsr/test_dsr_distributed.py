@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import threshold_process as process
 import torch
 from torch import Tensor
-
-import threshold_process as process
 
 Outcome = dict[str, dict[str, Tensor]]
 
