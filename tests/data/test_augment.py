@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spikeloom.config.schema import Affine, Crop, Flip
+from spikeloom.config.schema import Affine, AutoAugment, Crop, Cutout, Flip
 from spikeloom.data import Transform, to_float
 from spikeloom.data import augment as module
 from spikeloom.data.augment import affine, augment
@@ -162,7 +162,7 @@ def test_flip_mirrors_left_and_right_with_its_probability(p: float) -> None:
     assert abs(mirrored.float().mean().item() - p) < (0.056 if 0 < p < 1 else 1e-9)
 
 
-STEPS = (Affine(), Crop(), Flip())
+STEPS = (Affine(), Crop(), Flip(), AutoAugment(), Cutout())
 
 
 def test_only_the_generator_decides() -> None:

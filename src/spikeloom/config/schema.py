@@ -94,7 +94,29 @@ class Flip(Section):
     p: float = Field(default=0.5, ge=0, le=1, description="probability that a sample is mirrored")
 
 
-Augmentation = Annotated[Affine | Crop | Flip, Field(discriminator="kind")]
+class AutoAugment(Section):
+    """A learned policy: for each image one of 25 pairs of random changes, drawn uniformly."""
+
+    kind: Literal["autoaugment"] = Field(
+        default="autoaugment", description="a learned policy of changes of images of 8 bits"
+    )
+    policy: Literal["cifar10", "imagenet", "svhn"] = Field(
+        default="cifar10", description="data set that the policy was learned on"
+    )
+    fill: int = Field(
+        default=128, ge=0, le=255, description="grey level of pixels from outside the image"
+    )
+
+
+class Cutout(Section):
+    """Squares of zeros around random pixels; what lies outside the image is cut off."""
+
+    kind: Literal["cutout"] = Field(default="cutout", description="squares of zeros")
+    size: int = Field(default=16, ge=1, description="side of a square in pixels")
+    holes: int = Field(default=1, ge=1, description="squares in each sample")
+
+
+Augmentation = Annotated[Affine | Crop | Flip | AutoAugment | Cutout, Field(discriminator="kind")]
 
 
 class ImagesConfig(Section):

@@ -1,8 +1,9 @@
 """Random changes of whole batches of images, on the device the batch is on.
 
-The random numbers are few (at most four a sample) and come from the given generator; pixel
-positions are integers. With a CPU generator the same seed therefore gives the same images on a CPU
-and on a GPU.
+The random numbers are few (at most five a sample, two for each hole) and come from the given
+generator; pixel positions are integers. With a CPU generator the same seed therefore gives the same
+images on a CPU and on a GPU. Learned policies (`autoaugment`) are applied image by image on the
+CPU, wherever the batch is: about 0.2 ms for one of 3 x 32 x 32.
 """
 
 from collections.abc import Iterable
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikeloom.config.schema import Affine, Augmentation, Crop, Flip
+from spikeloom.config.schema import Affine, Augmentation, AutoAugment, Crop, Cutout, Flip
+from spikeloom.data.autoaugment import random_policy
 
 _FIXED_POINT = 16
 """Binary places of source positions; the number that Pillow uses, so that ties round alike."""
@@ -37,6 +39,10 @@ def augment(inputs: Tensor, steps: Iterable[Augmentation], generator: torch.Gene
                 inputs = _random_crop(inputs, step.padding, generator)
             case Flip():
                 inputs = _random_flip(inputs, step.p, generator)
+            case AutoAugment():
+                inputs = random_policy(inputs, step.policy, step.fill, generator)
+            case Cutout():
+                inputs = _random_holes(inputs, step.size, step.holes, generator)
     return inputs
 
 
@@ -158,6 +164,27 @@ def _random_flip(inputs: Tensor, p: float, generator: torch.Generator) -> Tensor
     """Left and right exchanged with probability `p`."""
     draws = torch.rand(len(inputs), 1, 1, 1, device=generator.device, generator=generator)
     return torch.where((draws < p).to(inputs.device), inputs.flip(3), inputs)
+
+
+def _random_holes(inputs: Tensor, size: int, holes: int, generator: torch.Generator) -> Tensor:
+    """Zeros in `holes` squares of each sample, from size // 2 pixels before a random pixel on.
+
+    Source: DeVries & Taylor, "Improved Regularization of Convolutional Neural Networks with
+    Cutout", 2017.
+    """
+    batch, _, height, width = inputs.shape
+    keep = torch.ones(batch, 1, height, width, dtype=inputs.dtype, device=inputs.device)
+    for _ in range(holes):
+        sides = []
+        for length in (height, width):
+            center = torch.randint(
+                length, (batch, 1), device=generator.device, generator=generator
+            ).to(inputs.device)
+            away = torch.arange(length, device=inputs.device) - (center - size // 2)
+            sides.append((away >= 0) & (away < size))
+        rows, columns = sides
+        keep *= ~(rows[:, None, :, None] & columns[:, None, None, :])
+    return inputs * keep
 
 
 def _take(inputs: Tensor, index: Tensor) -> Tensor:

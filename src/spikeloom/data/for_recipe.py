@@ -95,6 +95,11 @@ def frame_transform(config: DataConfig, spec: DataSpec, *, training: bool) -> Fr
             f"{spec.name} "
             "has channels: remove them"
         )
+    if any(step.kind == "autoaugment" for step in config.augment):
+        raise ConfigError(
+            "data.augment has autoaugment, whose policies are for images of 8 bits, and "
+            f"{spec.name} has event frames: remove it"
+        )
     if frames.deletion and frames.normalization != "none":
         raise ConfigError(
             f"data.frames.deletion = {frames.deletion} deletes counted events, and normalization = "
