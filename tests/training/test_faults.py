@@ -192,7 +192,7 @@ def test_a_damaged_line_of_the_record_is_named_and_left_out(recipe, screen, tmp_
     run = train(recipe("epochs=1"), tmp_path / "run", console=screen.console).folder
     record = run / "metrics.jsonl"
     lines = record.read_bytes().splitlines(keepends=True)
-    for damage in (b"\x00\xff{", b"[1]", b'{"event": "epoch"}'):
+    for damage in (b'{"event": "epoch"}', b"\x00\xff{", b"[1]"):
         record.write_bytes(b"".join([lines[0], damage, b"\n", *lines[1:]]))
         before = len(screen.text)
         resume(run, epochs=1, console=screen.console)
