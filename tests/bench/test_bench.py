@@ -1,85 +1,230 @@
 """Benchmarks time only what agrees with the reference, and say what they were measured on."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from spikeloom.bench import neurons, training
+from spikeloom.bench import cases, contenders, linear, neurons, startup, training
+from spikeloom.bench.cases import Case
+from spikeloom.bench.leaky_peers import Network
+from spikeloom.bench.runner import Contender, Results, Row, Tolerance, Trial, disagreement, measure
 from spikeloom.bench.timing import best_of, write_csv
 from spikeloom.cli import main
-from spikeloom.errors import ConfigError
-from spikeloom.methods.catalog import load_recipe
-from spikeloom.neurons import IF
+from spikeloom.errors import ConfigError, SpikeloomError
+from spikeloom.neurons import IF, Neuron
+
+TINY = Case("neurons", "PLIF", (3, 2, 4, 5, 5))
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> neurons.Case:
-    monkeypatch.setitem(neurons.SHAPES, "tiny", (3, 2, 4, 5, 5))
-    return neurons.Case("PLIF", "tiny")
+def by_contender(rows: list[Row]) -> dict[str, Row]:
+    return {str(row["contender"]): row for row in rows}
 
 
-def test_rows_count_in_copies_of_the_input(tiny: neurons.Case) -> None:
-    rows = {row["contender"]: row for row in neurons.measure(tiny, 2, compile_eager=False)}
+def test_rows_count_in_copies_of_the_input_and_in_a_share_of_its_bandwidth() -> None:
+    rows = by_contender(measure(neurons.trial(TINY), 2))
     assert {"spikeloom", "eager"} <= set(rows)
+    assert "copy" not in rows
+    ours = rows["spikeloom"]
+    assert ours["shape"] == "3x2x4x5x5"
+    assert ours["backend"] == "cpu"
+    copies, share = float(str(ours["training_copies"])), float(str(ours["training_share"]))
+    assert copies > 0
+    assert share == pytest.approx(2.5 / copies, rel=0.05)  # x, s; x, g, gx: five for a copy's two
     for row in rows.values():
-        assert row["shape"] == "3x2x4x5x5"
-        assert "note" in row or float(str(row["training_copies"])) > 0
+        assert row["note"] or "training_copies" in row
 
 
-def test_a_contender_with_other_spikes_is_not_timed(
-    tiny: neurons.Case, monkeypatch: pytest.MonkeyPatch
+Build = Callable[[Neuron], tuple[Network, nn.Module]]
+
+
+def wrong(neuron: Neuron) -> tuple[Network, nn.Module]:
+    other = IF(backend="eager")
+    return other, other
+
+
+def doubled(neuron: Neuron) -> tuple[Network, nn.Module]:
+    def run(x: Tensor) -> Tensor:
+        spikes = neuron(x)
+        return spikes.detach() + 2 * (spikes - spikes.detach())
+
+    return run, neuron
+
+
+def broken(neuron: Neuron) -> tuple[Network, nn.Module]:
+    def run(x: Tensor) -> Tensor:
+        raise RuntimeError("needs a device\nthat is not here")
+
+    return run, neuron
+
+
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (wrong, "spikes differ"),
+        (doubled, "gradient of x is off"),
+        (broken, "RuntimeError: needs a device"),
+    ],
+)
+def test_a_contender_that_computes_something_else_is_not_timed(
+    build: Build, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(neuron: object) -> tuple[neurons.Network, torch.nn.Module]:
-        other = IF(backend="eager")
-        return other, other
-
-    monkeypatch.setattr(neurons, "PEERS", {"wrong": wrong})
-    rows = {row["contender"]: row for row in neurons.measure(tiny, 1, compile_eager=False)}
-    assert "spikes differ" in str(rows["wrong"]["note"])
-    assert "training_copies" not in rows["wrong"]
+    monkeypatch.setattr(contenders, "PEERS", {"numpy": build})  # any installed package's name
+    row = by_contender(measure(neurons.trial(TINY), 1))["numpy"]
+    assert str(row["note"]).startswith("not timed")
+    assert why in str(row["note"])
+    assert "training_copies" not in row
 
 
-def test_a_contender_with_another_gradient_is_not_timed(
-    tiny: neurons.Case, monkeypatch: pytest.MonkeyPatch
+def test_a_peer_that_is_not_installed_has_a_row_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def doubled(neuron: torch.nn.Module) -> tuple[neurons.Network, torch.nn.Module]:
-        def run(x: Tensor) -> Tensor:
-            spikes = neuron(x)
-            return spikes.detach() + 2 * (spikes - spikes.detach())
-
-        return run, neuron
-
-    monkeypatch.setattr(neurons, "PEERS", {"doubled": doubled})
-    rows = {row["contender"]: row for row in neurons.measure(tiny, 1, compile_eager=False)}
-    assert "gradient is off" in str(rows["doubled"]["note"])
+    monkeypatch.setattr(contenders, "PEERS", {"no_such_library": wrong})
+    row = by_contender(measure(neurons.trial(TINY), 1))["no_such_library"]
+    assert row["note"] == "absent: not installed"
 
 
-def test_every_layout_and_dtype_of_the_default_cases_is_dense_or_constant() -> None:
-    for case in neurons.default_cases():
-        assert case.neuron in neurons.NEURONS
-        assert case.shape in neurons.SHAPES
-        assert case.dtype in neurons.DTYPES
+def low_state(neuron: Neuron) -> tuple[Network, nn.Module]:
+    return lambda x: contenders.half_state(neuron, x), neuron
+
+
+def test_a_peer_with_a_half_precision_state_is_timed_under_that_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(contenders, "PEERS", {"numpy": low_state})
+    case = Case("neurons", "PLIF", (20, 4, 8, 8, 8), "bfloat16")
+    row = by_contender(measure(neurons.trial(case), 1))["numpy"]
+    assert str(row["note"]).startswith("its state is bfloat16")
+    assert "of its spikes differ" in str(row["note"])
+    assert "training_copies" in row
+
+
+def test_disagreement_of_a_whole_tensor_counts_in_its_norm() -> None:
+    spikes = torch.zeros(2, 3)
+    weight = torch.tensor([3.0, 4.0])
+    got, wanted = (Results(spikes, {"weight": w}) for w in (weight + 0.05, weight))
+    assert disagreement(got, wanted, Tolerance(gradients=0.1, elementwise=False)) is None
+    problem = disagreement(got, wanted, Tolerance(gradients=0.01, elementwise=False))
+    assert problem == "its gradient of weight is off by 1.4e-02 of its norm"
+
+
+def test_neurons_with_other_spikes_are_left_out_of_an_elementwise_gradient() -> None:
+    spikes = torch.zeros(1, 1000)
+    flipped = spikes.clone()
+    flipped[0, 7] = 1
+    gradient, other = torch.ones(1, 1000), torch.ones(1, 1000)
+    other[0, 7] = 5
+    tolerance = Tolerance(spikes=2e-3)
+    got, wanted = Results(flipped, {"x": other}), Results(spikes, {"x": gradient})
+    assert disagreement(got, wanted, tolerance) is None
+    assert disagreement(got, wanted, Tolerance(spikes=1e-4)) is not None
+
+
+def test_floors_are_timed_without_results() -> None:
+    trial = Trial(
+        columns={},
+        contenders=[Contender("floor", {"step": lambda: None})],
+        reference="none",
+        expected=lambda: Results(None, {}),
+        figures=lambda name, times: {"seconds": times[name]["step"].best},
+    )
+    (row,) = measure(trial, 1)
+    assert row["reference"] == "" and float(str(row["seconds"])) < 1
+
+
+def test_linear_layer_alone_is_a_line_and_precision_is_stated() -> None:
+    case = Case("linear", "LIF SuperSpike", (6, 4, 32))
+    rows = by_contender(measure(linear.trial(case), 2))
+    assert rows["linear only"]["times_linear"] == 1.0
+    assert rows["spikeloom"]["reference"] == "eager, float64"
+    assert rows["spikeloom"]["matmul"] == "float32, highest"
+    assert float(str(rows["spikeloom"]["neurons_ms"])) > 0
+
+
+def test_low_precision_products_are_compared_on_the_same_product() -> None:
+    case = Case("linear", "LIF SuperSpike", (6, 4, 32), "bfloat16")
+    row = by_contender(measure(linear.trial(case), 1))["spikeloom"]
+    assert row["reference"] == "eager, bfloat16"
+    assert row["note"] == ""
+
+
+def test_torch_compile_is_left_out_where_it_unrolls_many_steps() -> None:
+    case = Case("linear", "LIF SuperSpike", (6, 4, 32))
+    assert "unrolls 6 time steps" in linear.trial(case, compile_eager=True).absent["torch.compile"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_registry_holds_every_family_and_each_case_once(device: str) -> None:
+    for family, make in cases.FAMILIES.items():
+        found = list(make(device))
+        assert found and len(set(found)) == len(found)
+        for case in found:
+            assert case.family == family and case.device == device
+            assert family == "training" or case.subject in cases.NEURONS
+            assert case.dtype in cases.DTYPES
+        assert all(max(case.shape) <= 33 for case in cases.small(found))
+
+
+def test_linear_cases_on_a_cpu_are_those_that_it_can_do() -> None:
+    sizes = {case.shape[2] for case in cases.linear_cases("cpu")}
+    assert sizes == {512, 4096}
+    assert {case.shape[2] for case in cases.linear_cases("cuda")} == set(cases.LINEAR_SIZES)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "constant"])
+def test_currents_lie_in_memory_as_their_layout_says(layout: cases.Layout) -> None:
+    x = Case("neurons", "IF", (2, 3, 4, 5, 6), layout=layout).input()
+    assert x.shape == (2, 3, 4, 5, 6)
+    assert (x.stride(0) == 0) == (layout == "constant")
+    assert (x.stride(2) == 1) == (layout == "channels_last")
 
 
 def test_training_step_is_compared_with_the_same_network_of_relus() -> None:
-    recipe = load_recipe("plif/digits", ["T=2"])
-    rows = training.measure(recipe, batch=4, rounds=1)
-    assert [row["contender"] for row in rows] == ["spikeloom", "eager", "relu"]
-    assert rows[-1]["times_relu"] == 1.0
+    rows = by_contender(measure(training.trial(Case("training", "plif/digits", (4,)), ["T=2"]), 1))
+    assert {"relu", "spikeloom", "eager"} <= set(rows)
+    assert rows["relu"]["times_relu"] == 1.0
+    assert rows["spikeloom"]["note"] == ""
+    assert (rows["spikeloom"]["T"], rows["spikeloom"]["batch"]) == (2, 4)
 
 
 def test_a_network_that_relu_cannot_stand_in_is_refused_in_words() -> None:
     with pytest.raises(ConfigError, match="than a ReLU can answer"):
-        training.measure(load_recipe("ide/digits"), batch=4, rounds=1)
+        training.trial(Case("training", "ide/digits", (4,)))
 
 
 def test_contenders_take_turns() -> None:
     calls: list[str] = []
     best_of([lambda: calls.append("a"), lambda: calls.append("b")], rounds=2)
-    assert calls == ["a", "b", "a", "b", "a", "b"]
+    assert calls[-4:] == ["a", "b", "a", "b"]
+
+
+def test_a_process_is_timed_from_start_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = {"nothing": "pass", "a nap": "import time; time.sleep(0.5)"}
+    monkeypatch.setattr(startup, "IMPORTS", programs)
+    monkeypatch.setattr(startup, "KINDS", ())
+    nothing, nap = (float(str(row["seconds"])) for row in startup.measure(2))
+    assert 0 < nothing and 0.5 < nap
+
+
+def test_a_process_that_fails_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "IMPORTS", {"failing": "raise ValueError('no such thing')"})
+    with pytest.raises(SpikeloomError, match="ValueError: no such thing"):
+        startup.measure(1)
+
+
+@pytest.mark.slow
+def test_first_call_is_slower_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "IMPORTS", {})
+    monkeypatch.setattr(startup, "KINDS", ("PLIF",))
+    rows = {str(row["what"]): row for row in startup.measure(1)}
+    empty, filled = (
+        float(str(rows[f"first call, PLIF [8x4x16x8x8], {kind}"]["seconds"]))
+        for kind in ("no cache", "cached")
+    )
+    assert empty > filled > 0
 
 
 def test_csv_names_machine_versions_and_command(tmp_path: Path) -> None:
@@ -88,7 +233,7 @@ def test_csv_names_machine_versions_and_command(tmp_path: Path) -> None:
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [row["figure"] for row in rows] == ["1", "2"]
     assert rows[0]["torch"] == torch.__version__
-    assert {"cpu", "threads", "python", "numba", "command"} <= set(rows[0])
+    assert {"cpu", "threads", "load", "python", "numba", "command"} <= set(rows[0])
 
 
 def test_unknown_neuron_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,3 +241,22 @@ def test_unknown_neuron_is_named_with_the_nearest(capsys: pytest.CaptureFixture[
         main(["bench", "neurons", "PLIFF"])
     assert exit.value.code == 2
     assert 'did you mean "PLIF"?' in capsys.readouterr().err
+
+
+def test_verb_writes_the_rows_and_fails_where_ours_disagrees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.csv"
+    monkeypatch.setattr(cases, "neuron_cases", lambda device: iter([TINY]))
+    monkeypatch.setattr(contenders, "PEERS", {})
+    arguments = ["bench", "neurons", "--device", "cpu", "--rounds", "1", "--csv", str(path)]
+    with pytest.raises(SystemExit) as good:
+        main(arguments)
+    assert not good.value.code
+    rows = csv.DictReader(path.read_text().splitlines())
+    assert [row["contender"] for row in rows] == ["spikeloom", "eager"]
+    monkeypatch.setattr(neurons, "TOLERANCE", Tolerance(gradients=-1))
+    with pytest.raises(SystemExit) as bad:
+        main(arguments)
+    assert bad.value.code == 1
+    assert "spikeloom disagrees: PLIF 3x2x4x5x5" in capsys.readouterr().err

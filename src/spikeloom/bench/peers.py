@@ -5,21 +5,28 @@ times it.
 """
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spikeloom.bench.leaky_peers import Network, installed, norse, sinabs, snntorch
 from spikeloom.methods.dsr.representation import DsrLIF, Represented
-from spikeloom.neurons import GLIF, IF, LIF, PLIF, Neuron, Rectangle
+from spikeloom.neurons import (
+    GLIF,
+    IF,
+    LIF,
+    PLIF,
+    ATan,
+    FastSigmoid,
+    Neuron,
+    Rectangle,
+    Sigmoid,
+    Surrogate,
+)
 
-Network = Callable[[Tensor], Tensor]
-
-
-def installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+__all__ = ["PEERS", "Network", "installed", "norse", "sinabs", "snntorch", "spikingjelly"]
 
 
 def spikingjelly(neuron: Neuron) -> tuple[Network, nn.Module] | None:
@@ -35,13 +42,14 @@ def spikingjelly(neuron: Neuron) -> tuple[Network, nn.Module] | None:
         return gated_lif_node(neuron)
     if isinstance(neuron, Represented):
         return dsr_node(neuron)
-    if not isinstance(neuron, (IF, LIF, PLIF)):
+    slope = _spikingjelly_surrogate(surrogate, neuron.surrogate)
+    if not isinstance(neuron, (IF, LIF, PLIF)) or slope is None:
         return None
     shared: dict[str, Any] = {
         "v_threshold": neuron.v_threshold,
         "v_reset": neuron.v_reset,
         "detach_reset": neuron.detach_reset,
-        "surrogate_function": surrogate.ATan(alpha=2.0),
+        "surrogate_function": slope,
         "step_mode": "m",
     }
     if isinstance(neuron, PLIF):
@@ -60,6 +68,19 @@ def spikingjelly(neuron: Neuron) -> tuple[Network, nn.Module] | None:
         return node(x)
 
     return run, node
+
+
+def _spikingjelly_surrogate(theirs: Any, ours: Surrogate) -> nn.Module | None:
+    """The surrogate with the same derivative among those that SpikingJelly fuses on a GPU."""
+    if ours.coefs():
+        return None
+    if isinstance(ours, ATan):
+        return theirs.ATan(alpha=ours.alpha)
+    if isinstance(ours, Sigmoid):
+        return theirs.Sigmoid(alpha=ours.alpha)
+    if isinstance(ours, FastSigmoid) and ours.k == 1.0:
+        return theirs.SuperSpike(alpha=1.0)
+    return None
 
 
 def gated_lif_node(neuron: GLIF) -> tuple[Network, nn.Module] | None:
@@ -99,7 +120,7 @@ def gated_lif_node(neuron: GLIF) -> tuple[Network, nn.Module] | None:
             with torch.no_grad():
                 for name, value in theirs.items():
                     getattr(node, name).copy_(value)
-            holder["node"] = node
+            holder["node"] = node.to(x.device)
         functional.reset_net(holder["node"])
         image = x.shape if x.dim() == 5 else (*x.shape, 1, 1)
         return holder["node"](x.reshape(image)).reshape(x.shape)
@@ -134,33 +155,10 @@ def dsr_node(neuron: Represented) -> tuple[Network, nn.Module] | None:
     return run, holder
 
 
-def snntorch(neuron: Neuron) -> tuple[Network, nn.Module] | None:
-    """snnTorch's Leaky, stepped over unbound time; its equation leaves the input undecayed."""
-    if not installed("snntorch"):
-        return None
-    if not isinstance(neuron, LIF) or neuron.v_reset != 0 or neuron.decay_input:
-        return None
-    package = importlib.import_module("snntorch")
-    surrogate = importlib.import_module("snntorch.surrogate")
-    node = package.Leaky(
-        beta=1 - 1 / neuron.tau,
-        threshold=neuron.v_threshold,
-        spike_grad=surrogate.atan(alpha=2.0),
-        reset_mechanism="zero",
-    )
-
-    def run(x: Tensor) -> Tensor:
-        membrane = torch.zeros_like(x[0])
-        spikes = []
-        for current in x.unbind(0):
-            spike, membrane = node(current, membrane)
-            spikes.append(spike)
-        return torch.stack(spikes)
-
-    return run, node
-
-
 PEERS: dict[str, Callable[[Neuron], tuple[Network, nn.Module] | None]] = {
     "spikingjelly": spikingjelly,
     "snntorch": snntorch,
+    "norse": norse,
+    "sinabs": sinabs,
 }
+"""Each peer by its package: a function that answers a neuron with the peer's own, or None."""

@@ -4,44 +4,95 @@ import csv
 import os
 import platform
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+Run = Callable[[], object]
 
-def best_of(contenders: Sequence[Callable[[], object]], rounds: int = 9) -> list[float]:
-    """Seconds of the fastest of `rounds` runs of each contender.
+CUDA_SECONDS = 0.005
+"""A measurement on a GPU repeats what it measures until it lasts about this long."""
+
+
+class Timing(NamedTuple):
+    """Seconds of the fastest run and of the middle one."""
+
+    best: float
+    median: float
+
+
+def timings(
+    contenders: Sequence[Run], rounds: int = 9, device: torch.device | str = "cpu"
+) -> list[Timing]:
+    """Times of `rounds` runs of each contender.
 
     Contenders take turns, so that a slow phase of the machine hits all of them; one run each goes
-    first, uncounted, and compiles what there is to compile.
+    first, uncounted, and compiles what there is to compile. On CUDA the device's own clock is
+    read, between two events, and nothing else is in its queue.
     """
+    clock = _cuda_clock if torch.device(device).type == "cuda" else _cpu_clock
+    repeats = []
     for contender in contenders:
         contender()
-    best = [float("inf")] * len(contenders)
+        repeats.append(clock(contender, 1))
+    counts = [1] * len(contenders)
+    if clock is _cuda_clock:
+        counts = [max(1, min(100, int(CUDA_SECONDS / max(once, 1e-6)))) for once in repeats]
+    seconds: list[list[float]] = [[] for _ in contenders]
     for _ in range(rounds):
-        for index, contender in enumerate(contenders):
-            begin = time.perf_counter()
-            contender()
-            best[index] = min(best[index], time.perf_counter() - begin)
-    return best
+        for contender, count, found in zip(contenders, counts, seconds, strict=True):
+            found.append(clock(contender, count))
+    return [Timing(min(found), statistics.median(found)) for found in seconds]
 
 
-def machine() -> dict[str, str]:
-    """What a figure depends on besides the code: processor, versions, threads, command."""
-    import numba
+def best_of(contenders: Sequence[Run], rounds: int = 9) -> list[float]:
+    """Seconds of the fastest of `rounds` runs of each contender, on the CPU; see `timings`."""
+    return [timing.best for timing in timings(contenders, rounds)]
 
-    return {
+
+def _cpu_clock(run: Run, count: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - begin) / count
+
+
+def _cuda_clock(run: Run, count: int) -> float:
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    for _ in range(count):
+        run()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000 / count
+
+
+def machine(device: torch.device | str = "cpu") -> dict[str, str]:
+    """What a figure depends on besides the code: processor, versions, threads, load, command."""
+    found = {
         "cpu": _processor(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numba": numba.__version__,
-        "command": shlex.join(["spikeloom", *sys.argv[1:]]),
     }
+    for package in ("numba", "triton"):
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    if torch.device(device).type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+        found["cuda"] = str(torch.version.cuda)
+    found["command"] = shlex.join(["spikeloom", *sys.argv[1:]])
+    return found
 
 
 def _processor() -> str:
@@ -54,14 +105,17 @@ def _processor() -> str:
     return f"{model} ({level})"
 
 
-def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
+def write_csv(
+    path: Path, rows: Sequence[dict[str, object]], device: torch.device | str = "cpu"
+) -> None:
     """The rows, each with the machine's columns behind its own; written beside and renamed."""
-    described = [row | machine() for row in rows]
-    columns = list(dict.fromkeys(column for row in described for column in row))
+    surroundings = machine(device)
+    own = dict.fromkeys(column for row in rows for column in row)
+    columns = [*own, *(column for column in surroundings if column not in own)]
     temporary = path.with_name(path.name + ".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(described)
+        writer.writerows(surroundings | row for row in rows)
     os.replace(temporary, path)

@@ -2,18 +2,25 @@
 
 The ReLU network does everything that the spiking one does except the neurons: the same layers on
 the same `[T * B]` batch, the same loss and optimizer. What it costs is the floor; the ratio says
-what spiking adds.
+what spiking adds. A peer's line is the same network with the peer's neurons in place of ours.
+Images are made, in the shape of the recipe's data set: a step does not depend on what they show.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from spikeloom.bench.timing import best_of
+from spikeloom.bench.cases import TRAININGS, Case
+from spikeloom.bench.contenders import version
+from spikeloom.bench.peers import PEERS, installed
+from spikeloom.bench.runner import Contender, Results, Row, Times, Tolerance, Trial
+from spikeloom.bench.timing import Run
 from spikeloom.config.schema import Recipe
 from spikeloom.data.for_recipe import load_data
+from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
@@ -22,6 +29,19 @@ from spikeloom.seeding import stream
 from spikeloom.training.allocator import keep_freed_memory
 from spikeloom.training.device import autocast
 from spikeloom.training.optim import make_optimizer
+
+MADE: dict[str, tuple[tuple[int, ...], int]] = {
+    "digits": ((1, 8, 8), 10),
+    "mnist": ((1, 28, 28), 10),
+    "fashion-mnist": ((1, 28, 28), 10),
+    "cifar10": ((3, 32, 32), 10),
+    "cifar100": ((3, 32, 32), 100),
+}
+"""Shape of an image and number of classes, by data set: no files are needed for these."""
+
+TOLERANCE = Tolerance(gradients=2e-2, elementwise=False)
+"""Of the loss and of the gradient of each layer's weights: a spike that rounding moves goes on
+through all the layers behind it."""
 
 
 class TimedReLU(nn.Module):
@@ -40,47 +60,105 @@ class TimedReLU(nn.Module):
         return step.expand(x.shape).contiguous()
 
 
-def measure(recipe: Recipe, batch: int | None, rounds: int) -> list[dict[str, object]]:
-    """A row for the recipe's network (compiled, and eager) and one for the network with ReLU."""
+class PeerNeuron(nn.Module):
+    """A peer's neuron in the place of ours, on `[T, B, ...]`."""
+
+    time_first = True
+
+    def __init__(self, run: Callable[[Tensor], Tensor], node: nn.Module) -> None:
+        super().__init__()
+        self.run = run
+        self.node = node
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+
+def trial(case: Case, overrides: Sequence[str] = (), backend: str = "auto") -> Trial:
+    """Who competes: the compiled neurons, eager ones, those of peers that have all of them, and
+    ReLU.
+
+    `case.shape` is the batch; empty for the usual one. Raises `ConfigError` for a network that a
+    ReLU cannot stand in.
+    """
     keep_freed_memory()  # as in training
-    size = batch or recipe.data.batch_size
-    data = load_data(recipe).spec
-    method = catalog.methods()[recipe.method]
+    recipe = catalog.load_recipe(case.subject, [f"precision={case.dtype}", *overrides])
+    spec = _spec(recipe)
+    size = case.shape[0] if case.shape else TRAININGS.get(case.subject, recipe.data.batch_size)
     torch.manual_seed(stream(recipe.seed, "init"))
-    spiking = method.build(recipe.network, data)
+    spiking = catalog.methods()[recipe.method].build(recipe.network, spec).to(case.device)
     steps = int(getattr(recipe.network, "T", 1))
-    shape = (size, *data.shape) if data.kind == "static" else (steps, size, *data.shape)
-    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    labels = torch.arange(size) % data.class_count
-    eager, relu = copy.deepcopy(spiking), copy.deepcopy(spiking)
-    for module in eager.modules():
-        if isinstance(module, Neuron):
-            module.backend = "eager"
+    shape = (size, *spec.shape) if spec.kind == "static" else (steps, size, *spec.shape)
+    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(case.device)
+    labels = (torch.arange(size) % spec.class_count).to(case.device)
+
+    def with_backend(name: str) -> Classifier:
+        network = copy.deepcopy(spiking)
+        for module in network.modules():
+            if isinstance(module, Neuron):
+                module.backend = name  # type: ignore[assignment]
+        return network
+
+    def contender(name: str, network: Classifier, package: str = "torch") -> Contender:
+        measured = _Steps(network, recipe, inputs, labels)
+        results = None if name == "relu" else partial(measured.results, layers)
+        return Contender(name, {"step": measured.step}, results, {"version": version(package)})
+
+    layers = _layer_weights(spiking)
+    eager = with_backend("eager")
+    relu = copy.deepcopy(spiking)
     replace_neurons(relu, lambda neuron: TimedReLU())
-    contenders = {"spikeloom": spiking, "eager": eager, "relu": relu}
-    steps_of = [_training_step(net, recipe, inputs, labels) for net in contenders.values()]
+    contenders = [
+        contender("relu", relu),
+        contender("spikeloom", with_backend(backend), "spikeloom"),
+        contender("eager", eager),
+    ]
+    _try_relu(contenders[0].runs["step"], recipe)
+    absent: dict[str, str] = {}
+    for name in PEERS:
+        network = _with_peer(spiking, name) if installed(name) else None
+        if network is None:
+            absent[name] = "lacks a neuron of this network" if installed(name) else "not installed"
+        else:
+            contenders.append(contender(name, network.to(case.device), name))
+    columns = case.columns() | {"shape": "x".join(map(str, shape)), "T": steps, "batch": size}
+    return Trial(
+        columns=columns | {"dtype": recipe.training.precision, "title": recipe.title},
+        contenders=contenders,
+        reference=f"eager, {recipe.training.precision}",
+        expected=partial(_Steps(eager, recipe, inputs, labels).results, layers),
+        figures=_figures,
+        tolerance=TOLERANCE,
+        absent=absent,
+        device=case.device,
+    )
+
+
+def _figures(name: str, times: Times) -> Row:
+    step, floor = times[name]["step"], times["relu"]["step"]
+    return {
+        "step_ms": round(step.best * 1000, 2),
+        "step_median_ms": round(step.median * 1000, 2),
+        "times_relu": round(step.best / floor.best, 3),
+    }
+
+
+def _spec(recipe: Recipe) -> DataSpec:
+    if recipe.data.name not in MADE:
+        return load_data(recipe).spec
+    shape, classes = MADE[recipe.data.name]
+    return DataSpec(recipe.data.name, shape, tuple(map(str, range(classes))))
+
+
+def _try_relu(step: Run, recipe: Recipe) -> None:
     try:
-        steps_of[-1]()
+        step()
     except (AssertionError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"the network of {recipe.origin or recipe.title} asks more of its neurons than a ReLU "
             "can answer, so there is nothing to compare a step with: `spikeloom bench neurons` "
             "measures its neurons alone"
         ) from error
-    seconds = best_of(steps_of, rounds)
-    floor = seconds[-1]
-    return [
-        {
-            "recipe": f"{recipe.method}: {recipe.title}",
-            "T": steps,
-            "batch": size,
-            "precision": recipe.training.precision,
-            "contender": name,
-            "seconds": round(value, 4),
-            "times_relu": round(value / floor, 3),
-        }
-        for name, value in zip(contenders, seconds, strict=True)
-    ]
 
 
 def replace_neurons(module: nn.Module, make: Callable[[Neuron], nn.Module]) -> None:
@@ -92,21 +170,69 @@ def replace_neurons(module: nn.Module, make: Callable[[Neuron], nn.Module]) -> N
             replace_neurons(child, make)
 
 
-def _training_step(
-    network: Classifier, recipe: Recipe, inputs: Tensor, labels: Tensor
-) -> Callable[[], object]:
-    network.train()
-    optimizer = make_optimizer(recipe.optimizer, network.parameter_groups())
+def _with_peer(network: Classifier, name: str) -> Classifier | None:
+    """The network with the neurons of a peer; None if the peer lacks one of them."""
+    other = copy.deepcopy(network)
+    found = [PEERS[name](neuron) for neuron in other.modules() if isinstance(neuron, Neuron)]
+    if not all(found):
+        return None
+    nodes = iter(found)
 
-    def step() -> None:
+    def take(neuron: Neuron) -> nn.Module:
+        run_and_node = next(nodes)
+        assert run_and_node is not None
+        return PeerNeuron(*run_and_node)
+
+    replace_neurons(other, take)
+    return other
+
+
+def _layer_weights(network: nn.Module) -> frozenset[str]:
+    """Names of the weights outside neurons: those that every contender has. Biases are left out:
+    before a normalisation their gradient is rounding alone.
+    """
+    inside = {
+        f"{path}.{name}"
+        for path, module in network.named_modules()
+        if isinstance(module, Neuron)
+        for name, _ in module.named_parameters()
+    }
+    return frozenset(
+        name for name, value in network.named_parameters() if name not in inside and value.dim() > 1
+    )
+
+
+class _Steps:
+    """Training steps of one network on one batch."""
+
+    def __init__(self, network: Classifier, recipe: Recipe, inputs: Tensor, labels: Tensor) -> None:
+        self.network = network.train()
+        self.optimizer = make_optimizer(recipe.optimizer, network.parameter_groups())
+        self.precision = recipe.training.precision
+        self.inputs, self.labels = inputs, labels
+
+    def _backward(self) -> Tensor:
         torch.manual_seed(0)
-        with autocast(recipe.training.precision, inputs.device):
-            output = network(inputs)
-            loss = network.loss(output, labels)
+        with autocast(self.precision, self.inputs.device):
+            loss = self.network.loss(self.network(self.inputs), self.labels)
         loss.backward()
-        network.before_step()
-        optimizer.step()
-        network.after_step()
-        optimizer.zero_grad(set_to_none=True)
+        return loss
 
-    return step
+    def results(self, names: frozenset[str]) -> Results:
+        """The loss, and the gradients of `names`, before any step."""
+        loss = self._backward()
+        gradients = {
+            name: value.grad.detach().clone()
+            for name, value in self.network.named_parameters()
+            if name in names and value.grad is not None
+        }
+        self.optimizer.zero_grad(set_to_none=True)
+        return Results(None, {"loss": loss.detach()} | gradients)
+
+    def step(self) -> None:
+        """One whole step: forward, backward, optimizer."""
+        self._backward()
+        self.network.before_step()
+        self.optimizer.step()
+        self.network.after_step()
+        self.optimizer.zero_grad(set_to_none=True)

@@ -1,99 +1,237 @@
-"""`spikeloom bench`: how fast, as ratios measured in one process."""
+"""`spikeloom bench FAMILY`: how fast, against floors and peers measured in the same process."""
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spikeloom.cli.output import complete_recipe, print_table
+
+if TYPE_CHECKING:
+    from spikeloom.bench.cases import Case
+    from spikeloom.bench.runner import Row, Trial
 
 app = typer.Typer(help="Measure speed as ratios in one process.", no_args_is_help=True)
 
 Threads = Annotated[int, typer.Option(min=1, help="Threads of this process.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Runs of each contender; the fastest counts.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Also write the rows to this file.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu, cuda, cuda:1 ...")]
+Backend = Annotated[str, typer.Option(help="Of this library's neurons: auto, cpu, gpu.")]
+Small = Annotated[
+    bool, typer.Option("--small", help="Every case on a tiny shape: does it run, does it agree.")
+]
+Compile = Annotated[
+    bool, typer.Option("--torch-compile", help="Also torch.compile (a minute a shape).")
+]
+Neurons = Annotated[
+    list[str] | None, typer.Argument(help="Names of neurons; all if none is given.")
+]
 
 
 @app.command("neurons")
 def neurons(
-    neuron: Annotated[
-        list[str] | None, typer.Argument(help="Names of neurons; all if none is given.")
-    ] = None,
+    neuron: Neurons = None,
     threads: Threads = 1,
     rounds: Rounds = 9,
-    compile_eager: Annotated[
-        bool, typer.Option("--torch-compile", help="Also torch.compile (a minute a shape).")
-    ] = False,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    small: Small = False,
+    compile_eager: Compile = False,
     csv: Csv = None,
 ) -> None:
     """Neuron layers in copies of their input, against eager, torch.compile and installed peers."""
-    import torch
-
+    from spikeloom.bench import cases
     from spikeloom.bench import neurons as bench
-    from spikeloom.bench.timing import write_csv
     from spikeloom.config.suggest import did_you_mean
     from spikeloom.errors import ConfigError
 
-    unknown = [name for name in neuron or () if name not in bench.NEURONS]
+    unknown = [name for name in neuron or () if name not in cases.NEURONS]
     if unknown:
-        hint = did_you_mean(unknown[0], bench.NEURONS)
+        hint = did_you_mean(unknown[0], cases.NEURONS)
         raise ConfigError(f"no neuron {unknown[0]!r} to measure{hint}")
-    torch.set_num_threads(threads)
-    cases = [case for case in bench.default_cases() if not neuron or case.neuron in neuron]
-    rows = []
-    for case in cases:
-        found = bench.measure(case, rounds, compile_eager)
-        rows += found
-        print_table(
-            ["contender", "forward", "forward + backward", "ns/element", ""],
-            [
-                [
-                    str(row["contender"]),
-                    *(str(row.get(key, "")) for key in _FIGURES),
-                    str(row.get("note", "")),
-                ]
-                for row in found
-            ],
-            title=f"{case.neuron}  [{found[0]['shape']}]  {case.dtype}  {case.layout}",
-            right=["forward", "forward + backward", "ns/element"],
-        )
-    if csv is not None:
-        write_csv(csv, rows)
+    where = _prepare(threads, device)
+    wanted = [case for case in cases.neuron_cases(where) if not neuron or case.subject in neuron]
+    _run(
+        cases.small(wanted) if small else wanted,
+        lambda case: bench.trial(case, compile_eager, backend),
+        rounds,
+        {
+            "forward_copies": "forward",
+            "training_copies": "forward + backward",
+            "training_share": "share of copy",
+            "training_ns_per_element": "ns/element",
+        },
+        csv,
+    )
 
 
-_FIGURES = ("forward_copies", "training_copies", "training_ns_per_element")
+@app.command("linear")
+def linear(
+    threads: Threads = 1,
+    rounds: Rounds = 9,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    small: Small = False,
+    compile_eager: Compile = False,
+    csv: Csv = None,
+) -> None:
+    """A linear layer and LIF, N x T: the published benchmark with its faults corrected."""
+    from spikeloom.bench import cases
+    from spikeloom.bench import linear as bench
+
+    where = _prepare(threads, device)
+    wanted = list(cases.linear_cases(where))
+    _run(
+        cases.small(wanted) if small else wanted,
+        lambda case: bench.trial(case, compile_eager, backend),
+        rounds,
+        {
+            "matmul": "matmul",
+            "forward_ms": "forward ms",
+            "training_ms": "forward + backward ms",
+            "neurons_ms": "neurons alone ms",
+            "times_linear": "times linear",
+        },
+        csv,
+    )
 
 
 @app.command("training")
 def training(
     recipe: Annotated[
-        str, typer.Argument(help="Recipe name or file.", autocompletion=complete_recipe)
-    ],
+        str | None,
+        typer.Argument(
+            help="Recipe name or file; the registered ones if none is given.",
+            autocompletion=complete_recipe,
+        ),
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Samples; the recipe's if left out.")
+        int | None, typer.Option(min=1, help="Samples; the usual if left out.")
     ] = None,
     threads: Threads = 1,
     rounds: Rounds = 5,
+    device: Device = "auto",
+    backend: Backend = "auto",
     csv: Csv = None,
 ) -> None:
-    """Seconds of a training step, against the same network with ReLU in place of the neurons."""
-    import torch
-
+    """Time of a training step, against the same network with ReLU in place of the neurons."""
+    from spikeloom.bench import cases
     from spikeloom.bench import training as bench
-    from spikeloom.bench.timing import write_csv
     from spikeloom.methods.catalog import load_recipe
 
-    torch.set_num_threads(threads)
-    rows = bench.measure(load_recipe(recipe, overrides or ()), batch, rounds)
-    print_table(
-        ["contender", "seconds", "times ReLU"],
-        [[str(row["contender"]), str(row["seconds"]), str(row["times_relu"])] for row in rows],
-        title=f"{recipe}  T={rows[0]['T']}  batch {rows[0]['batch']}  {rows[0]['precision']}",
-        right=["seconds", "times ReLU"],
+    where = _prepare(threads, device)
+    size = () if batch is None else (batch,)
+    found: Iterable[Case]
+    if recipe is None:
+        found = (
+            case if batch is None else case.with_shape(size) for case in cases.training_cases(where)
+        )
+    else:
+        precision = load_recipe(recipe, overrides or ()).training.precision
+        found = [cases.Case("training", recipe, size, precision, device=where)]
+    _run(
+        found,
+        lambda case: bench.trial(case, overrides or (), backend),
+        rounds,
+        {"step_ms": "step ms", "step_median_ms": "median ms", "times_relu": "times ReLU"},
+        csv,
     )
+
+
+def _prepare(threads: int, device: str) -> str:
+    """Sets the threads; the device's name."""
+    import torch
+
+    from spikeloom.training.device import choose_device
+
+    torch.set_num_threads(threads)
+    return str(choose_device(device))
+
+
+def _run(
+    cases: "Iterable[Case]",
+    trial: "Callable[[Case], Trial]",
+    rounds: int,
+    figures: dict[str, str],
+    csv: Path | None,
+) -> None:
+    """Measures and prints case by case; then writes the CSV. Exit code 1 if this library did not
+    agree with the reference somewhere.
+    """
+    from spikeloom.bench.runner import measure
+    from spikeloom.bench.timing import write_csv
+
+    rows: list[Row] = []
+    device = "cpu"
+    for case in cases:
+        device = case.device
+        found = measure(trial(case), rounds)
+        rows += found
+        first = found[0]
+        _print(
+            found,
+            figures,
+            f"{first['subject']}  [{first['shape']}]  {first['dtype']}  "
+            f"{first['layout']}  {first['device']}",
+        )
     if csv is not None:
-        write_csv(csv, rows)
+        write_csv(csv, rows, device)
+    wrong = [
+        row for row in rows if row["contender"] == "spikeloom" and "not timed" in str(row["note"])
+    ]
+    for row in wrong:
+        typer.echo(f"spikeloom disagrees: {row['subject']} {row['shape']}: {row['note']}", err=True)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _print(rows: "Sequence[Row]", figures: dict[str, str], title: str | None = None) -> None:
+    """The rows as a table, and who is absent in a line below it."""
+    words = ("what", "matmul")
+    here = [row for row in rows if not str(row["note"]).startswith("absent")]
+    print_table(
+        ["contender", *figures.values(), ""],
+        [
+            [
+                str(row["contender"]),
+                *(str(row.get(key, "")) for key in figures),
+                str(row["note"]),
+            ]
+            for row in here
+        ],
+        title=title,
+        right=[name for key, name in figures.items() if key not in words],
+    )
+    absent: dict[str, list[str]] = {}
+    for row in rows:
+        if row not in here:
+            absent.setdefault(str(row["note"]), []).append(str(row["contender"]))
+    for note, names in absent.items():
+        typer.echo(f"{note}: {', '.join(names)}\n")
+
+
+@app.command("startup")
+def startup(
+    rounds: Annotated[int, typer.Option(min=1, help="Processes of each kind.")] = 3,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    compile_eager: Compile = False,
+    csv: Csv = None,
+) -> None:
+    """Import, `--help`, and the first call of a neuron with an empty and a filled kernel cache,
+    each in processes of its own.
+    """
+    from spikeloom.bench import startup as bench
+    from spikeloom.bench.timing import write_csv
+
+    where = _prepare(1, device)
+    rows = bench.measure(rounds, where, backend, compile_eager)
+    _print(rows, {"what": "what", "seconds": "seconds", "median_seconds": "median"})
+    if csv is not None:
+        write_csv(csv, rows, where)
 
 
 @app.command("events")

@@ -1,0 +1,181 @@
+"""The registry of cases: what is measured, on which device, in which family.
+
+A case is a neuron or a recipe, a shape `[T, B, ...]`, a dtype, a layout and a device. Who competes
+in it (the backends of this library, `torch.compile`, peers) is for its family to say.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from spikeloom.neurons import GLIF, IF, LIF, PLIF, AdLIF, CuLIF, FastSigmoid, Neuron
+
+Family = Literal["neurons", "linear", "training"]
+Layout = Literal["contiguous", "channels_last", "constant"]
+
+NEURONS: dict[str, Callable[[int], Neuron]] = {
+    "IF": lambda channels: IF(),
+    "LIF": lambda channels: LIF(),
+    "LIF SuperSpike": lambda channels: LIF(surrogate=FastSigmoid(1.0)),
+    "PLIF": lambda channels: PLIF(),
+    "PLIF per channel": lambda channels: PLIF(shape=(channels,)),
+    "GLIF": lambda channels: GLIF(channels),
+    "CuLIF": lambda channels: CuLIF(5.0, 5.0),
+    "AdLIF": lambda channels: AdLIF(5.0, shape=(channels,)),
+}
+"""Each neuron by name, made for a number of channels. SuperSpike is the surrogate that every peer
+has."""
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "conv 32x32": (4, 16, 64, 32, 32),
+    "conv 14x14": (8, 16, 128, 14, 14),
+    "conv 7x7": (4, 32, 512, 7, 7),
+    "fc, long": (100, 64, 256),
+    "fc": (16, 256, 1024),
+}
+"""`[T, B, C, ...]` by name: the layers of the published networks, and a long sequence."""
+
+CUDA_SHAPES: dict[str, tuple[int, ...]] = {
+    "conv 56x56, T=4": (4, 64, 128, 56, 56),
+    "conv 28x28, T=16": (16, 64, 128, 28, 28),
+    "fc, T=100": (100, 512, 2048),
+    "fc, small": (16, 64, 256),
+}
+"""As `SHAPES`, beyond any GPU's cache; and one layer so small that its launch is what it costs."""
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+LINEAR_SIZES = (512, 4096, 16384)
+LINEAR_STEPS = (4, 100, 500)
+LINEAR_BATCH = 16
+LINEAR_CPU_PRODUCTS = 5e9
+"""Multiplications and additions of one pass above which a case is left to GPUs: nothing but the
+matrix product would be measured, for minutes."""
+
+TRAININGS: dict[str, int] = {
+    "plif/mnist": 8,
+    "plif/digits": 16,
+    "glif/cifar10-resnet18-t2": 4,
+    "glif/digits": 16,
+    "dsr/cifar10-t5-lif": 4,
+    "dsr/digits": 16,
+}
+"""Recipes whose training step is measured, each with its batch on a CPU."""
+
+CUDA_TRAININGS: dict[str, int] = {
+    "plif/mnist": 64,
+    "plif/cifar10": 32,
+    "glif/cifar10-resnet18-t2": 64,
+    "dsr/cifar10-t5-lif": 64,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to be measured. `subject`: a key of `NEURONS`, or a recipe; `shape`: `[T, B, ...]`,
+    of a training step `[B]` alone.
+    """
+
+    family: Family
+    subject: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    layout: Layout = "contiguous"
+    device: str = "cpu"
+
+    def input(self) -> Tensor:
+        """A current of which about a fifth makes a PLIF with tau 2 fire."""
+        generator = torch.Generator().manual_seed(7)
+        x = torch.randn(self.shape, generator=generator) * 1.5
+        x = x.to(self.device, DTYPES[self.dtype])
+        if self.layout == "channels_last" and x.dim() == 5:
+            x = x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        if self.layout == "constant":
+            x = x[0].expand(self.shape)
+        return x
+
+    def gradient(self) -> Tensor:
+        """What comes from above: normal values in the shape, dtype and layout of the spikes."""
+        generator = torch.Generator().manual_seed(8)
+        g = torch.randn(self.shape, generator=generator).to(self.device, DTYPES[self.dtype])
+        if self.layout == "channels_last" and g.dim() == 5:
+            g = g.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        return g
+
+    def with_shape(self, shape: tuple[int, ...]) -> "Case":
+        return replace(self, shape=shape)
+
+    def columns(self) -> dict[str, object]:
+        """What names the case in a row."""
+        return {
+            "family": self.family,
+            "subject": self.subject,
+            "shape": "x".join(map(str, self.shape)),
+            "dtype": self.dtype,
+            "layout": self.layout,
+            "device": torch.device(self.device).type,
+        }
+
+
+def neuron_cases(device: str = "cpu") -> Iterator[Case]:
+    """Every neuron on every shape; half precision, channels-last and constant currents on one."""
+    if torch.device(device).type == "cuda":
+        for neuron in ("LIF", "PLIF", "PLIF per channel", "GLIF", "AdLIF"):
+            for shape in CUDA_SHAPES.values():
+                yield Case("neurons", neuron, shape, device=device)
+        for shape in CUDA_SHAPES.values():
+            yield Case("neurons", "LIF SuperSpike", shape, device=device)
+            yield Case("neurons", "LIF", shape, "bfloat16", device=device)
+            yield Case("neurons", "PLIF", shape, "bfloat16", device=device)
+            yield Case("neurons", "GLIF", shape, "bfloat16", device=device)
+        return
+    for neuron in NEURONS:
+        for shape in SHAPES.values():
+            yield Case("neurons", neuron, shape)
+    shape = SHAPES["conv 14x14"]
+    yield Case("neurons", "PLIF", shape, "bfloat16")
+    yield Case("neurons", "PLIF per channel", shape, layout="channels_last")
+    yield Case("neurons", "PLIF", shape, layout="constant")
+
+
+def linear_cases(device: str = "cpu") -> Iterator[Case]:
+    """`Linear(N, N)` and LIF for every N and T; also TF32 and bfloat16 matrix products on CUDA."""
+    on_cuda = torch.device(device).type == "cuda"
+    for size in LINEAR_SIZES:
+        for steps in LINEAR_STEPS:
+            shape = (steps, LINEAR_BATCH, size)
+            if on_cuda or shape[0] * shape[1] * size**2 <= LINEAR_CPU_PRODUCTS:
+                yield Case("linear", "LIF SuperSpike", shape, device=device)
+                if on_cuda:
+                    yield Case("linear", "LIF SuperSpike", shape, "tf32", device=device)
+                    yield Case("linear", "LIF SuperSpike", shape, "bfloat16", device=device)
+
+
+def training_cases(device: str = "cpu") -> Iterator[Case]:
+    on_cuda = torch.device(device).type == "cuda"
+    for recipe, batch in (CUDA_TRAININGS if on_cuda else TRAININGS).items():
+        yield Case("training", recipe, (batch,), device=device)
+        if on_cuda:
+            yield Case("training", recipe, (batch,), "bfloat16", device=device)
+
+
+FAMILIES: dict[Family, Callable[[str], Iterator[Case]]] = {
+    "neurons": neuron_cases,
+    "linear": linear_cases,
+    "training": training_cases,
+}
+
+
+def small(cases: Iterable[Case]) -> list[Case]:
+    """The cases on shapes that take no time, odd where they can be; each once."""
+    most = {"neurons": (5, 3, 7, 5, 5), "linear": (5, 3, 33), "training": (2,)}
+    shrunk = (case.with_shape(tuple(map(min, case.shape, most[case.family]))) for case in cases)
+    return list(dict.fromkeys(shrunk))
