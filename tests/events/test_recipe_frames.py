@@ -46,6 +46,7 @@ def test_keys_change_the_usual_frames(keys, usual, steps, expected) -> None:
         ({"dt": 2.0}, BY_NUMBER, 4, "data.frames.dt has no effect on frames by number"),
         ({"by": "time", "begin": "zero"}, WINDOWS, 50, "data.frames.begin has no effect"),
         ({}, WINDOWS, 5, "no frame is left"),
+        ({"choose": 9}, BY_NUMBER, 8, "data.frames.choose = 9 of network.T = 8"),
     ],
 )
 def test_keys_that_do_not_fit_are_named(keys, usual, steps, text: str) -> None:
@@ -93,16 +94,17 @@ def test_random_changes_are_for_training_only() -> None:
     config = DataConfig(
         name="x",
         augment=({"kind": "crop", "padding": 2},),
-        frames=FramesConfig(resize=6, roll=2, deletion=0.5),
+        frames=FramesConfig(resize=6, roll=2, deletion=0.5, choose=2),
     )
     spec = DataSpec("x", (2, 8, 8), ("a",), "events")
     frames = torch.randint(0, 9, (3, 2, 2, 8, 8), dtype=torch.uint8)
     test, train = (frame_transform(config, spec, training=on) for on in (False, True))
     draw = torch.Generator
     assert torch.equal(test(frames, draw()), test(frames, draw().manual_seed(5)))
+    assert len(test(frames, draw())) == 3
     one, two, other = (train(frames, draw().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, other)
-    assert one.shape == (3, 2, 2, 6, 6) and one.dtype == torch.float32
+    assert one.shape == (2, 2, 2, 6, 6) and one.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,11 @@ class FramesConfig(Section):
     deletion: float = Field(
         default=0.0, ge=0, lt=1, description="training: part of the events deleted at random"
     )
+    choose: int | None = Field(
+        default=None,
+        ge=1,
+        description="training: so many of the T frames, drawn anew for each batch; none: all",
+    )
 
 
 class DataConfig(Section):

@@ -59,6 +59,11 @@ def make_framing(config: FramesConfig, usual: Framing, steps: int | None) -> Fra
             "events; "
             f"give T above {empty}"
         )
+    if config.choose is not None and config.choose > total:
+        raise ConfigError(
+            f"data.frames.choose = {config.choose} of network.T = {total} frames: give {total} or "
+            "less"
+        )
     by = config.by or usual.by
     windows = by == "window"
     for key, value in (("dt", config.dt), ("begin", config.begin), ("horizon", config.horizon)):
@@ -111,6 +116,7 @@ def frame_transform(config: DataConfig, spec: DataSpec, *, training: bool) -> Fr
         antialias=frames.antialias,
         roll=frames.roll if training else 0,
         deletion=frames.deletion if training else 0.0,
+        choose=frames.choose if training else None,
     )
 
 

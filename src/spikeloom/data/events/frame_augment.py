@@ -17,8 +17,9 @@ from spikeloom.data.augment import augment
 class FrameTransform:
     """From raw frames to what a network is given: float32, resized to `side`, augmented by `steps`.
 
-    With `side=48` and a crop of padding 4 this is the augmentation of the DSR and GLIF programs
-    ("dsr_da"): resize for training and testing, crop for training only.
+    `choose`: so many of the frames only, drawn for the batch. With `side=48` and a crop of padding
+    4 this is the augmentation of the DSR and GLIF programs ("dsr_da"): resize for training and
+    testing, crop for training only.
     """
 
     def __init__(
@@ -29,12 +30,16 @@ class FrameTransform:
         antialias: bool = False,
         roll: int = 0,
         deletion: float = 0.0,
+        choose: int | None = None,
     ) -> None:
         self.steps = tuple(steps)
         self.side, self.antialias = side, antialias
         self.roll, self.deletion = roll, deletion
+        self.choose = choose
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        if self.choose is not None:
+            inputs = choose_frames(inputs, self.choose, generator)
         frames = inputs.to(torch.float32)
         if self.deletion:
             frames = delete_events(frames, self.deletion, generator)

@@ -202,6 +202,7 @@ class SewNet(GlifClassifier):
 
     def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
         super().__init__(network)
+        self.any_length = network.neuron in ("lif", "plif")
         parts = Parts(network)
         pooled = (3, 4, 5, 6) if network.name == "sew7-wide" else range(7)
         halvings = len(pooled)
@@ -227,11 +228,14 @@ class SewNet(GlifClassifier):
         self.out = nn.Linear(inputs * positions, data.class_count)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """`inputs`: frames `[T, B, 2, H, W]` of event counts."""
-        if inputs.dim() != 5 or inputs.shape[0] != self.time_steps:
+        """`inputs`: frames `[T, B, 2, H, W]` of event counts; with LIF or PLIF, which have nothing
+        of their own for each step, any number of them."""
+        fits = inputs.dim() == 5 and (self.any_length or inputs.shape[0] == self.time_steps)
+        if not fits:
             raise ConfigError(
                 f"input of shape {list(inputs.shape)}: expected frames [T, B, 2, H, W] with "
-                f"T={self.time_steps}; set network.T to the number of frames"
+                f"T={self.time_steps}; set network.T to the number of frames, and leave out "
+                "data.frames.choose"
             )
         return self.out(self.conv(inputs).flatten(2))
 
