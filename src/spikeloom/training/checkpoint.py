@@ -49,7 +49,7 @@ _FREE_KEYS = (
 class State(TypedDict):
     """What a checkpoint holds; the learning rate and all random streams follow from the position.
 
-    `epoch`, `step`: the next optimizer step to do, `step` counted within the epoch (it equals the
+    `processes`: how many trained together, each with its part of the batch. `epoch`, `step`: the next optimizer step to do, `step` counted within the epoch (it equals the
     number of steps of the epoch when only the evaluation is left); `global_step`: steps done.
     `gradients`: those carried into the next step, by parameter, if the recipe carries them.
     `sums`: the running sums of the unfinished epoch (`Score.state`). `best`, `confusion`: the best
@@ -59,6 +59,7 @@ class State(TypedDict):
 
     format: int
     recipe: str
+    processes: int
     epoch: int
     step: int
     global_step: int
@@ -147,23 +148,19 @@ def write(path: Path, state: State) -> None:
     Raises:
         CheckpointError: the disk is full; `path` is gone again.
     """
+    hashing = None
     try:
         with open(path, "wb") as file:
             hashing = _HashingFile(file)
             torch.save(dict(state), cast(IO[bytes], hashing))
             hashing.write(_MARK + hashing.digest().encode() + b"\n")
-            if hashing.error is None:
-                try:
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError as error:
-                    hashing.error = error
-    except OSError as error:
+            if hashing.error is not None:
+                raise hashing.error
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:  # also of closing the file, which tries to write what is left
         path.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
-    if hashing.error is not None:
-        path.unlink(missing_ok=True)
-        raise _no_room(path, hashing.size, hashing.error) from hashing.error
+        raise _no_room(path, 0 if hashing is None else hashing.size, error) from error
 
 
 def read(path: Path) -> State:
@@ -193,6 +190,8 @@ def read(path: Path) -> State:
             f"{path} holds something else than tensors and numbers ({error}): "
             "take a checkpoint that spikeloom wrote"
         ) from error
+    if isinstance(state, dict):
+        state.setdefault("processes", 1)
     if not _is_state(state):
         raise CheckpointError(
             f"{path} holds no state of a run, expected the keys and types of format {FORMAT}: "
@@ -202,7 +201,7 @@ def read(path: Path) -> State:
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("format", "epoch", "step", "global_step", "metrics_bytes"), (int,)),
+    **dict.fromkeys(("format", "processes", "epoch", "step", "global_step", "metrics_bytes"), (int,)),
     **dict.fromkeys(("model", "optimizer", "scaler", "gradients", "sums"), (dict,)),
     **dict.fromkeys(("epoch_seconds", "run_seconds"), (int, float)),
     "recipe": (str,),
@@ -269,7 +268,7 @@ class _HashingFile:
 
 
 def _no_room(path: Path, needed: int, error: OSError) -> CheckpointError:
-    if error.errno not in _NO_ROOM:
+    if error.errno not in _NO_ROOM or not needed:
         return CheckpointError(f"cannot write {path}: {error.strerror}")
     free = shutil.disk_usage(path.parent).free
     return CheckpointError(
