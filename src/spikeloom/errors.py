@@ -9,6 +9,9 @@ fault of ours.
 class SpikeloomError(Exception):
     """Base class of every error that the library raises on purpose."""
 
+    shared = False
+    """Whether every process of a distributed run raised it: one of them tells it to the user."""
+
 
 class ConfigError(SpikeloomError):
     """A recipe, one of its keys, or a value is wrong."""

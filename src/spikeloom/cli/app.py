@@ -73,6 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Threads that spin while they wait make a run many times slower on a machine that others use
     # too. It must be said before torch is loaded; whoever said otherwise is heard.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    rank = int(os.environ.get("RANK") or 0)
+    if "RANK" in os.environ:
+        # One of several processes: warnings of torch's C++ parts would come from each of them. Read
+        # when torch is loaded, too.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     given = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug at the end of the line that failed, where only the verb's options may be.
     debug = "--debug" in given
@@ -81,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SpikeloomError as error:
         if debug:
             raise
+        # What all processes of a run have found is said by the first.
+        if rank and (error.shared or isinstance(error, ConfigError)):
+            sys.exit(2)
         mistakes = str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]
         for mistake in mistakes:
             typer.echo(f"error: {mistake}", err=True)

@@ -14,5 +14,8 @@ def resume(
     """Continue a run that was stopped, exactly where its last checkpoint left it."""
     from spikeloom import training
 
-    training.resume(folder)
-    write_report(folder)
+    with training.processes():
+        main = training.is_main()
+        training.resume(folder)
+    if main:
+        write_report(folder)

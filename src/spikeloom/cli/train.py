@@ -36,7 +36,10 @@ def train(
         str | None, typer.Option(help="Name of the run in runs/<recipe>/ instead of a number.")
     ] = None,
 ) -> None:
-    """Train a recipe into a new run folder, and write its report."""
+    """Train a recipe into a new run folder, and write its report.
+
+    Under `torchrun` the processes train together; what torchrun starts again goes on in its folder.
+    """
     from spikeloom.methods.catalog import load_recipe
 
     resolved = load_recipe(recipe, overrides or ())
@@ -48,9 +51,20 @@ def train(
 
     from spikeloom import training
 
-    with run_folder(out, parent) as folder:
-        typer.echo(f"run folder {folder}")
-        training.train(resolved, folder)
+    with training.processes():
+        main = training.is_main()
+        before = training.from_main(lambda: training.restarted_folder(out, parent))
+        if before is not None:
+            folder = before
+            if main:
+                typer.echo(f"run folder {folder}, which this launch began before it was restarted")
+            training.resume(folder)
+        else:
+            with run_folder(out, parent) as folder:
+                if main:
+                    typer.echo(f"run folder {folder}")
+                training.train(resolved, folder)
+    if main:
         write_report(folder)
 
 
@@ -62,15 +76,20 @@ def _named(parent: Path, name: str) -> Path:
 
 @contextmanager
 def run_folder(given: Path | None, parent: Path) -> Iterator[Path]:
-    """The folder that was given, or a new numbered one; a new one that stays empty is removed."""
+    """The folder that was given, or a new numbered one; a new one that stays empty is removed.
+
+    It is the same one in all processes that train together: the main one chooses.
+    """
+    from spikeloom import training
+
     if given is not None:
         yield given
         return
-    folder = _claim_number(parent)
+    folder = training.from_main(lambda: _claim_number(parent))
     try:
         yield folder
     finally:
-        if not any(folder.iterdir()):
+        if training.is_main() and not any(folder.iterdir()):
             folder.rmdir()
 
 

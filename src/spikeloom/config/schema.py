@@ -381,6 +381,10 @@ class TrainingConfig(Section):
         description="do not clear the gradient after a step: the next one, clipped, is added to it",
     )
     compile: bool = Field(default=False, description="run the network through torch.compile")
+    sync_batchnorm: bool = Field(
+        default=False,
+        description="several processes: BatchNorm with the statistics of the batches of all",
+    )
     evaluate_every: int = Field(default=1, ge=1, description="epochs between evaluations")
 
     @model_validator(mode="after")

@@ -136,11 +136,15 @@ class DataSet:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """`inputs` after the transform, `targets` int64 `[B]`, and the `step` of the epoch, from 0."""
+    """`inputs` after the transform, `targets` int64 `[B]`, and the `step` of the epoch, from 0.
+
+    `total`: the samples of this step on all processes together.
+    """
 
     inputs: Tensor
     targets: Tensor
     step: int
+    total: int
 
 
 class Source(ABC):

@@ -3,6 +3,7 @@
     order of epoch e          = permutation drawn from stream(*seed_names, e, "order")
     part of rank r of W       = order[r], order[r + W], order[r + 2W], ...
     batch of step s           = part[s B : (s + 1) B]
+    of all ranks together     = order[s B W : (s + 1) B W]
     transform of step s       draws from stream(*seed_names, e, s, r, "augment")
 
 No generator lives longer than its epoch or step, so nothing about them has to be stored: starting
@@ -32,6 +33,8 @@ class Loader:
     - `drop_last`: only full steps, equally many on every rank, as training needs: `N //
       (batch_size * world_size)`. Otherwise every sample is given to exactly one rank and none is
       repeated, as evaluation needs; ranks then differ by up to one step.
+    - `together`: every rank takes part in every step, as training needs. Without `drop_last` this
+      leaves out the last samples of an epoch where they are fewer than ranks.
     - `seed_names`: the seed, and names that tell this loader's streams from those of others.
     - `transform`: called with the raw batch, already on `device`, and the generator of the step.
     - `random_read`: samples that are decoded when they are read are cut at random, for training.
@@ -46,6 +49,7 @@ class Loader:
         *,
         shuffle: bool = False,
         drop_last: bool = False,
+        together: bool = False,
         seed_names: tuple[int | str, ...] = (0,),
         transform: BatchTransform | None = None,
         device: torch.device | str = "cpu",
@@ -66,6 +70,7 @@ class Loader:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.drop_last = drop_last
+        self.together = together
         self.device = torch.device(device)
         self.rank = rank
         self.world_size = world_size
@@ -81,10 +86,16 @@ class Loader:
 
     def __len__(self) -> int:
         """Steps per epoch on this rank."""
-        if self.drop_last:
-            return len(self.split) // (self.batch_size * self.world_size)
-        part = len(range(self.rank, len(self.split), self.world_size))
+        part = len(range(self.rank, self.samples, self.world_size))
         return -(-part // self.batch_size)
+
+    @property
+    def samples(self) -> int:
+        """Samples that an epoch takes, on all ranks together."""
+        count = len(self.split)
+        rest = count % (self.batch_size * self.world_size)
+        left_out = self.drop_last or (self.together and rest < self.world_size)
+        return count - rest if left_out else count
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from `start_step` on; those before are not even read."""
@@ -100,7 +111,8 @@ class Loader:
         return torch.randperm(len(self.split), generator=generator)
 
     def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
-        part = self.order(epoch)[self.rank :: self.world_size]
+        part = self.order(epoch)[: self.samples][self.rank :: self.world_size]
+        whole = self.batch_size * self.world_size
         steps = range(start_step, len(self))
         size = self.batch_size
         chunks = [part[step * size : (step + 1) * size] for step in steps]
@@ -110,7 +122,8 @@ class Loader:
             if self._transform is not None:
                 generator = self._generator(epoch, step, self.rank, "augment")
                 inputs = self._transform(inputs, generator)
-            yield Batch(inputs, self._to_device(self.split.labels[indices]), step)
+            targets = self._to_device(self.split.labels[indices])
+            yield Batch(inputs, targets, step, min(whole, self.samples - step * whole))
 
     def _generator(self, *names: int | str) -> torch.Generator:
         return seeding.generator(self._seed, *self._names, *names)

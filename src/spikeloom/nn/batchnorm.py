@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spikeloom.nn import synced
 from spikeloom.nn.fold import is_constant
 
 
@@ -33,6 +34,8 @@ class BatchNorm(nn.Module):
     """
 
     time_first = True
+    synchronised = False
+    """Whether the batch is that of all processes (`synced.synchronise`)."""
 
     def __init__(
         self,
@@ -67,6 +70,8 @@ class BatchNorm(nn.Module):
         updates = x.shape[0] if self.statistics == "per_step" else 1
         if self.training:
             self.num_batches_tracked += updates
+        if self.training and self.synchronised and synced.across_processes():
+            return self._over_processes(x, updates)
         if is_constant(x):
             # T updates with the same statistics are one with 1 - (1 - momentum)^T.
             momentum = 1 - (1 - self.momentum) ** updates
@@ -115,6 +120,29 @@ class BatchNorm(nn.Module):
             unbiased = variance * ((seen - 1) / seen * counted / (counted - 1))
             self.running_var.mul_(1 - self.momentum).add_(unbiased)
         return y
+
+    def _over_processes(self, x: Tensor, updates: int) -> Tensor:
+        """As in `forward`, with the batch of all processes."""
+        groups, momentum, copies = x, self.momentum, 1
+        if is_constant(x):
+            groups = x[:1]
+            if self.statistics == "per_step":
+                momentum = 1 - (1 - self.momentum) ** updates
+            else:
+                copies = len(x)
+        elif self.statistics == "folded":
+            groups = x.flatten(0, 1).unsqueeze(0)
+        y = synced.batch_norm(
+            groups,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            momentum=momentum,
+            eps=self.eps,
+            copies=copies,
+        )
+        return y.expand(x.shape) if is_constant(x) else y.reshape(x.shape)
 
     def extra_repr(self) -> str:
         return (

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spikeloom.nn import synced
 from spikeloom.nn.fold import is_constant
 
 
@@ -25,6 +26,8 @@ class TdBatchNorm(nn.Module):
     """
 
     time_first = True
+    synchronised = False
+    """Whether the batch is that of all processes (`synced.synchronise`)."""
 
     def __init__(
         self,
@@ -58,6 +61,8 @@ class TdBatchNorm(nn.Module):
             )
         if self.training:
             self.num_batches_tracked += 1
+            if self.synchronised and synced.across_processes():
+                return self._over_processes(x)
         if not is_constant(x):
             y = self._normalise(x.flatten(0, 1), self.running_mean, self.running_var)
             return y.unflatten(0, x.shape[:2])
@@ -74,6 +79,21 @@ class TdBatchNorm(nn.Module):
             self.running_mean.copy_(mean)
             self.running_var.copy_(kept + unbiased)
         return y
+
+    def _over_processes(self, x: Tensor) -> Tensor:
+        """As in `forward`, with the batch of all processes."""
+        constant = is_constant(x)
+        y = synced.batch_norm(
+            x[:1] if constant else x.flatten(0, 1).unsqueeze(0),
+            self.weight * (self.alpha * self.threshold),
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            momentum=self.momentum,
+            eps=self.eps,
+            copies=len(x) if constant else 1,
+        )
+        return y.expand(x.shape) if constant else y.reshape(x.shape)
 
     def _normalise(self, samples: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         """`samples` `[N, C, ...]` with their own statistics, which update `mean` and `var`; in

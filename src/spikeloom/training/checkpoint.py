@@ -49,8 +49,9 @@ _FREE_KEYS = (
 class State(TypedDict):
     """What a checkpoint holds; the learning rate and all random streams follow from the position.
 
-    `processes`: how many trained together, each with its part of the batch. `epoch`, `step`: the next optimizer step to do, `step` counted within the epoch (it equals the
-    number of steps of the epoch when only the evaluation is left); `global_step`: steps done.
+    `processes`: how many trained together, each with its part of the batch. `epoch`, `step`: the
+    next optimizer step to do, `step` counted within the epoch (it equals the number of steps of
+    the epoch when only the evaluation is left); `global_step`: steps done.
     `gradients`: those carried into the next step, by parameter, if the recipe carries them.
     `sums`: the running sums of the unfinished epoch (`Score.state`). `best`, `confusion`: the best
     result so far and its test confusion, or None. `metrics_bytes`: length of metrics.jsonl when
@@ -201,7 +202,9 @@ def read(path: Path) -> State:
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("format", "processes", "epoch", "step", "global_step", "metrics_bytes"), (int,)),
+    **dict.fromkeys(
+        ("format", "processes", "epoch", "step", "global_step", "metrics_bytes"), (int,)
+    ),
     **dict.fromkeys(("model", "optimizer", "scaler", "gradients", "sums"), (dict,)),
     **dict.fromkeys(("epoch_seconds", "run_seconds"), (int, float)),
     "recipe": (str,),

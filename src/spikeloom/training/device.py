@@ -11,6 +11,7 @@ import torch
 
 from spikeloom.config.schema import TrainingConfig
 from spikeloom.errors import ConfigError
+from spikeloom.training import distributed
 from spikeloom.training.allocator import keep_freed_memory
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -19,12 +20,29 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 def choose_device(name: str) -> torch.device:
     """The device that `training.device` names; "auto" is CUDA where there is a CUDA device.
 
+    Of several processes on a machine each has the GPU of its number there (LOCAL_RANK).
+
     Raises:
-        ConfigError: it names a CUDA device that PyTorch does not see.
+        ConfigError: it names a CUDA device that PyTorch does not see, or one for all processes.
     """
+    several = distributed.world_size() > 1
+    if several and ":" in name:
+        raise ConfigError(
+            f"training.device = {name!r}: each of {distributed.world_size()} processes takes the "
+            'GPU of its number; use "cuda", "auto" or "cpu"'
+        )
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if several and device.type == "cuda":
+        device = torch.device("cuda", distributed.local_rank())
+        if device.index >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {device.index} of this machine has no GPU of its own, PyTorch sees "
+                f"{torch.cuda.device_count()}: launch as many processes, or set "
+                "training.device = cpu"
+            )
+        torch.cuda.set_device(device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"training.device = {name!r}, and PyTorch sees {torch.cuda.device_count()} CUDA "
@@ -80,24 +98,27 @@ def surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None]
 class StopRequest:
     """Ctrl-C and SIGTERM ask a run to stop at the next safe place; a second one stops it at once.
 
-    Inside the `with` block `asked` becomes true; `leave()` then ends the program. In another thread
+    Inside the `with` block `signal()` then names it; `leave()` ends the program. In another thread
     than the main one signals are not touched.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        self._signal: int | None = None
+        self._signal = 0
         self._before: dict[int, object] = {}
 
-    @property
-    def asked(self) -> bool:
-        return self._signal is not None
+    def signal(self) -> int:
+        """The signal that asks for it; 0 if none has."""
+        return self._signal
 
-    def leave(self) -> None:
+    def leave(self, number: int) -> None:
         """Raises KeyboardInterrupt after Ctrl-C, SystemExit(0) after SIGTERM: a scheduler that asks
-        for the machine gets it back from a run that is saved and whole."""
-        if self._signal == signal.SIGTERM:
+        for the machine gets it back from a run that is saved and whole.
+
+        `number`: the signal, which another process of the run may have got.
+        """
+        if number == signal.SIGTERM:
             raise SystemExit(0)
         raise KeyboardInterrupt
 
@@ -111,6 +132,6 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:  # nothing was saved yet, and nobody should take it for that
+        if self._signal:  # nothing was saved yet, and nobody should take it for that
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self._signal = number

@@ -5,7 +5,7 @@ run that is on the disk.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from spikeloom.analysis.latency import Latency
 from spikeloom.analysis.operations import Operations, SynapticOperations
 from spikeloom.analysis.rates import FiringRates, SpikeCount
 from spikeloom.config.schema import Recipe
-from spikeloom.data.base import DataSet
+from spikeloom.data.base import Batch, DataSet
 from spikeloom.data.for_recipe import load_data
 from spikeloom.data.loader import Loader
 from spikeloom.data.spec import DataSpec
@@ -30,7 +30,7 @@ from spikeloom.nn.classifier import Classifier
 from spikeloom.seeding import generator
 from spikeloom.training import checkpoint as checkpoints
 from spikeloom.training.device import autocast, choose_device, surroundings
-from spikeloom.training.distributed import sum_over_ranks
+from spikeloom.training.distributed import common, sum_over_ranks
 from spikeloom.training.failures import explained
 from spikeloom.training.loaders import make_loaders
 from spikeloom.training.metrics import Score
@@ -237,7 +237,8 @@ def measure(
     noise_seed: int = 0,
     latency: Latency | None = None,
     decisions: DecisionCounter | None = None,
-    between_batches: Callable[[int], None] = lambda done: None,
+    paced: Callable[[Iterator[Batch]], Iterator[Batch]] = lambda batches: batches,
+    after_batch: Callable[[int], None] = lambda done: None,
 ) -> Measurement:
     """One pass in evaluation mode over `loader.epoch(epoch)`, on this and all other processes.
 
@@ -246,7 +247,9 @@ def measure(
         noise, noise_seed: Standard deviation of noise on the inputs, and the seed of its stream.
         latency: Is given the votes of every batch, where the method has votes per time step.
         decisions: Is given the output spikes of every batch, where the method has them.
-        between_batches: Called after each batch with the number done.
+        paced: Gives the batches on, one at a time: where several processes, or whoever wants to
+            stop the run, must agree.
+        after_batch: Called with the number of batches done.
 
     Raises:
         NonFiniteError: the loss became NaN or infinite; the text names the layer.
@@ -258,7 +261,7 @@ def measure(
         with ExitStack() as stack:
             rates = stack.enter_context(FiringRates(classifier)) if with_rates else None
             stack.enter_context(autocast(precision, device))
-            for batch in loader.epoch(epoch):
+            for batch in paced(loader.epoch(epoch)):
                 inputs = batch.inputs
                 if noise:
                     inputs = _noisy(inputs, noise, noise_seed, batch.step)
@@ -268,10 +271,10 @@ def measure(
                     latency.add(output.votes, batch.targets)
                 if decisions is not None and output.spikes is not None:
                     decisions.add(output.spikes, batch.targets, output.potentials)
-                between_batches(batch.step + 1)
+                after_batch(batch.step + 1)
         score.reduce()
         if score.samples and not math.isfinite(score.loss):
-            raise _non_finite(classifier, loader, epoch)
+            raise common(_non_finite(classifier, loader, epoch))
     finally:
         classifier.train(was_training)
     counts = {} if rates is None else _reduced(rates.counts(), device)

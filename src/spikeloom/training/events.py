@@ -178,6 +178,10 @@ class ConsoleLines:
                     f"{event['train_samples']:,} training and {event['test_samples']:,} test "
                     f"samples, accuracy-{event['protocol']}"
                 )
+                if event.get("processes", 1) > 1:
+                    line += (
+                        f"; {event['processes']} processes, {event['step_samples']} samples a step"
+                    )
             case "epoch":
                 line = _epoch_line(event)
             case "end":

@@ -36,6 +36,7 @@ def make_loaders(
             config.batch_size if training else config.eval_batch_size or config.batch_size,
             shuffle=training,
             drop_last=training and (config.drop_last or name == "val"),
+            together=training,
             seed_names=(recipe.seed, name),
             transform=changing if training else make_transform(config, data, training=False),
             device=device,

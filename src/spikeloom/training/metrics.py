@@ -7,6 +7,7 @@ accuracy  = trace(confusion) / sum(confusion),   confusion[label, prediction] co
 import torch
 from torch import Tensor
 
+from spikeloom.training import distributed
 from spikeloom.training.distributed import sum_over_ranks
 
 
@@ -49,13 +50,36 @@ class Score:
         return self
 
     def state(self) -> dict[str, Tensor]:
-        """The sums as a checkpoint stores them."""
-        return {"loss_sum": self.loss_sum.cpu(), "confusion": self.confusion.cpu()}
+        """The sums of all processes, as a checkpoint stores them.
+
+        `loss_sum` is one number, or one of each process: adding them up here would round the final
+        sum differently. `confusion` counts, and is exact in any order.
+        """
+        confusion = self.confusion.clone()
+        loss_sums = distributed.gather(self.loss_sum)
+        return {
+            "loss_sum": (loss_sums[0] if len(loss_sums) == 1 else loss_sums).cpu(),
+            "confusion": sum_over_ranks(confusion).cpu(),
+        }
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Goes on from the sums that `state()` gave."""
-        self.loss_sum.copy_(state["loss_sum"])
+        sums = state["loss_sum"].reshape(-1)
+        # Of another number of processes only the sums between two epochs are taken: zeros.
+        number = min(distributed.rank(), len(sums) - 1)
+        self.loss_sum.copy_(sums[number])
         self.confusion.copy_(state["confusion"])
+        if not distributed.is_main():
+            self.confusion.zero_()
+
+
+def mini_batch(loss: Tensor, scores: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean loss and `accuracy` of the batches that all processes have just computed."""
+    if distributed.world_size() == 1:
+        return loss.item(), accuracy(scores, labels)
+    own = (loss.item() * len(labels), accuracy(scores, labels) * len(labels), len(labels))
+    total, right, samples = sum_over_ranks(torch.tensor(own, dtype=torch.float64)).tolist()
+    return total / samples, right / samples
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:

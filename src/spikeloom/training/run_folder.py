@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from spikeloom.errors import RunError
+from spikeloom.training import distributed
+from spikeloom.training.launch import launch_id
 
 
 class RunFolder:
@@ -104,7 +106,7 @@ class RunFolder:
         return [
             f"{name} was {then.get(name, 'not recorded')} and is {value}"
             for name, value in now.items()
-            if name not in ("python", "platform") and then.get(name) != value
+            if name not in ("python", "platform", "launch") and then.get(name) != value
         ]
 
     def cut_metrics(self, size: int) -> int:
@@ -167,6 +169,10 @@ def environment(device: torch.device) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "device": str(device),
     }
+    if distributed.world_size() > 1:
+        facts["processes"] = distributed.world_size()
+    if (name := launch_id()) is not None:
+        facts["launch"] = name
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"] = torch.version.cuda

@@ -1,7 +1,10 @@
 """Beginning a run, continuing it, and making one of published weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from spikeloom.config.schema import Recipe
@@ -9,6 +12,7 @@ from spikeloom.methods import catalog
 from spikeloom.training import distributed
 from spikeloom.training.device import choose_device, surroundings
 from spikeloom.training.failures import explained
+from spikeloom.training.launch import processes
 from spikeloom.training.run_folder import RunFolder, environment
 from spikeloom.training.trainer import RunResult, Trainer
 
@@ -21,6 +25,9 @@ def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None)
         folder: The run folder to create; it must not exist or be empty.
         console: Where progress is shown; standard output by default.
 
+    Launched several times, by `torchrun` for example, the processes train together: see
+    `launch.processes`.
+
     Raises:
         ConfigError, DataError: the recipe or its data cannot be used; no folder was made.
         RunError: the folder exists already.
@@ -28,13 +35,11 @@ def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None)
         CheckpointError: there is no room for a checkpoint.
         OutOfMemoryError: the memory does not hold a step.
     """
-    device = choose_device(recipe.training.device)
-    with surroundings(recipe.training, device), explained(recipe, device):
-        trainer = Trainer(recipe, device, console or Console())
+    with processes(), _on_device(recipe) as device:
         run = Path(folder)
-        if distributed.is_main():
-            RunFolder.create(run, catalog.dump(recipe), environment(device))
-        distributed.barrier()
+        trainer = Trainer(recipe, device, console or Console())
+        text, facts = catalog.dump(recipe), environment(device)
+        distributed.from_main(lambda: RunFolder.create(run, text, facts) and None)
         return trainer.fit(RunFolder(run))
 
 
@@ -55,14 +60,15 @@ def resume(
             than `epochs` already.
         CheckpointError: there are checkpoints, and none can be used.
     """
-    run = RunFolder.open(Path(folder))
-    recipe = catalog.parse(run.recipe.read_text(), str(run.recipe))
-    if epochs is not None:
-        training = recipe.training.model_copy(update={"epochs": epochs})
-        recipe = recipe.model_copy(update={"training": training})
-    device = choose_device(recipe.training.device)
-    with surroundings(recipe.training, device), explained(recipe, device):
-        return Trainer(recipe, device, console or Console()).fit(run)
+    run = RunFolder(Path(folder))
+    with processes():
+        text = distributed.from_main(lambda: RunFolder.open(run.path).recipe.read_text())
+        recipe = catalog.parse(text, str(run.recipe))
+        if epochs is not None:
+            training = recipe.training.model_copy(update={"epochs": epochs})
+            recipe = recipe.model_copy(update={"training": training})
+        with _on_device(recipe) as device:
+            return Trainer(recipe, device, console or Console()).fit(run)
 
 
 def adopt(
@@ -76,10 +82,17 @@ def adopt(
         CheckpointError: the file does not fit the recipe's network; no folder was made.
         ConfigError, DataError, RunError: as `train`.
     """
-    device = choose_device(recipe.training.device)
-    with surroundings(recipe.training, device), explained(recipe, device):
+    with _on_device(recipe) as device:
         trainer = Trainer(recipe, device, console or Console())
         method = catalog.methods()[recipe.method]
         weights = method.read_checkpoint(Path(file), trainer.classifier)
         run = RunFolder.create(Path(folder), catalog.dump(recipe), environment(device))
         trainer.adopt(run, weights)
+
+
+@contextmanager
+def _on_device(recipe: Recipe) -> Iterator[torch.device]:
+    """What surrounds a run on the device of its recipe."""
+    device = distributed.together(lambda: choose_device(recipe.training.device))
+    with surroundings(recipe.training, device), explained(recipe, device):
+        yield device

@@ -22,9 +22,10 @@ from spikeloom.data.base import Batch
 from spikeloom.data.for_recipe import load_data
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
 from spikeloom.methods import catalog
+from spikeloom.nn.synced import own_batches
 from spikeloom.seeding import stream
-from spikeloom.training import distributed, optim
-from spikeloom.training.checkpoint import FORMAT, Checkpoints, State, recipe_difference
+from spikeloom.training import distributed, optim, snapshot
+from spikeloom.training.checkpoint import Checkpoints, State, recipe_difference
 from spikeloom.training.device import (
     StopRequest,
     autocast,
@@ -39,8 +40,9 @@ from spikeloom.training.events import (
     TensorBoard,
 )
 from spikeloom.training.loaders import make_loaders
-from spikeloom.training.metrics import Score, accuracy
+from spikeloom.training.metrics import Score, mini_batch
 from spikeloom.training.nonfinite import first_non_finite
+from spikeloom.training.parallel import Parallel
 from spikeloom.training.protocol import Best, Protocol
 from spikeloom.training.run_folder import RunFolder, environment
 
@@ -69,14 +71,17 @@ class Trainer:
         self.console = ConsoleLines(console)
         self.rank = distributed.rank()
         self.main = distributed.is_main()
-        data = load_data(recipe)
+        data = distributed.one_by_machine_first(lambda: load_data(recipe))
         self.spec = data.spec
         self.protocol = Protocol(recipe.protocol)
-        self.loaders = make_loaders(recipe, data, self.protocol, device)
+        self.loaders = distributed.together(
+            lambda: make_loaders(recipe, data, self.protocol, device)
+        )
         self.steps = -(-len(self.loaders.train) // recipe.training.accumulate)
         # On a CPU reading the loss costs nothing. On a GPU it would wait for the step, so the sums
-        # are looked at now and then, and a bad one is found by going over the steps again.
-        self.watches_every_step = device.type == "cpu"
+        # are looked at now and then, and a bad one is found by going over the steps again. So it is
+        # on several processes, which would have to agree on it in every step.
+        self.watches_every_step = device.type == "cpu" and distributed.world_size() == 1
         self.events = Stream([])
         self.begin()
 
@@ -84,10 +89,8 @@ class Trainer:
         """The state before the first step."""
         config = self.recipe.training
         self.seed("init")
-        self.classifier = build(self.recipe, self.spec, self.device)
-        self.network: nn.Module = self.classifier
-        if config.compile:
-            self.network = torch.compile(self.classifier)  # type: ignore[assignment]
+        self.classifier = distributed.together(lambda: build(self.recipe, self.spec, self.device))
+        self.network = Parallel(self.classifier, config, self.device)
         self.optimizer = optim.make_optimizer(
             self.recipe.optimizer, self.classifier.parameter_groups()
         )
@@ -102,7 +105,7 @@ class Trainer:
         """Trains to the last epoch from wherever the run folder stands."""
         self.run = run
         self.checkpoints = Checkpoints(run.checkpoints)
-        with run.storage_errors(), run.locked():
+        with run.storage_errors(), distributed.entered_by_main(run.locked()):
             self.restore()
             try:
                 with self.stop:
@@ -164,7 +167,6 @@ class Trainer:
             self.global_step += 1
             self.log_step(loss, scores, batches[-1].targets)
             self.checkpoint_within_epoch()
-            self.pause_if_asked()
 
     def set_learning_rate(self) -> None:
         """Gives the optimizer the rate of the step to come."""
@@ -176,14 +178,19 @@ class Trainer:
         """For each optimizer step left in this epoch, the batches whose gradients it adds up."""
         count = self.recipe.training.accumulate
         batches = self.loaders.train.epoch(self.epoch, self.step * count)
-        while group := list(islice(batches, count)):
-            yield group
+        groups = iter(lambda: list(islice(batches, count)), [])
+        return distributed.lockstep(groups, self.stop.signal, self.pause)
 
     def train_step(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and scores of its last batch."""
-        samples = sum(len(batch.targets) for batch in batches)
-        # Batches of different size count by their samples, as in one large batch.
-        results = [self.add_gradients(batch, len(batch.targets) / samples) for batch in batches]
+        samples = sum(batch.total for batch in batches)
+        results = []
+        for batch in batches:
+            # Batches of different size count by their samples, as in one large batch; gradients
+            # of processes are averaged.
+            share = len(batch.targets) * distributed.world_size() / samples
+            with self.network.accumulating(last=batch is batches[-1]):
+                results.append(self.add_gradients(batch, share))
         self.scaler.unscale_(self.optimizer)
         self.classifier.before_step()
         if (norm := self.recipe.training.clip_norm) is not None:
@@ -199,13 +206,12 @@ class Trainer:
         """Forward and backward; `share` is the part of this batch in the step's loss."""
         self.seed(self.epoch, batch.step, self.rank, "forward")
         with autocast(self.recipe.training.precision, self.device):
-            output = self.network(batch.inputs)
-            loss = self.classifier.loss(output, batch.targets)
-        if self.watches_every_step and not math.isfinite(loss.item()):
+            loss, scores = self.network(batch.inputs, batch.targets)
+        if self.watches_every_step and distributed.any_of(not math.isfinite(loss.item())):
             raise self.find_non_finite(loss, batch)
         self.scaler.scale(loss if share == 1 else loss * share).backward()
-        self.score.add(loss, output.scores, batch.targets)
-        return loss.detach(), output.scores.detach()
+        self.score.add(loss, scores, batch.targets)
+        return loss.detach(), scores.detach()
 
     def seed(self, *names: int | str) -> None:
         """Puts the global generators at the start of the stream called `names`."""
@@ -235,8 +241,8 @@ class Trainer:
         self.epoch_seconds = 0.0
         if improved or last or self.epoch % config.checkpoint.every_epochs == 0:
             self.save()
-        if improved and self.main:
-            self.keep_best(self.checkpoints.last)
+        if improved:
+            distributed.from_main(lambda: self.keep_best(self.checkpoints.last))
 
     def evaluate(self, split: str) -> Measurement | None:
         """The trained network on the test or validation samples; None where there are none."""
@@ -244,10 +250,7 @@ class Trainer:
         if loader is None:
             return None
         self.seed(self.epoch, self.rank, split)
-
-        def between_batches(done: int) -> None:
-            self.show_progress(split, done, len(loader))
-            self.pause_if_asked()
+        self.network.share_buffers()
 
         return measure(
             self.classifier,
@@ -257,38 +260,43 @@ class Trainer:
             device=self.device,
             precision=self.recipe.training.precision,
             with_rates=split == "test",
-            between_batches=between_batches,
+            paced=lambda batches: distributed.lockstep(batches, self.stop.signal, self.pause),
+            after_batch=lambda done: self.show_progress(split, done, len(loader)),
         )
 
     def checkpoint_within_epoch(self) -> None:
         config = self.recipe.checkpoint
         due = config.every_steps is not None and self.global_step % config.every_steps == 0
         if config.every_minutes is not None:
-            due |= time.monotonic() - self.saved_at >= 60 * config.every_minutes
+            waited = time.monotonic() - self.saved_at
+            due |= distributed.any_of(waited >= 60 * config.every_minutes)
         # At the end of an epoch one is written after the evaluation.
         if due and self.step < self.steps:
             self.stop_clock()
             self.save()
 
-    def pause_if_asked(self) -> None:
-        """Saves and leaves if somebody wants the run to stop."""
-        if self.stop.asked:
-            self.stop_clock()
-            self.save()
-            self.events.message(
-                f"stopped in epoch {self.epoch} after step {self.step} of {self.steps}; "
-                f"`spikeloom resume {self.run.path}` goes on from there"
-            )
-            self.stop.leave()
+    def pause(self, number: int) -> None:
+        """Saves and leaves because of signal `number`."""
+        self.stop_clock()
+        self.save()
+        self.events.message(
+            f"stopped in epoch {self.epoch} after step {self.step} of {self.steps}; "
+            f"`spikeloom resume {self.run.path}` goes on from there"
+        )
+        self.stop.leave(number)
 
     def save(self) -> None:
         """Writes a checkpoint of this instant."""
         self.check_sums()
         self.check_parameters()
-        self.events.flush()
-        if self.main:
-            self.checkpoints.save(self.state())
-        distributed.barrier()
+        sums = self.score.state()
+
+        def write() -> None:
+            with self.run.storage_errors():
+                self.events.flush()
+                self.checkpoints.save(snapshot.take(self, sums))
+
+        distributed.from_main(write)
         self.saved_at = time.monotonic()
 
     def keep_best(self, path: Path) -> None:
@@ -297,76 +305,35 @@ class Trainer:
         self.checkpoints.keep_best(path)
         self.run.write_weights(self.classifier.state_dict())
 
-    def state(self) -> State:
-        return {
-            "format": FORMAT,
-            "recipe": catalog.dump(self.recipe),
-            "epoch": self.epoch,
-            "step": self.step,
-            "global_step": self.global_step,
-            "model": self.classifier.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "gradients": self.carried_gradients(),
-            "sums": self.score.state(),
-            "epoch_seconds": self.epoch_seconds,
-            "run_seconds": self.run_seconds,
-            "best": None if self.best is None else self.best.to_dict(),
-            "confusion": self.confusion,
-            "metrics_bytes": self.metrics_bytes(),
-        }
-
-    def carried_gradients(self) -> dict[str, Tensor]:
-        """What the last step leaves to the next, by parameter; empty where steps start anew."""
-        found = {name: value.grad for name, value in self.classifier.named_parameters()}
-        return {name: grad.clone() for name, grad in found.items() if grad is not None}
-
     def restore(self) -> None:
         """Continues from the newest usable checkpoint, or starts; opens the event files there."""
         watching = Stream([self.console] if self.main else [])
-        found = self.checkpoints.newest(self.check_recipe, watching.message)
-        self.check_length(None if found is None else found[1])
-        if self.main:
-            self.run.cut_metrics(0 if found is None else found[1]["metrics_bytes"])
-        if found is not None:
+        found = distributed.from_main(lambda: self.newest(watching))
+        if found is None:
+            distributed.together(self.classifier.start)
+        else:
             path, state = found
-            self.take(path, state)
+            snapshot.put_back(self, path, state)
             watching.message(
                 f"going on from {path.name}: epoch {self.epoch}, step {self.step} of {self.steps}"
             )
-            for line in self.run.differences(environment(self.device)):
+            for line in self.run.differences(environment(self.device)) if self.main else ():
                 watching.message(f"{line}; the last bits of the numbers may differ")
-            if self.main and self.step == 0 and self.best and self.best.epoch == self.epoch - 1:
-                self.keep_best(path)  # it may have been killed between the checkpoint and this
-        else:
-            self.classifier.start()
+            if self.step == 0 and self.best and self.best.epoch == self.epoch - 1:
+                # it may have been killed between the checkpoint and this
+                distributed.from_main(lambda: self.keep_best(path))
         self.saved_at = time.monotonic()
-        self.events = self.open_events()
+        self.events = distributed.together(self.open_events)
         if found is None:
             self.log_start()
 
-    def take(self, path: Path, state: State) -> None:
-        """Stands where the checkpoint `state`, read from `path`, was written."""
-        try:
-            self.classifier.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            for name, parameter in self.classifier.named_parameters():
-                if name in state["gradients"]:
-                    parameter.grad = state["gradients"][name].to(parameter)
-            self.score.load(state["sums"])
-            self.epoch, self.step = state["epoch"], state["step"]
-            self.global_step = state["global_step"]
-            self.epoch_seconds, self.run_seconds = state["epoch_seconds"], state["run_seconds"]
-            self.best = None if state["best"] is None else Best(**state["best"])
-            self.confusion = state["confusion"]
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(
-                f"{path} does not fit the network and optimizer of recipe.toml: "
-                "restore the recipe that this run began with, or train again"
-            ) from error
+    def newest(self, watching: Stream) -> tuple[Path, State] | None:
+        """The checkpoint to go on from, with metrics.jsonl cut back to where it was written."""
+        with self.run.storage_errors():
+            found = self.checkpoints.newest(self.check_recipe, watching.message)
+            self.check_length(None if found is None else found[1])
+            self.run.cut_metrics(0 if found is None else found[1]["metrics_bytes"])
+        return found
 
     def check_length(self, state: State | None) -> None:
         """Stores another number of epochs than before, if the run has not gone beyond it."""
@@ -379,7 +346,7 @@ class Trainer:
                 f"give more than training.epochs = {epochs}"
             )
         text = catalog.dump(self.recipe)
-        if self.main and self.run.recipe.read_text() != text:
+        if self.run.recipe.read_text() != text:
             self.run.write_recipe(text)
 
     def check_recipe(self, path: Path, state: State) -> None:
@@ -402,9 +369,6 @@ class Trainer:
             sinks.append(board)
         return Stream(sinks)
 
-    def metrics_bytes(self) -> int:
-        return self.run.metrics.stat().st_size
-
     def log_start(self) -> None:
         val = self.loaders.val
         self.events.emit(
@@ -419,6 +383,10 @@ class Trainer:
                 "val_samples": 0 if val is None else len(val.split),
                 "test_samples": len(self.loaders.test.split),
                 "steps_per_epoch": self.steps,
+                "processes": distributed.world_size(),
+                "step_samples": self.recipe.data.batch_size
+                * self.recipe.training.accumulate
+                * distributed.world_size(),
             }
         )
 
@@ -428,13 +396,14 @@ class Trainer:
         number = self.global_step - 1
         if number % self.recipe.logging.every_steps == 0:
             self.check_sums()
+            loss_now, accuracy_now = mini_batch(loss, scores, labels)
             self.events.emit(
                 {
                     "event": "step",
                     "epoch": self.epoch,
                     "step": number,
-                    "loss": loss.item(),
-                    "accuracy": accuracy(scores, labels),
+                    "loss": loss_now,
+                    "accuracy": accuracy_now,
                     "lr": self.lr,
                 }
             )
@@ -479,7 +448,7 @@ class Trainer:
 
     def check_sums(self) -> None:
         """Notices a non-finite loss since the last look, where not every step is watched."""
-        if not math.isfinite(self.score.loss_sum.item()):
+        if distributed.any_of(not math.isfinite(self.score.loss_sum.item())):
             raise _BadSums
 
     def check_parameters(self) -> None:
@@ -492,9 +461,9 @@ class Trainer:
     def find_non_finite(self, loss: Tensor, batch: Batch) -> NonFiniteError:
         """The error for a loss that is not finite, found before the step was taken."""
         self.seed(self.epoch, batch.step, self.rank, "forward")
-        with autocast(self.recipe.training.precision, self.device):
+        with autocast(self.recipe.training.precision, self.device), own_batches(self.classifier):
             where = first_non_finite(self.classifier, batch.inputs)
-        return self.non_finite(f"the loss is {loss.item()}", where)
+        return distributed.common(self.non_finite(f"the loss is {loss.item()}", where))
 
     def non_finite(self, what: str, where: str) -> NonFiniteError:
         last = self.checkpoints.last

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.methods.ide.restriction import Synapse, output_axis, unit_norms
+from spikeloom.nn import synced
 
 Statistics = Literal["batch", "update", "running"]
 """BatchNorm with the statistics of the batch; the same, and the running ones are updated; or with
@@ -49,6 +50,9 @@ class Transform(nn.Module):
     `norm`: BatchNorm (eps 1e-5, momentum 0.1) on the result. `pool`: average pooling 2x2.
     """
 
+    synchronised = False
+    """Whether the batch is that of all processes (`nn.synced.synchronise`)."""
+
     def __init__(self, synapse: Synapse, *, norm: bool, pool: bool = False) -> None:
         super().__init__()
         _initialise(synapse)
@@ -67,6 +71,8 @@ class Transform(nn.Module):
         if statistics == "running":
             mean, var = norm.running_mean, norm.running_var
             return F.batch_norm(current, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)
+        if self.synchronised and synced.across_processes():
+            return self._over_processes(current, norm, statistics)
         if statistics == "batch":
             return F.batch_norm(current, None, None, norm.weight, norm.bias, True, 0.0, norm.eps)
         if norm.num_batches_tracked is not None:
@@ -82,6 +88,22 @@ class Transform(nn.Module):
             norm.eps,
         )
 
+    def _over_processes(
+        self, current: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, statistics: Statistics
+    ) -> Tensor:
+        update = statistics == "update"
+        if update and norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+        return synced.batch_norm(
+            current.unsqueeze(0),
+            norm.weight,
+            norm.bias,
+            norm.running_mean if update else None,
+            norm.running_var if update else None,
+            momentum=norm.momentum or 0.0,
+            eps=norm.eps,
+        ).squeeze(0)
+
     def normalise_like(self, current: Tensor, reference: Tensor) -> Tensor:
         """`current` with the statistics of `reference`, both before BatchNorm.
 
@@ -91,9 +113,12 @@ class Transform(nn.Module):
         norm = self.norm
         if norm is None:
             return current
-        axes = [0, *range(2, reference.dim())]
-        var, mean = torch.var_mean(reference, axes, keepdim=True)
-        shape = mean.shape
+        shape = (1, -1, *[1] * (reference.dim() - 2))
+        if self.synchronised and synced.across_processes():
+            mean, var = (value.view(shape) for value in synced.mean_and_variance(reference))
+        else:
+            axes = [0, *range(2, reference.dim())]
+            var, mean = torch.var_mean(reference, axes, keepdim=True)
         scale = norm.weight.view(shape) / (var + _VARIANCE_EPS).sqrt()
         return (current - mean) * scale + norm.bias.view(shape)
 

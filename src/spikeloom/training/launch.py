@@ -1,0 +1,118 @@
+"""Beginning as one of several processes, and ending as one of them.
+
+A launcher such as `torchrun` starts the same command several times and numbers the processes in
+their environment: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. After a failure torchrun
+may start all of them again; TORCHELASTIC_RESTART_COUNT then says how often it has.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from spikeloom.errors import ConfigError, RunError, SpikeloomError
+from spikeloom.training import distributed
+
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Joins the processes that were launched with this one, for the time of the `with` block.
+
+    Collectives run over nccl for tensors on GPUs and over gloo for others. Nothing happens where
+    one process was launched, or the program has initialised `torch.distributed` itself.
+
+    Raises:
+        ConfigError: the processes cannot reach each other.
+        RunError: another process ended without a word; instead of the collective's own error.
+    """
+    launched = all(name in os.environ for name in _NEEDED) and int(os.environ["WORLD_SIZE"]) > 1
+    if not launched or dist.is_initialized():
+        yield
+        return
+    on_gpu = torch.cuda.is_available()
+    _join("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    orderly = False
+    try:
+        yield
+        orderly = True
+    except SystemExit as stop:
+        orderly = not stop.code  # all stop at the same step
+        raise
+    except SpikeloomError:
+        raise
+    except RuntimeError as error:
+        if not _lost_contact(error):
+            raise
+        lost = RunError(
+            f"process {distributed.rank()} lost the others: one of them ended, and says why in its "
+            "own output, or was killed; the run goes on from its last checkpoint with "
+            "`spikeloom resume`, or by itself under `torchrun --max-restarts`"
+        )
+        lost.shared = True
+        raise lost from error
+    finally:
+        # After a failure nccl would wait for processes that are gone: the end of this one will do.
+        if orderly or not on_gpu:
+            dist.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    try:
+        dist.init_process_group(backend)
+    except (RuntimeError, ValueError) as error:
+        where = ", ".join(f"{name}={os.environ[name]}" for name in _NEEDED)
+        raise ConfigError(
+            f"the processes of this run cannot reach each other ({where}): "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _lost_contact(error: RuntimeError) -> bool:
+    signs = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "NCCL")
+    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
+
+
+def launch_id() -> str | None:
+    """What names this launch by torchrun and stays the same over its restarts; None without it."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    if name is None:
+        return None
+    if name != "none":
+        return name
+    # Without an id of its own it is told by the agent process that starts and restarts this one.
+    agent = os.getppid()
+    stat = Path(f"/proc/{agent}/stat")
+    # The name in parentheses may hold blanks; field 22, counted from 1, is the time of its start.
+    began = stat.read_text().rpartition(")")[2].split()[19] if stat.exists() else ""
+    return f"{socket.gethostname()}:{agent}:{began}"
+
+
+def restarted_folder(given: Path | None, parent: Path) -> Path | None:
+    """The run folder that this launch trained into before torchrun started it again.
+
+    None if it is the first start, or nothing was begun. `given`: the folder that was asked for;
+    else the newest in `parent` that this launch has made.
+    """
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0 or (name := launch_id()) is None:
+        return None
+    folders = [given] if given is not None else list(parent.glob("*"))
+    mine = [folder for folder in folders if _launch_of(folder) == name]
+    return max(mine, key=lambda folder: folder.stat().st_mtime_ns, default=None)
+
+
+def _launch_of(folder: Path) -> str | None:
+    """The launch that made a run folder; None if it is not whole, or was made without torchrun."""
+    if not (folder / "recipe.toml").is_file():
+        return None
+    try:
+        facts = json.loads((folder / "environment.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return facts.get("launch") if isinstance(facts, dict) else None

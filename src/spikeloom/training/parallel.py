@@ -1,0 +1,76 @@
+"""From a classifier to the loss of a batch: compiled, and on several processes, as recipes ask.
+
+Each process computes on its own part of the batch. Gradients become their mean over the processes
+while the backward pass runs (`DistributedDataParallel`); a part's loss is weighted by its samples,
+so that this is the gradient of the mean loss over the whole batch.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from spikeloom.config.schema import TrainingConfig
+from spikeloom.nn.classifier import Classifier, Output
+from spikeloom.nn.synced import synchronise
+from spikeloom.training import distributed
+
+
+class Parallel:
+    """`classifier` and its loss, as a function of inputs and labels: (loss, scores).
+
+    Buffers, such as the running statistics of BatchNorm, are those of the main process: they are
+    sent to the others at the beginning of each step, and by `share_buffers`.
+    """
+
+    def __init__(
+        self, classifier: Classifier, config: TrainingConfig, device: torch.device
+    ) -> None:
+        self._classifier = classifier
+        if config.sync_batchnorm:
+            synchronise(classifier)
+        network = torch.compile(classifier) if config.compile else classifier
+        self._step: nn.Module = _Step(network, classifier.loss)  # type: ignore[arg-type]
+        self._wrapped: DistributedDataParallel | None = None
+        if distributed.world_size() > 1:
+            # Looking for parameters without a gradient has a second effect, which is wanted here
+            # more: the buckets in which gradients are summed stay the same from the first step
+            # on. Otherwise they are arranged anew after it, sums are rounded differently, and a
+            # resumed run, whose first step is another one, would differ in the last bits.
+            self._step = self._wrapped = DistributedDataParallel(
+                self._step,
+                device_ids=[device] if device.type == "cuda" else None,
+                find_unused_parameters=True,
+            )
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self._step(inputs, labels)
+
+    def accumulating(self, last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of a batch: gradients are exchanged with the `last` one of a
+        step, and only added up in this process before."""
+        if last or self._wrapped is None:
+            return nullcontext()
+        return self._wrapped.no_sync()  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def share_buffers(self) -> None:
+        """Gives every process the main one's buffers, for an evaluation that they share."""
+        if distributed.world_size() > 1:
+            for buffer in self._classifier.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+
+class _Step(nn.Module):
+    """One module for `DistributedDataParallel`: what the loss depends on is used, the rest not."""
+
+    def __init__(self, network: nn.Module, loss: Callable[[Output, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self._loss = loss
+
+    def forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.network(inputs)
+        return self._loss(output, labels), output.scores
