@@ -9,16 +9,29 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # starve their neighbours.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test test-all lint types docs bench clean
+.PHONY: demo test test-all test-faults fuzz soak lint types docs bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/spikeloom train plif/digits
 
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not data"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not faults and not gpu and not data"
 
 test-all: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not data"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not faults and not gpu and not data"
+
+# Kills more than 200 real runs; FAULT_SEED=... repeats a campaign.
+test-faults: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/faults tests/training/test_faults.py
+
+# Every parser, FUZZ_SECONDS in all.
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
+# 5,000 steps of two recipes; memory and throughput over time.
+soak: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --csv benchmarks/results/soak-cpu.csv
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -50,6 +63,10 @@ $(VENV)/.dev: $(VENV)/.ready
 
 $(VENV)/.docs: $(VENV)/.ready
 	$(PIP) --editable ".[docs]"
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(PIP) --editable ".[dev,fuzz]"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.ready
