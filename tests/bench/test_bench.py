@@ -190,9 +190,16 @@ def test_training_step_is_compared_with_the_same_network_of_relus() -> None:
     assert (rows["spikeloom"]["T"], rows["spikeloom"]["batch"]) == (2, 4)
 
 
-def test_a_network_that_relu_cannot_stand_in_is_refused_in_words() -> None:
+def test_a_network_that_relu_cannot_stand_in_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class WithoutState(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise AttributeError("no state")
+
+    monkeypatch.setattr(training, "TimedReLU", WithoutState)
     with pytest.raises(ConfigError, match="than a ReLU can answer"):
-        training.trial(Case("training", "ide/digits", (4,)))
+        training.trial(Case("training", "plif/digits", (4,)))
 
 
 def test_contenders_take_turns() -> None:

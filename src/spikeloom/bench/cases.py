@@ -67,6 +67,8 @@ TRAININGS: dict[str, int] = {
     "glif/digits": 16,
     "dsr/cifar10-t5-lif": 4,
     "dsr/digits": 16,
+    "ide/fashion-mnist-f400": 128,
+    "ide/mnist-f64c5": 16,
 }
 """Recipes whose training step is measured, each with its batch on a CPU."""
 

@@ -75,6 +75,8 @@ class Trial:
     absent: Mapping[str, str] = field(default_factory=dict)
     unlisted: tuple[str, ...] = ()
     device: str = "cpu"
+    cpu_time: bool = False
+    """Seconds of the process instead of seconds on the wall."""
     variants: Mapping[str, Callable[[], Results]] = field(default_factory=dict)
     """Other functions that a peer may compute instead, by the words that say so: a peer that agrees
     with one is timed, and its row says with which."""
@@ -99,7 +101,9 @@ def measure(trial: Trial, rounds: int) -> list[Row]:
     keys = [(contender.name, part) for contender in fair for part in contender.runs]
     runs = [contender.runs[part] for contender in fair for part in contender.runs]
     times: dict[str, dict[str, Timing]] = {}
-    for (name, part), timing in zip(keys, timings(runs, rounds, trial.device), strict=True):
+    for (name, part), timing in zip(
+        keys, timings(runs, rounds, trial.device, cpu_time=trial.cpu_time), strict=True
+    ):
         times.setdefault(name, {})[part] = timing
     rows: list[Row] = []
     for contender in trial.contenders:

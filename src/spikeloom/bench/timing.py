@@ -29,15 +29,22 @@ class Timing(NamedTuple):
 
 
 def timings(
-    contenders: Sequence[Run], rounds: int = 9, device: torch.device | str = "cpu"
+    contenders: Sequence[Run],
+    rounds: int = 9,
+    device: torch.device | str = "cpu",
+    *,
+    cpu_time: bool = False,
 ) -> list[Timing]:
     """Times of `rounds` runs of each contender.
 
     Contenders take turns, so that a slow phase of the machine hits all of them; one run each goes
     first, uncounted, and compiles what there is to compile. On CUDA the device's own clock is
-    read, between two events, and nothing else is in its queue.
+    read, between two events, and nothing else is in its queue. `cpu_time`: what the process used
+    of the processor, which others that use it too do not add to.
     """
-    clock = _cuda_clock if torch.device(device).type == "cuda" else _cpu_clock
+    clock = _process_clock if cpu_time else _cpu_clock
+    if torch.device(device).type == "cuda":
+        clock = _cuda_clock
     repeats = []
     for contender in contenders:
         contender()
@@ -62,6 +69,13 @@ def _cpu_clock(run: Run, count: int) -> float:
     for _ in range(count):
         run()
     return (time.perf_counter() - begin) / count
+
+
+def _process_clock(run: Run, count: int) -> float:
+    begin = time.process_time()
+    for _ in range(count):
+        run()
+    return (time.process_time() - begin) / count
 
 
 def _cuda_clock(run: Run, count: int) -> float:

@@ -13,10 +13,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from spikeloom.bench import equilibrium
 from spikeloom.bench.cases import TRAININGS, Case
 from spikeloom.bench.contenders import version
 from spikeloom.bench.peers import PEERS, installed
-from spikeloom.bench.runner import Contender, Results, Row, Times, Tolerance, Trial
+from spikeloom.bench.runner import Contender, Row, Times, Tolerance, Trial
+from spikeloom.bench.steps import Steps, layer_weights
 from spikeloom.bench.timing import Run
 from spikeloom.config.schema import Recipe
 from spikeloom.data.for_recipe import load_data
@@ -27,8 +29,6 @@ from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
 from spikeloom.seeding import stream
 from spikeloom.training.allocator import keep_freed_memory
-from spikeloom.training.device import autocast
-from spikeloom.training.optim import make_optimizer
 
 MADE: dict[str, tuple[tuple[int, ...], int]] = {
     "digits": ((1, 8, 8), 10),
@@ -88,6 +88,8 @@ def trial(case: Case, overrides: Sequence[str] = (), backend: str = "auto") -> T
     torch.manual_seed(stream(recipe.seed, "init"))
     spiking = catalog.methods()[recipe.method].build(recipe.network, spec).to(case.device)
     steps = int(getattr(recipe.network, "T", 1))
+    if equilibrium.trains(spiking):
+        return equilibrium.trial(case, recipe, spiking, spec, size, backend)
     shape = (size, *spec.shape) if spec.kind == "static" else (steps, size, *spec.shape)
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(case.device)
     labels = (torch.arange(size) % spec.class_count).to(case.device)
@@ -100,11 +102,11 @@ def trial(case: Case, overrides: Sequence[str] = (), backend: str = "auto") -> T
         return network
 
     def contender(name: str, network: Classifier, package: str = "torch") -> Contender:
-        measured = _Steps(network, recipe, inputs, labels)
+        measured = Steps(network, recipe, inputs, labels)
         results = None if name == "relu" else partial(measured.results, layers)
         return Contender(name, {"step": measured.step}, results, {"version": version(package)})
 
-    layers = _layer_weights(spiking)
+    layers = layer_weights(spiking)
     eager = with_backend("eager")
     relu = copy.deepcopy(spiking)
     replace_neurons(relu, lambda neuron: TimedReLU())
@@ -126,7 +128,7 @@ def trial(case: Case, overrides: Sequence[str] = (), backend: str = "auto") -> T
         columns=columns | {"dtype": recipe.training.precision, "title": recipe.title},
         contenders=contenders,
         reference=f"eager, {recipe.training.precision}",
-        expected=partial(_Steps(eager, recipe, inputs, labels).results, layers),
+        expected=partial(Steps(eager, recipe, inputs, labels).results, layers),
         figures=_figures,
         tolerance=TOLERANCE,
         absent=absent,
@@ -185,54 +187,3 @@ def _with_peer(network: Classifier, name: str) -> Classifier | None:
 
     replace_neurons(other, take)
     return other
-
-
-def _layer_weights(network: nn.Module) -> frozenset[str]:
-    """Names of the weights outside neurons: those that every contender has. Biases are left out:
-    before a normalisation their gradient is rounding alone.
-    """
-    inside = {
-        f"{path}.{name}"
-        for path, module in network.named_modules()
-        if isinstance(module, Neuron)
-        for name, _ in module.named_parameters()
-    }
-    return frozenset(
-        name for name, value in network.named_parameters() if name not in inside and value.dim() > 1
-    )
-
-
-class _Steps:
-    """Training steps of one network on one batch."""
-
-    def __init__(self, network: Classifier, recipe: Recipe, inputs: Tensor, labels: Tensor) -> None:
-        self.network = network.train()
-        self.optimizer = make_optimizer(recipe.optimizer, network.parameter_groups())
-        self.precision = recipe.training.precision
-        self.inputs, self.labels = inputs, labels
-
-    def _backward(self) -> Tensor:
-        torch.manual_seed(0)
-        with autocast(self.precision, self.inputs.device):
-            loss = self.network.loss(self.network(self.inputs), self.labels)
-        loss.backward()
-        return loss
-
-    def results(self, names: frozenset[str]) -> Results:
-        """The loss, and the gradients of `names`, before any step."""
-        loss = self._backward()
-        gradients = {
-            name: value.grad.detach().clone()
-            for name, value in self.network.named_parameters()
-            if name in names and value.grad is not None
-        }
-        self.optimizer.zero_grad(set_to_none=True)
-        return Results(None, {"loss": loss.detach()} | gradients)
-
-    def step(self) -> None:
-        """One whole step: forward, backward, optimizer."""
-        self._backward()
-        self.network.before_step()
-        self.optimizer.step()
-        self.network.after_step()
-        self.optimizer.zero_grad(set_to_none=True)

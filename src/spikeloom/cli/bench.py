@@ -117,7 +117,9 @@ def training(
     backend: Backend = "auto",
     csv: Csv = None,
 ) -> None:
-    """Time of a training step, against the same network with ReLU in place of the neurons."""
+    """Time of a training step, against the same network with ReLU in place of the neurons; where a
+    ReLU cannot stand in, its parts, and solvers against one another.
+    """
     from spikeloom.bench import cases
     from spikeloom.bench import training as bench
     from spikeloom.methods.catalog import load_recipe
@@ -136,7 +138,16 @@ def training(
         found,
         lambda case: bench.trial(case, overrides or (), backend),
         rounds,
-        {"step_ms": "step ms", "step_median_ms": "median ms", "times_relu": "times ReLU"},
+        {
+            "step_ms": "step ms",
+            "step_median_ms": "median ms",
+            "times_relu": "times ReLU",
+            "simulation_ms": "simulation ms",
+            "backward_ms": "backward ms",
+            "published_step_ms": "published step ms",
+            "iterations": "iterations",
+            "residual": "residual",
+        },
         csv,
     )
 
@@ -189,9 +200,12 @@ def _run(
 
 
 def _print(rows: "Sequence[Row]", figures: dict[str, str], title: str | None = None) -> None:
-    """The rows as a table, and who is absent in a line below it."""
+    """The rows as a table, without columns that none of them has; and who is absent in a line
+    below it.
+    """
     words = ("what", "matmul")
     here = [row for row in rows if not str(row["note"]).startswith("absent")]
+    figures = {key: name for key, name in figures.items() if any(key in row for row in here)}
     print_table(
         ["contender", *figures.values(), ""],
         [

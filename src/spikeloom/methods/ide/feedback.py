@@ -18,17 +18,20 @@ followed: BatchNorm as in `FeedbackNetwork`.
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from spikeloom.errors import ConfigError
 from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.equilibrium import implicit_rate, solve_implicit
 from spikeloom.methods.ide.restriction import restrict
 from spikeloom.methods.ide.solver import Settings, Solution
 from spikeloom.methods.ide.transforms import Masks, Statistics, Transform
 from spikeloom.neurons.rate import RateLIF, weight_sum
+from spikeloom.nn import synced
 
 Observer = Callable[[int, Sequence[Tensor]], None]
 """Is told the step t = 0 ... T-1 and the spikes `[B, ...]` of every layer at it."""
@@ -94,7 +97,9 @@ class FeedbackNetwork(nn.Module):
         # iterations, worst residual, unconverged solutions, sum of the residuals of the rates.
         # Saved with the model, so that a resumed run logs what an uninterrupted one does.
         self.register_buffer("tally", torch.zeros(5, dtype=torch.float64))
-        self._warned = False
+        self.warned = False
+        """Set once the warning about a solver that did not converge was given; true: never give
+        it."""
 
     tally: Tensor
 
@@ -248,6 +253,8 @@ class FeedbackNetwork(nn.Module):
             around = (point if one_layer else image).detach().requires_grad_()
             around_image = self.rate_map(around, drive.detach(), masks, inside)
 
+        settings = self._coupled_settings() if coupled else self.solver_settings
+
         def solve(grad: Tensor) -> Tensor:
             with torch.autocast(grad.device.type, enabled=False):
                 beta, solution = solve_implicit(
@@ -255,7 +262,7 @@ class FeedbackNetwork(nn.Module):
                     around,
                     grad,
                     self.settings.solver,
-                    self.solver_settings,
+                    settings,
                     coupled=coupled,
                 )
             if solution is not None and self.training:
@@ -264,12 +271,25 @@ class FeedbackNetwork(nn.Module):
 
         return implicit_rate(rate, image, solve)
 
+    def _coupled_settings(self) -> Settings:
+        """Those for a batch that is one system; over all processes, if BatchNorm is."""
+        synced_norm = any(transform.synchronised for transform in self._all_transforms())
+        if not (synced_norm and synced.across_processes()):
+            return self.solver_settings
+        if (solver := self.settings.solver) not in ("broyden", "anderson", "fixed-point"):
+            raise ConfigError(
+                f"network.solver = {solver} with training.sync_batchnorm: the samples of all "
+                "processes are one system then, which it does not solve; use broyden, or "
+                "network.jacobian_norm = running"
+            )
+        return replace(self.solver_settings, total=synced.total)
+
     def _note(self, solution: Solution) -> None:
         self.tally[1] += solution.steps
         self.tally[2].clamp_(min=solution.residual)
         self.tally[3] += not solution.converged
-        if not (solution.converged or self._warned):
-            self._warned = True
+        if not (solution.converged or self.warned):
+            self.warned = True
             goal = self.solver_settings.tolerance(solution.x.dtype)
             warnings.warn(
                 f"the implicit gradient has a residual of {solution.residual:.1e} after "
