@@ -9,7 +9,7 @@ from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.training import evaluate, load_run, train
 from spikeloom.training.evaluation import measure
-from spikeloom.training.metrics import Score, accuracy
+from spikeloom.training.metrics import Score, accuracy, among_best
 
 from .conftest import recorded
 
@@ -128,6 +128,33 @@ def test_a_tie_goes_to_the_first_class():
     score.add(torch.tensor(0.5), scores, torch.tensor([1, 1]))
     assert score.confusion.tolist() == [[0, 0, 0], [1, 1, 0], [0, 0, 0]]
     assert score.accuracy == 0.5
+
+
+def test_the_five_largest_scores_are_counted_where_there_are_more_classes():
+    class Identity(Classifier):
+        def forward(self, inputs):
+            return Output(inputs[:, 0, 0])
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 4, (50, 1, 1, 8), generator=generator).to(torch.uint8)  # many ties
+    split = TensorSplit(images, torch.randint(0, 8, (50,), generator=generator))
+    loader = Loader(split, 7, transform=lambda raw, _: raw.float())
+    found = measure(Identity(), loader, classes=8, device=CPU)
+    order = images[:, 0, 0].float().sort(dim=1, descending=True, stable=True).indices
+    among = (order[:, :5] == split.labels[:, None]).any(1)
+    assert 0 < among.sum() < 50
+    assert found.top5_accuracy == found.to_dict()["top5_accuracy"] == among.sum().item() / 50
+    fewer = TensorSplit(images[..., :5], split.labels % 5)
+    few = Loader(fewer, 7, transform=lambda raw, _: raw.float())
+    found = measure(Identity(), few, classes=5, device=CPU)
+    assert found.top5_accuracy is None and "top5_accuracy" not in found.to_dict()
+
+
+def test_a_network_that_answers_nothing_has_its_label_among_the_best_as_often_as_by_chance():
+    labels = torch.arange(20)
+    silent = torch.zeros(20, 20)
+    assert among_best(silent, labels, 5) == 5
+    assert among_best(silent, labels, 1) == accuracy(silent, labels) * 20
 
 
 def test_sums_go_on_where_they_were_stored():

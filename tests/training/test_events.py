@@ -33,7 +33,12 @@ EPOCH = {
     "seconds": 75.0,
     "constants": {"conv.0/tau": {"mean": 2.5, "min": 2.0, "max": 3.0}},
     "scalars": {"w0": -0.5, "bad": math.inf},
-    "test": {"loss": 0.2, "accuracy": 0.75, "firing_rates": {"conv.0": 0.125}},
+    "test": {
+        "loss": 0.2,
+        "accuracy": 0.75,
+        "top5_accuracy": 0.875,
+        "firing_rates": {"conv.0": 0.125},
+    },
     "val": None,
     "best": {"epoch": 0, "metric": "test accuracy", "value": 0.75, "test_accuracy": 0.75},
 }
@@ -100,6 +105,7 @@ def test_tensorboard_has_the_published_tags(tmp_path):
         "train_accuracy": [(256, 0.25)],
         "test_loss": [(0, pytest.approx(0.2))],
         "test_accuracy": [(0, 0.75)],
+        "test_top5_accuracy": [(0, 0.875)],
         "lr": [(0, pytest.approx(1e-3))],
         "seconds": [(0, 75.0)],
         "firing_rate/conv.0": [(0, 0.125)],

@@ -103,6 +103,7 @@ def _as_dict(result: "Evaluation", votes: dict[int, float], noise: float) -> dic
         "noise": noise,
         "loss": result.loss,
         "accuracy": result.accuracy,
+        "top5_accuracy": result.top5_accuracy,
         "accuracy_after_timesteps": votes,
         "firing_rates": result.firing_rates,
         "spikes_per_sample": result.spikes,
@@ -127,7 +128,8 @@ def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: f
     epochs = f"{result.epochs} epoch{'s' * (result.epochs != 1)}"
     about = f"{folder}: checkpoint {result.checkpoint} after {epochs}"
     typer.echo(f"{about}, {result.samples:,} test samples" + (f", noise {noise:g}" * (noise > 0)))
-    typer.echo(f"accuracy {result.accuracy:.2%}   loss {result.loss:.5f}\n")
+    top5 = "" if result.top5_accuracy is None else f"   top-5 {result.top5_accuracy:.2%}"
+    typer.echo(f"accuracy {result.accuracy:.2%}{top5}   loss {result.loss:.5f}\n")
     if votes:
         print_table(
             ("time steps", "accuracy"),

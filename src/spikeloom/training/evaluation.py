@@ -33,7 +33,7 @@ from spikeloom.training.device import autocast, choose_device, surroundings
 from spikeloom.training.distributed import common, sum_over_ranks
 from spikeloom.training.failures import explained
 from spikeloom.training.loaders import make_loaders
-from spikeloom.training.metrics import Score
+from spikeloom.training.metrics import Score, among_best
 from spikeloom.training.nonfinite import first_non_finite
 from spikeloom.training.protocol import Protocol
 from spikeloom.training.run_folder import RunFolder
@@ -53,10 +53,14 @@ class Measurement:
     firing_rates: dict[str, float]
     spikes: dict[str, float]
     neurons: dict[str, int]
+    top5_accuracy: float | None
+    """Part of the samples whose label is among the five largest scores; None up to 5 classes."""
 
     def to_dict(self) -> dict[str, Any]:
         """As metrics.jsonl has it."""
         figures: dict[str, Any] = {"loss": self.loss, "accuracy": self.accuracy}
+        if self.top5_accuracy is not None:
+            figures["top5_accuracy"] = self.top5_accuracy
         return figures | ({"firing_rates": self.firing_rates} if self.firing_rates else {})
 
 
@@ -69,6 +73,7 @@ class Evaluation:
     empty for a method whose readout has no votes per step. `operations`: per sample, with
     `operations.assumptions`. `spikes`: of each layer per sample, and `neurons` its size.
     `decisions`: by first spike and by rate, where the output layer is one of spiking neurons.
+    `top5_accuracy`: label among the five largest scores; None for five classes or fewer.
     """
 
     checkpoint: CheckpointName
@@ -83,6 +88,7 @@ class Evaluation:
     spikes: dict[str, float]
     neurons: dict[str, int]
     decisions: Decisions | None
+    top5_accuracy: float | None
 
     @property
     def spikes_per_neuron(self) -> float:
@@ -220,6 +226,7 @@ def evaluate(
         spikes=measurement.spikes,
         neurons=measurement.neurons,
         decisions=decisions.result(),
+        top5_accuracy=measurement.top5_accuracy,
     )
 
 
@@ -257,6 +264,7 @@ def measure(
     was_training = classifier.training
     classifier.eval()
     score = Score(classes, device)
+    top5 = torch.zeros((), dtype=torch.int64, device=device)
     try:
         with ExitStack() as stack:
             rates = stack.enter_context(FiringRates(classifier)) if with_rates else None
@@ -267,12 +275,15 @@ def measure(
                     inputs = _noisy(inputs, noise, noise_seed, batch.step)
                 output = classifier(inputs)
                 score.add(classifier.loss(output, batch.targets), output.scores, batch.targets)
+                if classes > 5:
+                    top5 += among_best(output.scores, batch.targets, 5)
                 if latency is not None and output.votes is not None:
                     latency.add(output.votes, batch.targets)
                 if decisions is not None and output.spikes is not None:
                     decisions.add(output.spikes, batch.targets, output.potentials)
                 after_batch(batch.step + 1)
         score.reduce()
+        sum_over_ranks(top5)
         if score.samples and not math.isfinite(score.loss):
             raise common(_non_finite(classifier, loader, epoch))
     finally:
@@ -285,6 +296,7 @@ def measure(
         firing_rates={layer: count.rate for layer, count in counts.items()},
         spikes={layer: count.spikes / score.samples for layer, count in counts.items()},
         neurons={} if rates is None else rates.neurons(),
+        top5_accuracy=top5.item() / max(score.samples, 1) if classes > 5 else None,
     )
 
 

@@ -114,7 +114,8 @@ class TensorBoard:
     The published programs' tags where they have one: train_loss, train_accuracy (current
     mini-batch, against the optimizer step), test_accuracy, val_accuracy (against the epoch), and a
     method's own scalars under their names (against the step at the end of the epoch). Besides:
-    test_loss, val_loss, lr, seconds, constants/<layer>/<name>, firing_rate/<layer>.
+    test_loss, val_loss, test_top5_accuracy (above 5 classes), lr, seconds,
+    constants/<layer>/<name>, firing_rate/<layer>.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -278,8 +279,8 @@ def _scalars(event: Event) -> Iterator[tuple[tuple[str, int], float | None]]:
         yield ("lr", epoch), event["lr"]
         yield ("seconds", epoch), event["seconds"]
         for split in ("test", "val"):
-            for name in ("accuracy", "loss"):
-                if event[split] is not None:
+            for name in ("accuracy", "top5_accuracy", "loss"):
+                if event[split] is not None and name in event[split]:
                     yield (f"{split}_{name}", epoch), event[split][name]
         for layer, rate in (event["test"] or {}).get("firing_rates", {}).items():
             yield (f"firing_rate/{layer}", epoch), rate

@@ -87,5 +87,15 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
     return (scores.argmax(1) == labels).double().mean().item()
 
 
+def among_best(scores: Tensor, labels: Tensor, count: int) -> Tensor:
+    """How many labels are among the `count` largest scores of their sample, a scalar int64; of
+    equal scores the first ones count as larger, as in `accuracy`.
+    """
+    own = scores.gather(1, labels[:, None])
+    classes = torch.arange(scores.shape[1], device=scores.device)
+    before = (scores > own) | ((scores == own) & (classes < labels[:, None]))
+    return (before.sum(1) < count).sum()
+
+
 def _ratio(total: float, samples: int) -> float:
     return total / samples if samples else float("nan")
