@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikeloom import __version__
 from spikeloom.bench.peers import PEERS, Network, installed
 from spikeloom.neurons import IF, LIF, PLIF, Neuron
 
@@ -74,7 +75,8 @@ def _implementation(library: str, neuron: Neuron, x: Tensor) -> dict[str, object
 
 
 def version(package: str) -> str:
-    return metadata.version(package)
+    """The version of an installed package; ours also where it runs from its source folder."""
+    return __version__ if package == "spikeloom" else metadata.version(package)
 
 
 def half_state(neuron: Neuron, x: Tensor) -> Tensor:

@@ -54,12 +54,12 @@ def trial(case: Case, compile_eager: bool = False, backend: str = "auto") -> Tri
     """Who competes: as for neurons alone; the linear layer without neurons is the floor."""
     keep_freed_memory()
     steps, _, size = case.shape
-    generator = torch.Generator().manual_seed(7)
-    x, g = (torch.randn(case.shape, generator=generator).to(case.device) for _ in range(2))
+    generator = torch.Generator(case.device).manual_seed(7)
+    made = {"generator": generator, "device": case.device}
+    x, g = (torch.randn(case.shape, **made) for _ in range(2))
     layer = nn.Linear(size, size, bias=False, device=case.device)
     with torch.no_grad():  # currents of the same size as in the other families
-        weight = torch.randn(size, size, generator=generator) * (1.5 / size**0.5)
-        layer.weight.copy_(weight)
+        layer.weight.copy_(torch.randn(size, size, **made) * (1.5 / size**0.5))
     neuron = NEURONS[case.subject](size).to(case.device)
     half = torch.bfloat16 if case.dtype == "bfloat16" else torch.float32
     found = networks(neuron, x[:1, :1].to(half), False, backend)

@@ -169,18 +169,18 @@ def _run(
     figures: dict[str, str],
     csv: Path | None,
 ) -> None:
-    """Measures and prints case by case; then writes the CSV. Exit code 1 if this library did not
-    agree with the reference somewhere.
+    """Measures, prints and writes case by case. Exit code 1 if this library did not agree with the
+    reference somewhere.
     """
     from spikeloom.bench.runner import measure
     from spikeloom.bench.timing import write_csv
 
     rows: list[Row] = []
-    device = "cpu"
     for case in cases:
-        device = case.device
         found = measure(trial(case), rounds)
         rows += found
+        if csv is not None:  # a run that is cut short leaves what it has
+            write_csv(csv, rows, case.device)
         first = found[0]
         _print(
             found,
@@ -188,8 +188,6 @@ def _run(
             f"{first['subject']}  [{first['shape']}]  {first['dtype']}  "
             f"{first['layout']}  {first['device']}",
         )
-    if csv is not None:
-        write_csv(csv, rows, device)
     wrong = [
         row for row in rows if row["contender"] == "spikeloom" and "not timed" in str(row["note"])
     ]
@@ -225,6 +223,44 @@ def _print(rows: "Sequence[Row]", figures: dict[str, str], title: str | None = N
             absent.setdefault(str(row["note"]), []).append(str(row["contender"]))
     for note, names in absent.items():
         typer.echo(f"{note}: {', '.join(names)}\n")
+
+
+@app.command("agreement")
+def agreement(
+    device: Device = "auto",
+    backend: Backend = "auto",
+    small: Small = False,
+    csv: Csv = None,
+) -> None:
+    """Compiled kernels against float64 on the CPU: spikes, and gradients of input and constants."""
+    from spikeloom.bench import agreement as bench
+    from spikeloom.bench.timing import write_csv
+
+    where = _prepare(1, device)
+    rows: list[Row] = []
+    for case in bench.cases(where, small):
+        rows.append(bench.compare(case, backend))
+        if csv is not None:
+            write_csv(csv, rows, where)
+    columns = {
+        "subject": "neuron",
+        "shape": "shape",
+        "dtype": "dtype",
+        "layout": "layout",
+        "backend": "backend",
+        "other_spikes": "other spikes",
+        "gradient_error": "gradient error",
+        "note": "",
+    }
+    print_table(
+        list(columns.values()),
+        [[str(row.get(key, "")) for key in columns] for row in rows],
+        right=["other spikes", "gradient error"],
+    )
+    bad = sum(bool(row["note"]) for row in rows)
+    typer.echo(f"{len(rows) - bad} of {len(rows)} cases agree")
+    if bad:
+        raise typer.Exit(1)
 
 
 @app.command("startup")
