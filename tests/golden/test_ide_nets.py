@@ -105,11 +105,12 @@ def test_simulation_and_rate_map(ide_net: Arrays, backend: str) -> None:
 
 
 @pytest.mark.filterwarnings(f"ignore::{ConvergenceWarning.__module__}.ConvergenceWarning")
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_gradient_equals_the_exact_one(ide_net: Arrays, solver: str) -> None:
+def test_gradient_equals_the_exact_one(ide_net: Arrays, solver: str, backend: str) -> None:
     # As far as the dtype goes: in float32 rounding may end the search just above 1e-7.
     tol = 1e-12 if _is_double(ide_net) else 1e-7
-    net = _net(ide_net, solver=solver, max_iter=SOLVERS[solver], tol=tol)
+    net = _net(ide_net, backend, solver=solver, max_iter=SOLVERS[solver], tol=tol)
     x = inputs(ide_net)
     if "gradx.input" in ide_net:
         x.requires_grad_()
@@ -119,10 +120,11 @@ def test_gradient_equals_the_exact_one(ide_net: Arrays, solver: str) -> None:
 
 
 @pytest.mark.filterwarnings(f"ignore::{ConvergenceWarning.__module__}.ConvergenceWarning")
-def test_published_solver_is_reproduced(ide_net: Arrays) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_published_solver_is_reproduced(ide_net: Arrays, backend: str) -> None:
     """The authors' gradients, by their solver: Broyden's, or the iteration with the wrong limit."""
     broyden = "broyden_trace" in ide_net
-    net = _net(ide_net, solver="published-broyden" if broyden else "published-iter")
+    net = _net(ide_net, backend, solver="published-broyden" if broyden else "published-iter")
     x = inputs(ide_net)
     if "grad.input" in ide_net:
         x.requires_grad_()
@@ -138,8 +140,9 @@ def test_published_solver_is_reproduced(ide_net: Arrays) -> None:
         assert abs(steps - int(ide_net["broyden_nstep"])) <= 1
 
 
-def test_evaluation(ide_net: Arrays) -> None:
-    net = _net(ide_net).eval()
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_evaluation(ide_net: Arrays, backend: str) -> None:
+    net = _net(ide_net, backend).eval()
     with torch.no_grad():
         rate = net(inputs(ide_net))
     tolerance = 1e-12 if _is_double(ide_net) else 1e-5
