@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from spikeloom.cli.estimate import print_estimate
 from spikeloom.cli.output import complete_recipe
 from spikeloom.cli.report import write_report
 from spikeloom.errors import RunError
@@ -35,6 +36,13 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the run in runs/<recipe>/ instead of a number.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Make no run folder: estimate memory, time, and disk space from a few real steps.",
+        ),
+    ] = False,
 ) -> None:
     """Train a recipe into a new run folder, and write its report.
 
@@ -50,6 +58,10 @@ def train(
         out = _named(parent, name)
 
     from spikeloom import training
+
+    if dry_run:
+        print_estimate(training.dry_run(resolved), out or parent)
+        return
 
     with training.processes():
         main = training.is_main()
