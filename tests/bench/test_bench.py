@@ -1,6 +1,7 @@
 """Benchmarks time only what agrees with the reference, and say what they were measured on."""
 
 import csv
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeloom.bench import cases, contenders, linear, neurons, startup, training
+from spikeloom.bench import agreement, cases, contenders, linear, neurons, startup, training
 from spikeloom.bench.cases import Case
 from spikeloom.bench.leaky_peers import Network
 from spikeloom.bench.runner import Contender, Results, Row, Tolerance, Trial, disagreement, measure
-from spikeloom.bench.timing import best_of, write_csv
+from spikeloom.bench.timing import best_of, clock_name, timings, write_csv
 from spikeloom.cli import main
 from spikeloom.errors import ConfigError, SpikeloomError
-from spikeloom.neurons import IF, Neuron
+from spikeloom.neurons import IF, PLIF, Neuron
 
 TINY = Case("neurons", "PLIF", (3, 2, 4, 5, 5))
 
@@ -213,7 +214,7 @@ def test_a_process_is_timed_from_start_to_end(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(startup, "IMPORTS", programs)
     monkeypatch.setattr(startup, "KINDS", ())
     nothing, nap = (float(str(row["seconds"])) for row in startup.measure(2))
-    assert 0 < nothing and 0.5 < nap
+    assert nothing > 0 and nap > 0.5
 
 
 def test_a_process_that_fails_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,3 +268,40 @@ def test_verb_writes_the_rows_and_fails_where_ours_disagrees(
         main(arguments)
     assert bad.value.code == 1
     assert "spikeloom disagrees: PLIF 3x2x4x5x5" in capsys.readouterr().err
+
+
+def test_one_thread_is_timed_by_what_it_used_of_the_processor() -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert clock_name("cpu") == "cpu time"
+        torch.set_num_threads(2)
+        assert clock_name("cpu") == "wall"
+    finally:
+        torch.set_num_threads(threads)
+    assert clock_name("cuda") == "cuda events"
+    nap, wall = timings([lambda: time.sleep(0.05)], 1, "cpu time")[0], 0.05
+    assert nap.best < wall / 2
+    assert timings([lambda: time.sleep(0.05)], 1, "wall")[0].best >= wall
+
+
+def test_agreement_with_float64() -> None:
+    shape = (5, 3, 7, 5, 5)
+    row = agreement.compare(Case("neurons", "PLIF", shape))
+    assert row["note"] == "" and row["backend"] == "cpu"
+    assert float(str(row["gradient_error"])) < 1e-5
+    row = agreement.compare(Case("neurons", "PLIF", shape), backend="eager")
+    assert str(row["note"]).startswith("absent")
+
+
+def test_agreement_notices_a_kernel_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def off(neuron: Neuron, backend: str) -> Neuron:
+        other = contenders.with_backend(neuron, backend)
+        if backend == "auto":
+            assert isinstance(other, PLIF)
+            other.w = nn.Parameter(other.w.detach() + 0.05)
+        return other
+
+    monkeypatch.setattr(agreement, "with_backend", off)
+    row = agreement.compare(Case("neurons", "PLIF", (5, 3, 7, 5, 5)))
+    assert str(row["note"]).startswith("wrong")

@@ -2,8 +2,7 @@
 
 A ReLU cannot stand in for these neurons: they are simulated without a graph, and the gradient is
 that of an equilibrium. What can be compared is the part of a step that each takes, the solvers
-with one another, and the authors' program. Times are CPU time of the process, on one thread what
-an idle core would take.
+with one another, and the authors' program.
 """
 
 import copy
@@ -87,7 +86,6 @@ def trial(
         figures=_figures,
         tolerance=TOLERANCE,
         device=case.device,
-        cpu_time=True,
     )
 
 

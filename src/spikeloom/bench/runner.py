@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spikeloom.bench.timing import Run, Timing, timings
+from spikeloom.bench.timing import Run, Timing, clock_name, timings
 
 Row = dict[str, object]
 Times = Mapping[str, Mapping[str, Timing]]
@@ -75,8 +75,6 @@ class Trial:
     absent: Mapping[str, str] = field(default_factory=dict)
     unlisted: tuple[str, ...] = ()
     device: str = "cpu"
-    cpu_time: bool = False
-    """Seconds of the process instead of seconds on the wall."""
     variants: Mapping[str, Callable[[], Results]] = field(default_factory=dict)
     """Other functions that a peer may compute instead, by the words that say so: a peer that agrees
     with one is timed, and its row says with which."""
@@ -101,9 +99,8 @@ def measure(trial: Trial, rounds: int) -> list[Row]:
     keys = [(contender.name, part) for contender in fair for part in contender.runs]
     runs = [contender.runs[part] for contender in fair for part in contender.runs]
     times: dict[str, dict[str, Timing]] = {}
-    for (name, part), timing in zip(
-        keys, timings(runs, rounds, trial.device, cpu_time=trial.cpu_time), strict=True
-    ):
+    clock = clock_name(trial.device)
+    for (name, part), timing in zip(keys, timings(runs, rounds, clock), strict=True):
         times.setdefault(name, {})[part] = timing
     rows: list[Row] = []
     for contender in trial.contenders:
@@ -113,7 +110,7 @@ def measure(trial: Trial, rounds: int) -> list[Row]:
         row["reference"] = trial.reference if contender.results else ""
         if contender.name in times:
             row |= trial.figures(contender.name, times)
-            row |= _peak(contender, trial.device)
+            row |= {"clock": clock} | _peak(contender, trial.device)
         rows.append(row | {"note": notes.get(contender.name, "")})
     rows += [
         trial.columns | {"contender": name, "note": f"absent: {why}"}

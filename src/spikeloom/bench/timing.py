@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
 Run = Callable[[], object]
+Clock = Literal["wall", "cpu time", "cuda events"]
 
 CUDA_SECONDS = 0.005
 """A measurement on a GPU repeats what it measures until it lasts about this long."""
@@ -28,57 +29,58 @@ class Timing(NamedTuple):
     median: float
 
 
-def timings(
-    contenders: Sequence[Run],
-    rounds: int = 9,
-    device: torch.device | str = "cpu",
-    *,
-    cpu_time: bool = False,
-) -> list[Timing]:
+def clock_name(device: torch.device | str = "cpu") -> Clock:
+    """The clock that times are read from.
+
+    On CUDA the device's own, between two events, with nothing else in its queue. On a CPU with one
+    thread the time that the process used: what an idle core would take, to which others that use
+    the core add nothing. With more threads the wall's.
+    """
+    if torch.device(device).type == "cuda":
+        return "cuda events"
+    return "cpu time" if torch.get_num_threads() == 1 else "wall"
+
+
+def timings(contenders: Sequence[Run], rounds: int, clock: Clock) -> list[Timing]:
     """Times of `rounds` runs of each contender.
 
     Contenders take turns, so that a slow phase of the machine hits all of them; one run each goes
-    first, uncounted, and compiles what there is to compile. On CUDA the device's own clock is
-    read, between two events, and nothing else is in its queue. `cpu_time`: what the process used
-    of the processor, which others that use it too do not add to.
+    first, uncounted, and compiles what there is to compile.
     """
-    clock = _process_clock if cpu_time else _cpu_clock
-    if torch.device(device).type == "cuda":
-        clock = _cuda_clock
-    repeats = []
+    measure = _CLOCKS[clock]
+    counts = []
     for contender in contenders:
         contender()
-        repeats.append(clock(contender, 1))
-    counts = [1] * len(contenders)
-    if clock is _cuda_clock:
-        counts = [max(1, min(100, int(CUDA_SECONDS / max(once, 1e-6)))) for once in repeats]
+        once = measure(contender, 1)
+        long_enough = int(CUDA_SECONDS / max(once, 1e-6)) if clock == "cuda events" else 1
+        counts.append(max(1, min(100, long_enough)))
     seconds: list[list[float]] = [[] for _ in contenders]
     for _ in range(rounds):
         for contender, count, found in zip(contenders, counts, seconds, strict=True):
-            found.append(clock(contender, count))
+            found.append(measure(contender, count))
     return [Timing(min(found), statistics.median(found)) for found in seconds]
 
 
 def best_of(contenders: Sequence[Run], rounds: int = 9) -> list[float]:
-    """Seconds of the fastest of `rounds` runs of each contender, on the CPU; see `timings`."""
-    return [timing.best for timing in timings(contenders, rounds)]
+    """Seconds on the wall's clock of the fastest of `rounds` runs of each contender."""
+    return [timing.best for timing in timings(contenders, rounds, "wall")]
 
 
-def _cpu_clock(run: Run, count: int) -> float:
+def _wall(run: Run, count: int) -> float:
     begin = time.perf_counter()
     for _ in range(count):
         run()
     return (time.perf_counter() - begin) / count
 
 
-def _process_clock(run: Run, count: int) -> float:
+def _cpu_time(run: Run, count: int) -> float:
     begin = time.process_time()
     for _ in range(count):
         run()
     return (time.process_time() - begin) / count
 
 
-def _cuda_clock(run: Run, count: int) -> float:
+def _cuda_events(run: Run, count: int) -> float:
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     begin.record()
@@ -87,6 +89,13 @@ def _cuda_clock(run: Run, count: int) -> float:
     end.record()
     end.synchronize()
     return begin.elapsed_time(end) / 1000 / count
+
+
+_CLOCKS: dict[Clock, Callable[[Run, int], float]] = {
+    "wall": _wall,
+    "cpu time": _cpu_time,
+    "cuda events": _cuda_events,
+}
 
 
 def machine(device: torch.device | str = "cpu") -> dict[str, str]:
