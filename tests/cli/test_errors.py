@@ -73,6 +73,12 @@ def test_name_that_is_a_path(run: Run):
     )
 
 
+def test_a_plot_without_a_format(run: Run):
+    assert run("eval", "away", "--plot", "latency").err == (
+        "error: --plot latency: give a file that ends in .svg, .png, .pdf\n"
+    )
+
+
 def test_timesteps_that_are_no_numbers(run: Run):
     assert run("eval", "away", "--timesteps", "1,x").err == (
         "error: --timesteps 1,x: expected numbers of steps such as 1,2,5\n"

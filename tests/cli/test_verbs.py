@@ -55,7 +55,10 @@ def test_train_eval_report_resume(run: Run):
         == 5
     )
 
-    longer = json.loads(run("eval", str(folder), "--json", "--timesteps", "1,2,5").out)
+    drawn = ("--timesteps", "1,2,5", "--plot", "pictures/latency.svg")
+    longer = json.loads(run("eval", str(folder), "--json", *drawn).out)
+    picture = Path("pictures/latency.svg").read_text()
+    assert picture.count("<svg") == 1 and "trained with T = 2" in picture
     after = longer["accuracy_after_timesteps"]
     assert list(after) == ["1", "2", "5"]
     assert longer["accuracy"] == measured["accuracy"] == after["2"]

@@ -10,6 +10,7 @@ from spikeloom.cli.output import print_json, print_table
 from spikeloom.errors import ConfigError
 
 if TYPE_CHECKING:
+    from spikeloom.config.schema import Recipe
     from spikeloom.training import Evaluation
 
 
@@ -38,9 +39,17 @@ def evaluate(
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Also write every figure to this file.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also draw accuracy over time steps into this .svg, .png, or .pdf."),
+    ] = None,
 ) -> None:
     """Measure a trained run on the test samples of its data set."""
+    from spikeloom.report.latency_plot import check, plot_latency
+
     wanted = _numbers(timesteps)
+    if plot is not None:
+        check(plot)
 
     from spikeloom import training
 
@@ -58,16 +67,23 @@ def evaluate(
         _print(folder, result, votes, noise)
     if csv is not None:
         write_figures(csv, result)
+    if plot is not None:
+        recipe = _recipe(folder)
+        plot_latency(plot, votes, title=recipe.title, trained_at=getattr(recipe.network, "T", None))
 
 
 def _shows_images(folder: Path) -> bool:
     """Whether the run's samples are images; a recording has no more frames than it was cut into."""
     from spikeloom.data import registry
     from spikeloom.data.sets.event_source import EventSource
+
+    return not isinstance(registry.source(_recipe(folder).data.name), EventSource)
+
+
+def _recipe(folder: Path) -> "Recipe":
     from spikeloom.methods.catalog import parse
 
-    recipe = parse((folder / "recipe.toml").read_text(), str(folder / "recipe.toml"))
-    return not isinstance(registry.source(recipe.data.name), EventSource)
+    return parse((folder / "recipe.toml").read_text(), str(folder / "recipe.toml"))
 
 
 def _numbers(text: str | None) -> list[int] | None:
