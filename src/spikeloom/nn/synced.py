@@ -127,6 +127,14 @@ def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean[0], var[0] * (count[0] / (count[0] - 1))
 
 
+@torch.no_grad()
+def total(part: Tensor) -> Tensor:
+    """The sum of `part` over all processes, as a new tensor."""
+    whole = part.clone()
+    dist.all_reduce(whole)
+    return whole
+
+
 def _statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and biased variance `[G, C]` and count `[G, 1]` of `x` `[G, N, C, ...]` on all
     processes, in `dtype`; sums in float64."""

@@ -121,14 +121,16 @@ def lockstep(
             yield item  # type: ignore[misc]
 
 
-def common(error: E) -> E:
-    """The error to raise where every process has found one: the first that says most, for all."""
+def common(error: E, own: bool = True) -> E:
+    """The error to raise in all processes, where each has one that says what it knows.
+
+    `own`: this process has found the fault in what it computed; others only hear of it.
+    """
     if world_size() == 1:
         return error
-    texts = _gather_objects(str(error))
-    # The one that could not say where it began found only what others had spread.
-    text = max(texts, key=lambda one: ("loss function" not in one, -texts.index(one)))
-    return _shared(type(error)(text))
+    # Through BatchNorm over all processes one infects all: those it came from can say where.
+    told = _gather_objects((not own, "loss function" in str(error), str(error)))
+    return _shared(type(error)(min(told, key=lambda one: one[:2])[2]))
 
 
 _END = object()

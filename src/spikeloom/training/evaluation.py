@@ -26,6 +26,7 @@ from spikeloom.data.spec import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
+from spikeloom.neurons.gated import Gated
 from spikeloom.nn.classifier import Classifier
 from spikeloom.seeding import generator
 from spikeloom.training import checkpoint as checkpoints
@@ -126,6 +127,7 @@ def load_run(
     checkpoint: CheckpointName = "best",
     *,
     timesteps: int | None = None,
+    interpolate: bool = False,
     device: str = "auto",
 ) -> TrainedRun:
     """The network of a run folder with the weights of a checkpoint.
@@ -134,6 +136,8 @@ def load_run(
         folder: A run folder.
         checkpoint: Which of its checkpoints.
         timesteps: Time steps to run, in place of the recipe's `network.T`.
+        interpolate: Where neurons have parameters of their own for each time step, make those for
+            `timesteps` by interpolation (GLIF's conductances).
         device: "auto", "cpu", "cuda", or "cuda:N".
 
     Raises:
@@ -142,7 +146,7 @@ def load_run(
         ConfigError: the network cannot run for `timesteps`.
     """
     run = RunFolder.open(Path(folder))
-    recipe = catalog.parse(run.recipe.read_text(), str(run.recipe))
+    trained = recipe = catalog.parse(run.recipe.read_text(), str(run.recipe))
     if timesteps is not None:
         recipe = _with_timesteps(recipe, timesteps)
     path = run.checkpoints / f"{checkpoint}.pt"
@@ -156,17 +160,31 @@ def load_run(
     data = load_data(recipe)
     place = choose_device(device)
     classifier = build(recipe, data.spec, place)
+    weights = state["model"]
+    if timesteps is not None and interpolate:
+        weights = _at_time_steps(build(trained, data.spec, place), weights, timesteps)
     try:
-        classifier.load_state_dict(state["model"])
+        classifier.load_state_dict(weights)
     except RuntimeError as error:
         if timesteps is None:
             raise CheckpointError(f"{path} does not fit the network of recipe.toml") from error
         raise ConfigError(
             f"timesteps = {timesteps}: this network has parameters for each of its time steps; "
-            "evaluate it without timesteps"
+            "let them be interpolated (eval --interpolate), or evaluate it without timesteps"
         ) from error
     classifier.eval()
     return TrainedRun(recipe, data, classifier, place, state["epoch"])
+
+
+def _at_time_steps(
+    classifier: Classifier, weights: dict[str, Tensor], timesteps: int
+) -> dict[str, Tensor]:
+    """`weights` of `classifier`, those of neurons that are per time step interpolated."""
+    classifier.load_state_dict(weights)
+    for module in classifier.modules():
+        if isinstance(module, Gated) and module.time_steps is not None:
+            module.interpolate_time(timesteps)
+    return classifier.state_dict()
 
 
 def evaluate(
@@ -175,6 +193,7 @@ def evaluate(
     *,
     noise: float = 0.0,
     timesteps: int | None = None,
+    interpolate: bool = False,
     device: str = "auto",
 ) -> Evaluation:
     """Measures a run on the test samples of its data set.
@@ -185,6 +204,7 @@ def evaluate(
         noise: Standard deviation of Gaussian noise that is added to the inputs after they were
             normalised; the same noise each time, from the recipe's seed.
         timesteps: Time steps to run, in place of the recipe's `network.T`.
+        interpolate: As in `load_run`.
         device: "auto", "cpu", "cuda", or "cuda:N".
 
     Raises:
@@ -193,7 +213,7 @@ def evaluate(
     """
     if not (math.isfinite(noise) and noise >= 0):
         raise ConfigError(f"noise = {noise}: give a standard deviation, 0 or more")
-    run = load_run(folder, checkpoint, timesteps=timesteps, device=device)
+    run = load_run(folder, checkpoint, timesteps=timesteps, interpolate=interpolate, device=device)
     latency, operations = Latency(), SynapticOperations(run.classifier)
     decisions = DecisionCounter()
     with (
@@ -285,7 +305,8 @@ def measure(
         score.reduce()
         sum_over_ranks(top5)
         if score.samples and not math.isfinite(score.loss):
-            raise common(_non_finite(classifier, loader, epoch))
+            found = _non_finite(classifier, loader, epoch)
+            raise common(found, own="it began in" in str(found))
     finally:
         classifier.train(was_training)
     counts = {} if rates is None else _reduced(rates.counts(), device)

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from spikeloom.errors import ConfigError, RunError, SpikeloomError
-from spikeloom.training import distributed
+from spikeloom.training import distributed, parallel
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -60,6 +60,7 @@ def processes() -> Iterator[None]:
     finally:
         # After a failure nccl would wait for processes that are gone: the end of this one will do.
         if orderly or not on_gpu:
+            parallel.close_all()
             dist.destroy_process_group()
 
 

@@ -5,6 +5,7 @@ while the backward pass runs (`DistributedDataParallel`); a part's loss is weigh
 so that this is the gradient of the mean loss over the whole batch.
 """
 
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -44,6 +45,7 @@ class Parallel:
                 device_ids=[device] if device.type == "cuda" else None,
                 find_unused_parameters=True,
             )
+            _open.add(self)
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self._step(inputs, labels)
@@ -61,6 +63,21 @@ class Parallel:
         if distributed.world_size() > 1:
             for buffer in self._classifier.buffers():
                 torch.distributed.broadcast(buffer, 0)
+
+    def close(self) -> None:
+        """Lets go of the process group; afterwards it cannot be called."""
+        self._step = self._classifier
+        self._wrapped = None
+
+
+def close_all() -> None:
+    """Before the process group ends. If the last to let go of it were a `DistributedDataParallel`
+    that Python removes, the group would wait for its threads, and they for Python: for ever."""
+    for one in list(_open):
+        one.close()
+
+
+_open: "weakref.WeakSet[Parallel]" = weakref.WeakSet()
 
 
 class _Step(nn.Module):

@@ -463,7 +463,8 @@ class Trainer:
         self.seed(self.epoch, batch.step, self.rank, "forward")
         with autocast(self.recipe.training.precision, self.device), own_batches(self.classifier):
             where = first_non_finite(self.classifier, batch.inputs)
-        return distributed.common(self.non_finite(f"the loss is {loss.item()}", where))
+        own = not math.isfinite(loss.item())
+        return distributed.common(self.non_finite(f"the loss is {loss.item()}", where), own)
 
     def non_finite(self, what: str, where: str) -> NonFiniteError:
         last = self.checkpoints.last

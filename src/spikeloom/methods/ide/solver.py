@@ -26,6 +26,14 @@ from torch import Tensor
 Operator = Callable[[Tensor], Tensor]
 """x `[R, D]` -> A x `[R, D]`; linear."""
 
+Total = Callable[[Tensor], Tensor]
+"""Adds up what each holder of a part of the vectors has summed over its own part."""
+
+
+def _own(part: Tensor) -> Tensor:
+    return part
+
+
 LARGEST_DENSE = 8192
 """Unknowns up to which `dense` builds the matrix: 0.5 GB in float64."""
 
@@ -33,11 +41,13 @@ LARGEST_DENSE = 8192
 @dataclass(frozen=True)
 class Settings:
     """`max_iter` (30): most products with A. `tol`: relative residual at which to stop; None is
-    1e-6, or 1e-10 for float64. `damping` (0.5): of `fixed-point` only."""
+    1e-6, or 1e-10 for float64. `damping` (0.5): of `fixed-point` only. `total`: for one row that
+    is spread over several processes, which then take the same steps."""
 
     max_iter: int = 30
     tol: float | None = None
     damping: float = 0.5
+    total: Total = _own
 
     def tolerance(self, dtype: torch.dtype) -> float:
         if self.tol is not None:
@@ -65,21 +75,27 @@ class Solution:
 class Search:
     """The best iterate so far and the course of the residual."""
 
-    def __init__(self, b: Tensor, goal: float) -> None:
+    def __init__(self, b: Tensor, goal: float, total: Total = _own) -> None:
         self.goal = goal
-        self.scale = b.norm().item()
+        self._total = total
+        self.scale = self._norm(b)
         self.x = torch.zeros_like(b)
         self.residual = 1.0 if self.scale > 0 else 0.0
         self.trace = [self.residual]
 
     def saw(self, x: Tensor, r: Tensor) -> bool:
         """Note iterate `x` with residual vector `r`; whether to go on from it."""
-        residual = r.norm().item() / self.scale
+        residual = self._norm(r) / self.scale
         self.trace.append(residual)
         if residual < self.residual:
             self.x, self.residual = x, residual
         # A NaN ends the search: the comparison is false.
         return residual >= self.goal
+
+    def _norm(self, a: Tensor) -> float:
+        if self._total is _own:
+            return a.norm().item()
+        return self._total(a.square().sum()).sqrt().item()
 
     def end(self) -> Solution:
         return Solution(
@@ -98,23 +114,23 @@ def broyden(operator: Operator, b: Tensor, settings: Settings) -> Solution:
     z += s_{j+1} <s_j, z> / <s_j, s_j>, j = 0 ... k-2, and s_k = z / (1 - <s_{k-1}, z> /
     <s_{k-1}, s_{k-1}>), all per row.
     """
-    search = Search(b, settings.tolerance(b.dtype))
+    search = Search(b, settings.tolerance(b.dtype), settings.total)
     if search.scale == 0 or settings.max_iter == 0:
         return search.end()
     steps = [b]
-    squares = [_square(b)]
+    squares = [_square(b, settings.total)]
     x = b
     while True:
         z = _residual(operator, x, b)
         if not search.saw(x, z) or len(steps) >= settings.max_iter:
             return search.end()
         for j in range(len(steps) - 1):
-            z = torch.addcmul(z, steps[j + 1], _dot(steps[j], z) / squares[j])
+            z = torch.addcmul(z, steps[j + 1], _dot(steps[j], z, settings.total) / squares[j])
         # Where the update is singular, go on from the plain step.
-        factor = 1 - _dot(steps[-1], z) / squares[-1]
+        factor = 1 - _dot(steps[-1], z, settings.total) / squares[-1]
         z = torch.where(factor.abs() > 1e-8, z / factor, z)
         steps.append(z)
-        squares.append(_square(z))
+        squares.append(_square(z, settings.total))
         x = x + z
 
 
@@ -124,7 +140,7 @@ def anderson(operator: Operator, b: Tensor, settings: Settings) -> Solution:
     x_{k+1} = x_k + g_k - (dX + dG) gamma,  gamma = argmin |g_k - dG gamma|, per row. `dG` is kept
     as orthonormal columns Q; the columns of `dX` are transformed along.
     """
-    search = Search(b, settings.tolerance(b.dtype))
+    search = Search(b, settings.tolerance(b.dtype), settings.total)
     if search.scale == 0 or settings.max_iter == 0:
         return search.end()
     basis: list[tuple[Tensor, Tensor]] = []  # (column of Q, column of dX)
@@ -136,18 +152,18 @@ def anderson(operator: Operator, b: Tensor, settings: Settings) -> Solution:
         if not search.saw(x, r) or len(search.trace) > settings.max_iter:
             return search.end()
         dr = r - before
-        size = _square(dr).sqrt()
+        size = _square(dr, settings.total).sqrt()
         for q, p in basis:
-            share = _dot(q, dr)
+            share = _dot(q, dr, settings.total)
             dr = torch.addcmul(dr, q, share, value=-1)
             dx = torch.addcmul(dx, p, share, value=-1)
         # A direction that is spanned already holds rounding errors only: left out.
-        length = _square(dr).sqrt()
+        length = _square(dr, settings.total).sqrt()
         scale = torch.where(length > 1e2 * torch.finfo(b.dtype).eps * size, 1 / length, 0)
         basis.append((dr * scale, dx * scale))
         rest, dx = r, torch.zeros_like(r)
         for q, p in basis:
-            share = _dot(q, rest)
+            share = _dot(q, rest, settings.total)
             rest = torch.addcmul(rest, q, share, value=-1)
             dx = torch.addcmul(dx, p, share, value=-1)
         dx = dx + rest
@@ -155,7 +171,7 @@ def anderson(operator: Operator, b: Tensor, settings: Settings) -> Solution:
 
 def fixed_point(operator: Operator, b: Tensor, settings: Settings) -> Solution:
     """x <- x + damping * g(x), consistent for every damping in (0, 1]."""
-    search = Search(b, settings.tolerance(b.dtype))
+    search = Search(b, settings.tolerance(b.dtype), settings.total)
     if search.scale == 0:
         return search.end()
     x, r = torch.zeros_like(b), b
@@ -192,11 +208,11 @@ def _residual(operator: Operator, x: Tensor, b: Tensor) -> Tensor:
     return operator(x) + b - x
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
+def _dot(a: Tensor, b: Tensor, total: Total) -> Tensor:
     """Per sample: `[R, D]`, `[R, D]` -> `[R, 1]`."""
-    return torch.linalg.vecdot(a, b).unsqueeze(1)
+    return total(torch.linalg.vecdot(a, b).unsqueeze(1))
 
 
-def _square(a: Tensor) -> Tensor:
+def _square(a: Tensor, total: Total) -> Tensor:
     """Squared norm per row, `[R, 1]`, never 0: rows of zeros stay zeros when divided by it."""
-    return _dot(a, a).clamp_min(torch.finfo(a.dtype).tiny)
+    return _dot(a, a, total).clamp_min(torch.finfo(a.dtype).tiny)
