@@ -34,6 +34,12 @@ def evaluate(
     T: Annotated[
         int | None, typer.Option("--T", help="Time steps to run instead of the recipe's T.")
     ] = None,
+    interpolate: Annotated[
+        bool,
+        typer.Option(
+            "--interpolate", help="Interpolate parameters that neurons have for each time step."
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv: Annotated[
@@ -53,13 +59,21 @@ def evaluate(
 
     from spikeloom import training
 
-    result = training.evaluate(folder, checkpoint, noise=noise, timesteps=T, device=device)
+    def measured(steps: int | None) -> "Evaluation":
+        return training.evaluate(
+            folder,
+            checkpoint,
+            noise=noise,
+            timesteps=steps,
+            interpolate=interpolate,
+            device=device,
+        )
+
+    result = measured(T)
     accuracies = result.accuracy_per_timestep
     if T is None and wanted and 0 < len(accuracies) < wanted[-1] and _shows_images(folder):
         # An image can be shown for longer: the first steps are the same, and more follow.
-        accuracies = training.evaluate(
-            folder, checkpoint, noise=noise, timesteps=wanted[-1], device=device
-        ).accuracy_per_timestep
+        accuracies = measured(wanted[-1]).accuracy_per_timestep
     votes = _after(accuracies, wanted)
     if as_json:
         print_json(_as_dict(result, votes, noise))

@@ -1,5 +1,7 @@
 """GLIF's networks: the published counts, groups for the optimizer, and what does not fit."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -11,6 +13,7 @@ from spikeloom.methods import catalog
 from spikeloom.methods.glif.config import GlifNetwork
 from spikeloom.methods.glif.networks import GlifClassifier, build
 from spikeloom.neurons.gated import GLIF, Gated
+from spikeloom.training import evaluate, load_run, train
 from spikeloom.training.optim import make_optimizer
 
 
@@ -134,6 +137,26 @@ def test_leak_can_follow_the_number_of_steps() -> None:
 def test_what_does_not_fit_together_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         GlifNetwork(T=2, **values)  # type: ignore[arg-type]
+
+
+def test_a_run_is_evaluated_at_another_t_by_interpolation(tmp_path: Path) -> None:
+    small = ["channels=4", "epochs=1", "batch_size=479", "training.backend=eager", "T=3"]
+    run = tmp_path / "run"
+    train(catalog.load_recipe("glif/digits", small), run)
+    with pytest.raises(ConfigError, match="eval --interpolate"):
+        evaluate(run, timesteps=5)
+    assert len(evaluate(run, timesteps=5, interpolate=True).accuracy_per_timestep) == 5
+    three, five = load_run(run), load_run(run, timesteps=5, interpolate=True)
+    for short, long in zip(
+        (m for m in three.classifier.modules() if isinstance(m, GLIF)),
+        (m for m in five.classifier.modules() if isinstance(m, GLIF)),
+        strict=True,
+    ):
+        assert torch.equal(long.conduct[::2], short.conduct)
+        torch.testing.assert_close(long.conduct[1], short.conduct[:2].mean(0))
+        assert torch.equal(long.tau, short.tau)
+    same = evaluate(run, timesteps=3, interpolate=True)
+    assert same.loss == evaluate(run).loss
 
 
 def test_data_that_does_not_fit_is_refused() -> None:
