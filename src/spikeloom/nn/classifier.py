@@ -54,6 +54,11 @@ class Classifier(nn.Module):
         evaluated. A method that starts from files of another run loads them here.
         """
 
+    @property
+    def starts_from(self) -> str | None:
+        """The run folder or weights file that `start` begins with; None if there is none."""
+        return None
+
     def before_step(self) -> None:
         """Called after the backward pass, before the optimizer step (projections of gradients)."""
 

@@ -3,13 +3,14 @@
 The best weights of the run see some of its test samples, once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spikeloom.errors import SpikeloomError
 from spikeloom.report.decision_section import SHOWN, DecisionExamination, OutputSpikes
+from spikeloom.report.origin import Origin, examine_origin
 from spikeloom.report.reading import Run
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from spikeloom.analysis.distributions import Spread
     from spikeloom.analysis.operations import Operations
     from spikeloom.analysis.traces import LayerTrace
+    from spikeloom.nn.classifier import Classifier
     from spikeloom.nn.figure import Figure
 
 SAMPLES = 512
@@ -39,6 +41,7 @@ class Examination:
     `decisions`: what the output neurons did, if they spike.
     `figures`: what the method itself has to show, from a few of the samples.
     `distributions`: by constant, its values in every layer, before training and after.
+    `origin`: what the run started from, if from another; on the same samples.
     """
 
     classes: tuple[str, ...]
@@ -54,6 +57,7 @@ class Examination:
     decisions: DecisionExamination | None = None
     figures: "tuple[Figure, ...]" = ()
     distributions: "Mapping[str, Sequence[Spread]]" = field(default_factory=dict)
+    origin: Origin | None = None
 
 
 def examine(run: Run, samples: int = SAMPLES) -> Examination | str:
@@ -92,7 +96,8 @@ def _examine(run: Run, samples: int) -> Examination:
         stack.enter_context(torch.no_grad())
         # The network as it started is a function of the seed: it need not be stored.
         seed_global(stream(recipe.seed, "init"), trained.device)
-        spreads = distributions(build(recipe, data.spec, trained.device), network)
+        fresh = build(recipe, data.spec, trained.device)
+        spreads = distributions(fresh, network)
         image = data.test.read(torch.tensor([0]))
         inputs = transform(image.to(trained.device), unused)
         with SynapticOperations(network) as operations:
@@ -104,11 +109,25 @@ def _examine(run: Run, samples: int) -> Examination:
         count = min(samples, affordable, len(data.test))
         # Spread over the test set: some are stored class by class.
         chosen = torch.arange(count) * len(data.test) // count
-        with SynapticOperations(network) as operations:
-            # In batches as training evaluated: other sizes round differently, and a spike may flip.
-            for indices in chosen.split(recipe.data.eval_batch_size or recipe.data.batch_size):
+        # In batches as training evaluated: other sizes round differently, and a spike may flip.
+        parts = chosen.split(recipe.data.eval_batch_size or recipe.data.batch_size)
+
+        def batches() -> "Iterator[tuple[Tensor, Tensor]]":
+            for indices in parts:
                 inputs = transform(data.test.read(indices).to(trained.device), unused)
-                labels = data.test.labels[indices].to(trained.device)
+                yield inputs, data.test.labels[indices].to(trained.device)
+
+        def accuracies(other: "Classifier") -> tuple[tuple[float, ...], float]:
+            latency, right = Latency(), 0
+            for inputs, labels in batches():
+                output = other(inputs)
+                right += int((output.scores.argmax(1) == labels).sum())
+                if output.votes is not None:
+                    latency.add(output.votes, labels)
+            return tuple(latency.accuracy()), right / count
+
+        with SynapticOperations(network) as operations:
+            for inputs, labels in batches():
                 output = network(inputs)
                 score.add(network.loss(output, labels), output.scores, labels)
                 if output.votes is not None:
@@ -117,6 +136,7 @@ def _examine(run: Run, samples: int) -> Examination:
                     decisions.add(output.spikes, labels, output.potentials)
                     shown = zip(output.spikes.cpu().unbind(1), labels.tolist(), strict=True)
                     outputs += [OutputSpikes(spikes, label) for spikes, label in shown]
+        origin = examine_origin(fresh, accuracies)
         few = chosen[:_FIGURE_SAMPLES]
         inputs = transform(data.test.read(few).to(trained.device), unused)
         figures = network.figures(inputs, data.test.labels[few].to(trained.device))
@@ -134,6 +154,7 @@ def _examine(run: Run, samples: int) -> Examination:
         decisions=_decisions(decisions, outputs),
         figures=tuple(figures),
         distributions=spreads,
+        origin=origin,
     )
 
 

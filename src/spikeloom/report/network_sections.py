@@ -27,6 +27,7 @@ from spikeloom.report.html import (
     table,
     tag,
 )
+from spikeloom.report.origin import Origin
 from spikeloom.report.pictures import picture
 from spikeloom.report.svg import palette
 
@@ -114,25 +115,44 @@ def latency(found: Examination | str) -> Markup:
     if isinstance(found, str) or len(found.latency) < 2:
         return Markup()
     steps = [float(t) for t in range(1, len(found.latency) + 1)]
-    line = Line("accuracy", steps, found.latency, "var(--c1)")
+    lines = [Line("trained", steps, found.latency, "var(--c1)")]
+    level, remark = None, ""
+    if (origin := found.origin) is not None:
+        if len(origin.latency) == len(steps):
+            lines.append(Line("before training", steps, origin.latency, "var(--c8)"))
+        if origin.source_accuracy is not None:
+            level = (origin.source_accuracy, f"started from {percent(origin.source_accuracy, 1)}")
+        remark = _origin_remark(origin)
     last = found.latency[-1]
     early = next(t for t, value in enumerate(found.latency, 1) if value >= last - 0.005)
     return card(
         figure(
             curves(
-                [line],
+                lines,
                 describe="accuracy after each time step",
                 y="accuracy",
                 x="time steps seen",
                 percent=True,
                 size=HALF,
+                level=level,
                 ends=lambda value: percent(value, 1),
-            )
+            ),
+            legend=[(line.label, line.colour) for line in lines] if len(lines) > 1 else (),
         ),
         title="Accuracy over time steps",
         note=f"If the votes were read early, on {_of(found)}. Within half a point of the end after "
-        f"{early} of {len(steps)} steps.",
+        f"{early} of {len(steps)} steps.{remark}",
     )
+
+
+def _origin_remark(origin: Origin) -> str:
+    if origin.missing:
+        return f" Before training: not measured ({origin.missing})."
+    came = ""
+    if origin.source_accuracy is not None:
+        came = f", whose network has {percent(origin.source_accuracy, 2)} on these samples"
+    before = percent(origin.accuracy, 2)
+    return f" Started from {origin.source}{came}; before training {before} after all steps."
 
 
 def operations(found: Examination | str) -> Markup:

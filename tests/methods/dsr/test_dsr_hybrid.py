@@ -16,6 +16,9 @@ from spikeloom.methods.catalog import load_recipe
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.networks import build
 from spikeloom.methods.dsr.thresholds import calibrate, write_thresholds
+from spikeloom.report.examine import Examination, examine
+from spikeloom.report.network_sections import latency as latency_card
+from spikeloom.report.reading import read
 from spikeloom.training import evaluate, train
 from spikeloom.training.calibration import accuracy_at_start
 from spikeloom.training.calibration import calibrate as calibrate_run
@@ -87,8 +90,18 @@ def test_pipeline_end_to_end(image_folder, ann_run, tmp_path):
     after = evaluate(folder)
     assert len(after.accuracy_per_timestep) == 8
     assert after.accuracy_per_timestep[-1] == after.accuracy
+    found = examine(read(folder))
+    assert isinstance(found, Examination) and found.origin is not None
+    assert found.origin.latency == tuple(before)
+    assert found.origin.accuracy == before[-1]
+    assert found.origin.source_accuracy == result.accuracy
+    assert "before training" in str(latency_card(found))
     # The run does not need the files it started from.
     file.unlink()
+    found = examine(read(folder))
+    assert isinstance(found, Examination) and found.origin is not None
+    assert "thresholds.safetensors does not exist" in found.origin.missing
+    assert "not measured" in str(latency_card(found))
     assert evaluate(folder, timesteps=4).accuracy_per_timestep[:4] == pytest.approx(
         after.accuracy_per_timestep[:4]
     )

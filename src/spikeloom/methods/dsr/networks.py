@@ -86,6 +86,11 @@ class DsrClassifier(Classifier):
         """The ANN's weights and the calibrated thresholds, where the recipe names them."""
         start_from_files(self, self.network)
 
+    @property
+    def starts_from(self) -> str | None:
+        """The trained ANN."""
+        return self.network.ann
+
     @torch.no_grad()
     def before_step(self) -> None:
         """Gradients were averaged over processes; the published sum is larger by their number."""
