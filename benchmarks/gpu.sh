@@ -26,8 +26,8 @@
 #   python3 -m pip wheel --no-deps -w WHEELS norse==1.1.0       (published as source only)
 #
 # Without a CUDA device it runs in a reduced form, on tiny shapes: the GPU kernels in Triton's
-# interpreter on CPU tensors where triton is installed, the CPU kernels elsewhere. Its times mean
-# nothing; it shows that the script is whole.
+# interpreter on CPU tensors where triton is installed (Triton before 3.7 interprets nothing beside
+# numpy 2.4), the CPU kernels elsewhere. Its times mean nothing; it shows that the script is whole.
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -47,7 +47,8 @@ def _agreement(rows: list[Row]) -> Iterator[tuple[str, str]]:
     if not rows:
         return
     bad = [row for row in rows if row["note"]]
-    worst = max(float(row["gradient_error"] or 0) for row in rows if row["dtype"] == "float32")
+    whole = [row for row in rows if row["dtype"] == "float32"]
+    worst = max(float(row.get("gradient_error") or 0) for row in whole)
     yield (
         "kernels that agree with float64 on the CPU",
         f"{len(rows) - len(bad)} of {len(rows)}; worst float32 gradient error {worst:.1e}",
