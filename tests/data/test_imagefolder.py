@@ -10,8 +10,9 @@ from PIL import Image
 from spikeloom.config.schema import ImagesConfig
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet, subset
+from spikeloom.data.images import random_box
 from spikeloom.data.loader import Loader
-from spikeloom.data.sets.imagefolder import DATA_SETS, FolderSplit, random_box
+from spikeloom.data.sets.imagefolder import DATA_SETS, FolderSplit
 from spikeloom.errors import DataError
 
 SOURCE = next(source for source in DATA_SETS if source.name == "imagefolder")

@@ -146,6 +146,43 @@ def show(
 
 
 @app.command()
+def shards(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A set of images in folders, such as imagenet.", autocompletion=_complete
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to make; give it as data.root then.")],
+    root: _Root = None,
+    megabytes: Annotated[int, typer.Option(min=1, help="Size of a shard.")] = 256,
+) -> None:
+    """Pack a folder of images into a few tar files with an index, as they are."""
+    from spikeloom.data.progress import Bar
+    from spikeloom.data.registry import source
+    from spikeloom.data.sets.imagefolder import ImageFolder
+
+    images = source(name)
+    if not isinstance(images, ImageFolder):
+        raise ConfigError(f"{name} is not a folder of images: give imagenet or imagefolder")
+    with ExitStack() as stack:
+        bars: dict[str, Bar] = {}
+
+        def show_bar(split: str, done: int, total: int) -> None:
+            if split not in bars:
+                for bar in bars.values():
+                    bar.close()
+                bars[split] = stack.enter_context(Bar(f"packing {split}"))
+            bars[split].show(done, total)
+
+        made = images.make_shards(root, out, megabytes << 20, show_bar)
+    typer.echo(
+        f"{out}: {len(made.train):,} + {len(made.test):,} images of {made.spec.class_count} "
+        f"classes; train with data.root={out}"
+    )
+
+
+@app.command()
 def clear(
     name: Annotated[
         str, typer.Argument(help="A data set; none: all of them.", autocompletion=_complete)

@@ -14,9 +14,9 @@ from spikeloom.data import registry
 from spikeloom.data.base import DataSet
 from spikeloom.data.events.frame_augment import FrameTransform
 from spikeloom.data.events.frames import Framing
+from spikeloom.data.images import ImageSource
 from spikeloom.data.progress import Bar
 from spikeloom.data.sets.event_source import EventSource, describe
-from spikeloom.data.sets.imagefolder import ImageFolder
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 
@@ -32,7 +32,7 @@ def load_data(recipe: Recipe) -> DataSet:
     root = None if config.root is None else Path(config.root)
     if not isinstance(source, EventSource):
         _refuse_for_images(config)
-        if isinstance(source, ImageFolder):
+        if isinstance(source, ImageSource):
             return source.load(root, config.images)
         return source.load(root)
     framing = make_framing(config.frames, source.events.framing, getattr(recipe.network, "T", None))

@@ -112,17 +112,16 @@ class Loader:
 
     def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
         part = self.order(epoch)[: self.samples][self.rank :: self.world_size]
-        whole = self.batch_size * self.world_size
         steps = range(start_step, len(self))
         size = self.batch_size
         chunks = [part[step * size : (step + 1) * size] for step in steps]
         requests = [self._request(epoch, *item) for item in zip(steps, chunks, strict=True)]
-        for step, indices, raw in zip(steps, chunks, self._read(requests), strict=True):
-            inputs = self._to_device(raw)
+        raw = zip(self._read(requests), (self.split.labels[chunk] for chunk in chunks), strict=True)
+        whole = size * self.world_size
+        for step, (inputs, targets) in zip(steps, on_device(raw, self.device), strict=True):
             if self._transform is not None:
                 generator = self._generator(epoch, step, self.rank, "augment")
                 inputs = self._transform(inputs, generator)
-            targets = self._to_device(self.split.labels[indices])
             yield Batch(inputs, targets, step, min(whole, self.samples - step * whole))
 
     def _generator(self, *names: int | str) -> torch.Generator:
@@ -145,16 +144,48 @@ class Loader:
             num_workers=self._workers,
             # Without one of its own, DataLoader draws from the global generator at every epoch.
             generator=torch.Generator(),
+            # Memory that a GPU can copy from by itself; a thread of this process copies into it.
+            pin_memory=self.device.type == "cuda",
         )
         for answer in ahead:
             if isinstance(answer, str):
                 raise DataError(answer)
             yield answer
 
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+
+def on_device(
+    pairs: Iterator[tuple[Tensor, Tensor]], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The `pairs` on `device`.
+
+    A GPU copies each while the one before is computed on: from pinned memory, on a stream of its
+    own, one pair ahead.
+    """
+    if device.type != "cuda":
+        yield from ((a.to(device), b.to(device)) for a, b in pairs)
+        return
+    copying = torch.cuda.Stream(device)
+    before: tuple[Tensor, Tensor] | None = None
+    for pair in pairs:
+        with torch.cuda.stream(copying):
+            a, b = (
+                (one if one.is_pinned() else one.pin_memory()).to(device, non_blocking=True)
+                for one in pair
+            )
+        if before is not None:
+            yield before
+        before = _arrived((a, b), copying)
+    if before is not None:
+        yield before
+
+
+def _arrived(pair: tuple[Tensor, Tensor], copying: torch.cuda.Stream) -> tuple[Tensor, Tensor]:
+    """Makes what is computed on `pair` from now on wait for its copy, and nothing else."""
+    current = torch.cuda.current_stream(pair[0].device)
+    current.wait_stream(copying)
+    for one in pair:
+        one.record_stream(current)  # its memory is not used again before that is done
+    return pair
 
 
 _Request = tuple[Tensor, int | None]

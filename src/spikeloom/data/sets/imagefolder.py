@@ -1,127 +1,63 @@
-"""Images in folders, one folder per class, decoded when they are read; ImageNet.
+"""Images in folders, one folder per class, or in tar shards made of them; ImageNet.
 
-    imagenet/train/<class>/<any name>.JPEG        imagenet/val/<class>/<any name>.JPEG
+    imagenet/train/<class>/<any name>.JPEG      imagenet/val/<class>/<any name>.JPEG
+    imagenet/train/000000.tar ...               imagenet/val/000000.tar ...     imagenet/classes.txt
 
-Classes are the folders' names in alphabetical order, the same in both. Training cuts a random part
-of each image and resizes it to `size` x `size` ("random resized crop"); evaluation resizes the
-shorter side to `shorter_side` and cuts out the centre. Both are bilinear with antialiasing, as in
-Pillow. The random numbers come from the loader: an epoch is the same with any number of workers.
+Classes are the folders' names in alphabetical order, the same in both; with shards, the lines of
+`classes.txt`. Images are decoded when they are read (`data.images`); the random numbers come from
+the loader, so that an epoch is the same with any number of workers, and from folders as from the
+shards that `spikeloom data shards` makes of them.
 """
 
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from spikeloom.config.schema import ImagesConfig
-from spikeloom.data.base import DataSet, Source
-from spikeloom.data.files.places import candidates, missing
+from spikeloom.data.base import DataSet
+from spikeloom.data.files import shards
+from spikeloom.data.files.places import candidates, missing, unreadable
+from spikeloom.data.images import SUFFIXES, ImageSource, ImageSplit
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
 
-Cut = Callable[[Image.Image], Image.Image]
-"""From a whole image to the part of it that is given to the network."""
-
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 VALIDATION = ("val", "validation", "test")
 
-_TRIES = 10
-"""Draws of a part before the largest central one is taken, as torchvision has it."""
 
-
-class FolderSplit:
-    """The images of one split, decoded as RGB when they are read."""
-
-    in_memory = False
-    draws = True
-    """`read_random` cuts at random; the loader calls it for training."""
+class FolderSplit(ImageSplit):
+    """The images of one split, each a file."""
 
     def __init__(self, files: list[Path], labels: list[int], images: ImagesConfig) -> None:
+        super().__init__(torch.tensor(labels, dtype=torch.int64), images)
         self.files = files
-        self._labels = torch.tensor(labels, dtype=torch.int64)
-        self._images = images
 
-    def __len__(self) -> int:
-        return len(self.files)
+    def content(self, index: int) -> bytes:
+        try:
+            return self.files[index].read_bytes()
+        except OSError as error:
+            raise unreadable(self.files[index], error) from error
 
-    @property
-    def labels(self) -> Tensor:
-        return self._labels
-
-    def read(self, indices: Tensor) -> Tensor:
-        """uint8 `[B, 3, size, size]`: the centre of each image."""
-        return self._decoded([(int(i), self._centre) for i in indices])
-
-    def read_random(self, indices: Tensor, seed: int) -> Tensor:
-        """uint8 `[B, 3, size, size]`: a part of each image, drawn by a generator of `seed`."""
-        generator = np.random.default_rng(seed)
-
-        def part(image: Image.Image) -> Image.Image:
-            box = random_box(image.size, self._images, generator)
-            size = self._images.size
-            return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-
-        return self._decoded([(int(i), part) for i in indices])
-
-    def _decoded(self, wanted: Sequence[tuple[int, Cut]]) -> Tensor:
-        size = self._images.size
-        batch = np.empty((len(wanted), size, size, 3), dtype=np.uint8)
-        for place, (index, cut) in enumerate(wanted):
-            path = self.files[index]
-            try:
-                with Image.open(path) as image:
-                    batch[place] = np.asarray(cut(image.convert("RGB")))
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise DataError(
-                    f"{path}: cannot be decoded as an image ({error}): fetch the file again, or "
-                    "remove it"
-                ) from error
-        return torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
-
-    def _centre(self, image: Image.Image) -> Image.Image:
-        width, height = image.size
-        resize, size = self._images.shorter_side, self._images.size
-        factor = resize / min(width, height)
-        # The longer side is cut to a whole pixel, as torchvision does.
-        width, height = (
-            resize if side == min(width, height) else int(side * factor) for side in (width, height)
-        )
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = round((width - size) / 2), round((height - size) / 2)
-        return image.crop((left, top, left + size, top + size))
+    def name(self, index: int) -> str:
+        return str(self.files[index])
 
 
-def random_box(
-    size: tuple[int, int], config: ImagesConfig, generator: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """A part (left, top, right, bottom) of an image of `size` (width, height).
+class ShardSplit(ImageSplit):
+    """The images of one split, in tar shards."""
 
-    Its area is uniform in `config.scale` of the image's, the logarithm of width / height uniform
-    between those of `config.ratio`; if ten draws do not fit, the largest central part within that
-    ratio.
-    """
-    width, height = size
-    low, high = (math.log(ratio) for ratio in config.ratio)
-    for _ in range(_TRIES):
-        area = width * height * generator.uniform(*config.scale)
-        ratio = math.exp(generator.uniform(low, high))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            left = int(generator.integers(width - w + 1))
-            top = int(generator.integers(height - h + 1))
-            return left, top, left + w, top + h
-    ratio = min(max(width / height, config.ratio[0]), config.ratio[1])
-    w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
-    left, top = (width - w) // 2, (height - h) // 2
-    return left, top, left + w, top + h
+    def __init__(self, found: shards.Shards, images: ImagesConfig) -> None:
+        super().__init__(torch.from_numpy(found.labels.copy()), images)
+        self._reader = shards.Reader(found)
+
+    def content(self, index: int) -> bytes:
+        return self._reader.read(index)
+
+    def name(self, index: int) -> str:
+        return self._reader.name(index)
 
 
-class ImageFolder(Source):
+class ImageFolder(ImageSource):
     """A data set in the layout above. Without published numbers it takes what it finds."""
 
     def __init__(
@@ -143,9 +79,12 @@ class ImageFolder(Source):
         self._origin = origin
 
     def load(self, root: Path | None, images: ImagesConfig | None = None) -> DataSet:
-        """List both splits; `images` says how large they are cut (None: 224 x 224)."""
+        """List both splits, or read the indices of their shards."""
         images = images or ImagesConfig()
         train, test = self._find(root)
+        if shards.shard_files(train):
+            classes, splits = _shard_splits(train, test, images)
+            return self._data_set(classes, splits, images)
         classes = _classes(train)
         if (others := _classes(test)) != classes:
             odd = sorted(set(classes) ^ set(others))[0]
@@ -154,10 +93,42 @@ class ImageFolder(Source):
                 f"{odd!r} in only one of them: give both the same"
             )
         splits = [_split(folder, classes, images) for folder in (train, test)]
+        return self._data_set(classes, splits, images)
+
+    def _data_set(
+        self, classes: list[str], splits: list[ImageSplit], images: ImagesConfig
+    ) -> DataSet:
         spec = DataSpec(self.name, (3, images.size, images.size), tuple(classes))
-        return DataSet(
-            spec, splits[0], splits[1], self._mean, self._std, self.missing_samples(*splits)
-        )
+        train, test = splits
+        return DataSet(spec, train, test, self._mean, self._std, self.missing_samples(train, test))
+
+    def make_shards(
+        self,
+        root: Path | None,
+        target: Path,
+        shard_bytes: int,
+        show: Callable[[str, int, int], None],
+    ) -> DataSet:
+        """Writes both splits as shards into the folder `target`, and reads them back.
+
+        `show(split, done, total)` is told how far it is. Files are taken over as they are, in the
+        order of the folders: training on either is the same, bit for bit.
+        """
+        train, _ = self._find(root)
+        if shards.shard_files(train):
+            raise DataError(f"{train} holds shards already: nothing to make")
+        data = self.load(root)
+        for folder, split in (("train", data.train), ("val", data.test)):
+            assert isinstance(split, FolderSplit)
+            shards.write_shards(
+                target / folder,
+                _files(split),
+                shard_bytes,
+                lambda count, folder=folder, split=split: show(folder, count, len(split)),
+            )
+        names = "".join(f"{name}\n" for name in data.spec.classes)
+        (target / shards.CLASSES).write_text(names, "utf-8")
+        return self.load(target)
 
     def files(self, root: Path | None) -> tuple[Path, ...]:
         """The two folders; the images in them are too many to be listed."""
@@ -167,7 +138,8 @@ class ImageFolder(Source):
         data = self.load(root)
         return (
             f"{self.name}: {len(data.train):,} + {len(data.test):,} images of "
-            f"{data.spec.class_count} classes found; they are decoded when they are read"
+            f"{data.spec.class_count} classes found; they are decoded when they are read "
+            "(`spikeloom data shards` packs many files into a few)"
         )
 
     def _find(self, root: Path | None) -> tuple[Path, Path]:
@@ -188,7 +160,30 @@ def _classes(folder: Path) -> list[str]:
     return found
 
 
-def _split(folder: Path, classes: list[str], images: ImagesConfig) -> FolderSplit:
+def _shard_splits(
+    train: Path, test: Path, images: ImagesConfig
+) -> tuple[list[str], list[ImageSplit]]:
+    found = [shards.open_shards(folder, SUFFIXES) for folder in (train, test)]
+    count = 1 + max(int(one.labels.max()) for one in found)
+    listing = train.parent / shards.CLASSES
+    if listing.is_file():
+        classes = listing.read_text("utf-8").splitlines()
+    else:  # shards of another origin: labels are all that is known
+        classes = [str(label) for label in range(count)]
+    if count > len(classes):
+        raise DataError(
+            f"{train.parent}: a label is {count - 1}, and {listing} names {len(classes)} classes: "
+            "give shards and names that belong together"
+        )
+    return classes, [ShardSplit(one, images) for one in found]
+
+
+def _files(split: FolderSplit) -> Iterator[tuple[bytes, str, int]]:
+    for index, (path, label) in enumerate(zip(split.files, split.labels.tolist(), strict=True)):
+        yield split.content(index), path.suffix.lower(), label
+
+
+def _split(folder: Path, classes: list[str], images: ImagesConfig) -> ImageSplit:
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):

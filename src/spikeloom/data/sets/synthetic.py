@@ -1,0 +1,90 @@
+"""Photographs that nobody took: to measure the input pipeline where ImageNet is not.
+
+`imagenet-synthetic` has the classes of ImageNet and a hundredth of its images, as JPEG files in
+memory: everything but the disk is as with the real ones. They are of the usual 500 x 375 pixels
+and, with noise at three scales, of the usual 110 kB, so that decoding takes as long. There are 16
+different ones; nothing can be learned from them.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from spikeloom.config.schema import ImagesConfig
+from spikeloom.data.base import DataSet
+from spikeloom.data.images import ImageSource, ImageSplit
+from spikeloom.data.spec import DataSpec
+
+CLASSES = 1000
+WIDTH, HEIGHT = 500, 375
+
+_DIFFERENT = 16
+_SCALES = ((8, 60.0), (60, 40.0), (500, 17.0))
+"""(columns, amplitude in grey levels) of each layer of noise."""
+
+
+class SyntheticSplit(ImageSplit):
+    """`count` images; number i shows file i mod 16, and is of class i mod 1000."""
+
+    def __init__(self, count: int, files: tuple[bytes, ...], images: ImagesConfig) -> None:
+        super().__init__(torch.arange(count) % CLASSES, images)
+        self._files = files
+
+    def content(self, index: int) -> bytes:
+        return self._files[index % len(self._files)]
+
+    def name(self, index: int) -> str:
+        return f"synthetic image {index}"
+
+
+class SyntheticImages(ImageSource):
+    """The data set above; it needs no files."""
+
+    name = "imagenet-synthetic"
+    title = "made-up photographs in the sizes of ImageNet, to measure the input pipeline"
+    published = {"train": 12_811, "test": 500}
+
+    def load(self, root: Path | None, images: ImagesConfig | None = None) -> DataSet:
+        """As `ImageSource.load`; `root` is not looked at."""
+        images = images or ImagesConfig()
+        files = synthetic_jpegs(_DIFFERENT)
+        spec = DataSpec(
+            self.name,
+            (3, images.size, images.size),
+            tuple(f"class {number}" for number in range(CLASSES)),
+        )
+        train, test = (
+            SyntheticSplit(self.published[split], files, images) for split in ("train", "test")
+        )
+        return DataSet(spec, train, test, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+    def files(self, root: Path | None) -> tuple[Path, ...]:
+        return ()
+
+    def prepare(self, root: Path | None) -> str:
+        return f"{self.name}: made when it is loaded, nothing to prepare"
+
+
+def synthetic_jpegs(count: int) -> tuple[bytes, ...]:
+    """`count` JPEG files of 500 x 375 pixels, the same ones each time."""
+    generator = np.random.default_rng(0)
+    return tuple(_jpeg(generator) for _ in range(count))
+
+
+def _jpeg(generator: np.random.Generator) -> bytes:
+    pixels = np.full((HEIGHT, WIDTH, 3), 128.0)
+    for columns, amplitude in _SCALES:
+        rows = columns * HEIGHT // WIDTH
+        noise = generator.normal(0, amplitude, (rows, columns, 3)).clip(-127, 127)
+        layer = Image.fromarray((128 + noise).astype(np.uint8))
+        layer = layer.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        pixels += np.asarray(layer, dtype=np.float64) - 128
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+DATA_SETS = (SyntheticImages(),)
