@@ -3,11 +3,15 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := OMP_NUM_THREADS=1 $(BIN)/spikeloom bench
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 # Tests and tools of this Makefile run beside each other: threads that spin while they wait would
 # starve their neighbours.
 export OMP_WAIT_POLICY := passive
+
+# GPU kernels in Triton's interpreter, which a process has or has not from its start.
+INTERPRETED := TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/compiler/interpreted
 
 .PHONY: demo test test-all test-faults fuzz soak lint types docs bench clean
 
@@ -16,9 +20,11 @@ demo: $(VENV)/.ready
 
 test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not faults and not gpu and not data"
+	$(INTERPRETED) -m "not slow"
 
 test-all: lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not faults and not gpu and not data"
+	$(INTERPRETED)
 
 # Kills more than 200 real runs; FAULT_SEED=... repeats a campaign.
 test-faults: $(VENV)/.dev
@@ -44,8 +50,13 @@ docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.bench
-	$(BIN)/spikeloom bench neurons --csv benchmarks/results/neurons-cpu.csv
-	$(BIN)/spikeloom bench training plif/digits --csv benchmarks/results/training-plif-digits-cpu.csv
+	$(BENCH) neurons --csv benchmarks/results/neurons-cpu.csv
+	$(BENCH) neurons PLIF --torch-compile --rounds 5 --csv benchmarks/results/neurons-compile-cpu.csv
+	$(BENCH) linear --torch-compile --csv benchmarks/results/linear-cpu.csv
+	$(BENCH) training --csv benchmarks/results/training-cpu.csv
+	$(BENCH) startup --torch-compile --csv benchmarks/results/startup-cpu.csv
+	$(BENCH) memory --csv benchmarks/results/memory-cpu.csv
+	$(BIN)/python docs/figures.py
 
 clean:
 	rm -rf $(VENV) site .pytest_cache .ruff_cache

@@ -2,7 +2,7 @@
 
 Copies of the input that a forward and backward pass of a neuron layer costs (one thread, float32,
 fastest of the rounds, contenders in turn): which nest for rows of a length (`geometry.SHORT_ROW`),
-and how much scratch for a block (`route.block_elements`).
+and how much scratch for a block (`tiles.block_elements`).
 """
 
 import sys
@@ -12,7 +12,8 @@ import torch
 
 import spikeloom as sl
 from spikeloom.bench.timing import best_of
-from spikeloom.compiler import geometry, route
+from spikeloom.compiler import geometry
+from spikeloom.compiler.cpu import tiles
 
 
 def training(shape: tuple[int, ...], neuron: sl.Neuron, prepare: Callable[[], None]):
@@ -22,7 +23,7 @@ def training(shape: tuple[int, ...], neuron: sl.Neuron, prepare: Callable[[], No
 
     def run() -> None:
         prepare()
-        route.find_route.cache_clear()
+        tiles.find_route.cache_clear()
         x.grad = None
         neuron(x).backward(gradient)
 
@@ -57,7 +58,7 @@ def blocks(rounds: int) -> None:
             fitting = budget // (states * max(1, time_steps))
             return max(256, min(32768, 1 << max(0, fitting.bit_length() - 1)))
 
-        return lambda: setattr(route, "block_elements", elements)
+        return lambda: setattr(tiles, "block_elements", elements)
 
     for shape in ((4, 16, 64, 256), (16, 16, 64, 64), (100, 40, 256), (400, 10, 256)):
         neuron = sl.PLIF(backend="cpu")

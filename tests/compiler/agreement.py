@@ -66,7 +66,7 @@ def leaf_coefs(neuron: Neuron) -> Iterator[dict[str, Tensor]]:
 
 def run_neuron(
     neuron: Neuron,
-    backend: Literal["cpu", "eager"],
+    backend: Literal["cpu", "gpu", "eager"],
     base: Tensor,
     view: Callable[[Tensor], Tensor],
     start: tuple[Tensor, ...] | None,

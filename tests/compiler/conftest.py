@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikeloom.compiler import launch
+from spikeloom.compiler.cpu import launch
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from agreement import assert_gradients, assert_same_bits, run_loop, run_neuron
 from torch import Tensor
 from zoo import LAYOUTS, POOL, awkward_values, random_values
 
-from spikeloom.compiler import threads
+from spikeloom.compiler.cpu import threads
 
 LARGE = {
     # name: pool entry, shape, layout

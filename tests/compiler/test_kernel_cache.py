@@ -142,8 +142,8 @@ def test_the_name_depends_on_everything_that_makes_the_code(
     monkeypatch.setattr(cache, "fingerprint", lambda: "another numba")
     assert cache.key("text") != name
     monkeypatch.undo()
-    for helper in ("mathlib.py", "jit.py"):
-        folder = tmp_path / helper.removesuffix(".py")
+    for helper in ("cpu/mathlib.py", "cpu/jit.py", "gpu/mathlib.py"):
+        folder = tmp_path / helper.replace("/", "-")
         shutil.copytree(Path(cache.__file__).parent, folder)
         with (folder / helper).open("a") as file:
             file.write("# changed\n")

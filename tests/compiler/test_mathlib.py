@@ -9,7 +9,7 @@ import pytest
 import torch
 from numba import njit
 
-from spikeloom.compiler import mathlib
+from spikeloom.compiler.cpu import mathlib
 
 
 def apply(function: Any, *arrays: np.ndarray, dtype: Any = None) -> np.ndarray:

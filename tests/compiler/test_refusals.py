@@ -265,8 +265,28 @@ def test_explain_for_other_devices_and_dtypes() -> None:
     assert row[2:] == ("eager", "no kernel for device 'meta'")
     (row,) = dispatch.explain(LIF(backend="cpu"), device="meta")
     assert row[2] == "none"
+    (row,) = dispatch.explain(LIF(backend="gpu"), device="cpu")
+    assert row[2] == "none" and "no gpu kernel for device 'cpu'" in row[3]
+    (row,) = dispatch.explain(LIF(), device="mps")
+    assert row[2:] == ("eager", "no kernel for device 'mps'")
     (row,) = dispatch.explain(LIF(), dtype=torch.complex64)
     assert row[2:] == ("eager", "no kernel for torch.complex64")
+
+
+def test_cuda_tensors_take_triton_where_it_can_be_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing: dict[str, str | None] = {"triton": None}
+    monkeypatch.setattr(dispatch, "_missing", missing.get)
+    (row,) = dispatch.explain(LIF(), device="cuda", dtype=torch.bfloat16)
+    assert row[2:] == ("gpu", "CUDA tensors")
+    (row,) = dispatch.explain(LIF(backend="cpu"), device="cuda")
+    assert row[2] == "none" and "no cpu kernel for device 'cuda'" in row[3]
+    missing["triton"] = "triton cannot be imported"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (row,) = dispatch.explain(LIF(), device="cuda")
+    assert row[2:] == ("eager", "triton cannot be imported")
 
 
 def test_source_is_a_readable_module_that_compiles() -> None:
@@ -278,8 +298,16 @@ def test_source_is_a_readable_module_that_compiles() -> None:
     assert "load_bf16" in LIF().source(dtype=torch.bfloat16)
     with pytest.raises(ValueError, match=r"dtype=torch\.int64: expected one of torch\.float32"):
         LIF().source(dtype=torch.int64)
-    with pytest.raises(ValueError, match="backend='gpu'"):
-        LIF().source("gpu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="backend='tpu'"):
+        LIF().source("tpu")  # type: ignore[arg-type]
+
+
+def test_gpu_source_needs_no_gpu() -> None:
+    text = LIF().source("gpu")
+    compile(text, "kernel", "exec")
+    assert "def run_forward(" in text and "def run_backward(" in text
+    assert "tl.float32" in text and "tl.float64" not in text
+    assert "tl.float64" in LIF().source("gpu", dtype=torch.float64)
 
 
 def test_source_of_a_step_that_cannot_be_compiled_says_why() -> None:

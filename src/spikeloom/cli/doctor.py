@@ -144,10 +144,11 @@ def _compiled_neuron() -> Finding:
 
     from spikeloom.neurons import PLIF
 
-    x = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)) * 2
+    backend, device = ("gpu", "cuda") if torch.cuda.is_available() else ("cpu", "cpu")
+    x = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)).to(device) * 2
     results = {}
-    for backend in ("eager", "cpu"):
-        neuron = PLIF(backend=backend)
+    for backend in ("eager", backend):
+        neuron = PLIF(backend=backend).to(device)
         current = x.clone().requires_grad_()
         spikes = neuron(current)
         (spikes * torch.arange(5.0)).sum().backward()

@@ -67,7 +67,9 @@ def fingerprint() -> str:
     import llvmlite.binding
     import numba
 
-    helpers = [Path(__file__).with_name(name).read_bytes() for name in ("mathlib.py", "jit.py")]
+    here = Path(__file__).parent
+    called = ("cpu/jit.py", "cpu/mathlib.py", "gpu/mathlib.py")
+    helpers = [(here / name).read_bytes() for name in called]
     return repr(
         (
             sys.version_info[:3],

@@ -10,6 +10,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,15 +21,25 @@ from torch._C._functorch import peek_interpreter_stack  # type: ignore[import-un
 from spikeloom.compiler.step import Step
 from spikeloom.errors import StepError
 
-Backend = Literal["auto", "eager", "cpu"]
-BACKENDS: tuple[Backend, ...] = ("auto", "eager", "cpu")
+Target = Literal["cpu", "gpu"]
+Backend = Literal["auto", "eager", "cpu", "gpu"]
+BACKENDS: tuple[Backend, ...] = ("auto", "eager", "cpu", "gpu")
+TARGETS: dict[str, Target] = {"cpu": "cpu", "cuda": "gpu"}
+"""The kernels that `auto` takes, by the type of the device."""
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_HOME: dict[Target, str] = {"cpu": "cpu", "gpu": "cuda"}
+_PACKAGE: dict[Target, str] = {"cpu": "numba", "gpu": "triton"}
 
 Key = tuple[object, ...]
 
 MANY_VARIANTS = 16
 """Kernels of one kind of neuron, different in their constants, after which a warning is due."""
 
-_programs: dict[tuple[bool, Key], "str | StepError"] = {}
+ProgramKey = tuple[Target, bool, Key]
+"""What a kernel is for: the target, whether it computes in float64, and the step."""
+
+_programs: dict[ProgramKey, "str | StepError"] = {}
 _variants: dict[object, set[str]] = {}
 _lock = threading.Lock()
 
@@ -45,18 +57,24 @@ if hasattr(os, "register_at_fork"):
 class Choice(NamedTuple):
     """A backend, why it was taken, and the compiled program if it is not eager."""
 
-    backend: Literal["eager", "cpu"]
+    backend: Literal["eager", "cpu", "gpu"]
     reason: str
     program: str | None = None
 
 
 def available_backends() -> tuple[Backend, ...]:
     """The backends that this machine can run, `eager` first."""
-    try:
-        import numba  # noqa: F401
-    except ImportError:
-        return ("eager",)
-    return ("eager", "cpu")
+    found: list[Backend] = ["eager"]
+    if _missing("numba") is None:
+        found.append("cpu")
+    if _missing("triton") is None and (torch.cuda.is_available() or interpreting()):
+        found.append("gpu")
+    return tuple(found)
+
+
+def interpreting() -> bool:
+    """Whether GPU kernels run in Triton's interpreter, on the CPU: for tests and for debugging."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def choose(
@@ -76,25 +94,30 @@ def choose(
         return Choice("eager", "asked for")
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
-    obstacle = _obstacle(device, dtype)
-    if obstacle is None:
-        program = _program(make_step, (dtype == torch.float64, key))
+    target: Target | None = TARGETS.get(device.type) if backend == "auto" else backend
+    obstacle = _obstacle(target, device, dtype)
+    if target is not None and obstacle is None:
+        program = _program(make_step, (target, dtype == torch.float64, key))
         if isinstance(program, str):
-            return Choice("cpu", "asked for" if backend == "cpu" else "CPU tensors", program)
+            why = "asked for" if backend != "auto" else f"{device.type.upper()} tensors"
+            return Choice(target, why, program)
         obstacle = str(program)
         if backend == "auto":
             _warn_once(obstacle)
-    if backend == "cpu":
-        raise StepError(f"backend='cpu' cannot be used: {obstacle}")
-    return Choice("eager", obstacle)
+    if backend != "auto":
+        raise StepError(f"backend={backend!r} cannot be used: {obstacle}")
+    return Choice("eager", obstacle or "")
 
 
-def _obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
+def _obstacle(target: Target | None, device: torch.device, dtype: torch.dtype) -> str | None:
     """Why a compiled kernel cannot take this input whatever its step, or None."""
-    if device.type != "cpu":
-        return f"no kernel for device {device.type!r}"
-    if dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+    if target is None or (device.type != _HOME[target] and not _interprets(target, device)):
+        kernel = "kernel" if target is None else f"{target} kernel"
+        return f"no {kernel} for device {device.type!r}"
+    if dtype not in FLOATS:
         return f"no kernel for {dtype}"
+    if (missing := _missing(_PACKAGE[target])) is not None:
+        return missing
     if peek_interpreter_stack() is not None:
         return "inside a torch.func transform"
     if torch.autograd.forward_ad._current_level >= 0:
@@ -102,21 +125,36 @@ def _obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _program(make_step: Callable[[], Step], key: tuple[bool, Key]) -> "str | StepError":
+def _interprets(target: Target, device: torch.device) -> bool:
+    return target == "gpu" and device.type == "cpu" and interpreting()
+
+
+@cache
+def _missing(package: str) -> str | None:
+    """Why a target's package cannot be imported, or None."""
+    try:
+        import_module(package)
+    except ImportError as error:
+        return f"{package} cannot be imported ({error}): install it with pip install {package}"
+    return None
+
+
+def _program(make_step: Callable[[], Step], key: ProgramKey) -> "str | StepError":
     """The program under this key, made at its first use; one thread at a time, as PyTorch
     traces."""
     if key not in _programs:
         with _lock:
             if key not in _programs:
-                _programs[key] = _compile(make_step(), key[0])
-                _count_variant(key[1][0], _programs[key])
+                target, double, step = key
+                _programs[key] = _compile(make_step(), target, double)
+                _count_variant(step[0], _programs[key])
     return _programs[key]
 
 
-def _compile(step: Step, double: bool) -> "str | StepError":
+def _compile(step: Step, target: Target, double: bool) -> "str | StepError":
     """The name of the program, traced; or why there is none."""
+    from spikeloom.compiler.call import TraceKey
     from spikeloom.compiler.function import register
-    from spikeloom.compiler.launch import TraceKey
     from spikeloom.compiler.trace import trace
 
     try:
@@ -124,7 +162,7 @@ def _compile(step: Step, double: bool) -> "str | StepError":
     except StepError as error:
         return error
     graphs = f"{traced.forward.text()}\n{traced.adjoint.text()}"
-    return register(TraceKey(f"{step.signature} {double}\n{graphs}", traced))
+    return register(TraceKey(f"{step.signature} {double}\n{graphs}", traced), target)
 
 
 def _count_variant(kind: object, program: "str | StepError") -> None:
@@ -151,25 +189,16 @@ def _warn_once(why: str) -> None:
         warnings.warn(f"a neuron runs eagerly, many times slower: {why}", stacklevel=2)
 
 
-def kernel_source(step: Step, backend: Literal["cpu"], dtype: torch.dtype) -> str:
+def kernel_source(step: Step, backend: Literal["cpu", "gpu"], dtype: torch.dtype) -> str:
     """The text of the forward and backward kernels of a step whose coefs are per layer."""
-    from spikeloom.compiler import cpu
-    from spikeloom.compiler.emit import Variant
-    from spikeloom.compiler.launch import STORAGE
     from spikeloom.compiler.trace import trace
 
-    if backend != "cpu":
-        raise ValueError(f"backend={backend!r}: kernels are written for 'cpu'")
-    if dtype not in STORAGE:
-        raise ValueError(f"dtype={dtype}: expected one of {', '.join(map(str, STORAGE))}")
+    if backend not in ("cpu", "gpu"):
+        raise ValueError(f"backend={backend!r}: kernels are written for 'cpu' and 'gpu'")
+    if dtype not in FLOATS:
+        raise ValueError(f"dtype={dtype}: expected one of {', '.join(map(str, FLOATS))}")
     traced = trace(step, torch.float64 if dtype == torch.float64 else torch.float32)
-    gradients = frozenset(("x", *step.signature.coefs))
-    return "\n\n".join(
-        (
-            cpu.forward_source(traced, Variant(STORAGE[dtype], "row")),
-            cpu.backward_source(traced, Variant(STORAGE[dtype], "row", gradients=gradients)),
-        )
-    )
+    return import_module(f"spikeloom.compiler.{backend}.launch").kernel_text(traced, dtype)
 
 
 @dataclass(frozen=True)

@@ -1,198 +1,46 @@
-"""Writing a graph down as the body of a loop: one line of Python an operation.
+"""Writing a graph down as lines of Python, one operation a line; what an operation looks like is
+the writer's own matter."""
 
-Lines are written for numba. A constant is always given its type: a bare Python float would make the
-line double precision, with half as many lanes and other bits.
-"""
-
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
 from spikeloom.compiler.ir import Graph, Value
-from spikeloom.compiler.trace import Trace
-
-Storage = Literal["f4", "f8", "bf16", "f16"]
 
 
-@dataclass(frozen=True)
-class Variant:
-    """What a kernel is specialised for, besides its step. Sizes and strides are ordinary arguments.
+def lines(
+    graph: Graph,
+    inputs: dict[str, str],
+    template: Callable[[str], str],
+    constant: Callable[[Value], str],
+    prefix: str = "t",
+) -> tuple[list[str], dict[str, str]]:
+    """The lines that compute `graph`, and the expression in which each output is found.
 
-    `vectors`: the coefs that are vectors along a segment (vec nest); the others are scalars.
-    `static`: the input is one time step, presented again and again. `record`: sequences to write.
-    `gradients`: the inputs whose gradients the backward kernel writes (`x`, coefs; those of the
-    initial states are always at hand).
+    `inputs`: the expression of each input. `template(op)`: the text of an operation, `{0}`, `{1}`
+    for its operands. `prefix`: what the names of intermediate values begin with.
     """
+    names: dict[int, str] = {}
 
-    storage: Storage
-    nest: Literal["row", "vec"]
-    vectors: frozenset[str] = frozenset()
-    static: bool = False
-    record: tuple[str, ...] = ()
-    gradients: frozenset[str] = frozenset()
+    def show(value: Value) -> str:
+        if value.is_constant:
+            return constant(value)
+        return inputs[value.name] if value.op == "input" else names[id(value)]
 
-
-_EXPRESSIONS = {
-    "add": "{0} + {1}",
-    "sub": "{0} - {1}",
-    "mul": "{0} * {1}",
-    "div": "{0} / {1}",
-    "neg": "-{0}",
-    "reciprocal": "ONE / {0}",
-    "abs": "abs({0})",
-    "sqrt": "np.sqrt({0})",
-    "rsqrt": "ONE / np.sqrt({0})",
-    "floor": "np.floor({0})",
-    "sign": "ONE if {0} > ZERO else (-ONE if {0} < ZERO else ZERO)",
-    "sin": "REAL(math.sin({0}))",
-    "cos": "REAL(math.cos({0}))",
-    "atan": "REAL(math.atan({0}))",
-    "pow": "{0} ** {1}",
-    "ge": "{0} >= {1}",
-    "gt": "{0} > {1}",
-    "le": "{0} <= {1}",
-    "lt": "{0} < {1}",
-    "eq": "{0} == {1}",
-    "ne": "{0} != {1}",
-    "and": "{0} & {1}",
-    "or": "{0} | {1}",
-    "xor": "{0} != {1}",
-    "not": "not {0}",
-    "isnan": "{0} != {0}",
-    "cast_float": "ONE if {0} else ZERO",
-    "cast_bool": "{0} != ZERO",
-    "where": "{1} if {0} else {2}",
-}
-_HELPERS = {"maximum": 2, "minimum": 2, "remainder": 2}
-_HELPERS_BY_PRECISION = ("exp", "log", "log1p", "sigmoid", "tanh", "erf")
+    text = []
+    for index, value in enumerate(graph.order):
+        names[id(value)] = f"{prefix}{index}"
+        text.append(f"{prefix}{index} = {template(value.op).format(*map(show, value.args))}")
+    return text, {name: show(value) for name, value in graph.outputs.items()}
 
 
-class Writer:
-    """One module's text: names, loads and stores, the lines of graphs, and the helpers they
-    need.
-    """
-
-    def __init__(self, trace: Trace, variant: Variant, *, backward: bool) -> None:
-        self.backward = backward
-        self.trace = trace
-        self.variant = variant
-        # numbered, so that no name of the step's can be one of the template's
-        self.states = [f"s{i}_{name}_" for i, name in enumerate(trace.signature.states)]
-        self.coefs = [
-            f"k{i}_{name.replace('.', '_')}_" for i, name in enumerate(trace.signature.coefs)
-        ]
-        self.helpers: set[str] = {"fill", "copy"}
-
-    def coef(self, name: str) -> str:
-        """The kernel's name of a coef."""
-        return self.coefs[self.trace.signature.coefs.index(name)]
-
-    def load(self, array: str, at: str) -> str:
-        """An element of an array in storage precision."""
-        if self.variant.storage in ("bf16", "f16"):
-            self.helpers.add(f"load_{self.variant.storage}")
-            return f"load_{self.variant.storage}({array}[{at}])"
-        return f"{array}[{at}]"
-
-    def store(self, expression: str) -> str:
-        """A value in storage precision."""
-        if self.variant.storage in ("bf16", "f16"):
-            self.helpers.add(f"store_{self.variant.storage}")
-            return f"store_{self.variant.storage}({expression})"
-        return expression
-
-    def lines(self, graph: Graph, inputs: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-        """The lines that compute the graph, and the expression in which each output is found."""
-        names: dict[int, str] = {}
-
-        def show(value: Value) -> str:
-            if value.is_constant:
-                return self._constant(value)
-            return inputs[value.name] if value.op == "input" else names[id(value)]
-
-        lines = []
-        for index, value in enumerate(graph.order):
-            names[id(value)] = f"t{index}"
-            template = self._template(value.op)
-            lines.append(f"t{index} = {template.format(*map(show, value.args))}")
-        return lines, {name: show(value) for name, value in graph.outputs.items()}
-
-    def _template(self, op: str) -> str:
-        if op in _EXPRESSIONS:
-            return _EXPRESSIONS[op]
-        if op in _HELPERS_BY_PRECISION:
-            helper, count = op + ("8" if self.trace.double else "4"), 1
-        else:
-            helper, count = op, _HELPERS[op]
-        self.helpers.add(helper)
-        return f"{helper}({', '.join(f'{{{i}}}' for i in range(count))})"
-
-    def _constant(self, value: Value) -> str:
-        if value.dtype == "bool":
-            return repr(bool(value.number))
-        text = repr(value.number)
-        text = {"inf": "np.inf", "-inf": "-np.inf", "nan": "np.nan"}.get(text, text)
-        return text if self.trace.double else f"f4({text})"
-
-    def module(self, what: str, *functions: str) -> str:
-        """The whole module."""
-        imports = ", ".join(sorted(self.helpers))
-        real = "np.float64" if self.trace.double else "np.float32"
-        name = self.trace.signature.name
-        header = f'''"""{what} of {name}, written by spikeloom's step compiler."""
-
-import math
-
-import numpy as np
-
-from spikeloom.compiler.jit import adjoint, driver, segment
-from spikeloom.compiler.mathlib import {imports}
-
-REAL = {real}
-f4 = np.float32
-u8 = np.uint64
-ONE = REAL(1.0)
-ZERO = REAL(0.0)
-'''
-        return "\n\n".join((header, *functions))
+def state_names(states: tuple[str, ...]) -> list[str]:
+    """A kernel's names of a step's states: numbered, so that none can be one of the template's."""
+    return [f"s{i}_{name}_" for i, name in enumerate(states)]
 
 
-def function(decorator: str, name: str, arguments: list[str], body: list[str]) -> str:
-    """A decorated function, an argument a line."""
-    head = f"@{decorator}\ndef {name}(\n    " + ",\n    ".join(arguments) + ",\n):\n"
-    return head + "\n".join(indent(body)) + "\n"
+def coef_names(coefs: tuple[str, ...]) -> list[str]:
+    """A kernel's names of a step's coefs."""
+    return [f"k{i}_{name.replace('.', '_')}_" for i, name in enumerate(coefs)]
 
 
-def indent(lines: list[str], levels: int = 1) -> list[str]:
-    return [("    " * levels) + line for line in lines]
-
-
-class Segment:
-    """A function over `m` contiguous elements of one time step, and the text that calls it.
-
-    Arrays are passed whole, each with an unsigned offset: a slice would be counted in and out for
-    every call (twice the cost of a segment of 50 elements), and a signed offset would be checked
-    for wrapping, which stops vectorisation.
-    """
-
-    def __init__(self, decorator: str, name: str) -> None:
-        self.decorator = decorator
-        self.name = name
-        self.parameters = ["m"]
-        self.arguments = ["u8(m)"]
-
-    def array(self, parameter: str, whole: str, offset: str) -> str:
-        """An array argument: `whole`, read from `offset` on. Returns the index of element i."""
-        self.parameters += [parameter, f"{parameter}at"]
-        self.arguments += [whole, f"u8({offset})"]
-        return f"{parameter}at + i"
-
-    def scalar(self, parameter: str, value: str) -> None:
-        self.parameters.append(parameter)
-        self.arguments.append(value)
-
-    def text(self, body: list[str], before: list[str], result: str) -> str:
-        loop = [*before, "for i in range(m):", *indent(body), f"return {result}"]
-        return function(self.decorator, self.name, self.parameters, loop)
-
-    def call(self) -> list[str]:
-        return [f"{self.name}(", *indent([f"{a}," for a in self.arguments]), ")"]
+def indent(text: list[str], levels: int = 1) -> list[str]:
+    return [("    " * levels) + line for line in text]

@@ -7,16 +7,20 @@ Library operators, and not kernel calls inside an autograd.Function: `torch.comp
 whole. What is saved for backward is `x` (alive anyway), the coefs, and the initial states if given.
 """
 
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikeloom.compiler import launch
+from spikeloom.compiler import cache
+from spikeloom.compiler.call import Call, TraceKey
+from spikeloom.compiler.dispatch import Target
 from spikeloom.compiler.eager import compute_dtype
-from spikeloom.compiler.launch import Call, TraceKey
 
-_programs: dict[str, TraceKey] = {}
+_programs: dict[str, tuple[TraceKey, ModuleType]] = {}
+"""A traced step by its name, and the module that launches its kernels."""
 
 _library = torch.library.Library("spikeloom", "DEF")
 _library.define(
@@ -30,15 +34,15 @@ _library.define(
 )
 
 
-def register(key: TraceKey) -> str:
+def register(key: TraceKey, target: Target) -> str:
     """A name for a traced step by which the operators find it; equal steps share one."""
-    name = f"{key.trace.signature.name}:{launch.kernel_cache.key(key.text)}"
-    _programs.setdefault(name, key)
+    name = f"{target}:{key.trace.signature.name}:{cache.key(key.text)}"
+    _programs.setdefault(name, (key, import_module(f"spikeloom.compiler.{target}.launch")))
     return name
 
 
 def trace_of(program: str) -> TraceKey:
-    return _programs[program]
+    return _programs[program][0]
 
 
 def _names(record: str) -> tuple[str, ...]:
@@ -56,7 +60,8 @@ def _steps(
     record: str,
     want_state: bool,
 ) -> list[Tensor]:
-    call = Call(_programs[program], x, list(starts), list(coefs), time_steps, static, list(rest))
+    key, launch = _programs[program]
+    call = Call(key, x, list(starts), list(coefs), time_steps, static, list(rest))
     spikes, finals, records = launch.forward(call, _names(record), want_state)
     return [spikes, *finals, *records]
 
@@ -74,7 +79,8 @@ def _steps_backward(
     want_x: bool,
     want_coefs: list[bool],
 ) -> list[Tensor]:
-    call = Call(_programs[program], x, list(starts), list(coefs), time_steps, static, list(rest))
+    key, launch = _programs[program]
+    call = Call(key, x, list(starts), list(coefs), time_steps, static, list(rest))
     gx, grad_starts, grad_coefs = launch.backward(
         call, grad_spikes, list(grad_finals), want_x, bool(starts), list(want_coefs)
     )
@@ -213,8 +219,9 @@ class _NoSecondDerivative(torch.autograd.Function):
         )
 
 
-_library.impl("steps", _steps, "CPU")
-_library.impl("steps_backward", _steps_backward, "CPU")
+for _device in ("CPU", "CUDA"):
+    _library.impl("steps", _steps, _device)
+    _library.impl("steps_backward", _steps_backward, _device)
 torch.library.register_fake("spikeloom::steps", _steps_fake, lib=_library)
 torch.library.register_fake("spikeloom::steps_backward", _steps_backward_fake, lib=_library)
 

@@ -7,7 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from spikeloom.compiler.step import Signature
+
 Kind = Literal["scalar", "channel", "neuron"]
+Nest = Literal["row", "vec"]
 
 
 def coef_kind(name: str, shape: tuple[int, ...], x_shape: tuple[int, ...], per_time: bool) -> Kind:
@@ -118,7 +121,7 @@ class Plan:
     """
 
     layout: Layout
-    nest: Literal["row", "vec"]
+    nest: Nest
     kinds: tuple[Kind, ...]
     per_time: tuple[bool, ...]
     channels: int = 1
@@ -205,3 +208,28 @@ def plan(layout: Layout, kinds: tuple[Kind, ...], per_time: tuple[bool, ...]) ->
         nest = "row" if length >= SHORT_ROW else "vec"
         return Plan(layout, nest, kinds, per_time, layout.shape[1], length)
     return Plan(layout, "row", kinds, per_time, 1, max(1, layout.size))
+
+
+def find_plan(
+    signature: Signature,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    time_steps: int,
+    coef_shapes: tuple[tuple[int, ...], ...],
+) -> Plan:
+    """The plan for time steps of `shape` `[B, C, ...]` that lie in memory by `strides`.
+
+    Results are written in the order of the input if it is dense and its coefs allow it, else
+    contiguously. Raises ValueError for a coef whose shape does not fit.
+    """
+    per_time = tuple(name in signature.time_coefs for name in signature.coefs)
+    kinds: tuple[Kind, ...] = tuple(
+        coef_kind(name, coef, (time_steps, *shape), timed)
+        for name, coef, timed in zip(signature.coefs, coef_shapes, per_time, strict=True)
+    )
+    layout = Layout.of(shape, strides)
+    found = None if layout is None else plan(layout, kinds, per_time)
+    if found is None:
+        found = plan(Layout.contiguous(shape), kinds, per_time)
+    assert found is not None
+    return found

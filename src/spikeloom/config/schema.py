@@ -366,9 +366,9 @@ class TrainingConfig(Section):
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads; none: PyTorch's own choice"
     )
-    backend: Literal["auto", "eager", "cpu"] = Field(
+    backend: Literal["auto", "eager", "cpu", "gpu"] = Field(
         default="auto",
-        description="how neurons run: compiled where possible, plain PyTorch, or compiled",
+        description="how neurons run: compiled where possible, plain PyTorch, or one kernel only",
     )
     accumulate: int = Field(
         default=1, ge=1, description="batches whose gradients make one optimizer step"

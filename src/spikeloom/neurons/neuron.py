@@ -56,7 +56,7 @@ class Neuron(nn.Module):
     Numbers that do not learn are plain Python attributes of the neuron.
 
     `surrogate`: the surrogate gradient, `ATan(alpha=2.0)` by default. `backend`: "auto" compiles
-    where it can, "eager" runs the step in PyTorch, "cpu" insists on the CPU kernel.
+    where it can, "eager" runs the step in PyTorch, "cpu" and "gpu" insist on that kernel.
     """
 
     time_first = True
@@ -167,7 +167,7 @@ class Neuron(nn.Module):
         """Which backend runs this neuron for an input on `device` of `dtype`, and why."""
         return self._choose(device, dtype, tuple(self._all_coefs()))
 
-    def source(self, backend: Literal["cpu"] = "cpu", dtype: torch.dtype = torch.float32) -> str:
+    def source(self, backend: Literal["cpu", "gpu"] = "cpu", dtype: torch.dtype = torch.float32) -> str:
         """The kernel that runs an input `[T, B, ...]` of `dtype` with coefs per layer: forward,
         then backward.
         """

@@ -9,7 +9,7 @@ import sys
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from spikeloom.compiler import threads
+from spikeloom.compiler.cpu import threads
 from spikeloom.neurons import PLIF
 
 SHAPE = (4, 16, 40, 100)

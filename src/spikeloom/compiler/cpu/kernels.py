@@ -8,8 +8,9 @@ that nothing but the input has to be saved for the backward pass.
 
 import numpy as np
 
-from spikeloom.compiler.emit import Segment, Variant, Writer, function, indent
-from spikeloom.compiler.nests import geometry_arguments, over_block, over_blocks, over_segments
+from spikeloom.compiler.cpu.nests import geometry_arguments, over_block, over_blocks, over_segments
+from spikeloom.compiler.cpu.writer import Segment, Variant, Writer, function
+from spikeloom.compiler.emit import indent
 from spikeloom.compiler.trace import Trace
 
 X_AT = "t * x_time + a"

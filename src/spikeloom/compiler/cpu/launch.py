@@ -1,7 +1,6 @@
 """From tensors to kernel calls on the CPU: arguments, scratch, and the sums of coef gradients."""
 
 import threading
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -10,12 +9,13 @@ import torch
 from torch import Tensor
 
 from spikeloom.compiler import cache as kernel_cache
-from spikeloom.compiler import cpu
+from spikeloom.compiler.call import Call, TraceKey
+from spikeloom.compiler.cpu import kernels
+from spikeloom.compiler.cpu.threads import share
+from spikeloom.compiler.cpu.tiles import Route, find_route
+from spikeloom.compiler.cpu.writer import Storage, Variant
 from spikeloom.compiler.eager import compute_dtype
-from spikeloom.compiler.emit import Storage, Variant
 from spikeloom.compiler.geometry import Layout
-from spikeloom.compiler.route import Route, find_route
-from spikeloom.compiler.threads import share
 from spikeloom.compiler.trace import Trace
 
 STORAGE: dict[torch.dtype, Storage] = {
@@ -26,72 +26,33 @@ STORAGE: dict[torch.dtype, Storage] = {
 }
 
 
-@dataclass(frozen=True)
-class TraceKey:
-    """A trace that can be looked up: two are equal if their texts are."""
-
-    text: str
-    trace: Trace
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TraceKey) and self.text == other.text
-
-
-@dataclass(frozen=True)
-class Call:
-    """One application of a step: the input `[T, B, ...]`, or `[B, ...]` presented `time_steps`
-    times.
-    """
-
-    key: TraceKey
-    x: Tensor
-    starts: list[Tensor]
-    coefs: list[Tensor]
-    time_steps: int
-    static: bool
-    rest: list[float]
-
-    @property
-    def trace(self) -> Trace:
-        return self.key.trace
-
-    @property
-    def step_shape(self) -> tuple[int, ...]:
-        return tuple(self.x.shape if self.static else self.x.shape[1:])
-
-    @property
-    def empty(self) -> bool:
-        return self.time_steps == 0 or 0 in self.step_shape
-
-    def route(self) -> Route:
-        strides = self.x.stride() if self.static else self.x.stride()[1:]
-        return find_route(
-            self.trace.signature,
-            self.step_shape,
-            tuple(strides),
-            self.time_steps,
-            tuple(tuple(coef.shape) for coef in self.coefs),
+def kernel_text(trace: Trace, dtype: torch.dtype) -> str:
+    """Both kernels of a step whose coefs are per layer."""
+    gradients = frozenset(("x", *trace.signature.coefs))
+    storage = STORAGE[dtype]
+    return "\n\n".join(
+        (
+            kernels.forward_source(trace, Variant(storage, "row")),
+            kernels.backward_source(trace, Variant(storage, "row", gradients=gradients)),
         )
+    )
 
 
 @cache
 def _forward_kernel(key: TraceKey, variant: Variant) -> Any:
-    return kernel_cache.load(cpu.forward_source(key.trace, variant)).run_forward
+    return kernel_cache.load(kernels.forward_source(key.trace, variant)).run_forward
 
 
 @cache
 def _backward_kernel(key: TraceKey, variant: Variant) -> Any:
-    return kernel_cache.load(cpu.backward_source(key.trace, variant)).run_backward
+    return kernel_cache.load(kernels.backward_source(key.trace, variant)).run_backward
 
 
 def forward(
     call: Call, record: tuple[str, ...], want_state: bool
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Spikes, final states (empty unless wanted), and one sequence per name in `record`."""
-    route = call.route()
+    route = find_route(*call.shapes())
     layout, tiles = route.layout, route.forward
     x = layout.bring(call.x, call.x.dtype)
     dtype = compute_dtype(x)
@@ -105,7 +66,7 @@ def forward(
             final.copy_(starts[j]) if starts else final.fill_(call.rest[j])
         return out, finals, records
     kernel = _forward_kernel(call.key, _variant(call, route, record=record))
-    real = cpu.real_type(call.trace)
+    real = kernels.real_type(call.trace)
     none = np.empty(0, real)
     states: list[Any] = []
     for j, rest in enumerate(call.rest):
@@ -143,7 +104,7 @@ def backward(
 
     `grad_finals` is empty where no gradient comes from the final states.
     """
-    route = call.route()
+    route = find_route(*call.shapes())
     layout, plan, tiles = route.layout, route.plan, route.backward
     signature = call.trace.signature
     x = layout.bring(call.x, call.x.dtype)
@@ -173,7 +134,7 @@ def backward(
         partial_arguments += [part.numpy().reshape(-1), times, int(plan.per_time[index]), width]
     variant = _variant(call, route, gradients=frozenset(leaves + (["x"] if want_x else [])))
     kernel = _backward_kernel(call.key, variant)
-    real = cpu.real_type(call.trace)
+    real = kernels.real_type(call.trace)
     none = np.empty(0, real)
     g = layout.bring(grad_spikes, x.dtype)
     starts = [layout.bring(start, dtype) for start in call.starts]
@@ -196,7 +157,7 @@ def backward(
         *_coef_arguments(call, route),
         *partial_arguments,
     )
-    scratch_size = cpu.backward_scratch(call.trace, variant, call.time_steps) * tiles.stride
+    scratch_size = kernels.backward_scratch(call.trace, variant, call.time_steps) * tiles.stride
 
     def work(first: int, last: int) -> None:
         kernel(first, last, *arguments, _scratch(scratch_size, real))

@@ -11,11 +11,8 @@ Both leave in scope, for one segment: `a`, its first element within the time ste
 `b`, its place in the block's scratch; and `c`, its channel, or `c0`, its first column.
 """
 
-from typing import Literal
-
 from spikeloom.compiler.emit import indent
-
-Nest = Literal["row", "vec"]
+from spikeloom.compiler.geometry import Nest
 
 
 def geometry_arguments(nest: Nest) -> list[str]:

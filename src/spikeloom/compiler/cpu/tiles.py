@@ -7,7 +7,7 @@ bits. It is worked out once for each combination of shapes.
 from dataclasses import dataclass
 from functools import lru_cache
 
-from spikeloom.compiler.geometry import Kind, Layout, Plan, coef_kind, plan
+from spikeloom.compiler.geometry import Layout, Plan, find_plan
 from spikeloom.compiler.step import Signature
 
 GROUPS = 16
@@ -79,21 +79,8 @@ def find_route(
     time_steps: int,
     coef_shapes: tuple[tuple[int, ...], ...],
 ) -> Route:
-    """The route for time steps of `shape` `[B, C, ...]` that lie in memory by `strides`.
-
-    Results are written in the order of the input if it is dense and its coefs allow it, else
-    contiguously. Raises ValueError for a coef whose shape does not fit.
-    """
-    per_time = tuple(name in signature.time_coefs for name in signature.coefs)
-    kinds: tuple[Kind, ...] = tuple(
-        coef_kind(name, coef, (time_steps, *shape), timed)
-        for name, coef, timed in zip(signature.coefs, coef_shapes, per_time, strict=True)
-    )
-    layout = Layout.of(shape, strides)
-    found = None if layout is None else plan(layout, kinds, per_time)
-    if found is None:
-        found = plan(Layout.contiguous(shape), kinds, per_time)
-    assert found is not None
+    """The route for the shapes of a call (as `geometry.find_plan`)."""
+    found = find_plan(signature, shape, strides, time_steps, coef_shapes)
     states = len(signature.states)
     return Route(found, Tiles(found, states, 1), Tiles(found, states, time_steps))
 

@@ -1,0 +1,1 @@
+"""CPU kernels: a traced step as numba functions, and their calls."""

@@ -1,0 +1,1 @@
+"""GPU kernels: a traced step as Triton functions, and their launches."""

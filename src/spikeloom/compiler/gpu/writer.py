@@ -1,0 +1,146 @@
+"""Writing a graph down as lines of a Triton kernel.
+
+In the forward step division and square root are rounded as IEEE 754 asks, and the launch forbids
+fused multiply-add, so that the spikes of a float32 neuron are those of PyTorch. The adjoint may be
+a rounding off: the faster forms, within 2 ulp, do for it.
+"""
+
+import math
+
+from spikeloom.compiler import emit
+from spikeloom.compiler.emit import indent
+from spikeloom.compiler.ir import Graph, Value
+from spikeloom.compiler.trace import Trace
+
+_EXPRESSIONS = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "neg": "-{0}",
+    "abs": "tl.abs({0})",
+    "exp": "tl.exp({0})",
+    "log": "tl.log({0})",
+    "sigmoid": "tl.sigmoid({0})",
+    "erf": "tl.erf({0})",
+    "floor": "tl.floor({0})",
+    "sin": "tl.sin({0})",
+    "cos": "tl.cos({0})",
+    "ge": "{0} >= {1}",
+    "gt": "{0} > {1}",
+    "le": "{0} <= {1}",
+    "lt": "{0} < {1}",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+    "and": "{0} & {1}",
+    "or": "{0} | {1}",
+    "xor": "{0} ^ {1}",
+    "not": "~{0}",
+    "isnan": "{0} != {0}",
+    "cast_bool": "{0} != 0",
+    "where": "tl.where({0}, {1}, {2})",
+}
+_ROUNDED = {
+    "div": "tl.div_rn({0}, {1})",
+    "sqrt": "tl.sqrt_rn({0})",
+    "reciprocal": "tl.div_rn({one}, {0})",
+    "rsqrt": "tl.div_rn({one}, tl.sqrt_rn({0}))",
+}
+"""Exact in float32; in float64 the plain forms are."""
+_PLAIN = {
+    "div": "{0} / {1}",
+    "sqrt": "tl.sqrt({0})",
+    "reciprocal": "{one} / {0}",
+    "rsqrt": "{one} / tl.sqrt({0})",
+}
+_HELPERS = {
+    "sign": ("sign", 1),
+    "maximum": ("maximum", 2),
+    "minimum": ("minimum", 2),
+    "remainder": ("remainder", 2),
+    "log1p": ("log1p", 1),
+    "tanh": ("tanh", 1),
+    "atan": ("atan", 1),
+    "pow": ("power", 2),
+}
+
+
+class Writer:
+    """One module's text: the lines of graphs, their constants, and the helpers they call.
+
+    Constants have the shape `unit`, which is one neuron in as many axes as a tile has.
+    """
+
+    def __init__(self, trace: Trace, unit: str) -> None:
+        self.trace = trace
+        self.unit = unit
+        self.real = "tl.float64" if trace.double else "tl.float32"
+        self.states = emit.state_names(trace.signature.states)
+        self.coefs = emit.coef_names(trace.signature.coefs)
+        self.helpers: set[str] = set()
+        self._constants: dict[str, str] = {}
+
+    def coef(self, name: str) -> str:
+        """The kernel's name of a coef."""
+        return self.coefs[self.trace.signature.coefs.index(name)]
+
+    def lines(
+        self, graph: Graph, inputs: dict[str, str], prefix: str, *, exact: bool
+    ) -> tuple[list[str], dict[str, str]]:
+        """The lines that compute the graph, and the expression in which each output is found."""
+        plain = self.trace.double or not exact
+
+        def template(op: str) -> str:
+            return self._template(op, _PLAIN if plain else _ROUNDED)
+
+        return emit.lines(graph, inputs, template, self._constant, prefix)
+
+    def number(self, value: float) -> str:
+        """The name of a constant in the precision of the kernel."""
+        text = 'float("nan")' if math.isnan(value) else repr(float(value))
+        text = {"inf": 'float("inf")', "-inf": '-float("inf")'}.get(text, text)
+        return self._named(f"tl.full({self.unit}, {text}, {self.real})")
+
+    def constant_lines(self) -> list[str]:
+        """The definitions of the constants that were used; once, before all else."""
+        return [f"{name} = {text}" for text, name in self._constants.items()]
+
+    def _constant(self, value: Value) -> str:
+        if value.dtype == "bool":
+            return self._named(f"tl.full({self.unit}, {bool(value.number)}, tl.int1)")
+        assert value.number is not None
+        return self.number(value.number)
+
+    def _named(self, text: str) -> str:
+        return self._constants.setdefault(text, f"n{len(self._constants)}")
+
+    def _template(self, op: str, divisions: dict[str, str]) -> str:
+        if op in _EXPRESSIONS:
+            return _EXPRESSIONS[op]
+        if op == "cast_float":
+            return f"{{0}}.to({self.real})"
+        if op in divisions:
+            text = divisions[op]
+            return text.replace("{one}", self.number(1.0)) if "{one}" in text else text
+        helper, count = _HELPERS[op]
+        self.helpers.add(helper)
+        return f"{helper}({', '.join(f'{{{i}}}' for i in range(count))})"
+
+    def module(self, what: str, name: str, arguments: list[str], body: list[str]) -> str:
+        """The whole module: one kernel `name`, with constants before `body`."""
+        text = "\n".join(indent([*self.constant_lines(), *body]))
+        imports = ", ".join(sorted(self.helpers))
+        helpers = f"\nfrom spikeloom.compiler.gpu.mathlib import {imports}\n" if imports else ""
+        head = ",\n    ".join(arguments)
+        of = f"{what} of {self.trace.signature.name}, written by spikeloom's step compiler."
+        return f'''"""{of}"""
+
+import triton
+import triton.language as tl
+{helpers}
+
+@triton.jit(do_not_specialize=("T",))
+def {name}(
+    {head},
+):
+{text}
+'''

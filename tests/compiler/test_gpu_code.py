@@ -1,0 +1,129 @@
+"""GPU kernels compiled for real GPUs by Triton and ptxas, which need none: nothing spills, memory
+is read in whole vectors, and the cut fits the machine."""
+
+import pytest
+import torch
+from zoo import TwoStates
+
+from spikeloom.compiler.call import Call, TraceKey
+from spikeloom.compiler.dispatch import interpreting
+from spikeloom.compiler.gpu.plan import Machine, backward_cut, forward_grid
+from spikeloom.compiler.trace import trace
+from spikeloom.neurons import GLIF, LIF, PLIF, AdLIF, Gaussian, Neuron, ScaledLIF
+
+pytest.importorskip("triton")
+pytestmark = pytest.mark.skipif(interpreting(), reason="the interpreter compiles nothing")
+
+from spikeloom.compiler.gpu import launch  # noqa: E402
+from spikeloom.compiler.gpu.inspect import Needs, compiled, needs  # noqa: E402
+
+H200 = Machine(132, 50 << 20)
+
+
+def launches(
+    neuron: Neuron, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> list[launch.Launch]:
+    """The forward and the backward launch of a neuron on an input of this shape."""
+    step = neuron._step()
+    traced = trace(step, torch.float64 if dtype == torch.float64 else torch.float32)
+    key = TraceKey(f"{step.signature}{traced.forward.text()}{traced.adjoint.text()}", traced)
+    coefs = [coef.detach() for coef in neuron._all_coefs().values()]
+    rest = [neuron.rest().get(name, 0.0) for name in neuron.states]
+    call = Call(key, torch.empty(shape, dtype=dtype), [], coefs, shape[0], False, rest)
+    forward, _ = launch.prepare_forward(call, (), False, H200)
+    wanted = [True] * len(coefs)
+    backward, _ = launch.prepare_backward(
+        call, torch.empty(shape, dtype=dtype), [], True, False, wanted, H200
+    )
+    assert forward is not None
+    assert backward is not None
+    return [forward, backward]
+
+
+SHAPES = {
+    "short": (4, 16, 64, 32, 32),
+    "long": (100, 16, 64, 16, 16),
+    "rows of 16": (16, 32, 64, 4, 4),
+}
+NEURONS: dict[str, Neuron] = {
+    "LIF, gaussian": LIF(surrogate=Gaussian()),
+    "PLIF per channel": PLIF(shape=(64,)),
+    "GLIF": GLIF(64),
+    "AdLIF": AdLIF(5.0, shape=(64,)),
+    "ScaledLIF": ScaledLIF(),
+}
+
+
+def _assert_fits(neuron: Neuron, shape: tuple[int, ...], capability: int) -> None:
+    for one in launches(neuron, shape, torch.bfloat16):
+        found = needs(one, capability)
+        assert isinstance(found, Needs)
+        assert found.spilled == 0
+        assert found.registers <= 192
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_nothing_spills(name: str) -> None:
+    _assert_fits(NEURONS[name], SHAPES["long"], 90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", NEURONS)
+def test_nothing_spills_anywhere(name: str, shape: str, capability: int) -> None:
+    _assert_fits(NEURONS[name], SHAPES[shape], capability)
+
+
+def test_coefs_of_every_shape_compile() -> None:
+    shape = (6, 3, 5, 7)
+    for neuron in (TwoStates(shape), TwoStates(shape, "channel", "neuron")):
+        for one in launches(neuron, shape):
+            found = needs(one, 90)
+            assert found.registers < 128
+            assert found.spilled < 32  # masks of coefs per step: eight fit the predicate registers
+    for one in launches(TwoStates(shape).double(), shape, torch.float64):
+        assert needs(one, 90).registers < 255
+
+
+@pytest.mark.parametrize(("side", "vector"), [(32, "v4"), (14, "v4"), (7, None)])
+def test_memory_is_read_in_vectors_where_rows_allow_it(side: int, vector: str | None) -> None:
+    forward, backward = launches(PLIF(shape=(64,)), (4, 16, 64, side, side))
+    for one in (forward, backward):
+        text = compiled(one, 90).asm["ptx"]
+        assert ("ld.global.v4" in text) == (vector is not None)
+        assert ("st.global.v4" in text) == (vector is not None)
+
+
+def test_no_multiplication_is_fused_with_an_addition() -> None:
+    """It would round once where PyTorch rounds twice: other spikes."""
+    for one in launches(AdLIF(5.0, shape=(64,)), SHAPES["long"]):
+        assert "fma" not in compiled(one, 90).asm["ptx"]
+
+
+def _cut(neuron: Neuron, shape: tuple[int, ...], on: Machine = H200) -> object:
+    call_key = TraceKey("key", trace(neuron._step(), torch.float32))
+    coefs = tuple(tuple(c.shape) for c in neuron._all_coefs().values())
+    strides = torch.empty(shape[1:], device="meta").stride()
+    plan = launch.find_plan(call_key.trace.signature, shape[1:], strides, shape[0], coefs)
+    leaves = tuple(neuron._all_coefs())
+    return forward_grid(plan, on), backward_cut(call_key, plan, leaves, shape[0], on)
+
+
+def test_how_time_is_cut() -> None:
+    plif = PLIF(shape=(64,))
+    _, cut = _cut(plif, (4, 16, 64, 32, 32))
+    assert (cut.K, cut.segments) == (4, 1)
+    _, cut = _cut(plif, (16, 16, 64, 32, 32), Machine(132, 1 << 40))
+    assert (cut.K, cut.segments) == (1, 16)
+    _, cut = _cut(plif, (18, 16, 64, 32, 32), Machine(132, 0))
+    assert (cut.K, cut.segments) == (4, 5)
+
+
+def test_small_layers_are_spread_over_the_machine() -> None:
+    grid, cut = _cut(PLIF(shape=(256,)), (100, 64, 256))
+    assert grid.tiles >= 128
+    assert cut.programs >= 128
+    grid, cut = _cut(PLIF(shape=(64,)), (4, 64, 64, 32, 32))
+    assert grid.tile.neurons == 512
+    assert cut.programs <= 132 * 8
