@@ -8,9 +8,11 @@ random access and is unpacked once below the cache folder.
 
 import gzip
 import hashlib
+import lzma
 import os
 import re
 import shutil
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -24,6 +26,22 @@ from spikeloom.errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 LARGEST_MEMBER = 4 << 30  # bytes; the largest published recording is a tenth of it
+
+BROKEN = (
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    ValueError,
+    LookupError,
+    RuntimeError,  # an encrypted member, an unknown compression
+    OverflowError,
+    MemoryError,
+)
+"""What Python's archive modules raise on damaged or foreign archives."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +69,7 @@ class Entry:
             with tarfile.open(self.path) as archive:
                 file = archive.extractfile(self.member)
                 return file.read() if file else b""
-        except (
-            OSError,
-            zipfile.BadZipFile,
-            tarfile.TarError,
-            zlib.error,
-            KeyError,
-            EOFError,
-        ) as error:
+        except BROKEN as error:
             raise DataError(
                 f"{self}: cannot be read ({error}); fetch or unpack it again"
             ) from error
@@ -151,7 +162,7 @@ def _made_once(path: Path, stamp: str, below: Path, unpack: Callable[[Path], Non
         work = Path(tempfile.mkdtemp(prefix=".unpack-", dir=below))
         unpack(work / "it")
         os.replace(work / "it", target)
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except BROKEN as error:
         if not target.exists():  # else another process was faster, with the same content
             raise DataError(
                 f"{path}: cannot be unpacked into {below} ({error}); unpack it by hand"
@@ -171,7 +182,7 @@ def _open(path: Path, prefix: str) -> list[Entry]:
             return _zip_members(path, prefix)
         if path.suffix == ".tar":
             return _tar_members(path, prefix)
-    except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except BROKEN as error:
         raise DataError(
             f"{path}: cannot be read as an archive ({error}); fetch it again"
         ) from error

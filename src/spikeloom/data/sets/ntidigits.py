@@ -114,7 +114,7 @@ def _authors(path: Path, file: Any) -> Pair:
     for split in ("train", "test"):
         keys = column(file, f"extra/{split}_keys", path).astype(np.int64).reshape(-1)
         with reading(path, "labels"):
-            labels = [int(file[f"data/{key}/labels"][()]) for key in keys]
+            labels = [int(column(file, f"data/{key}/labels", path).reshape(-1)[0]) for key in keys]
         splits.append(
             _utterances(path, labels, [(f"data/{key}/times", f"data/{key}/addrs") for key in keys])
         )
