@@ -5,7 +5,7 @@ import pytest
 import torch
 from zoo import TwoStates
 
-from spikeloom.compiler.call import Call, TraceKey
+from spikeloom.compiler.call import TraceKey
 from spikeloom.compiler.dispatch import interpreting
 from spikeloom.compiler.gpu.plan import Machine, backward_cut, forward_grid
 from spikeloom.compiler.trace import trace
@@ -14,7 +14,7 @@ from spikeloom.neurons import GLIF, LIF, PLIF, AdLIF, Gaussian, Neuron, ScaledLI
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(interpreting(), reason="the interpreter compiles nothing")
 
-from spikeloom.compiler.gpu import launch  # noqa: E402
+from spikeloom.compiler.gpu import inspect, launch  # noqa: E402
 from spikeloom.compiler.gpu.inspect import Needs, compiled, needs  # noqa: E402
 
 H200 = Machine(132, 50 << 20)
@@ -22,22 +22,11 @@ H200 = Machine(132, 50 << 20)
 
 def launches(
     neuron: Neuron, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
-) -> list[launch.Launch]:
+) -> tuple[launch.Launch, launch.Launch]:
     """The forward and the backward launch of a neuron on an input of this shape."""
-    step = neuron._step()
-    traced = trace(step, torch.float64 if dtype == torch.float64 else torch.float32)
-    key = TraceKey(f"{step.signature}{traced.forward.text()}{traced.adjoint.text()}", traced)
     coefs = [coef.detach() for coef in neuron._all_coefs().values()]
     rest = [neuron.rest().get(name, 0.0) for name in neuron.states]
-    call = Call(key, torch.empty(shape, dtype=dtype), [], coefs, shape[0], False, rest)
-    forward, _ = launch.prepare_forward(call, (), False, H200)
-    wanted = [True] * len(coefs)
-    backward, _ = launch.prepare_backward(
-        call, torch.empty(shape, dtype=dtype), [], True, False, wanted, H200
-    )
-    assert forward is not None
-    assert backward is not None
-    return [forward, backward]
+    return inspect.launches(neuron._step(), coefs, rest, torch.empty(shape, dtype=dtype), H200)
 
 
 SHAPES = {

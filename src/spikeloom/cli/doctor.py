@@ -144,14 +144,14 @@ def _compiled_neuron() -> Finding:
 
     from spikeloom.neurons import PLIF
 
-    backend, device = ("gpu", "cuda") if torch.cuda.is_available() else ("cpu", "cpu")
+    compiled, device = ("gpu", "cuda") if torch.cuda.is_available() else ("cpu", "cpu")
     x = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)).to(device) * 2
     results = {}
-    for backend in ("eager", backend):
+    for backend in ("eager", compiled):
         neuron = PLIF(backend=backend).to(device)
         current = x.clone().requires_grad_()
         spikes = neuron(current)
-        (spikes * torch.arange(5.0)).sum().backward()
+        (spikes * torch.arange(5.0, device=device)).sum().backward()
         results[backend] = (spikes.detach(), current.grad)
     (spikes, gradient), (compiled_spikes, compiled_gradient) = results.values()
     if not torch.equal(spikes, compiled_spikes):

@@ -167,7 +167,9 @@ class Neuron(nn.Module):
         """Which backend runs this neuron for an input on `device` of `dtype`, and why."""
         return self._choose(device, dtype, tuple(self._all_coefs()))
 
-    def source(self, backend: Literal["cpu", "gpu"] = "cpu", dtype: torch.dtype = torch.float32) -> str:
+    def source(
+        self, backend: Literal["cpu", "gpu"] = "cpu", dtype: torch.dtype = torch.float32
+    ) -> str:
         """The kernel that runs an input `[T, B, ...]` of `dtype` with coefs per layer: forward,
         then backward.
         """

@@ -10,7 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.gpu.launch import Launch
+from spikeloom.compiler.call import Call, TraceKey
+from spikeloom.compiler.eager import compute_dtype
+from spikeloom.compiler.gpu.launch import Launch, prepare_backward, prepare_forward
+from spikeloom.compiler.gpu.plan import Machine
+from spikeloom.compiler.step import Step
+from spikeloom.compiler.trace import trace
 
 _TYPES = {
     torch.float32: "*fp32",
@@ -28,6 +33,22 @@ class Needs:
     registers: int
     spilled: int
     shared: int
+
+
+def launches(
+    step: Step, coefs: list[Tensor], rest: list[float], x: Tensor, on: Machine
+) -> tuple[Launch, Launch]:
+    """The forward and the backward launch (all gradients) of a step on the input `x`
+    `[T, B, ...]`, as they would be made on the machine `on`; `x` may lie anywhere."""
+    traced = trace(step, compute_dtype(x))
+    text = f"{step.signature}\n{traced.forward.text()}\n{traced.adjoint.text()}"
+    call = Call(TraceKey(text, traced), x, [], coefs, x.shape[0], False, rest)
+    forward, _ = prepare_forward(call, (), False, on)
+    wanted = [True] * len(coefs)
+    backward, _ = prepare_backward(call, torch.empty_like(x), [], True, False, wanted, on)
+    if forward is None or backward is None:
+        raise ValueError(f"an input of shape {list(x.shape)} needs no kernel: it has no elements")
+    return forward, backward
 
 
 def needs(launch: Launch, capability: int) -> Needs:

@@ -3,6 +3,7 @@
 Nothing here waits for the device, so that a launch can be captured in a CUDA graph.
 """
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -60,6 +61,11 @@ class Launch:
     programs: int
     warps: int
     arguments: dict[str, Any]
+
+    @property
+    def neurons(self) -> int:
+        """Neurons of a tile."""
+        return math.prod(self.arguments.get(size, 1) for size in ("BLOCK", "ROWS", "COLS"))
 
     def run(self, device: torch.device) -> None:
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
