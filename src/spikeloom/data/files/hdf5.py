@@ -32,6 +32,7 @@ def reading(source: object, what: str) -> Iterator[None]:
         TypeError,
         IndexError,
         RuntimeError,
+        AttributeError,  # a group where a data set is expected
         OverflowError,
         MemoryError,
         zlib.error,

@@ -68,8 +68,13 @@ def load(file: Path | BinaryIO) -> object:
     if isinstance(file, Path):
         with open(file, "rb") as opened:
             return load(opened)
+    size = file.seek(0, 2)
+    file.seek(0)
     try:
-        _screen(file)
+        try:
+            _screen(file, size)
+        except OSError as error:  # a seek to where nothing is
+            raise ValueError(f"its table of contents is damaged: {error.strerror}") from error
         file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
@@ -77,11 +82,9 @@ def load(file: Path | BinaryIO) -> object:
         raise RefusedError(text.splitlines()[0][:200]) from error
 
 
-def _screen(file: BinaryIO) -> None:
-    file.seek(0)
+def _screen(file: BinaryIO, size: int) -> None:
     if file.read(4) != b"PK\3\4":
         return
-    size = file.seek(0, 2)
     with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
