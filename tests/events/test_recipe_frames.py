@@ -11,6 +11,7 @@ from spikeloom.data.sets.event_source import EVENT_SETS
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError, DataError
 from spikeloom.methods.catalog import load_recipe
+from spikeloom.training.evaluation import build
 
 BY_NUMBER = Framing(10)
 WINDOWS = Framing(100, "window", 10_000, origin=0, horizon=True, empty=5, downsample=(4, 4))
@@ -88,6 +89,22 @@ def test_every_normalization_is_an_override(by: str, how: str, monkeypatch) -> N
     load_data(load_recipe("plif/digits-events", [f"by={by}", f"normalization={how}", "T=6"]))
     _, framing, normalization, options, _ = asked[0]
     assert (framing, normalization, options) == (Framing(6, by), how, {})
+
+
+@pytest.mark.parametrize("name", ["glif/cifar10-dvs", "dsr/cifar10-dvs-vgg11-lif"])
+def test_a_network_is_built_for_frames_as_they_are_resized(name: str) -> None:
+    recipe = load_recipe(
+        name, ["data=digits-events", "T=4", "data.frames.resize=48", "channels=4", "backend=eager"]
+    )
+    options = recipe.data.model_copy(update={"options": {}})
+    recipe = recipe.model_copy(update={"data": options})
+    data = load_data(recipe)
+    assert data.spec.shape == (2, 48, 48)
+    network = build(recipe, data.spec, torch.device("cpu"))
+    frames = data.test.read(torch.arange(2))
+    assert frames.shape[-2:] == (16, 16)
+    transform = frame_transform(recipe.data, data.spec, training=False)
+    assert network(transform(frames, torch.Generator())).scores.shape == (2, 10)
 
 
 def test_random_changes_are_for_training_only() -> None:

@@ -24,9 +24,18 @@ from spikeloom.errors import ConfigError
 def load_data(recipe: Recipe) -> DataSet:
     """The data set that `recipe` trains on; recordings are prepared as frames if they are not yet.
 
-    Raises `ConfigError` if a key of the recipe does not fit the data set, `DataError` as
-    `registry.load` does.
+    The shape of a sample is that of what the network is given: after `data.frames.resize`. Raises
+    `ConfigError` if a key of the recipe does not fit the data set, `DataError` as `registry.load`
+    does.
     """
+    data = _as_stored(recipe)
+    side = recipe.data.frames.resize
+    if side is None or len(data.spec.shape) != 3:
+        return data
+    return replace(data, spec=replace(data.spec, shape=(data.spec.shape[0], side, side)))
+
+
+def _as_stored(recipe: Recipe) -> DataSet:
     config = recipe.data
     source = registry.source(config.name)
     root = None if config.root is None else Path(config.root)
@@ -43,7 +52,7 @@ def load_data(recipe: Recipe) -> DataSet:
 
 def prepare(recipe: Recipe) -> str:
     """Prepare the frames that `recipe` trains on; one line that says what is there now."""
-    data = load_data(recipe)
+    data = _as_stored(recipe)
     if data.spec.kind == "static":
         return f"{data.spec.name}: verified; images are read as published, nothing to prepare"
     return describe(data)
