@@ -11,6 +11,7 @@
 # 4. whole training steps against the same networks with ReLU, float32 and bfloat16
 # 5. a linear layer with LIF: N up to 16384, T up to 500; float32, TF32, bfloat16
 # 6. first call with an empty and a filled kernel cache
+# 7. torch.compile beside the kernels, as far as the time goes: it unrolls T
 #
 # It ends within BUDGET seconds (480): each part has a limit of its own, what was measured before a
 # limit is kept, and a part that no time is left for is named. It fails if a kernel disagreed.
@@ -100,6 +101,7 @@ if [ "$where" = cuda ]; then
     loom training 60 bench training "${bench[@]}" --csv training.csv
     loom linear 110 bench linear "${bench[@]}" --csv linear.csv
     loom startup 60 bench startup "${kernels[@]}" --rounds 1 --csv startup.csv
+    loom compiled 120 bench neurons LIF "${bench[@]}" --torch-compile --csv compiled.csv
 else
     loom agreement 200 bench agreement "${kernels[@]}" --small --csv agreement.csv
     loom train-plif 60 train plif/digits epochs=1 T=1 channels=4 device=cpu --out run-plif

@@ -28,6 +28,8 @@ def summary(folder: Path) -> Iterator[tuple[str, str]]:
     for run in sorted(folder.glob("run-*")):
         yield from _run(run)
     yield from _neurons(rows_of(folder / "neurons.csv"))
+    for what, answer in _neurons(rows_of(folder / "compiled.csv")):
+        yield f"with torch.compile: {what}", answer
     yield from _training(rows_of(folder / "training.csv"))
     yield from _linear(rows_of(folder / "linear.csv"))
     for row in rows_of(folder / "startup.csv"):

@@ -103,6 +103,11 @@ def test_a_peer_with_a_half_precision_state_is_timed_under_that_name(
     assert "training_copies" in row
 
 
+def test_where_ours_cannot_run_its_row_says_why() -> None:
+    rows = by_contender(measure(neurons.trial(TINY, backend="eager"), 1))
+    assert rows["spikeloom"]["note"] == "absent: asked for"
+
+
 def test_disagreement_of_a_whole_tensor_counts_in_its_norm() -> None:
     spikes = torch.zeros(2, 3)
     weight = torch.tensor([3.0, 4.0])
@@ -209,12 +214,14 @@ def test_contenders_take_turns() -> None:
     assert calls[-4:] == ["a", "b", "a", "b"]
 
 
-def test_a_process_is_timed_from_start_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    programs = {"nothing": "pass", "a nap": "import time; time.sleep(0.5)"}
+def test_a_process_is_timed_by_what_it_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = "import time\nwhile time.process_time() < 0.6: pass"
+    programs = {"nothing": "pass", "work": work, "a nap": "import time; time.sleep(0.6)"}
     monkeypatch.setattr(startup, "IMPORTS", programs)
     monkeypatch.setattr(startup, "KINDS", ())
-    nothing, nap = (float(str(row["seconds"])) for row in startup.measure(2))
-    assert nothing > 0 and nap > 0.5
+    nothing, work_time, nap = (float(str(row["seconds"])) for row in startup.measure(1))
+    assert 0 < nothing < 0.6 <= work_time
+    assert nap < 0.6
 
 
 def test_a_process_that_fails_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +274,7 @@ def test_verb_writes_the_rows_and_fails_where_ours_disagrees(
     with pytest.raises(SystemExit) as bad:
         main(arguments)
     assert bad.value.code == 1
-    assert "spikeloom disagrees: PLIF 3x2x4x5x5" in capsys.readouterr().err
+    assert "spikeloom has no figure: PLIF 3x2x4x5x5: not timed" in capsys.readouterr().err
 
 
 def test_one_thread_is_timed_by_what_it_used_of_the_processor() -> None:

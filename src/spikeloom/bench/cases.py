@@ -38,6 +38,9 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 """`[T, B, C, ...]` by name: the layers of the published networks, and a long sequence."""
 
+SMALL_LAYER = (4, 8, 64)
+"""So small that the call is what it costs."""
+
 CUDA_SHAPES: dict[str, tuple[int, ...]] = {
     "conv 56x56, T=4": (4, 64, 128, 56, 56),
     "conv 28x28, T=16": (16, 64, 128, 28, 28),
@@ -127,7 +130,9 @@ class Case:
 
 
 def neuron_cases(device: str = "cpu") -> Iterator[Case]:
-    """Every neuron on every shape; half precision, channels-last and constant currents on one."""
+    """Every neuron on every shape; half precision, channels-last and constant currents on one; the
+    call of a layer that has next to nothing to do.
+    """
     if torch.device(device).type == "cuda":
         for neuron in ("LIF", "PLIF", "PLIF per channel", "GLIF", "AdLIF"):
             for shape in CUDA_SHAPES.values():
@@ -145,6 +150,7 @@ def neuron_cases(device: str = "cpu") -> Iterator[Case]:
     yield Case("neurons", "PLIF", shape, "bfloat16")
     yield Case("neurons", "PLIF per channel", shape, layout="channels_last")
     yield Case("neurons", "PLIF", shape, layout="constant")
+    yield Case("neurons", "PLIF", SMALL_LAYER)
 
 
 def linear_cases(device: str = "cpu") -> Iterator[Case]:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from spikeloom import __version__
 from spikeloom.bench.peers import PEERS, Network, installed
+from spikeloom.compiler.dispatch import Choice
+from spikeloom.errors import StepError
 from spikeloom.neurons import IF, LIF, PLIF, Neuron
 
 
@@ -29,7 +31,10 @@ def networks(neuron: Neuron, x: Tensor, compile_eager: bool, backend: str) -> Ne
     """Everybody who can run `neuron` on `x`. `backend`: that of this library's kernel."""
     found = Networks()
     ours = with_backend(neuron, backend)
-    choice = ours.choice(x.device, x.dtype)
+    try:
+        choice = ours.choice(x.device, x.dtype)
+    except StepError as error:
+        choice = Choice("eager", str(error))
     if choice.backend == "eager":
         found.absent["spikeloom"] = choice.reason
     else:

@@ -9,7 +9,7 @@ is reset before it is read.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.bench.cases import NEURONS, Case
-from spikeloom.bench.contenders import networks, version, with_backend
+from spikeloom.bench.contenders import half_state, networks, version, with_backend
 from spikeloom.bench.neurons import both
 from spikeloom.bench.peers import Network
 from spikeloom.bench.runner import Contender, Results, Row, Times, Tolerance, Trial
@@ -86,6 +86,11 @@ def trial(case: Case, compile_eager: bool = False, backend: str = "auto") -> Tri
         network = found.by_name.get(name)
         return {} if network is None else {"neurons": both(network, current, g.to(half))}
 
+    variants: dict[str, Callable[[], Results]] = {}
+    if case.dtype == "bfloat16":
+        low = Stack(layer, partial(half_state, neuron), case.dtype)
+        words = f"its state is {case.dtype}, and it agrees with that loop"
+        variants[words] = partial(_results, low, layer, x, g, case.dtype)
     return Trial(
         columns=case.columns() | {"matmul": MATMUL[case.dtype]},
         contenders=[
@@ -93,7 +98,7 @@ def trial(case: Case, compile_eager: bool = False, backend: str = "auto") -> Tri
             *(
                 Contender(
                     name,
-                    _runs(stack, layer, x, g, case) | alone(name),
+                    alone(name) | _runs(stack, layer, x, g, case),
                     partial(_results, stack, layer, x, g, case.dtype),
                     found.about.get(name, {}),
                 )
@@ -106,6 +111,7 @@ def trial(case: Case, compile_eager: bool = False, backend: str = "auto") -> Tri
         tolerance=TOLERANCE,
         absent=found.absent,
         device=case.device,
+        variants=variants,
     )
 
 
