@@ -1,0 +1,317 @@
+"""Figures in the pages from the files in `benchmarks/results`: `python docs/figures.py [--check]`.
+
+What stands between `<!-- figures: NAME -->` and `<!-- end of figures -->` is written by the
+function of that name from the CSV files; no such figure is typed by hand. `--check` writes nothing
+and fails where a page and the files differ.
+"""
+
+import csv
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
+
+LIBRARIES = {
+    "spikingjelly": "SpikingJelly",
+    "snntorch": "snnTorch",
+    "norse": "Norse",
+    "sinabs": "sinabs",
+    "torch.compile": "torch.compile",
+}
+
+Row = dict[str, str]
+Group = dict[str, Row]
+"""The rows of a case by contender."""
+
+
+def read(name: str) -> list[Row]:
+    with (RESULTS / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def groups(rows: Sequence[Row]) -> list[Group]:
+    """Rows case by case, in the order of the file."""
+    found: dict[tuple[str, ...], Group] = {}
+    for row in rows:
+        case = (row["subject"], row["shape"], row["dtype"], row["layout"])
+        found.setdefault(case, {})[row["contender"]] = row
+    return list(found.values())
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def span(values: Sequence[float], digits: int = 1) -> str:
+    """ "a to b", or one number if they are the same."""
+    low, high = (f"{value:.{digits}f}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def cell(group: Group, contender: str, key: str, digits: int = 1) -> str:
+    """A contender's figure; empty if it has none, a star if it agrees with a variant only."""
+    row = group.get(contender, {})
+    if row.get("note", "").startswith("not timed"):
+        return "differs"
+    if not row.get(key):
+        return ""
+    return f"{float(row[key]):.{digits}f}" + ("*" if row["note"] else "")
+
+
+def number(group: Group, contender: str, key: str) -> float | None:
+    """A contender's figure where it computes the same function, or None."""
+    row = group.get(contender, {})
+    return float(row[key]) if row.get(key) and not row["note"] else None
+
+
+def ratios(found: Sequence[Group], contender: str, key: str) -> list[float]:
+    """How many times as long as ours a contender takes, case by case."""
+    pairs = [(number(group, contender, key), number(group, "spikeloom", key)) for group in found]
+    return [theirs / ours for theirs, ours in pairs if theirs and ours]
+
+
+def machine() -> str:
+    """Where the tables were measured."""
+    files = ("neurons-cpu.csv", "linear-cpu.csv", "training-cpu.csv", "startup-cpu.csv")
+    rows = [row for name in files for row in read(name)]
+    one, loads = rows[0], [float(row["load"]) for row in rows]
+    peers = {row["contender"]: row["version"] for row in rows if row.get("version")}
+    versions = ", ".join(f"{LIBRARIES[name]} {peers[name]}" for name in list(LIBRARIES)[:4])
+    return (
+        f"{one['threads']} thread of {one['cpu']}, {one['cores']} cores, on which other work ran "
+        f"(load {span(loads)}); Python {one['python']}, PyTorch {one['torch']}, "
+        f"numba {one['numba']}; {versions}."
+    )
+
+
+def layers() -> list[Group]:
+    """The cases of `bench neurons` but the last, whose layer is small: its unit means nothing."""
+    return groups(read("neurons-cpu.csv"))[:-1]
+
+
+def small() -> str:
+    """What a call costs, from the layer that has next to nothing to do."""
+    group = groups(read("neurons-cpu.csv"))[-1]
+    shape = [int(axis) for axis in group["spikeloom"]["shape"].split("x")]
+    values = math.prod(shape)
+    calls = []
+    for name in ("spikeloom", "eager", *LIBRARIES):
+        if each := number(group, name, "training_ns_per_element"):
+            calls.append(f"{LIBRARIES.get(name, name)} {each * values / 1000:.0f}")
+    return (
+        f"A call, forward and backward, on {values:,} values (PLIF, `{shape}`), in microseconds: "
+        f"{', '.join(calls)}."
+    )
+
+
+def neurons() -> str:
+    found = layers()
+    peers = [name for name in LIBRARIES if any(number(g, name, _COPIES) for g in found)]
+    rows = []
+    for group in found:
+        case = group["spikeloom"]
+        rows.append(
+            [
+                *(case[key] for key in ("subject", "shape")),
+                ", ".join(
+                    value
+                    for value in (case["dtype"], case["layout"].replace("_", " "))
+                    if value not in ("float32", "contiguous")
+                ),
+                cell(group, "spikeloom", "forward_copies"),
+                f"**{cell(group, 'spikeloom', _COPIES)}**",
+                f"{float(case['training_share']):.0%}",
+                *(cell(group, name, _COPIES) for name in ("eager", *peers)),
+            ]
+        )
+    head = ["neuron", "`[T, B, ...]`", "", "forward", "with backward", "share of copy", "eager"]
+    return table([*head, *(LIBRARIES[name] for name in peers)], rows)
+
+
+_COPIES = "training_copies"
+
+
+def neurons_read() -> str:
+    plain = [g for g in layers() if g["spikeloom"]["dtype"] == "float32"]
+    plain = [g for g in plain if g["spikeloom"]["layout"] == "contiguous"]
+
+    def of(name: str) -> str:
+        costs = [number(g, "spikeloom", _COPIES) for g in plain]
+        kinds = [g["spikeloom"]["subject"] for g in plain]
+        return span([c for c, kind in zip(costs, kinds, strict=True) if c and kind == name])
+
+    others = [
+        f"{LIBRARIES.get(name, 'eager PyTorch')} {span(found_ratios)}"
+        for name in ("eager", *LIBRARIES)
+        if (found_ratios := ratios(plain, name, _COPIES))
+    ]
+    return (
+        f"Forward and backward, a LIF layer costs {of('LIF')} copies, PLIF {of('PLIF')}, GLIF with "
+        f"eight learned constants a channel {of('GLIF')}, AdLIF with four states {of('AdLIF')}. "
+        f"The others take so many times as long: {', '.join(others)}."
+    )
+
+
+def compiled() -> str:
+    found = groups(read("neurons-compile-cpu.csv"))
+    rows = []
+    for group in found:
+        if number(group, "torch.compile", _COPIES):
+            names = ("spikeloom", "torch.compile", "eager")
+            shape = group["spikeloom"]["shape"]
+            rows.append([shape, *(cell(group, name, _COPIES) for name in names)])
+    return table(["PLIF `[T, B, ...]`", "spikeloom", "torch.compile", "eager"], rows)
+
+
+def linear() -> str:
+    rows = []
+    names = ("spikeloom", "eager", *LIBRARIES)
+    for group in groups(read("linear-cpu.csv")):
+        steps, _, size = group["spikeloom"]["shape"].split("x")
+        cells = []
+        for name in names:
+            alone = cell(group, name, "neurons_ms")
+            cells.append(cell(group, name, "training_ms") + (f" ({alone})" if alone else ""))
+        rows.append([size, steps, cell(group, "linear only", "training_ms"), *cells])
+    head = ["N", "T", "linear only", "spikeloom", "eager", *LIBRARIES.values()]
+    return table(head, rows)
+
+
+def training() -> str:
+    rows = []
+    for group in groups(read("training-cpu.csv")):
+        if "relu" in group:
+            case = group["relu"]
+            names = ("spikeloom", "eager", "spikingjelly")
+            cells = [cell(group, name, "times_relu", 2) for name in names]
+            floor = cell(group, "relu", "step_ms", 0 if float(case["step_ms"]) > 100 else 1)
+            rows.append([f"`{case['subject']}`", case["T"], case["batch"], floor, *cells])
+    head = ["recipe", "T", "batch", "ReLU, ms", "spikeloom", "eager", "SpikingJelly neurons"]
+    return table(head, rows)
+
+
+def equilibrium() -> str:
+    rows = []
+    for group in groups(read("training-cpu.csv")):
+        for name, row in group.items():
+            if row.get("simulation_ms"):
+                parts = ("step_ms", "simulation_ms", "backward_ms")
+                cells = [f"{float(row[key]):.0f}" for key in parts]
+                published = row["published_step_ms"] if name == "spikeloom" else ""
+                case = (f"`{row['subject']}`", row["T"], row["batch"])
+                rows.append([*case, name, row["solver"], *cells, row["iterations"], published])
+    head = ["recipe", "T", "batch", "", "solver", "step, ms", "simulation", "backward"]
+    return table([*head, "iterations", "published step"], rows)
+
+
+def startup() -> str:
+    rows = [
+        [row["what"], row["contender"], row["seconds"], row["median_seconds"]]
+        for row in read("startup-cpu.csv")
+    ]
+    return table(["what", "", "seconds", "median"], rows)
+
+
+def memory() -> str:
+    kept: dict[str, dict[tuple[str, str], str]] = {}
+    for row in read("memory-cpu.csv"):
+        if row.get("bytes_per_neuron"):
+            value = f"{float(row['bytes_per_neuron']):.0f}"
+            kept.setdefault(row["what"], {})[row["library"], row["T"]] = value
+    libraries = [
+        "eager",
+        *(name for name in LIBRARIES if any((name, "20") in found for found in kept.values())),
+    ]
+    rows = [
+        [
+            name,
+            *(f"**{found['spikeloom', T]}**" for T in ("5", "10", "20")),
+            *(found.get((library, "20"), "") for library in libraries),
+        ]
+        for name, found in kept.items()
+    ]
+    names = [f"{LIBRARIES.get(library, library)}, T=20" for library in libraries]
+    return table(["neuron", "T=5", "T=10", "T=20", *names], rows)
+
+
+def peak() -> str:
+    rows = [row for row in read("memory-cpu.csv") if row.get("peak_megabytes")]
+    return table(
+        ["T", *(row["T"] for row in rows)], [["MB", *(row["peak_megabytes"] for row in rows)]]
+    )
+
+
+def speed() -> str:
+    """The short table of the README."""
+    wanted = {
+        ("PLIF", "8x16x128x14x14"): "PLIF",
+        ("PLIF", "100x64x256"): "PLIF",
+        ("GLIF", "8x16x128x14x14"): "GLIF, 8 learned constants a channel",
+        ("AdLIF", "8x16x128x14x14"): "AdLIF, 4 states",
+    }
+    rows = []
+    for group in groups(read("neurons-cpu.csv")):
+        case = group["spikeloom"]
+        words = wanted.get((case["subject"], case["shape"]))
+        if words and case["dtype"] == "float32" and case["layout"] == "contiguous":
+            shape = f"`[{case['shape'].replace('x', ', ')}]`"
+            names = ("spikeloom", "eager", "spikingjelly")
+            rows.append([f"{words}, {shape}", *(cell(group, name, _COPIES) for name in names)])
+    (step,) = (
+        g for g in groups(read("training-cpu.csv")) if "plif/mnist" in g["spikeloom"].values()
+    )
+    return (
+        table(["layer", "spikeloom", "eager PyTorch", "SpikingJelly 2.0"], rows)
+        + "\n\nA training step of the PLIF network for MNIST takes "
+        + f"{cell(step, 'spikeloom', 'times_relu', 2)} times that of the same network with ReLU."
+    )
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    function.__name__.replace("_", "-"): function
+    for function in (
+        machine,
+        neurons,
+        neurons_read,
+        small,
+        compiled,
+        linear,
+        training,
+        equilibrium,
+        startup,
+        memory,
+        peak,
+        speed,
+    )
+}
+
+_BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(\n<!-- end of figures -->)", re.DOTALL)
+
+
+def filled(text: str) -> str:
+    """A page with each of its blocks written anew."""
+    return _BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}{found[3]}", text)
+
+
+def main(check: bool) -> int:
+    stale = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        new = filled(text)
+        if new != text:
+            stale.append(page.name)
+            if not check:
+                page.write_text(new, "utf-8")
+    if stale:
+        print(f"{', '.join(stale)}: {'differ from the files' if check else 'written'}")
+    return 1 if stale and check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))
