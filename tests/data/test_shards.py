@@ -46,7 +46,7 @@ def packed(folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "packed"
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_batches_from_shards_equal_those_from_folders(folder: Path, packed: Path, workers: int):
     there, here = SOURCE.load(folder, SMALL), SOURCE.load(packed, SMALL)
     assert here.spec == there.spec and len(shards.shard_files(packed / "train")) > 2
