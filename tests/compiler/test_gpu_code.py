@@ -75,6 +75,13 @@ def test_coefs_of_every_shape_compile() -> None:
         assert needs(one, 90).registers < 255
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (6, 1, 1, 1), (5, 1, 3), (1, 7, 1), (6, 2, 1, 40)])
+def test_sizes_of_one_compile(shape: tuple[int, ...]) -> None:
+    """Triton makes constants of them, and constants take other paths through its compiler."""
+    for one in launches(PLIF(shape=shape[2:3]), shape):
+        assert needs(one, 90).registers < 255
+
+
 @pytest.mark.parametrize(("side", "vector"), [(32, "v4"), (14, "v4"), (7, None)])
 def test_memory_is_read_in_vectors_where_rows_allow_it(side: int, vector: str | None) -> None:
     forward, backward = launches(PLIF(shape=(64,)), (4, 16, 64, side, side))

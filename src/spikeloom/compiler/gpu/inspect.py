@@ -71,11 +71,12 @@ def compiled(launch: Launch, capability: int) -> Any:
     if not isinstance(launch.kernel, JITFunction):
         raise RuntimeError("kernels are interpreted: unset TRITON_INTERPRET to compile them")
     names = launch.kernel.arg_names
-    constants = {n: launch.arguments[n] for n in names if n in ("BLOCK", "ROWS", "COLS")}
+    # as the launch specialises: a size of 1 is a constant, and memory is read in whole vectors
+    # where sizes and addresses are multiples of 16
+    constants = {n: launch.arguments[n] for n in names if _constant(n, launch.arguments[n])}
     signature = {n: _type(launch.arguments[n]) for n in names} | dict.fromkeys(
         constants, "constexpr"
     )
-    # as the launch specialises: whole lines where sizes and addresses are multiples of 16
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, n in enumerate(names)
@@ -93,6 +94,12 @@ def _type(value: Any) -> str:
     if isinstance(value, Tensor):
         return _TYPES[value.dtype]
     return "i32" if -(1 << 31) <= value < 1 << 31 else "i64"
+
+
+def _constant(name: str, value: Any) -> bool:
+    if name in ("BLOCK", "ROWS", "COLS"):
+        return True
+    return name != "T" and not isinstance(value, Tensor) and value == 1
 
 
 def _aligned(value: Any) -> bool:
