@@ -59,7 +59,7 @@ def epoch_record(epoch: int, *, protocol: str, spread: float) -> dict[str, objec
         "train_accuracy": accuracy + 0.01,
         "seconds": 1.25,
         "constants": constants,
-        "scalars": {"w0": 0.1 * epoch},
+        "scalars": {"w0": 0.1 * epoch, "w1": 0.2 * epoch, "solver residual": 10.0 ** -(epoch + 2)},
         "test": test,
         "val": None if protocol == "A" else test,
         "best": {

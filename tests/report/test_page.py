@@ -50,6 +50,15 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", "".join(self.words))
 
 
+def test_scalars_of_the_method_have_a_chart_each_and_numbered_ones_share_it(make_run):
+    text = report.write([make_run()]).read_text(encoding="utf-8")
+    folded = text[text.index("<summary>Further scalars") :]
+    folded = folded[: folded.index("</details>")]
+    assert re.findall(r"<h3[^>]*>([^<]*)", folded) == ["w", "solver residual"]
+    shared, alone = folded.split(">solver residual<")
+    assert "w0" in shared and "w1" in shared and 'class="legend"' not in alone
+
+
 def test_one_run_is_written_into_its_folder_and_needs_nothing_else(make_run):
     folder = make_run()
     path = report.write([folder])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from spikeloom.report.figures import HALF, WIDE, Line, curves
+from spikeloom.report.figures import HALF, Line, curves
 from spikeloom.report.html import (
     NOTHING,
     Markup,
@@ -185,15 +185,21 @@ def _layer_table(run: Run, colours: Mapping[str, str], constants: Sequence[str])
 
 
 def _scalars(run: Run) -> Markup:
-    """What a method logs besides, folded away."""
-    names = list(dict.fromkeys(name for e in run.epochs for name in e.scalars))
-    if not names:
+    """What a method logs besides, folded away: a chart each, names that end in numbers together."""
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for e in run.epochs for name in e.scalars):
+        groups.setdefault(name.rstrip("0123456789"), []).append(name)
+    if not groups:
         return Markup()
-    lines = []
-    for name, colour in zip(names, palette(len(names)), strict=True):
-        known = [e for e in run.epochs if name in e.scalars]
-        x = [float(e.epoch) for e in known]
-        lines.append(Line(name, x, [e.scalars[name] for e in known], colour))
-    svg = curves(lines, describe="scalars of the method over epochs", y="value", size=WIDE)
-    chart = figure(svg, legend=[(line.label, line.colour) for line in lines])
-    return tag("details", tag("summary", "Further scalars of the method"), chart, class_="card")
+    cards = []
+    for group, names in groups.items():
+        lines = []
+        for name, colour in zip(names, palette(len(names)), strict=True):
+            known = [e for e in run.epochs if name in e.scalars]
+            x = [float(e.epoch) for e in known]
+            lines.append(Line(name, x, [e.scalars[name] for e in known], colour))
+        svg = curves(lines, describe=f"{group} over epochs", y="value", log=True, size=HALF)
+        legend = [(line.label, line.colour) for line in lines] if len(lines) > 1 else ()
+        cards.append(card(figure(svg, legend=legend), title=group if legend else names[0]))
+    summary = tag("summary", "Further scalars of the method")
+    return tag("details", summary, grid(*cards), class_="card")
