@@ -5,12 +5,16 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
+from spikeloom import __version__
 from spikeloom.bench.timing import write_csv
+from spikeloom.training import run_folder
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
@@ -92,3 +96,15 @@ def test_reduced_form_runs_from_end_to_end(tmp_path: Path) -> None:
     assert agreeing == of
     for name in ("agreement", "neurons", "training", "linear"):
         assert (tmp_path / "results" / f"{name}.csv").stat().st_size > 0
+
+
+def test_training_from_the_source_folder_needs_no_installed_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(name: str) -> str:
+        if name == "spikeloom":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(run_folder, "version", missing)
+    assert run_folder.environment(torch.device("cpu"))["spikeloom"] == __version__

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
+from spikeloom import __version__
 from spikeloom.errors import RunError
 from spikeloom.report.comparison import compare
 from spikeloom.report.confusion_section import confusion
@@ -107,7 +107,7 @@ def _page(title: str, description: str, *content: object) -> str:
             Markup(f"<style>{style}</style>"),
         ]
     )
-    footer = tag("footer", tag("p", f"Written by spikeloom {version('spikeloom')}."))
+    footer = tag("footer", tag("p", f"Written by spikeloom {__version__}."))
     body = tag("body", tag("main", *content), footer)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>{body}</html>\n'
 

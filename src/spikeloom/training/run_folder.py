@@ -22,6 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from spikeloom import __version__
 from spikeloom.errors import RunError
 from spikeloom.training import distributed
 from spikeloom.training.launch import launch_id
@@ -160,10 +161,10 @@ class RunFolder:
 
 def environment(device: torch.device) -> dict[str, object]:
     """What the numbers of a run may depend on besides its recipe."""
-    packages = ("spikeloom", "torch", "numpy", "numba")
     facts: dict[str, object] = {
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        "spikeloom": __version__,  # which has no metadata where it runs from its source folder
+        **{name: version(name) for name in ("torch", "numpy", "numba")},
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
