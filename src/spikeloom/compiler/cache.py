@@ -10,7 +10,6 @@ temporary folder takes its place for this process.
 import hashlib
 import importlib.util
 import os
-import stat
 import sys
 import tempfile
 import threading
@@ -19,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from spikeloom.cache_home import cache_root
+from spikeloom.cache_home import cache_root, distrust
 
 _lock = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
@@ -50,12 +49,7 @@ def _distrust(path: Path) -> str | None:
     """Why code found in `path` should not be run, or None."""
     if not os.access(path, os.W_OK | os.X_OK):
         return "it cannot be written"
-    info = path.stat()
-    if hasattr(os, "getuid") and info.st_uid not in (os.getuid(), 0):
-        return "it belongs to another user"
-    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return "others may write to it"
-    return None
+    return distrust(path)
 
 
 @cache

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.cache_home import cache_root
+from spikeloom.cache_home import cache_root, check_trust, make_own
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import Recordings
 from spikeloom.errors import DataError
@@ -67,13 +67,11 @@ class Prepared:
     @cached_property
     def durations(self) -> npt.NDArray[np.float64]:
         """Microseconds that each frame of each recording stands for, [N, T]."""
-        return np.load(self.folder / "durations.npy")
+        return _array(self.folder / "durations.npy")
 
     @cached_property
     def _maps(self) -> list[npt.NDArray[Any]]:
-        return [
-            np.load(self.folder / _part(index), mmap_mode="r") for index in range(len(self.parts))
-        ]
+        return [_array(self.folder / _part(index)) for index in range(len(self.parts))]
 
     def read(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Counts of the recordings at `indices` [B], time first: `[T, B, P, H, W]`."""
@@ -112,14 +110,16 @@ def prepared(
 
     `name` is only for people: data set and split. `root` is the cache folder (None: the user's).
     Raises `DataError` if a recording is damaged or the disk is full; what was prepared before
-    stays.
+    stays; or if others may write to the cache.
     """
-    folder = (root or cache_root()) / "frames" / f"{name}-{cache_key(recordings, framing)}"
+    home = root or cache_root()
+    folder = home / "frames" / f"{name}-{cache_key(recordings, framing)}"
+    check_trust(home, folder.parent, folder)
     found = _open(folder)
     if found is not None:
         return found
     with _writing(folder, "prepared frames"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_own(folder.parent)
     with _lock(folder.with_suffix(".lock")):
         found = _open(folder)  # another process may have been faster
         return found or _prepare(folder, recordings, framing, workers, progress)
@@ -292,6 +292,14 @@ def _writing(path: Path, what: str) -> Iterator[None]:
             "name "
             "another place with $SPIKELOOM_CACHE"
         ) from error
+
+
+def _array(path: Path) -> npt.NDArray[Any]:
+    """A file of numbers, mapped into memory."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, SyntaxError, TypeError, EOFError) as error:
+        raise DataError(f"{path}: damaged: clear the cache and prepare again") from error
 
 
 def _part(index: int) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from spikeloom.cache_home import cache_root
+from spikeloom.cache_home import cache_root, check_trust, make_own
 from spikeloom.errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
@@ -154,11 +154,12 @@ def _made_once(path: Path, stamp: str, below: Path, unpack: Callable[[Path], Non
     """What `unpack(place)` makes out of `path`; it appears whole or not at all."""
     key = hashlib.sha256(f"{path.absolute()}\0{stamp}".encode()).hexdigest()
     target = below / f"{key[:16]}-{re.sub(r'(.tar)?[.](gz|tgz|xz|bz2)$', '', path.name)}"
+    check_trust(below.parent, below)
     if target.exists():
         return target
     work = None
     try:
-        below.mkdir(parents=True, exist_ok=True)
+        make_own(below)
         work = Path(tempfile.mkdtemp(prefix=".unpack-", dir=below))
         unpack(work / "it")
         os.replace(work / "it", target)

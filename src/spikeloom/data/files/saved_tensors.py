@@ -14,6 +14,7 @@ Older files have no such table of contents and are left to `weights_only` alone.
 import pickle
 import pickletools
 import struct
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -76,7 +77,9 @@ def load(file: Path | BinaryIO) -> object:
         except OSError as error:  # a seek to where nothing is
             raise ValueError(f"its table of contents is damaged: {error.strerror}") from error
         file.seek(0)
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that it may refuse
+            return torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         text = str(error).strip() or type(error).__name__
         raise RefusedError(text.splitlines()[0][:200]) from error
