@@ -85,11 +85,12 @@ def _by_case(rows: list[Row]) -> dict[tuple[str, ...], dict[str, Row]]:
 
 
 def _others(found: dict[str, Row], key: str, ours: float) -> str:
-    """How many times as long the others take, those that agree."""
+    """How many times as long the others take; a star: it agrees with a variant (see the CSV)."""
     ratios = []
     for name, row in found.items():
         if name != "spikeloom" and row.get(key):
-            ratios.append(f"{name} {float(row[key]) / ours:.1f}x")
+            star = "*" if row["note"] else ""
+            ratios.append(f"{name}{star} {float(row[key]) / ours:.1f}x")
     return "; ".join(ratios)
 
 

@@ -124,6 +124,9 @@ def trial(case: Case, overrides: Sequence[str] = (), backend: str = "auto") -> T
         else:
             contenders.append(contender(name, network.to(case.device), name))
     columns = case.columns() | {"shape": "x".join(map(str, shape)), "T": steps, "batch": size}
+    if case.device != "cpu":
+        tf32 = torch.backends.cudnn.allow_tf32 and recipe.training.precision == "float32"
+        columns["matmul"] = "convolutions in TF32" if tf32 else recipe.training.precision
     return Trial(
         columns=columns | {"dtype": recipe.training.precision, "title": recipe.title},
         contenders=contenders,
