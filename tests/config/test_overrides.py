@@ -81,7 +81,8 @@ def test_unknown_key_names_the_nearest(library: Library, override: str, nearest:
 def test_unknown_key_without_a_near_one_lists_the_choices(library: Library):
     assert errors(library, "training.xyz=1") == [
         "override training.xyz=1: unknown key training.xyz; known: accumulate, backend, "
-        "carry_gradients, clip_norm, compile, device, epochs, evaluate_every, precision, threads"
+        "carry_gradients, clip_norm, compile, device, epochs, evaluate_every, precision, "
+        "sync_batchnorm, threads"
     ]
 
 
