@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from spikeloom.config.files import Library
 from spikeloom.config.loading import load
 from spikeloom.config.overrides import split
+from spikeloom.config.schema import OptimizerConfig
 from spikeloom.errors import ConfigError
+from spikeloom.methods.catalog import load_recipe
 
 
 def errors(library: Library, *overrides: str) -> list[str]:
@@ -46,6 +48,14 @@ def errors(library: Library, *overrides: str) -> list[str]:
 def test_override_sets_one_field(library: Library, override, section, field, value):
     recipe = load("toy/digits", [override], library)
     assert getattr(getattr(recipe, section), field) == value
+
+
+def test_an_empty_table_puts_back_the_defaults(library: Library):
+    assert load("toy/digits", ["optimizer={}"], library).optimizer == OptimizerConfig()
+    kept = load("toy/digits", ["data.options={ split = 'sorted' }"], library)
+    assert kept.data.options == {"split": "sorted"}
+    assert load_recipe("glif/cifar10-dvs").data.options["split"] == "sorted"
+    assert load_recipe("glif/cifar10-dvs", ["data.options={}"]).data.options == {}
 
 
 def test_top_level_keys(library: Library):

@@ -64,6 +64,14 @@ class _Merged:
         self._merge(self.values, values, label, ())
 
     def set(self, label: str, key: str, value: object) -> None:
+        """Set a dotted key; a table is merged into what is there, and an empty one replaces it."""
+        if value == {}:
+            *parts, leaf = key.split(".")
+            table: Any = self.values
+            for part in parts:
+                table = table.get(part, {}) if isinstance(table, dict) else {}
+            if isinstance(table, dict):
+                table.pop(leaf, None)
         for part in reversed(key.split(".")):
             value = {part: value}
         self._merge(self.values, value, label, ())
