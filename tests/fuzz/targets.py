@@ -21,14 +21,17 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+from PIL import Image
 
 import event_files as make
+from spikeloom.config.schema import ImagesConfig
 from spikeloom.data.events.aedat import read_aedat2, read_aedat3
 from spikeloom.data.events.array import spikes
 from spikeloom.data.events.atis import read_bin
 from spikeloom.data.events.audio import read_wav
-from spikeloom.data.files import archive, hdf5, saved_tensors
+from spikeloom.data.files import archive, hdf5, saved_tensors, shards
 from spikeloom.data.sets import cifar, dvsgesture, dvsplane, idx, nmnist, ntidigits, shd
+from spikeloom.data.sets.imagefolder import FolderSplit
 from spikeloom.errors import SpikeloomError
 from spikeloom.methods import catalog
 from spikeloom.methods.dsr import thresholds
@@ -131,7 +134,7 @@ def cifar_pickles() -> list[bytes]:
     return [pickle.dumps(batch, protocol) for protocol in (2, 4, 5)] + [pickle.dumps(texts, 2)]
 
 
-def parse_image_archive(data: bytes) -> None:
+def parse_archive(data: bytes) -> None:
     names = ("a.tar", "a.zip", "a.tar.gz")
     name = names[0 if data[257:262] == b"ustar" else 1 if data[:2] == b"PK" else 2]
     place = folder() / f"cache{os.getpid()}"
@@ -166,6 +169,55 @@ def archives() -> list[bytes]:
         for name, content in files.items():
             packed.writestr(name, content)
     return [*found, out.getvalue()]
+
+
+def parse_image(data: bytes) -> None:
+    with as_file(data, "stranger.png") as path:
+        FolderSplit([path], [0], ImagesConfig(size=8, shorter_side=9)).read(torch.tensor([0]))
+
+
+def image_files() -> list[bytes]:
+    pixels = Image.fromarray(rng.integers(0, 256, (9, 12, 3)).astype(np.uint8))
+    found = []
+    for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP"):
+        out = io.BytesIO()
+        pixels.save(out, kind)
+        found.append(out.getvalue())
+    return found
+
+
+def parse_shards(data: bytes) -> None:
+    place = folder() / f"shards{os.getpid()}"
+    place.mkdir(exist_ok=True)
+    (place / "000000.tar").write_bytes(data)
+    (place / shards.INDEX).unlink(missing_ok=True)
+    reader = shards.Reader(shards.open_shards(place, (".png",)))
+    for index in range(min(len(reader.shards.table), 5)):
+        reader.read(index)
+
+
+def shard_files() -> list[bytes]:
+    place = folder() / "written"
+    shutil.rmtree(place, ignore_errors=True)
+    images = image_files()
+    shards.write_shards(place, iter([(images[0], ".png", 0), (images[0], ".png", 3)]), 1 << 20)
+    return [(place / "000000.tar").read_bytes()]
+
+
+def parse_shard_index(data: bytes) -> None:
+    place = folder() / f"index{os.getpid()}"
+    if not place.exists():
+        place.mkdir()
+        (place / "000000.tar").write_bytes(shard_files()[0])
+    (place / shards.INDEX).write_bytes(data)
+    found = shards.open_shards(place, (".png",))
+    for index in range(min(len(found.table), 5)):
+        shards.Reader(found).read(index)
+
+
+def shard_indices() -> list[bytes]:
+    shard_files()
+    return [(folder() / "written" / shards.INDEX).read_bytes()]
 
 
 # Event recordings and sound
@@ -321,7 +373,10 @@ TARGETS = {
         Target("overrides", parse_overrides, overrides),
         Target("idx", parse_idx, idx_files),
         Target("cifar", parse_cifar, cifar_pickles),
-        Target("archive", parse_image_archive, archives),
+        Target("archive", parse_archive, archives),
+        Target("image", parse_image, image_files),
+        Target("shard", parse_shards, shard_files),
+        Target("shard-index", parse_shard_index, shard_indices),
         Target(
             "nmnist-bin",
             read_bin,

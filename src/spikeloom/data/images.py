@@ -8,6 +8,8 @@ of a tar, makes no difference to its pixels.
 
 import io
 import math
+import struct
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +38,23 @@ class ImageSource(Source):
     @abstractmethod
     def load(self, root: Path | None, images: ImagesConfig | None = None) -> DataSet:
         """As `Source.load`; `images` says how large they are cut (None: 224 x 224)."""
+
+
+# What Pillow's decoders raise on damaged files.
+_UNDECODABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 class ImageSplit:
@@ -88,7 +107,7 @@ class ImageSplit:
             try:
                 with Image.open(io.BytesIO(content)) as image:
                     batch[place] = np.asarray(cut(image.convert("RGB")))
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            except _UNDECODABLE as error:
                 raise DataError(
                     f"{self.name(index)}: cannot be decoded as an image ({error}): fetch the file "
                     "again, or remove it"
@@ -103,6 +122,8 @@ class ImageSplit:
         width, height = (
             resize if side == min(width, height) else int(side * factor) for side in (width, height)
         )
+        if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise ValueError(f"{image.width} x {image.height} pixels are no picture")
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         left, top = round((width - size) / 2), round((height - size) / 2)
         return image.crop((left, top, left + size, top + size))

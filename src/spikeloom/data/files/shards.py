@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from spikeloom.data.files.archive import BROKEN
 from spikeloom.data.files.places import unreadable
 from spikeloom.errors import DataError
 
@@ -194,11 +195,17 @@ def _samples(
     """(shard, offset, size, label) of each pair in the tar at `path`."""
     images: dict[str, tuple[int, int]] = {}
     labels: dict[str, int] = {}
+    end = path.stat().st_size
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 if not member.isreg() or member.issparse():
                     continue
+                if member.size > end - member.offset_data:
+                    raise DataError(
+                        f"{path}: {member.name} claims {member.size} bytes at "
+                        f"{member.offset_data}, the shard has {end}: fetch or make it again"
+                    )
                 folder, _, base = member.name.rpartition("/")
                 stem, _, ending = base.partition(".")
                 key = f"{folder}/{stem}"
@@ -208,7 +215,7 @@ def _samples(
                     labels[key] = _label(archive, member, path)
                 if key in images and key in labels:
                     yield shard, *images.pop(key), labels.pop(key)
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except BROKEN as error:
         raise DataError(
             f"{path}: cannot be read as a tar ({error}): fetch or make it again"
         ) from error

@@ -167,7 +167,7 @@ def _shard_splits(
     count = 1 + max(int(one.labels.max()) for one in found)
     listing = train.parent / shards.CLASSES
     if listing.is_file():
-        classes = listing.read_text("utf-8").splitlines()
+        classes = listing.read_text("utf-8", "replace").splitlines()
     else:  # shards of another origin: labels are all that is known
         classes = [str(label) for label in range(count)]
     if count > len(classes):
