@@ -21,6 +21,7 @@ from spikeloom.methods.catalog import load_recipe
 from spikeloom.nn import BatchNorm, TdBatchNorm
 from spikeloom.nn.synced import synchronise
 from spikeloom.training import checkpoint, resume, train
+from spikeloom.training import trainer as trainer_module
 from spikeloom.training.launch import processes
 from spikeloom.training.parallel import Parallel
 from spikeloom.training.trainer import Trainer
@@ -46,14 +47,15 @@ COMMON = (
     "tensorboard=false",
     "logging.every_steps=2",
     "eval_batch_size=64",
-    "lr=0.01",
 )
 
 
 def recipe(method: str, *overrides: str) -> Any:
     name, *changes = TINY[method]
-    once = () if any(change.startswith("epochs") for change in overrides) else ("epochs=1",)
-    return load_recipe(name, [*changes, *COMMON, *once, *overrides])
+    usual = {"epochs": "1", "lr": "0.01"}
+    given = {change.partition("=")[0] for change in overrides}
+    rest = [f"{key}={value}" for key, value in usual.items() if key not in given]
+    return load_recipe(name, [*changes, *COMMON, *rest, *overrides])
 
 
 def in_double_precision() -> None:
@@ -63,17 +65,34 @@ def in_double_precision() -> None:
     Transform.__call__ = lambda self, *given: float32(self, *given).double()  # type: ignore
 
 
+def awake() -> None:
+    """So small a PLIF network begins silent, with gradients of next to nothing: larger weights."""
+    original = trainer_module.build
+
+    @torch.no_grad()
+    def build(*given: Any) -> Any:
+        classifier = original(*given)
+        for layer in classifier.modules():
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(10)
+        return classifier
+
+    trainer_module.build = build
+
+
 def both(method: str, *overrides: str) -> Callable[[Path], None]:
     """Two processes with 200 samples each, and one with 400: three steps and an evaluation."""
 
     def run(folder: Path) -> None:
         def two() -> None:
             in_double_precision()
+            awake()
             sizes = ("batch_size=200", "sync_batchnorm=true")
             train(recipe(method, *sizes, *overrides), folder / f"{method}2", console=console())
 
         def one() -> None:
             in_double_precision()
+            awake()
             train(recipe(method, "batch_size=400", *overrides), folder / f"{method}1")
 
         codes = [*pair(folder, method, two), alone(folder, f"{method}-alone", one)]
@@ -83,7 +102,10 @@ def both(method: str, *overrides: str) -> Callable[[Path], None]:
     return scenario(run)
 
 
-for _method in TINY:
+# Of 1,229 samples the last batch has 29: 15 and 14 of them, in one step with 400 others.
+# (With SGD: Adam would forgive gradients of the wrong size.)
+both("plif", "accumulate=2", "drop_last=false", "protocol=B", "optimizer=sgd", "lr=0.3")
+for _method in TINY.keys() - {"plif"}:
     both(_method)
 
 
@@ -159,7 +181,11 @@ def rich() -> Any:
 
 @scenario
 def uninterrupted(folder: Path) -> None:
-    codes = pair(folder, "whole", lambda: train(rich(), folder / "whole", console=console()))
+    def action() -> None:
+        awake()
+        train(rich(), folder / "whole", console=console())
+
+    codes = pair(folder, "whole", action)
     assert codes == [0, 0]
 
 
@@ -185,6 +211,7 @@ def killed(folder: Path) -> None:
     for number, ranks in enumerate([(1,), (0,), (0, 1)]):
 
         def again(ranks: tuple[int, ...] = ranks, first: bool = number == 0) -> None:
+            awake()
             die_in_step(ranks, 4)
             run = folder / "killed"
             train(rich(), run, console=console()) if first else resume(run, console=console())
@@ -210,6 +237,7 @@ def asked_to_stop(folder: Path) -> None:
             original(self, *given)
 
         Trainer.log_step = counted  # type: ignore[method-assign]
+        awake()
         train(rich(), folder / "stopped", console=console())
 
     codes = [
@@ -292,10 +320,8 @@ def _no_data() -> None:
             raise DataError("digits: no files found")
         return original(recipe)
 
-    import spikeloom.training.trainer as module
-
-    original = module.load_data
-    module.load_data = load
+    original = trainer_module.load_data
+    trainer_module.load_data = load
 
 
 def _bug() -> None:

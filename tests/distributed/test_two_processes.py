@@ -64,7 +64,7 @@ def said(folder: Path, name: str, rank: int) -> str:
 @pytest.mark.parametrize(
     "method",
     [
-        "plif",  # BatchNorm per step, and an ordinary one
+        "plif",  # BatchNorm per step, and an ordinary one; gradients added up, an uneven last step
         "dsr",  # thresholds that learn
         "ide",  # the backward pass solves a system in each process
         pytest.param("glif", marks=pytest.mark.slow),  # threshold-dependent BatchNorm
@@ -78,6 +78,9 @@ def test_equals_one_process_with_the_doubled_batch(run: Scenario, method: str) -
     folder = run(method.replace("-", "_"))
     assert found(folder, method) == [0, 0, 0]
     two, one = (folder / f"{method}{number}" for number in (2, 1))
+    assert recorded(one)[0]["steps_per_epoch"] > 1
+    moving = recorded(one)[-2]
+    assert moving["event"] == "epoch" and moving["train_loss"] != pytest.approx(0.1, rel=1e-3)
     a, b = (read(path / "checkpoints" / "last.pt") for path in (two, one))
     for name, value in a["model"].items():
         torch.testing.assert_close(value, b["model"][name], rtol=0, atol=1e-11, msg=name)
@@ -157,7 +160,7 @@ def test_what_fails_in_one_process_ends_all_with_one_text(run: Scenario, name: s
 def test_only_the_main_process_speaks(run: Scenario) -> None:
     folder = run("plif", "uninterrupted")
     assert said(folder, "plif", 1) == said(folder, "whole", 1) == ""
-    assert "2 processes, 400 samples a step" in said(folder, "plif", 0)
+    assert "2 processes, 800 samples a step" in said(folder, "plif", 0)
 
 
 @pytest.mark.slow

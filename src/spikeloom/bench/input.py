@@ -32,7 +32,8 @@ def measure(
     """A row for each source: the best of `rounds` epochs over `images` samples.
 
     Sources take turns. `part` says what was measured: "batches" are what a training gets, flipped
-    and normalised; "bytes" are the files alone, "pixels" decoded and cut, both in this process.
+    and normalised, on the wall's clock; "bytes" are the files alone, "pixels" decoded and cut, both
+    in this process and its own time: what an idle core would do.
     """
     if images < 2 * batch:
         raise DataError(f"{images} images in batches of {batch}: give two batches or more")
@@ -107,15 +108,15 @@ def _first(split: Split, count: int) -> ImageSplit:
 def _parts(batch: int, workers: int) -> dict[str, Callable[[ImageSplit], float]]:
     def contents(split: ImageSplit) -> float:
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).tolist()
-        begin = time.perf_counter()
+        begin = time.process_time()
         for index in order:
             split.content(index)
-        return (time.perf_counter() - begin) / len(order)
+        return (time.process_time() - begin) / len(order)
 
     def pixels(split: ImageSplit) -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         split.read_random(torch.arange(batch), 0)
-        return (time.perf_counter() - begin) / batch
+        return (time.process_time() - begin) / batch
 
     def batches(split: ImageSplit) -> float:
         loader = Loader(

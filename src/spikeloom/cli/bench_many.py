@@ -55,10 +55,18 @@ def scaling(
     from spikeloom.bench import scaling as bench
     from spikeloom.bench.input import pixels_per_second
     from spikeloom.bench.timing import write_csv
+    from spikeloom.data.images import ImageSource
+    from spikeloom.data.registry import source
     from spikeloom.data.spec import DataSpec
+    from spikeloom.errors import ConfigError
     from spikeloom.methods.catalog import load_recipe
 
     resolved = load_recipe(recipe, overrides or ())
+    if not isinstance(source(resolved.data.name), ImageSource):
+        raise ConfigError(
+            f"{recipe} trains on {resolved.data.name}: the model is of photographs, decoded "
+            "when they are read; give a recipe for imagenet or imagefolder"
+        )
     side = resolved.data.images.size
     data = DataSpec("imagenet", (3, side, side), tuple(str(i) for i in range(1000)))
     work = bench.count(resolved, data)
