@@ -175,7 +175,8 @@ def test_the_same_run_gives_the_same_bytes(make_run):
 
 
 def test_a_thousand_epochs_of_many_layers_stay_below_a_megabyte(make_run, monkeypatch):
-    monkeypatch.setattr("conftest.LAYERS", tuple(f"layers.{i}.neuron" for i in range(16)))
+    layers = tuple(f"layers.{i}.neuron" for i in range(16))
+    monkeypatch.setitem(make_run.__globals__, "LAYERS", layers)
     path = report.write([make_run(epochs=1024, spread=0.1)])
     assert path.stat().st_size < 1_000_000
 
