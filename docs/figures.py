@@ -137,19 +137,24 @@ def neurons() -> str:
 _COPIES = "training_copies"
 
 
+def plain(found: Sequence[Group]) -> list[Group]:
+    """Cases in float32 that lie in memory as usual."""
+    usual = {"dtype": "float32", "layout": "contiguous"}
+    return [group for group in found if usual.items() <= group["spikeloom"].items()]
+
+
 def neurons_read() -> str:
-    plain = [g for g in layers() if g["spikeloom"]["dtype"] == "float32"]
-    plain = [g for g in plain if g["spikeloom"]["layout"] == "contiguous"]
+    found = plain(layers())
 
     def of(name: str) -> str:
-        costs = [number(g, "spikeloom", _COPIES) for g in plain]
-        kinds = [g["spikeloom"]["subject"] for g in plain]
+        costs = [number(g, "spikeloom", _COPIES) for g in found]
+        kinds = [g["spikeloom"]["subject"] for g in found]
         return span([c for c, kind in zip(costs, kinds, strict=True) if c and kind == name])
 
     others = [
         f"{LIBRARIES.get(name, 'eager PyTorch')} {span(found_ratios)}"
         for name in ("eager", *LIBRARIES)
-        if (found_ratios := ratios(plain, name, _COPIES))
+        if (found_ratios := ratios(found, name, _COPIES))
     ]
     return (
         f"Forward and backward, a LIF layer costs {of('LIF')} copies, PLIF {of('PLIF')}, GLIF with "
@@ -159,14 +164,12 @@ def neurons_read() -> str:
 
 
 def compiled() -> str:
-    found = groups(read("neurons-compile-cpu.csv"))
-    rows = []
-    for group in found:
-        if number(group, "torch.compile", _COPIES):
-            names = ("spikeloom", "torch.compile", "eager")
-            shape = group["spikeloom"]["shape"]
-            rows.append([shape, *(cell(group, name, _COPIES) for name in names)])
-    return table(["PLIF `[T, B, ...]`", "spikeloom", "torch.compile", "eager"], rows)
+    names = ("spikeloom", "torch.compile", "eager")
+    rows = [
+        [group["spikeloom"]["shape"], *(cell(group, name, _COPIES) for name in names)]
+        for group in plain(groups(read("neurons-compile-cpu.csv"))[:-1])
+    ]
+    return table(["PLIF `[T, B, ...]`", *names], rows)
 
 
 def linear() -> str:
@@ -212,7 +215,12 @@ def equilibrium() -> str:
 
 def startup() -> str:
     rows = [
-        [row["what"], row["contender"], row["seconds"], row["median_seconds"]]
+        [
+            row["what"],
+            row["contender"] if "call" in row["what"] else "",
+            row["seconds"],
+            row["median_seconds"],
+        ]
         for row in read("startup-cpu.csv")
     ]
     return table(["what", "", "seconds", "median"], rows)
@@ -274,7 +282,7 @@ def speed() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    function.__name__.replace("_", "-"): function
+    function.__name__: function
     for function in (
         machine,
         neurons,
@@ -291,12 +299,18 @@ BLOCKS: dict[str, Callable[[], str]] = {
     )
 }
 
-_BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(\n<!-- end of figures -->)", re.DOTALL)
+_BLOCK = re.compile(r"<!-- figures: ([\w-]+) -->\n.*?<!-- end of figures -->", re.DOTALL)
 
 
 def filled(text: str) -> str:
     """A page with each of its blocks written anew."""
-    return _BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}{found[3]}", text)
+    # empty lines: a table beside a comment is a part of it for some readers of Markdown
+    return _BLOCK.sub(
+        lambda found: (
+            f"<!-- figures: {found[1]} -->\n\n{BLOCKS[found[1]]()}\n\n<!-- end of figures -->"
+        ),
+        text,
+    )
 
 
 def main(check: bool) -> int:

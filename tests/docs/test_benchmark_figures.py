@@ -1,0 +1,80 @@
+"""Figures in the pages are those of the files in `benchmarks/results`, and follow them."""
+
+import csv
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def figures() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "figures.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_pages_say_what_the_files_say(
+    figures: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert figures.main(check=True) == 0, capsys.readouterr().out
+
+
+def test_every_block_is_shown_and_every_mark_has_its_end(figures: ModuleType) -> None:
+    pages = [page.read_text("utf-8") for page in figures.PAGES]
+    shown = [name for text in pages for name in re.findall(r"<!-- figures: (\w+) -->", text)]
+    assert sorted(shown) == sorted(figures.BLOCKS)
+    ends = sum(text.count("<!-- end of figures -->") for text in pages)
+    assert ends == len(shown)
+
+
+def test_another_figure_in_a_file_is_another_figure_on_the_page(
+    figures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(figures.RESULTS, results)
+    page = tmp_path / "page.md"
+    shutil.copy(figures.PAGES[0], page)
+    monkeypatch.setattr(figures, "RESULTS", results)
+    monkeypatch.setattr(figures, "PAGES", (page,))
+    assert figures.main(check=True) == 0
+
+    path = results / "neurons-cpu.csv"
+    rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    rows[0]["training_copies"] = "1234.5"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert figures.main(check=True) == 1
+    assert "1234.5" not in page.read_text("utf-8")  # checking writes nothing
+    figures.main(check=False)
+    assert "1234.5" in page.read_text("utf-8")
+    assert figures.main(check=True) == 0
+
+
+def test_who_has_no_figure_has_no_number(figures: ModuleType) -> None:
+    group = {
+        "spikeloom": {"ms": "2.0", "note": ""},
+        "other": {"ms": "", "note": "not timed: 3.00% of its spikes differ from the reference"},
+        "half": {"ms": "6.0", "note": "its state is bfloat16, and it agrees with that loop: ..."},
+        "fair": {"ms": "5.0", "note": ""},
+    }
+    cells = [figures.cell(group, name, "ms") for name in (*group, "nobody")]
+    assert cells == ["2.0", "differs", "6.0*", "5.0", ""]
+    assert figures.ratios([group], "fair", "ms") == [2.5]
+    assert figures.ratios([group], "half", "ms") == []  # not ranked
+    assert figures.ratios([group], "other", "ms") == []
+
+
+def test_no_path_of_a_machine_is_in_a_committed_file(figures: ModuleType) -> None:
+    for path in figures.RESULTS.glob("*.csv"):
+        text = path.read_text("utf-8")
+        assert not re.search(r"/(home|root|tmp|Users|work)/", text), path.name
