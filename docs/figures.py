@@ -255,6 +255,20 @@ def peak() -> str:
     )
 
 
+def registers() -> str:
+    """Registers of a thread of the GPU kernels, forward / backward, and all that they spill."""
+    found: dict[str, dict[tuple[str, str], list[str]]] = {}
+    spilled = 0
+    for row in read("gpu-registers.csv"):
+        case = (row["case"], row["capability"])
+        found.setdefault(row["subject"], {}).setdefault(case, []).append(row["registers"])
+        spilled += int(row["spilled_bytes"])
+    cases = list(dict.fromkeys(case for rows in found.values() for case in rows))
+    head = ["neuron", *(f"{case}, sm_{capability}" for case, capability in cases)]
+    rows = [[name, *(" / ".join(rows[case]) for case in cases)] for name, rows in found.items()]
+    return f"{table(head, rows)}\n\nSpilled by all of them together: {spilled} bytes."
+
+
 def speed() -> str:
     """The short table of the README."""
     wanted = {
@@ -295,6 +309,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         startup,
         memory,
         peak,
+        registers,
         speed,
     )
 }
