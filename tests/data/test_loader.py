@@ -212,3 +212,21 @@ def test_batches_on_the_gpu_equal_those_on_the_cpu() -> None:
     for a, b in zip(here, there, strict=True):
         assert b.inputs.is_cuda and b.targets.is_cuda
         assert torch.equal(a.inputs, b.inputs.cpu()) and torch.equal(a.targets, b.targets.cpu())
+
+
+@pytest.mark.parametrize("count, last", [(17, [2, 2, 1]), (14, [4, 4, 4]), (15, [1, 1, 1])])
+def test_in_training_every_rank_takes_part_in_every_step(count: int, last: list[int]) -> None:
+    """Of 12 samples a step: 5 are left of 17, all are used; 2 of 14 would leave a rank without."""
+    loaders = [
+        Loader(_split(count), 4, shuffle=True, together=True, rank=rank, world_size=3)
+        for rank in range(3)
+    ]
+    epochs = [list(loader.epoch(2)) for loader in loaders]
+    assert len({len(loader) for loader in loaders}) == 1
+    assert [len(epoch[-1].targets) for epoch in epochs] == last
+    for batches in zip(*epochs, strict=True):
+        assert {batch.total for batch in batches} == {sum(len(batch.targets) for batch in batches)}
+    seen = [index for loader in loaders for index in _flat(_ids(loader, 2))]
+    assert len(seen) == len(set(seen)) == loaders[0].samples
+    # With one rank nothing is ever left out.
+    assert Loader(_split(count), 4, together=True).samples == count
