@@ -93,7 +93,8 @@ def test_memory_runs_out_as_an_error_and_the_limit_is_put_back(install, recipe, 
 
     class Hungry(TinyClassifier):
         def forward(self, inputs):
-            torch.ones(1 << 30, dtype=torch.uint8)
+            # more than other tests may have left to be used again
+            torch.empty(8 << 30, dtype=torch.uint8)
             return super().forward(inputs)
 
     install(Hungry)

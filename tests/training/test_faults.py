@@ -1,6 +1,8 @@
 """What goes wrong around a run ends it in one line, and the run goes on where it was."""
 
+import multiprocessing
 import os
+import re
 import resource
 import signal
 import sys
@@ -32,25 +34,34 @@ from .conftest import TinyClassifier, TinyData, assert_same_run
 
 def in_a_child(action: Callable[[], object]) -> tuple[int, str]:
     """Exit status and text of `action` in a forked process; an error of ours ends it with 2."""
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def run() -> None:
         code = 0
         try:
             action()
         except SpikeloomError as error:
-            os.write(write_end, f"{type(error).__name__}: {error}".encode())
+            sender.send(f"{type(error).__name__}: {error}")
             code = 2
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 1
         except BaseException as error:
-            os.write(write_end, f"{type(error).__name__}: {error}".encode())
+            sender.send(f"{type(error).__name__}: {error}")
             code = 1
         os._exit(code)
-    os.close(write_end)
-    _, status = os.waitpid(child, 0)
-    with os.fdopen(read_end) as pipe:
-        return os.waitstatus_to_exitcode(status), pipe.read()
+
+    # not os.fork: a child has to forget what its parent shares with reading processes
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    sender.close()
+    try:
+        text = receiver.recv()
+    except EOFError:
+        text = ""
+    receiver.close()
+    child.join()
+    assert child.exitcode is not None
+    return child.exitcode, text
 
 
 # Signals
@@ -289,8 +300,11 @@ def test_a_dead_worker_or_a_damaged_sample_stops_the_run_and_it_goes_on(
     monkeypatch.setattr(registry, "_registered", {})
     registry.register(OnDisk())
     overrides = (f"workers={workers}", "checkpoint.every_steps=1")
-    with pytest.raises(DataError, match=says):
-        train(recipe(*overrides), tmp_path / "cut", console=screen.console)
+    # PyTorch tells of a dead worker again whenever a child of this process ends
+    code, text = in_a_child(
+        lambda: train(recipe(*overrides), tmp_path / "cut", console=screen.console)
+    )
+    assert code == 2 and re.match(f"DataError: {says}", text), text
     (tmp_path / "mended").touch()
     resume(tmp_path / "cut", console=screen.console)
     train(recipe(*overrides), tmp_path / "whole", console=screen.console)

@@ -147,7 +147,14 @@ class Loader:
             # Memory that a GPU can copy from by itself; a thread of this process copies into it.
             pin_memory=self.device.type == "cuda",
         )
-        for answer in ahead:
+        answers = iter(ahead)
+        while True:
+            try:
+                answer = next(answers, None)
+            except (OSError, EOFError) as error:  # the pipe to a process that is gone
+                raise DataError(dead_worker(error, self._workers)) from error
+            if answer is None:
+                return
             if isinstance(answer, str):
                 raise DataError(answer)
             yield answer
@@ -186,6 +193,15 @@ def _arrived(pair: tuple[Tensor, Tensor], copying: torch.cuda.Stream) -> tuple[T
     for one in pair:
         one.record_stream(current)  # its memory is not used again before that is done
     return pair
+
+
+def dead_worker(error: BaseException, workers: int) -> str:
+    """What to say about a reading process that ended; PyTorch tells it in several ways."""
+    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+    return (
+        f"a process that reads samples ahead ended ({reason}): was it killed, or is the memory "
+        f"full? resume the run, with a lower data.workers ({workers} now) if it happens again"
+    )
 
 
 _Request = tuple[Tensor, int | None]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from spikeloom.config.schema import Recipe
+from spikeloom.data.loader import dead_worker
 from spikeloom.errors import DataError, OutOfMemoryError
 
 _SHORTAGES = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Cannot allocate memory")
@@ -26,11 +27,7 @@ def explained(recipe: Recipe, device: torch.device) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         text = str(error)
         if _WORKER in text:
-            raise DataError(
-                f"a process that reads samples ahead ended ({text.splitlines()[0].rstrip('. ')}): "
-                "was it killed, or is the memory full? resume the run, with a lower data.workers "
-                f"({recipe.data.workers} now) if it happens again"
-            ) from error
+            raise DataError(dead_worker(error, recipe.data.workers)) from error
         if not _is_shortage(error, text):
             raise
         raise OutOfMemoryError(

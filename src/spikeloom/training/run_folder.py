@@ -151,8 +151,8 @@ class RunFolder:
             yield
         except OSError as error:
             name = Path(os.fsdecode(error.filename)) if error.filename else self.path
-            if isinstance(error, BrokenPipeError) or not name.is_relative_to(self.path):
-                raise  # of another place: the console, say
+            if isinstance(error, ConnectionError) or not name.is_relative_to(self.path):
+                raise  # of another place: the console, another process
             raise RunError(
                 f"cannot write {name}: {error.strerror or error}; make room there, or make it "
                 f"writable, then `spikeloom resume {self.path}`"
