@@ -1,6 +1,8 @@
 """Two processes train as one does with both their batches, and stop, fail, and go on together."""
 
+import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,21 +25,28 @@ Scenario = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
-    """`run("plif")`: the folder in which the scenario of that name has left its files."""
-    folder = tmp_path_factory.mktemp("pairs")
-    done: set[str] = set()
+    """`run("plif")`: the folder in which the scenario of that name has left its files.
+
+    Workers of pytest-xdist share it: whoever comes first runs a scenario, the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pairs"
+    folder.mkdir(exist_ok=True)
 
     def once(*names: str) -> Path:
-        wanted = [name for name in names if name not in done]
-        if wanted:
-            answer = subprocess.run(
-                [sys.executable, HERE / "pairs.py", folder, *wanted],
-                capture_output=True,
-                text=True,
-                timeout=280,
-            )
-            assert answer.returncode == 0, answer.stdout + answer.stderr
-            done.update(wanted)
+        with open(folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            wanted = [name for name in names if not (folder / f"{name}.done").exists()]
+            if wanted:
+                answer = subprocess.run(
+                    [sys.executable, HERE / "pairs.py", folder, *wanted],
+                    capture_output=True,
+                    text=True,
+                    timeout=280,
+                )
+                assert answer.returncode == 0, answer.stdout + answer.stderr
+            for name in wanted:
+                (folder / f"{name}.done").touch()
         return folder
 
     # One process imports torch for the short ones.
