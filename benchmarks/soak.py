@@ -6,21 +6,24 @@ Trains each recipe (plif/digits, ide/digits) as `spikeloom train` does, in a pro
 with a checkpoint every 100 steps, and looks at it from outside: resident memory from /proc, steps
 from metrics.jsonl. One row for every 250 steps:
 
-    recipe, step, seconds, rss_mb, steps_per_second, cpu_ms_per_step
+    recipe, step, seconds, rss_mb, steps_per_second, cpu_ms_per_step, and the machine with its load
 
-The last two are of these 250 steps, evaluations and checkpoints included. The CPU time is what a
-busy machine changes least.
+The speeds are those of these 250 steps, evaluations and checkpoints included. The CPU time is what
+a busy machine changes least.
 """
 
 import argparse
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from spikeloom.bench.timing import machine
 
 EVERY = 250
 LOGGED = 10
@@ -34,14 +37,17 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     given = parser.parse_args()
     rows: list[dict[str, object]] = []
+    command = shlex.join(["python", "benchmarks/soak.py", *sys.argv[1:]])
+    facts = machine() | {"threads": "1", "command": command}
     for recipe in given.recipes:
-        found = soak(recipe, given.steps)
+        found = [facts | row for row in soak(recipe, given.steps)]
         rows += found
         print(summary(recipe, found))
     if given.csv:
         given.csv.parent.mkdir(parents=True, exist_ok=True)
         with open(given.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            columns = [*(key for key in rows[0] if key not in facts), *facts]
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 
@@ -77,6 +83,7 @@ def soak(recipe: str, steps: int) -> list[dict[str, object]]:
                     "rss_mb": round(resident(process.pid) / 1e6, 1),
                     "steps_per_second": round(count / seconds, 2),
                     "cpu_ms_per_step": round(1000 * cpu / count, 3),
+                    "load": f"{os.getloadavg()[0]:.1f}",
                 }
             )
         process.terminate()

@@ -32,7 +32,7 @@ from spikeloom.data.events.audio import read_wav
 from spikeloom.data.files import archive, hdf5, saved_tensors, shards
 from spikeloom.data.sets import cifar, dvsgesture, dvsplane, idx, nmnist, ntidigits, shd
 from spikeloom.data.sets.imagefolder import FolderSplit
-from spikeloom.errors import SpikeloomError
+from spikeloom.errors import CheckpointError, SpikeloomError
 from spikeloom.methods import catalog
 from spikeloom.methods.dsr import thresholds
 from spikeloom.report import reading
@@ -296,8 +296,11 @@ def parse_checkpoint(data: bytes) -> None:
 
 
 def parse_saved_tensors(data: bytes) -> None:
-    with as_file(data, "published.pth") as path, contextlib.suppress(saved_tensors.RefusedError):
-        saved_tensors.load(path)
+    with as_file(data, "published.pth") as path:
+        try:
+            saved_tensors.load(path)
+        except saved_tensors.RefusedError as error:
+            raise CheckpointError(str(error)) from error
 
 
 def checkpoints() -> list[bytes]:
