@@ -28,7 +28,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def measured() -> str:
     rows = [row for row in read("scaling-cpu.csv") if not row["compute_ms"]]
-    head = ["`plif/digits`, batch 32 a process", "own time, ms", "steps/s of it", "wall, ms"]
+    head = [
+        f"`{rows[0]['recipe']}`, batch 32 a process",
+        "own time, ms",
+        "steps/s of it",
+        "wall, ms",
+    ]
     cells = []
     for row in rows:
         own = row["cpu_ms"] or row["step_ms"]  # the prediction is of idle cores

@@ -37,7 +37,7 @@ def test_within_a_node_and_between_nodes() -> None:
     assert outside.reduce == pytest.approx(
         2 * 7 / 8 * 1e8 / 230e9 + 2 * 7 / 8 * 1e8 / 80e9 + 4 * 50e-6
     )
-    assert outside.sync == pytest.approx(2 * 20 * 50e-6)
+    assert outside.sync == pytest.approx((3 + 2 * 20) * 50e-6)
     # Hidden behind the backward pass but for the last of four buckets.
     assert outside.exposed == pytest.approx(outside.reduce / 4)
     assert inside.compute == outside.compute == predict(1).compute

@@ -9,7 +9,9 @@ The model, for n processes on nodes of g GPUs, m = n / g nodes, a batch of B on 
     t_compute = B (6 M / (F u) + b E / W)      M multiply-accumulates, E values read and written
     t_reduce  = 2 (k - 1) / k G / W_in + 2 (m - 1) / m G / W_out + buckets latency,   k = min(n, g)
     t_exposed = max(t_reduce - (2/3) t_compute (1 - 1/buckets), t_reduce / buckets)
-    t_sync    = 2 L latency                    BatchNorm over all processes: L layers, both ways
+    t_sync    = (3 + 2 L) latency              small collectives: the agreement before a step, the
+                                               buffers, which parameters were used; and, with
+                                               BatchNorm over all processes, L layers, both ways
     t_input   = k B / (cores r)                on each node, by its cores, beside the step
     t_step    = max(t_compute + t_exposed + t_sync, t_input)
 
@@ -39,6 +41,7 @@ from spikeloom.seeding import stream
 
 BUCKET = 25 << 20
 NEURON_PASSES = 5  # forward: read, write; backward: read the input and the gradient, write
+_SMALL = 3  # small collectives of a step
 NORM_PASSES = 8  # forward: read twice, write; backward: read two tensors twice, write
 
 
@@ -152,7 +155,7 @@ def predict(
         compute=compute,
         reduce=reduce,
         exposed=exposed,
-        sync=2 * work.norms * latency if sync else 0.0,
+        sync=(_SMALL + 2 * work.norms * sync) * latency,
         input=local * batch / (hardware.cores * hardware.decode),
     )
 
@@ -199,6 +202,7 @@ def table(
     return [
         {
             "what": f"predicted, {hardware.name}",
+            "recipe": recipe.origin,
             "processes": one.processes,
             "batch": one.processes * one.batch,
             "compute_ms": _ms(one.compute),
@@ -238,10 +242,11 @@ def measure(
     apart, together = best["two, apart"]["cpu"], best["two, together"]
     reduce, buckets = together["reduce"], together["buckets"]
     exposed = max(reduce - 2 / 3 * apart * (1 - 1 / buckets), reduce / buckets)
-    expected = apart + exposed + together["agree"]
+    expected = apart + exposed + _SMALL * together["agree"]
     rows: list[dict[str, object]] = [
         {
             "what": f"measured: {kind}",
+            "recipe": name,
             "processes": kinds[kind][0],
             "step_ms": _ms(found["step"]),
             "cpu_ms": _ms(found["cpu"]),
@@ -252,6 +257,7 @@ def measure(
     rows[-1] |= {"reduce_ms": _ms(reduce), "exposed_ms": _ms(exposed)}
     predicted: dict[str, object] = {
         "what": "predicted: two, together",
+        "recipe": name,
         "processes": 2,
         "step_ms": _ms(expected),
         "steps_per_second": round(1 / expected, 1),

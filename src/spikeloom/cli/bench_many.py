@@ -46,8 +46,8 @@ def scaling(
     ] = None,
     measured: Annotated[
         str, typer.Option(help="Small recipe to measure on one and two processes here.")
-    ] = "plif/digits",
-    steps: Annotated[int, typer.Option(min=1, help="Steps of a measurement.")] = 40,
+    ] = "glif/digits",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of a measurement.")] = 20,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each; the fastest counts.")] = 3,
     csv: Csv = None,
 ) -> None:
@@ -78,7 +78,7 @@ def scaling(
     )
     rows = bench.table(resolved, work, bench.assumed_node(decode), tuple(processes or (1, 8, 64)))
     rows = [*bench.measure(measured, (), steps, rounds), *rows]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    columns = [one for one in dict.fromkeys(key for row in rows for key in row) if one != "recipe"]
     print_table(
         columns,
         [[str(row.get(column, "")) for column in columns] for row in rows],
