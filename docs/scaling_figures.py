@@ -39,7 +39,7 @@ def measured() -> str:
         own = row["cpu_ms"] or row["step_ms"]  # the prediction is of idle cores
         wall = row["step_ms"] if row["cpu_ms"] else ""
         cells.append(
-            [row["what"].removeprefix("measured: "), own, f"{1000 / float(own):.0f}", wall]
+            [row["what"].removeprefix("measured: "), own, f"{1000 / float(own):.1f}", wall]
         )
     one, together = rows[0], rows[2]
     return (
@@ -58,7 +58,7 @@ def predicted() -> str:
         "compute_ms": "compute, ms",
         "reduce_ms": "all-reduce",
         "exposed_ms": "not hidden",
-        "sync_ms": "BatchNorm",
+        "sync_ms": "small ones",
         "input_ms": "input",
         "step_ms": "step, ms",
         "images_per_second": "images/s",
