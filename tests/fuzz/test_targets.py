@@ -26,7 +26,7 @@ def test_damaged_examples_are_parsed_or_refused(name: str) -> None:
     seeds = target.seeds()
 
     @given(st.sampled_from(seeds).flatmap(damaged))
-    @settings(max_examples=25, deadline=None, database=None)
+    @settings(max_examples=10, deadline=None, database=None)
     def read(data: bytes) -> None:
         target(data)
 
