@@ -18,10 +18,9 @@ import torch
 from torch import nn
 from torch._C._functorch import peek_interpreter_stack  # type: ignore[import-untyped]
 
-from spikeloom.compiler.step import Step
+from spikeloom.compiler.step import Step, Target
 from spikeloom.errors import StepError
 
-Target = Literal["cpu", "gpu"]
 Backend = Literal["auto", "eager", "cpu", "gpu"]
 BACKENDS: tuple[Backend, ...] = ("auto", "eager", "cpu", "gpu")
 TARGETS: dict[str, Target] = {"cpu": "cpu", "cuda": "gpu"}

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from spikeloom.compiler import cache
 from spikeloom.compiler.call import Call, TraceKey
-from spikeloom.compiler.dispatch import Target
 from spikeloom.compiler.eager import compute_dtype
+from spikeloom.compiler.step import Target
 
 _programs: dict[str, tuple[TraceKey, ModuleType]] = {}
 """A traced step by its name, and the module that launches its kernels."""

@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
+
+Target = Literal["cpu", "gpu"]
+"""What kernels are written for."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from spikeloom.compiler.cpu.tiles import Route, find_route
 from spikeloom.compiler.cpu.writer import Storage, Variant
 from spikeloom.compiler.eager import compute_dtype
 from spikeloom.compiler.geometry import Layout
+from spikeloom.compiler.room import BackwardRoom, ForwardRoom
 from spikeloom.compiler.trace import Trace
 
 STORAGE: dict[torch.dtype, Storage] = {
@@ -54,17 +55,10 @@ def forward(
     """Spikes, final states (empty unless wanted), and one sequence per name in `record`."""
     route = find_route(*call.shapes())
     layout, tiles = route.layout, route.forward
-    x = layout.bring(call.x, call.x.dtype)
-    dtype = compute_dtype(x)
-    names = call.trace.signature.states
-    out = layout.empty(x, x.dtype, call.time_steps)
-    finals = [layout.empty(x, dtype) for _ in names] if want_state else []
-    records = [layout.empty(x, dtype, call.time_steps) for _ in record]
-    starts = [layout.bring(start, dtype) for start in call.starts]
+    room = ForwardRoom.of(call, layout, record, want_state)
     if call.empty:
-        for j, final in enumerate(finals):
-            final.copy_(starts[j]) if starts else final.fill_(call.rest[j])
-        return out, finals, records
+        return room.results
+    x, starts, finals = room.x, room.starts, room.finals
     kernel = _forward_kernel(call.key, _variant(call, route, record=record))
     real = kernels.real_type(call.trace)
     none = np.empty(0, real)
@@ -77,19 +71,19 @@ def forward(
         ]
     arguments = (
         *tiles.geometry(call.time_steps),
-        *(_flat(x), 0 if call.static else _time_stride(x, layout), _flat(out)),
+        *(_flat(x), 0 if call.static else _time_stride(x, layout), _flat(room.out)),
         *(bool(starts), want_state),
         *states,
         *_coef_arguments(call, route),
-        *(_flat(r) for r in records),
+        *(_flat(r) for r in room.records),
     )
-    scratch_size = max(1, len(names)) * tiles.stride
+    scratch_size = max(1, len(call.rest)) * tiles.stride
 
     def work(first: int, last: int) -> None:
         kernel(first, last, *arguments, _scratch(scratch_size, real))
 
     share(work, tiles.parts, layout.size * call.time_steps)
-    return out, finals, records
+    return room.results
 
 
 def backward(
@@ -107,21 +101,16 @@ def backward(
     route = find_route(*call.shapes())
     layout, plan, tiles = route.layout, route.plan, route.backward
     signature = call.trace.signature
-    x = layout.bring(call.x, call.x.dtype)
+    room = BackwardRoom.of(call, layout, grad_finals, want_x, want_starts)
+    x, gx, grad_starts = room.x, room.gx, room.grad_starts
     dtype = compute_dtype(x)
     leaves = [name for name, wanted in zip(signature.coefs, want_coefs, strict=True) if wanted]
-    # summed over time in place, a static input's gradient needs the precision of a sum
-    gx_dtype = dtype if call.static else x.dtype
-    gx = layout.empty(x, gx_dtype, None if call.static else call.time_steps) if want_x else None
-    grad_starts = [layout.empty(x, dtype) for _ in signature.states] if want_starts else []
     if call.empty:
-        for j, grad_start in enumerate(grad_starts):
-            grad_start.copy_(grad_finals[j]) if grad_finals else grad_start.zero_()
         zeros = [
             torch.zeros_like(coef, dtype=dtype) if wanted else None
             for coef, wanted in zip(call.coefs, want_coefs, strict=True)
         ]
-        return None if gx is None else gx.zero_().to(x.dtype), grad_starts, zeros
+        return None if gx is None else gx.to(x.dtype), grad_starts, zeros
     partial_sums: dict[str, Tensor] = {}
     partial_arguments: list[Any] = []
     for index, name in enumerate(signature.coefs):

@@ -20,6 +20,7 @@ from spikeloom.compiler.geometry import Plan, find_plan
 from spikeloom.compiler.gpu import kernels
 from spikeloom.compiler.gpu.kernels import BackwardVariant, ForwardVariant
 from spikeloom.compiler.gpu.plan import BackwardCut, Machine, backward_cut, forward_grid, machine
+from spikeloom.compiler.room import BackwardRoom, ForwardRoom
 from spikeloom.compiler.trace import Trace
 
 WIDE = 1 << 31
@@ -90,30 +91,22 @@ def prepare_forward(
     """The launch (None if there is nothing to compute), and the results that it will fill."""
     plan = _plan(*call.shapes())
     layout = plan.layout
-    x = layout.bring(call.x, call.x.dtype)
-    dtype = compute_dtype(x)
-    names = call.trace.signature.states
-    out = layout.empty(x, x.dtype, call.time_steps)
-    finals = [layout.empty(x, dtype) for _ in names] if want_state else []
-    records = [layout.empty(x, dtype, call.time_steps) for _ in record]
-    starts = [layout.bring(start, dtype) for start in call.starts]
+    room = ForwardRoom.of(call, layout, record, want_state)
     if call.empty:
-        for j, final in enumerate(finals):
-            final.copy_(starts[j]) if starts else final.fill_(call.rest[j])
-        return None, (out, finals, records)
+        return None, room.results
     variant = ForwardVariant(**_common(call, plan), finals=want_state, record=record)
     grid = forward_grid(plan, on)
-    own = emit.state_names(names)
-    arguments: dict[str, Any] = {"x": x, "out": out, "T": call.time_steps}
+    own = emit.state_names(call.trace.signature.states)
+    arguments: dict[str, Any] = {"x": room.x, "out": room.out, "T": call.time_steps}
     if not call.static:
-        arguments["x_time"] = _time_stride(x, layout.size)
+        arguments["x_time"] = _time_stride(room.x, layout.size)
     arguments |= grid.arguments(plan)
-    arguments |= {f"{name}start": start for name, start in zip(own, starts, strict=False)}
-    arguments |= {f"{name}final": final for name, final in zip(own, finals, strict=False)}
+    arguments |= {f"{name}start": start for name, start in zip(own, room.starts, strict=False)}
+    arguments |= {f"{name}final": final for name, final in zip(own, room.finals, strict=False)}
     arguments |= _coef_arguments(call, plan, variant)
-    arguments |= {f"record_{name}_": to for name, to in zip(record, records, strict=True)}
+    arguments |= {f"record_{name}_": to for name, to in zip(record, room.records, strict=True)}
     kernel = _forward_kernel(call.key, variant)
-    return Launch(kernel, grid.tiles, grid.tile.warps, arguments), (out, finals, records)
+    return Launch(kernel, grid.tiles, grid.tile.warps, arguments), room.results
 
 
 def backward(
@@ -197,13 +190,10 @@ def prepare_backward(
     """The launch (None if there is nothing to compute), and the results that it will fill."""
     plan = _plan(*call.shapes())
     layout, signature = plan.layout, call.trace.signature
-    x = layout.bring(call.x, call.x.dtype)
+    room = BackwardRoom.of(call, layout, grad_finals, want_x, want_starts)
+    x, gx, grad_starts = room.x, room.gx, room.grad_starts
     dtype = compute_dtype(x)
     leaves = tuple(n for n, wanted in zip(signature.coefs, want_coefs, strict=True) if wanted)
-    # summed over time, a static input's gradient needs the precision of a sum
-    gx_dtype = dtype if call.static else x.dtype
-    gx = layout.empty(x, gx_dtype, None if call.static else call.time_steps) if want_x else None
-    grad_starts = [layout.empty(x, dtype) for _ in signature.states] if want_starts else []
     cut = backward_cut(call.key, plan, leaves, max(1, call.time_steps), on)
     sums = [
         PartialSums.room(call, plan, cut, index) if wanted else None
@@ -211,10 +201,6 @@ def prepare_backward(
     ]
     results = Gradients(gx, grad_starts, sums)
     if call.empty:
-        for j, grad_start in enumerate(grad_starts):
-            grad_start.copy_(grad_finals[j]) if grad_finals else grad_start.zero_()
-        if gx is not None:
-            gx.zero_()
         return None, results
     variant = BackwardVariant(
         **_common(call, plan),

@@ -20,7 +20,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,16 +31,15 @@ import numpy.typing as npt
 
 from spikeloom.cache_home import cache_root, check_trust, make_own
 from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.parts import part_name, writing
 from spikeloom.data.events.recordings import Recordings
+from spikeloom.data.events.workers import Progress, write_parts
 from spikeloom.errors import DataError
 
 VERSION = (
     1  # raised whenever the same recordings and framing would give other counts or other files
 )
 PART_BYTES = 32 << 20  # of counts in one file, and in the memory of one worker
-
-Progress = Callable[[int, int], None]
-"""Called with (recordings done, recordings in all)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Prepared:
 
     @cached_property
     def _maps(self) -> list[npt.NDArray[Any]]:
-        return [_array(self.folder / _part(index)) for index in range(len(self.parts))]
+        return [_array(self.folder / part_name(index)) for index in range(len(self.parts))]
 
     def read(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Counts of the recordings at `indices` [B], time first: `[T, B, P, H, W]`."""
@@ -87,7 +86,7 @@ class Prepared:
         one.
         """
         for index, part in enumerate(self.parts):
-            path = self.folder / _part(index)
+            path = self.folder / part_name(index)
             if zlib.crc32(path.read_bytes()) != part["crc"]:
                 raise DataError(f"{path}: check sum differs; clear the cache and prepare again")
 
@@ -118,7 +117,7 @@ def prepared(
     found = _open(folder)
     if found is not None:
         return found
-    with _writing(folder, "prepared frames"):
+    with writing(folder, "prepared frames"):
         make_own(folder.parent)
     with _lock(folder.with_suffix(".lock")):
         found = _open(folder)  # another process may have been faster
@@ -162,31 +161,6 @@ def clear(name: str = "") -> int:
     return freed
 
 
-def write_part(
-    folder: Path, index: int, per_part: int, recordings: Recordings, framing: Framing
-) -> dict[str, Any]:
-    """Integrate the recordings of part `index` into one file; what `meta.json` says about it."""
-    rows = range(index * per_part, min((index + 1) * per_part, len(recordings.labels)))
-    counts: npt.NDArray[Any] = np.zeros((len(rows), *framing.shape(recordings.size)), np.uint8)
-    durations = np.empty((len(rows), framing.steps))
-    for place, row in enumerate(rows):
-        frames = recordings.frames(row, framing)
-        if frames.counts.dtype.itemsize > counts.dtype.itemsize:
-            counts = counts.astype(frames.counts.dtype)
-        counts[place] = frames.counts
-        durations[place] = frames.durations
-    path = folder / _part(index)
-    with _writing(path, "frames"):
-        np.save(path, counts)
-    return {
-        "bytes": path.stat().st_size,
-        "crc": zlib.crc32(path.read_bytes()),
-        "largest": int(counts.max(initial=0)),
-        "durations": durations,
-        "rows": len(rows),
-    }
-
-
 def _prepare(
     folder: Path,
     recordings: Recordings,
@@ -194,8 +168,6 @@ def _prepare(
     workers: int | None,
     progress: Progress | None,
 ) -> Prepared:
-    from spikeloom.data.events.workers import write_parts
-
     count, shape = len(recordings.labels), framing.shape(recordings.size)
     needed = count * int(np.prod(shape))
     free = shutil.disk_usage(folder.parent).free
@@ -208,7 +180,7 @@ def _prepare(
     for remains in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(remains, ignore_errors=True)
     per_part = max(1, min(count, PART_BYTES // int(np.prod(shape))))
-    with _writing(folder, "prepared frames"):
+    with writing(folder, "prepared frames"):
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         parts = write_parts(work, per_part, recordings, framing, workers, progress)
@@ -222,7 +194,7 @@ def _prepare(
             "parts": [{"bytes": part["bytes"], "crc": part["crc"]} for part in parts],
         }
         durations = [part["durations"] for part in parts]
-        with _writing(work, "prepared frames"):
+        with writing(work, "prepared frames"):
             np.save(
                 work / "durations.npy",
                 np.concatenate(durations) if parts else np.ones((0, shape[0])),
@@ -248,7 +220,7 @@ def _open(folder: Path) -> Prepared | None:
     """The preparation in `folder`, None if it is not there, incomplete, or cut short."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        sizes = [(folder / _part(index)).stat().st_size for index in range(len(meta["parts"]))]
+        sizes = [(folder / part_name(index)).stat().st_size for index in range(len(meta["parts"]))]
         if meta["version"] != VERSION or sizes != [part["bytes"] for part in meta["parts"]]:
             return None
         if not (folder / "durations.npy").exists():
@@ -282,28 +254,12 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _writing(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path}: {what} cannot be written ({error.strerror or error}); free some space, or "
-            "name "
-            "another place with $SPIKELOOM_CACHE"
-        ) from error
-
-
 def _array(path: Path) -> npt.NDArray[Any]:
     """A file of numbers, mapped into memory."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, SyntaxError, TypeError, EOFError) as error:
         raise DataError(f"{path}: damaged: clear the cache and prepare again") from error
-
-
-def _part(index: int) -> str:
-    return f"part-{index:05d}.npy"
 
 
 def _size(path: Path) -> int:

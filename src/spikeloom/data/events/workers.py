@@ -10,14 +10,18 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spikeloom.data.events.cache import Progress, write_part
 from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.parts import write_part
 from spikeloom.data.events.recordings import Recordings
 from spikeloom.errors import DataError
+
+Progress = Callable[[int, int], None]
+"""Called with (recordings done, recordings in all)."""
 
 
 def write_parts(

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from spikeloom.data.base import DataSet, Source
-from spikeloom.data.events.cache import Prepared, Progress, prepared
+from spikeloom.data.events.cache import Prepared, prepared
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.normalization import Normalization, normalize
 from spikeloom.data.events.recordings import EventSet, Recordings
+from spikeloom.data.events.workers import Progress
 from spikeloom.data.progress import Bar
 from spikeloom.data.sets.cifar10dvs import CIFAR10_DVS
 from spikeloom.data.sets.digits_events import DIGITS_EVENTS
