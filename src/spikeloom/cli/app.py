@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -70,6 +71,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     An error of the library is one line on stderr for each mistake, without a traceback.
     """
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+        _main(arguments)
+        return
+    # One of several processes: whatever happened, it must not wait for others while Python takes
+    # its objects down, the process group among them.
+    code: object = 1
+    try:
+        _main(arguments)
+    except SystemExit as stop:
+        code = stop.code or 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
+def _main(arguments: Sequence[str] | None = None) -> None:
     # Threads that spin while they wait make a run many times slower on a machine that others use
     # too. It must be said before torch is loaded; whoever said otherwise is heard.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -36,8 +36,7 @@ def processes() -> Iterator[None]:
     if not launched or dist.is_initialized():
         yield
         return
-    on_gpu = torch.cuda.is_available()
-    _join("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    _join("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     orderly = False
     try:
         yield
@@ -58,8 +57,9 @@ def processes() -> Iterator[None]:
         lost.shared = True
         raise lost from error
     finally:
-        # After a failure nccl would wait for processes that are gone: the end of this one will do.
-        if orderly or not on_gpu:
+        # After a failure the traceback still holds what uses the group, and nccl would wait for
+        # processes that are gone: the end of this process will do.
+        if orderly:
             parallel.close_all()
             dist.destroy_process_group()
 

@@ -5,6 +5,7 @@ while the backward pass runs (`DistributedDataParallel`); a part's loss is weigh
 so that this is the gradient of the mean loss over the whole batch.
 """
 
+import gc
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -75,6 +76,7 @@ def close_all() -> None:
     that Python removes, the group would wait for its threads, and they for Python: for ever."""
     for one in list(_open):
         one.close()
+    gc.collect()  # it is part of a cycle, and would be removed at any later time
 
 
 _open: "weakref.WeakSet[Parallel]" = weakref.WeakSet()
