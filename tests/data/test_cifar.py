@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from damage import damaged
 from hypothesis import given, settings
 from publishers import (
     Samples,
@@ -21,6 +20,7 @@ from publishers import (
     write_cifar100,
 )
 
+from damage import damaged
 from spikeloom import data
 from spikeloom.errors import DataError
 

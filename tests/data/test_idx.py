@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from damage import damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from publishers import idx, sample, write_idx_set
 
+from damage import damaged
 from spikeloom import data
 from spikeloom.data.sets.idx import read_idx
 from spikeloom.errors import DataError

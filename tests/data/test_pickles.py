@@ -6,11 +6,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from damage import damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from publishers import python2_pickle, python3_pickle, sample
 
+from damage import damaged
 from spikeloom.data.files import pickles
 from spikeloom.data.files.pickles import PickledArray, read_pickle
 from spikeloom.errors import DataError
