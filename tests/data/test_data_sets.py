@@ -219,6 +219,8 @@ def test_readers_import_no_unpickler() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not {"pickle", "marshal", "shelve"} & set(names), path
+            if isinstance(node, ast.ImportFrom) and node.module in ("pickle", "marshal", "shelve"):
+                assert [alias.name for alias in node.names] == ["UnpicklingError"], path
 
 
 def test_damaged_bundle_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

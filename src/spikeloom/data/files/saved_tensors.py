@@ -11,13 +11,13 @@ archive (every file since PyTorch 1.6):
 Older files have no such table of contents and are left to `weights_only` alone.
 """
 
-import pickle
 import pickletools
 import struct
 import warnings
 import zipfile
 import zlib
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import BinaryIO
 
 import torch
@@ -51,7 +51,7 @@ _UNREADABLE = (
     struct.error,
     zipfile.BadZipFile,
     NotImplementedError,
-    pickle.UnpicklingError,
+    UnpicklingError,
 )
 
 
