@@ -33,7 +33,9 @@ class Parallel:
         self._classifier = classifier
         if config.sync_batchnorm:
             synchronise(classifier)
-        network = torch.compile(classifier) if config.compile else classifier
+        # An epoch has two sizes of batch, each compiled for itself: with symbolic sizes PyTorch
+        # fails on strided results.
+        network = torch.compile(classifier, dynamic=False) if config.compile else classifier
         self._step: nn.Module = _Step(network, classifier.loss)  # type: ignore[arg-type]
         self._wrapped: DistributedDataParallel | None = None
         if distributed.world_size() > 1:
