@@ -1,4 +1,4 @@
-"""`compile=true` on a recipe whose last batch is smaller than the others."""
+"""`compile=true` with batches of several sizes: training, the end of an epoch, evaluation."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from spikeloom.training import train
 
 
 @pytest.mark.slow
-def test_a_smaller_last_batch_compiles_too(tmp_path: Path) -> None:
-    recipe = load_recipe("dsr/digits", ["epochs=1", "T=2", "channels=4", "compile=true"])
-    assert not recipe.data.drop_last
+def test_batches_of_several_sizes_compile(tmp_path: Path) -> None:
+    changes = ["epochs=1", "T=2", "channels=4", "compile=true", "drop_last=false"]
+    recipe = load_recipe("dsr/digits", changes)
     assert train(recipe, tmp_path / "run").epochs == 1
