@@ -220,8 +220,8 @@ def test_a_process_is_timed_by_what_it_uses(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(startup, "IMPORTS", programs)
     monkeypatch.setattr(startup, "KINDS", ())
     nothing, work_time, nap = (float(str(row["seconds"])) for row in startup.measure(1))
-    assert 0 < nothing < 0.6 <= work_time
-    assert nap < 0.6
+    assert 0 < nothing < 0.55 < work_time  # the system counts in hundredths, and may lose some
+    assert nap < 0.55
 
 
 def test_a_process_that_fails_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
