@@ -17,8 +17,8 @@ from spikeloom.compiler import emit
 from spikeloom.compiler.call import Call, TraceKey
 from spikeloom.compiler.eager import compute_dtype
 from spikeloom.compiler.geometry import Plan, find_plan
-from spikeloom.compiler.gpu import kernels
-from spikeloom.compiler.gpu.kernels import BackwardVariant, ForwardVariant
+from spikeloom.compiler.gpu.backward import BackwardVariant, backward_source
+from spikeloom.compiler.gpu.forward import ForwardVariant, forward_source
 from spikeloom.compiler.gpu.plan import BackwardCut, Machine, backward_cut, forward_grid, machine
 from spikeloom.compiler.room import BackwardRoom, ForwardRoom
 from spikeloom.compiler.trace import Trace
@@ -31,12 +31,12 @@ _plan = cache(find_plan)
 
 @cache
 def _forward_kernel(key: TraceKey, variant: ForwardVariant) -> Any:
-    return kernel_cache.load(kernels.forward_source(key.trace, variant)).run_forward
+    return kernel_cache.load(forward_source(key.trace, variant)).run_forward
 
 
 @cache
 def _backward_kernel(key: TraceKey, variant: BackwardVariant) -> Any:
-    return kernel_cache.load(kernels.backward_source(key.trace, variant)).run_backward
+    return kernel_cache.load(backward_source(key.trace, variant)).run_backward
 
 
 def kernel_text(trace: Trace, dtype: torch.dtype) -> str:
@@ -49,9 +49,7 @@ def kernel_text(trace: Trace, dtype: torch.dtype) -> str:
     gradients = frozenset(("x", *trace.signature.coefs))
     forward = ForwardVariant("row", rest, flat=True, timed=timed)
     backward = BackwardVariant("row", rest, flat=True, timed=timed, gradients=gradients)
-    return "\n\n".join(
-        (kernels.forward_source(trace, forward), kernels.backward_source(trace, backward))
-    )
+    return "\n\n".join((forward_source(trace, forward), backward_source(trace, backward)))
 
 
 @dataclass(frozen=True)

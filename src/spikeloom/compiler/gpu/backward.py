@@ -1,53 +1,28 @@
-"""Triton kernels: a traced step written out for a tile of neurons, from the first time step to the
-last and back.
+"""The backward kernel: a traced step's adjoint for tiles of neurons, from the last time step to the
+first.
 
-The forward kernel keeps the states of its tile in registers. Nothing but the input is saved for the
-backward kernel, which goes over the time steps in segments of K: it walks forward once, writing
-down the states at the start of each segment; then back, segment by segment, recomputing the states
-inside one in registers. With one segment (`whole`) nothing is written down; with K = 1 nothing is
-recomputed.
+Nothing but the input was saved. The kernel goes over the time steps in segments of K: it walks
+forward once, writing down the states at the start of each segment; then back, segment by segment,
+recomputing the states inside one in registers. With one segment (`whole`) nothing is written down;
+with K = 1 nothing is recomputed.
 """
 
 from dataclasses import dataclass
 
 from spikeloom.compiler.emit import indent
-from spikeloom.compiler.geometry import Nest
 from spikeloom.compiler.gpu import tiles
+from spikeloom.compiler.gpu.pieces import (
+    Variant,
+    coef_inputs,
+    coef_parameters,
+    constant_loads,
+    spread,
+    start_lines,
+    stored,
+    timed_loads,
+)
 from spikeloom.compiler.gpu.writer import Writer
 from spikeloom.compiler.trace import Trace
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What a kernel is specialised for, besides its step. Sizes and strides are ordinary arguments.
-
-    `rest`: the states before the first step, where none are given (`starts`). `flat`, `quads`: see
-    `tiles.row_tile`. `wide`: a time step has 2^31 neurons or more. `vectors`: the coefs that are
-    vectors along a row. `timed`: those with a value per time step. `static`: the input is one time
-    step, presented again and again.
-    """
-
-    nest: Nest
-    rest: tuple[float, ...]
-    flat: bool = False
-    quads: bool = False
-    wide: bool = False
-    vectors: frozenset[str] = frozenset()
-    timed: frozenset[str] = frozenset()
-    static: bool = False
-    starts: bool = False
-
-    @property
-    def index(self) -> str:
-        return "tl.int64" if self.wide else "tl.int32"
-
-
-@dataclass(frozen=True)
-class ForwardVariant(Variant):
-    """`finals`: the last states are written. `record`: sequences to write."""
-
-    finals: bool = False
-    record: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,66 +40,6 @@ class BackwardVariant(Variant):
     ragged: bool = False
 
 
-def forward_source(trace: Trace, variant: ForwardVariant) -> str:
-    """The module whose `run_forward` writes spikes, final states and records of one tile a
-    program."""
-    writer = Writer(trace, tiles.unit(variant.nest))
-    step, states = trace.signature, writer.states
-    shape = tiles.shape(variant.nest)
-    inputs = {"x": "x_t"} | dict(zip(step.states, states, strict=True))
-    inputs |= _coef_inputs(writer)
-    graph = trace.forward.select(("spikes", *step.states, *variant.record))
-    lines, results = writer.lines(graph, inputs, "t", exact=True)
-    records = [f"record_{name}_" for name in variant.record]
-    loop = [
-        *_timed_loads(writer, variant, "t", ""),
-        *lines,
-        "tl.store(out + at, " + _stored(results["spikes"], "out", shape) + ", mask=keep)",
-        *(
-            f"tl.store({array} + at, {_spread(results[name], shape)}, mask=keep)"
-            for name, array in zip(variant.record, records, strict=True)
-        ),
-        *(
-            f"next_{own} = {_spread(results[name], shape)}"
-            for name, own in zip(step.states, states, strict=True)
-        ),
-        *(f"{own} = next_{own}" for own in states),
-        *(f"{array} += n" for array in ("out", *records)),
-    ]
-    x_now = f"x_t = tl.load(x + at, mask=keep, other=0).to({writer.real})"
-    if variant.static:
-        time = [x_now, "for t in range(T):", *indent(loop)]
-    else:
-        # the input of the next step is on its way while this one is computed
-        time = [
-            "x_next = tl.load(x + at, mask=keep, other=0)",
-            "for t in range(T):",
-            f"    x_t = x_next.to({writer.real})",
-            "    x += tl.where(t + 1 < T, x_time, 0)",
-            "    x_next = tl.load(x + at, mask=keep, other=0)",
-            *indent(loop),
-        ]
-    body = [
-        tiles.lanes(variant.nest),
-        *_only_tile(variant),
-        *_constant_loads(writer, variant),
-        *_start_lines(writer, variant, shape),
-        *time,
-        *(f"tl.store({own}final + at, {own}, mask=keep)" for own in states if variant.finals),
-    ]
-    arguments = [
-        *("x", "out", "T"),
-        *([] if variant.static else ["x_time"]),
-        *tiles.sizes(variant.nest),
-        *(f"{own}start" for own in states if variant.starts),
-        *(f"{own}final" for own in states if variant.finals),
-        *_coef_parameters(writer, variant),
-        *records,
-        *tiles.constants(variant.nest),
-    ]
-    return writer.module("Forward", "run_forward", arguments, body)
-
-
 def backward_source(trace: Trace, variant: BackwardVariant) -> str:
     """The module whose `run_backward` writes all gradients of the tiles that fall to a program.
 
@@ -136,7 +51,7 @@ def backward_source(trace: Trace, variant: BackwardVariant) -> str:
     shape = tiles.shape(variant.nest)
     leaves = [name for name in trace.signature.coefs if name in variant.gradients]
     tile = [
-        *_start_lines(writer, variant, shape),
+        *start_lines(writer, variant, shape),
         *([] if variant.whole else _write_down(writer, variant, shape)),
         *(
             f"g_{own} = tl.load({own}grad_final + at, mask=keep, other=0)"
@@ -176,7 +91,7 @@ def backward_source(trace: Trace, variant: BackwardVariant) -> str:
         *(f"{own}start" for own in states if variant.starts),
         *(f"{own}grad_final" for own in states if variant.grad_finals),
         *(f"{own}grad_start" for own in states if variant.grad_starts),
-        *_coef_parameters(writer, variant),
+        *coef_parameters(writer, variant),
         *(f"part_{writer.coef(name)}" for name in leaves),
         *tiles.constants(variant.nest),
     ]
@@ -189,7 +104,7 @@ def _write_down(writer: Writer, variant: BackwardVariant, shape: str) -> list[st
     walk: list[str] = []
     for j in range(variant.K):
         walk += [
-            *_timed_loads(writer, variant, f"(q * {variant.K} + {j})", f"_{j}"),
+            *timed_loads(writer, variant, f"(q * {variant.K} + {j})", f"_{j}"),
             *_load_x(writer, variant, "x_t", "x_now"),
             *_recompute(writer, shape, f"w{j}_", "x_t", states, states, f"_{j}"),
             *([] if variant.static else ["x_now += x_time"]),
@@ -235,7 +150,7 @@ def _walk_back(
         segment.append(f"g_{j} = tl.load(g_at{j} + at, mask={keep}, other=0).to({writer.real})")
         if by_step:
             segment.append(f"gx_at{j} = " + ("gx_now" if j == 0 else f"gx_at{j - 1} + n"))
-        segment += _timed_loads(writer, variant, f"({time}{j})", f"_{j}")
+        segment += timed_loads(writer, variant, _step_place(variant, f"({time}{j})"), f"_{j}")
     before = list(states)
     places = [before]
     for j in steps[:-1]:
@@ -277,13 +192,13 @@ def _recompute(
     """The forward step without its output. The same operations as in the forward kernel, or the
     adjoint would belong to other spikes."""
     step = writer.trace.signature
-    inputs = {"x": x} | dict(zip(step.states, before, strict=True)) | _coef_inputs(writer, suffix)
+    inputs = {"x": x} | dict(zip(step.states, before, strict=True)) | coef_inputs(writer, suffix)
     graph = writer.trace.forward.select(step.states)
     lines, results = writer.lines(graph, inputs, prefix, exact=True)
     return [
         *lines,
         *(
-            f"next_{own} = {_spread(results[name], shape)}"
+            f"next_{own} = {spread(results[name], shape)}"
             for name, own in zip(step.states, writer.states, strict=True)
         ),
         *(f"{to} = next_{own}" for to, own in zip(after, writer.states, strict=True)),
@@ -304,7 +219,7 @@ def _adjoint(
     step = writer.trace.signature
     keep = f"keep_{j}" if variant.ragged else "keep"
     x = "x_0" if variant.static else f"x_{j}"
-    inputs = {"x": x, "grad:spikes": f"g_{j}"} | _coef_inputs(writer, f"_{j}")
+    inputs = {"x": x, "grad:spikes": f"g_{j}"} | coef_inputs(writer, f"_{j}")
     for name, value, own in zip(step.states, states, writer.states, strict=True):
         inputs |= {name: value, f"grad:{name}": f"g_{own}"}
     wants_x = "x" in variant.gradients
@@ -312,16 +227,16 @@ def _adjoint(
     graph = writer.trace.adjoint.select(wanted)
     lines, results = writer.lines(graph, inputs, f"a{j}_", exact=False)
     if wants_x and variant.static:
-        added = _spread(results["grad:x"], shape)
+        added = spread(results["grad:x"], shape)
         lines.append("gx_sum += " + (f"tl.where({keep}, {added}, 0)" if variant.ragged else added))
     elif wants_x:
         lines.append(
-            f"tl.store(gx_at{j} + at, {_stored(results['grad:x'], 'gx', shape)}, mask={keep})"
+            f"tl.store(gx_at{j} + at, {stored(results['grad:x'], 'gx', shape)}, mask={keep})"
         )
     for name in leaves:
         lines += _collect(writer, variant, shape, name, results[f"grad:{name}"], keep, time)
     for name, own in zip(step.states, writer.states, strict=True):
-        new = _spread(results[f"grad:{name}"], shape)
+        new = spread(results[f"grad:{name}"], shape)
         lines.append(
             f"next_{own} = " + (f"tl.where({keep}, {new}, g_{own})" if variant.ragged else new)
         )
@@ -340,11 +255,10 @@ def _collect(
 ) -> list[str]:
     """What one time step adds to the gradient of a coef; neurons that do not exist add nothing."""
     own = writer.coef(name)
-    added = f"tl.where({keep}, {_spread(gradient, shape)}, 0)"
+    added = f"tl.where({keep}, {spread(gradient, shape)}, 0)"
     if name not in variant.timed:
         return [f"sum_{own} += {added}"]
-    if variant.ragged:  # a step beyond the end has no place of its own, and adds nothing
-        time = f"tl.minimum({time}, T - 1)"
+    time = _step_place(variant, time)
     if variant.nest == "row":
         place, mask = f"part_{own} + tile * T + {time}", ""
         total = f"tl.sum({added}, 0)"
@@ -392,31 +306,17 @@ def _over_tiles(
         return [
             "for tile in range(program, tiles, programs):",
             *indent(tiles.row_tile("tile", variant.flat, variant.quads, variant.index)),
-            *indent([*_constant_loads(writer, variant), *clear, *tile, *add_up]),
+            *indent([*constant_loads(writer, variant), *clear, *tile, *add_up]),
         ]
     return [
         "share = program // column_tiles",
         *tiles.vec_columns("(program % column_tiles)"),
-        *_constant_loads(writer, variant),
+        *constant_loads(writer, variant),
         *clear,
         "for block in range(share, row_blocks, shares):",
         *indent(tiles.vec_rows("block", variant.index)),
         *indent(tile),
         *add_up,
-    ]
-
-
-def _only_tile(variant: Variant) -> list[str]:
-    """The one tile of a program of the forward kernel."""
-    if variant.nest == "row":
-        return [
-            "tile = tl.program_id(0)",
-            *tiles.row_tile("tile", variant.flat, variant.quads, variant.index),
-        ]
-    return [
-        "tile = tl.program_id(0)",
-        *tiles.vec_columns("(tile % column_tiles)"),
-        *tiles.vec_rows("(tile // column_tiles)", variant.index),
     ]
 
 
@@ -435,74 +335,7 @@ def _noted(variant: BackwardVariant, count: int) -> str:
     return f"{count} * " + ("BLOCK" if variant.nest == "row" else "ROWS * COLS")
 
 
-def _start_lines(writer: Writer, variant: Variant, shape: str) -> list[str]:
-    """The states before the first step: as given, or at rest."""
-    if variant.starts:
-        return [f"{own} = tl.load({own}start + at, mask=keep, other=0)" for own in writer.states]
-    return [
-        f"{own} = tl.full({shape}, {rest!r}, {writer.real})"
-        for own, rest in zip(writer.states, variant.rest, strict=True)
-    ]
-
-
-def _coef_inputs(writer: Writer, suffix: str = "") -> dict[str, str]:
-    """The expression of each coef; `suffix` tells the steps of a segment apart where it changes."""
-    return {
-        name: own if name not in writer.trace.signature.time_coefs else f"{own}t{suffix}"
-        for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True)
-    }
-
-
-def _constant_loads(writer: Writer, variant: Variant) -> list[str]:
-    """The coefs that are the same at all time steps."""
-    return [
-        line
-        for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True)
-        if name not in variant.timed
-        for line in _load_coef(variant, name, own, own, f"{own}at")
-    ]
-
-
-def _timed_loads(writer: Writer, variant: Variant, time: str, suffix: str) -> list[str]:
-    """The coefs of one time step."""
-    if isinstance(variant, BackwardVariant) and variant.ragged:
-        time = f"tl.minimum({time}, T - 1)"
-    return [
-        line
-        for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True)
-        if name in variant.timed
-        for line in _load_coef(
-            variant, name, own, f"{own}t{suffix}", f"{own}at + {time} * {own}width"
-        )
-    ]
-
-
-def _load_coef(variant: Variant, name: str, own: str, to: str, pointer: str) -> list[str]:
-    if name in variant.vectors:
-        return [f"{to} = tl.load({pointer} + column, mask=inside, other=0)[None, :]"]
-    if variant.nest == "row" and not variant.flat:
-        return [f"{to} = tl.load({pointer} + channel * {own}channel)"]
-    return [f"{to} = tl.load({pointer})"]
-
-
-def _coef_parameters(writer: Writer, variant: Variant) -> list[str]:
-    """A coef as arguments: where it lies, its width (where it changes over time), its stride over
-    channels."""
-    found = []
-    for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True):
-        found.append(f"{own}at")
-        if name in variant.timed:
-            found.append(f"{own}width")
-        if variant.nest == "row" and not variant.flat:
-            found.append(f"{own}channel")
-    return found
-
-
-def _spread(expression: str, shape: str) -> str:
-    """A result in the shape of the tile, also where it does not depend on the input."""
-    return f"tl.broadcast_to({expression}, {shape})"
-
-
-def _stored(expression: str, array: str, shape: str) -> str:
-    """A result in the shape of the tile and the dtype of an array."""
-    return f"{_spread(expression, shape)}.to({array}.dtype.element_ty)"
+def _step_place(variant: BackwardVariant, time: str) -> str:
+    """Where the values of a time step lie; a step beyond the end has no place of its own, and what
+    it reads and adds does not count."""
+    return f"tl.minimum({time}, T - 1)" if variant.ragged else time

@@ -1,0 +1,101 @@
+"""The forward kernel: a traced step for a tile of neurons, from the first time step to the last,
+with the states in registers."""
+
+from dataclasses import dataclass
+
+from spikeloom.compiler.emit import indent
+from spikeloom.compiler.gpu import tiles
+from spikeloom.compiler.gpu.pieces import (
+    Variant,
+    coef_inputs,
+    coef_parameters,
+    constant_loads,
+    spread,
+    start_lines,
+    stored,
+    timed_loads,
+)
+from spikeloom.compiler.gpu.writer import Writer
+from spikeloom.compiler.trace import Trace
+
+
+@dataclass(frozen=True)
+class ForwardVariant(Variant):
+    """`finals`: the last states are written. `record`: sequences to write."""
+
+    finals: bool = False
+    record: tuple[str, ...] = ()
+
+
+def forward_source(trace: Trace, variant: ForwardVariant) -> str:
+    """The module whose `run_forward` writes spikes, final states and records of one tile a
+    program."""
+    writer = Writer(trace, tiles.unit(variant.nest))
+    step, states = trace.signature, writer.states
+    shape = tiles.shape(variant.nest)
+    inputs = {"x": "x_t"} | dict(zip(step.states, states, strict=True))
+    inputs |= coef_inputs(writer)
+    graph = trace.forward.select(("spikes", *step.states, *variant.record))
+    lines, results = writer.lines(graph, inputs, "t", exact=True)
+    records = [f"record_{name}_" for name in variant.record]
+    loop = [
+        *timed_loads(writer, variant, "t", ""),
+        *lines,
+        "tl.store(out + at, " + stored(results["spikes"], "out", shape) + ", mask=keep)",
+        *(
+            f"tl.store({array} + at, {spread(results[name], shape)}, mask=keep)"
+            for name, array in zip(variant.record, records, strict=True)
+        ),
+        *(
+            f"next_{own} = {spread(results[name], shape)}"
+            for name, own in zip(step.states, states, strict=True)
+        ),
+        *(f"{own} = next_{own}" for own in states),
+        *(f"{array} += n" for array in ("out", *records)),
+    ]
+    x_now = f"x_t = tl.load(x + at, mask=keep, other=0).to({writer.real})"
+    if variant.static:
+        time = [x_now, "for t in range(T):", *indent(loop)]
+    else:
+        # the input of the next step is on its way while this one is computed
+        time = [
+            "x_next = tl.load(x + at, mask=keep, other=0)",
+            "for t in range(T):",
+            f"    x_t = x_next.to({writer.real})",
+            "    x += tl.where(t + 1 < T, x_time, 0)",
+            "    x_next = tl.load(x + at, mask=keep, other=0)",
+            *indent(loop),
+        ]
+    body = [
+        tiles.lanes(variant.nest),
+        *_only_tile(variant),
+        *constant_loads(writer, variant),
+        *start_lines(writer, variant, shape),
+        *time,
+        *(f"tl.store({own}final + at, {own}, mask=keep)" for own in states if variant.finals),
+    ]
+    arguments = [
+        *("x", "out", "T"),
+        *([] if variant.static else ["x_time"]),
+        *tiles.sizes(variant.nest),
+        *(f"{own}start" for own in states if variant.starts),
+        *(f"{own}final" for own in states if variant.finals),
+        *coef_parameters(writer, variant),
+        *records,
+        *tiles.constants(variant.nest),
+    ]
+    return writer.module("Forward", "run_forward", arguments, body)
+
+
+def _only_tile(variant: Variant) -> list[str]:
+    """The one tile of a program of the forward kernel."""
+    if variant.nest == "row":
+        return [
+            "tile = tl.program_id(0)",
+            *tiles.row_tile("tile", variant.flat, variant.quads, variant.index),
+        ]
+    return [
+        "tile = tl.program_id(0)",
+        *tiles.vec_columns("(tile % column_tiles)"),
+        *tiles.vec_rows("(tile // column_tiles)", variant.index),
+    ]
