@@ -220,7 +220,7 @@ def test_a_process_is_timed_by_what_it_uses(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(startup, "IMPORTS", programs)
     monkeypatch.setattr(startup, "KINDS", ())
     nothing, work_time, nap = (float(str(row["seconds"])) for row in startup.measure(1))
-    assert 0 < nothing < 0.55 < work_time  # the system counts in hundredths, and may lose some
+    assert 0 <= nothing < 0.55 < work_time  # the system counts in hundredths, and may lose some
     assert nap < 0.55
 
 
