@@ -11,8 +11,8 @@ import spikeloom
 
 ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
-    *("errors", "cache_home", "seeding", "config", "data", "compiler", "neurons", "nn", "analysis"),
-    *("methods", "training", "report", "bench", "cli"),
+    *("errors", "cache_home", "seeding", "extensions", "config", "data", "compiler", "neurons"),
+    *("nn", "analysis", "methods", "training", "report", "bench", "cli"),
 ]
 """From the ground up."""
 

@@ -1,7 +1,8 @@
 """Data sets by name.
 
 Every module of `spikeloom.data.sets` that has a tuple `DATA_SETS` of `Source` objects contributes
-them; a program adds its own with `register`. Nothing else lists data sets.
+them, and so does every module that another package declares as an entry point of the group
+"spikeloom.data"; a program adds its own with `register`. Nothing else lists data sets.
 """
 
 import pkgutil
@@ -10,6 +11,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+from spikeloom import extensions
 from spikeloom.data.base import DataSet, Source
 from spikeloom.errors import DataError
 
@@ -64,4 +66,10 @@ def _discovered() -> dict[str, Source]:
             if one.name in found:
                 raise DataError(f"two modules of {package.__name__} define a data set {one.name!r}")
             found[one.name] = one
+    for label, module in extensions.modules("spikeloom.data"):
+        if not hasattr(module, "DATA_SETS"):
+            extensions.leave_out(label, "it has no tuple `DATA_SETS`")
+        for one in getattr(module, "DATA_SETS", ()):
+            if found.setdefault(one.name, one) is not one:
+                extensions.leave_out(label, f"there is a data set {one.name} already")
     return found

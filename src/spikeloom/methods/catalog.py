@@ -1,4 +1,5 @@
-"""All methods and recipes that are installed, found by looking into the folders beside this file.
+"""All methods and recipes that are installed: the folders beside this file, and those that other
+packages declare as entry points of the group "spikeloom.methods".
 
 A folder whose `__init__` has `method = Method(...)` is a method; the TOML files of its `recipes/`
 are its recipes, called `<method>/<file name>`. A file whose name begins with an underscore is a
@@ -8,9 +9,11 @@ base for others to extend, and is not listed. Nothing here imports torch.
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
+from spikeloom import extensions
 from spikeloom import methods as package
 from spikeloom.config import loading
 from spikeloom.config.loading import Library, dump
@@ -22,19 +25,9 @@ from spikeloom.methods.base import Method
 __all__ = ["dump", "library", "load_recipe", "method_of", "methods", "parse", "recipe_names"]
 
 
-@functools.cache
 def methods() -> Mapping[str, Method]:
     """Every installed method by name."""
-    found = {}
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.ispkg:
-            continue
-        method = getattr(
-            importlib.import_module(f"{package.__name__}.{module.name}"), "method", None
-        )
-        if isinstance(method, Method):
-            found[method.name] = method
-    return found
+    return {name: module.method for name, module in _modules().items()}
 
 
 def method_of(recipe: Recipe) -> Method:
@@ -49,7 +42,7 @@ def method_of(recipe: Recipe) -> Method:
 def library() -> Library:
     """What recipes may refer to: the installed methods and their recipes, bases included."""
     folders = {
-        name: Path(folder) / name / "recipes" for folder in package.__path__ for name in methods()
+        name: Path(str(module.__file__)).parent / "recipes" for name, module in _modules().items()
     }
     return Library(
         networks={name: method.network for name, method in methods().items()},
@@ -77,3 +70,24 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 def parse(text: str, label: str = "recipe") -> Recipe:
     """The recipe that `dump` wrote; `label` names its source in error texts."""
     return loading.parse(text, library(), label)
+
+
+@functools.cache
+def _modules() -> dict[str, ModuleType]:
+    """The module of each method, by the method's name."""
+    found = {module.method.name: module for module in _beside_this()}
+    for label, module in extensions.modules("spikeloom.methods"):
+        method = getattr(module, "method", None)
+        if not isinstance(method, Method):
+            extensions.leave_out(label, "it has no `method = Method(...)`")
+        elif found.setdefault(method.name, module) is not module:
+            extensions.leave_out(label, f"there is a method {method.name} already")
+    return found
+
+
+def _beside_this() -> Iterator[ModuleType]:
+    for entry in pkgutil.iter_modules(package.__path__):
+        if entry.ispkg:
+            module = importlib.import_module(f"{package.__name__}.{entry.name}")
+            if isinstance(getattr(module, "method", None), Method):
+                yield module

@@ -1,0 +1,91 @@
+"""Methods and data sets of other packages, installed beside this one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spikeloom import extensions
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_method"
+
+
+class Site:
+    """A folder of installed packages, as pip leaves them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def install(self, package: str, entry_points: str, **modules: str) -> None:
+        info = self.folder / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(entry_points)
+        for name, text in modules.items():
+            (self.folder / f"{name}.py").write_text(text)
+
+    def spikeloom(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "spikeloom", *arguments],
+            env=os.environ | {"PYTHONPATH": str(self.folder)},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return Site(tmp_path)
+
+
+def test_a_method_and_a_data_set_of_another_package_are_used_by_name(site: Site):
+    (site.folder / "own_method").symlink_to(EXAMPLE)
+    site.install("example", "[spikeloom.methods]\nown = own_method\n[spikeloom.data]\nown = dots\n")
+    (site.folder / "dots.py").write_text(
+        "from spikeloom.data.sets.digits import Digits\n"
+        "class Dots(Digits):\n    name = 'dots'\n    title = 'digits by another name'\n"
+        "DATA_SETS = (Dots(),)\n"
+    )
+    listed = site.spikeloom("recipes", "own_method")
+    assert "own_method/digits" in listed.stdout, listed.stderr
+    assert "dots" in site.spikeloom("data", "list").stdout
+    trained = site.spikeloom(
+        "train", "own_method/digits", "data=dots", "epochs=1", "hidden=8", "--out", "run"
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert (site.folder / "run" / "checkpoints" / "last.pt").exists()
+
+
+def test_a_broken_package_takes_away_only_what_it_brings(site: Site):
+    site.install("broken", "[spikeloom.methods]\nbad = bad_method\n", bad_method="1 / 0\n")
+    shown = site.spikeloom("config", "show", "plif/digits")
+    assert shown.returncode == 0
+    assert (
+        'entry point bad = "bad_method" of the package broken is left out: its import fails: '
+        "ZeroDivisionError: division by zero" in shown.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it has no `method = Method(...)`"),
+        ("from spikeloom.methods.plif import method\n", "there is a method plif already"),
+    ],
+)
+def test_a_module_without_a_method_of_its_own_is_left_out(site: Site, text: str, why: str):
+    site.install("odd", "[spikeloom.methods]\nodd = odd\n", odd=text)
+    shown = site.spikeloom("recipes", "plif")
+    assert why in shown.stderr
+    assert "plif/digits" in shown.stdout
+
+
+def test_only_modules_extend(site: Site):
+    site.install("value", "[made.up]\nvalue = holder:number\n", holder="number = 3\n")
+    with pytest.warns(UserWarning, match="it is no module: name a module, without a colon"):
+        assert list(extensions.modules("made.up")) == []
