@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from spikeloom.config.schema import Section
+from spikeloom.config.section import Section
 from spikeloom.data.spec import DataSpec
 from spikeloom.methods.base import Method
 from spikeloom.neurons import PLIF

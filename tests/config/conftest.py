@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field
 
 from spikeloom.config.files import Library
-from spikeloom.config.schema import Section
+from spikeloom.config.section import Section
 
 
 class ToyNetwork(Section):

@@ -6,22 +6,19 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from spikeloom.config import fields
+from spikeloom.config.data import Affine, Crop, DataConfig, Flip
 from spikeloom.config.files import Library
 from spikeloom.config.loading import dump, parse
 from spikeloom.config.schema import (
-    Affine,
     CheckpointConfig,
-    Crop,
-    DataConfig,
-    Flip,
     LoggingConfig,
     OptimizerConfig,
     ProtocolConfig,
     Recipe,
     ScheduleConfig,
-    Section,
     TrainingConfig,
 )
+from spikeloom.config.section import Section
 
 
 class ToyNetwork(Section):

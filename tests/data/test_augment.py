@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spikeloom.config.schema import Affine, AutoAugment, Crop, Cutout, Flip
+from spikeloom.config.data import Affine, AutoAugment, Crop, Cutout, Flip
 from spikeloom.data import Transform, to_float
 from spikeloom.data import augment as module
 from spikeloom.data.augment import affine, augment

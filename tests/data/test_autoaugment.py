@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spikeloom.config.schema import AutoAugment, Cutout
+from spikeloom.config.data import AutoAugment, Cutout
 from spikeloom.data import autoaugment as module
 from spikeloom.data.augment import augment
 from spikeloom.data.autoaugment import apply, policy

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spikeloom.config.schema import ImagesConfig
+from spikeloom.config.data import ImagesConfig
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet, subset
 from spikeloom.data.images import random_box

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spikeloom.config.schema import ImagesConfig
+from spikeloom.config.data import ImagesConfig
 from spikeloom.data.base import DataSet
 from spikeloom.data.files import shards
 from spikeloom.data.loader import Loader

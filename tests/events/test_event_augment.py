@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikeloom.config.schema import Crop, Flip
+from spikeloom.config.data import Crop, Flip
 from spikeloom.data.events import augment as change
 from spikeloom.data.events import frame_augment as batch
 from spikeloom.data.events.array import Events, events

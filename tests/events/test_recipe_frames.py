@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spikeloom.config.schema import DataConfig, FramesConfig
+from spikeloom.config.data import DataConfig, FramesConfig
 from spikeloom.data import for_recipe
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.for_recipe import frame_transform, load_data, make_framing

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 import event_files as make
-from spikeloom.config.schema import ImagesConfig
+from spikeloom.config.data import ImagesConfig
 from spikeloom.data.events.aedat import read_aedat2, read_aedat3
 from spikeloom.data.events.array import spikes
 from spikeloom.data.events.atis import read_bin

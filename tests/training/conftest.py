@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from run_folders import assert_same_run, recorded
-from spikeloom.config.schema import Section
+from spikeloom.config.section import Section
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet, Source, TensorSplit
 from spikeloom.data.spec import DataSpec

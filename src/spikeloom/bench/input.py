@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from spikeloom.config.schema import Flip, ImagesConfig
+from spikeloom.config.data import Flip, ImagesConfig
 from spikeloom.data.augment import Transform
 from spikeloom.data.base import Split
 from spikeloom.data.images import ImageSplit

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from spikeloom.config import fields
 from spikeloom.config.fields import value_text
-from spikeloom.config.schema import Recipe, Section
+from spikeloom.config.schema import Recipe
+from spikeloom.config.section import Section
 from spikeloom.config.suggest import did_you_mean_key
 from spikeloom.errors import ConfigError
 

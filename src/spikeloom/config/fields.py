@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from spikeloom.config.schema import Recipe, Section
+from spikeloom.config.schema import Recipe
+from spikeloom.config.section import Section
 
 _NAMES = {int: "integer", float: "number", str: "text", bool: "true or false"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeloom.config.fields import value_text
-from spikeloom.config.schema import Section
+from spikeloom.config.section import Section
 from spikeloom.config.suggest import did_you_mean
 from spikeloom.errors import ConfigError
 

@@ -19,7 +19,8 @@ from spikeloom.config.fields import Key, keys
 from spikeloom.config.files import Library, parse_toml, read_chain
 from spikeloom.config.overrides import Override
 from spikeloom.config.problems import Location, problems
-from spikeloom.config.schema import Recipe, Section
+from spikeloom.config.schema import Recipe
+from spikeloom.config.section import Section
 from spikeloom.config.suggest import did_you_mean
 from spikeloom.errors import ConfigError
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from spikeloom.config.fields import expected, section_of, value_text, variants
-from spikeloom.config.schema import Section
+from spikeloom.config.section import Section
 from spikeloom.config.suggest import did_you_mean_key
 
 Location = tuple[int | str, ...]

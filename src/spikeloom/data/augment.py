@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikeloom.config.schema import Affine, Augmentation, AutoAugment, Crop, Cutout, Flip
+from spikeloom.config.data import Affine, Augmentation, AutoAugment, Crop, Cutout, Flip
 from spikeloom.data.autoaugment import random_policy
 
 _FIXED_POINT = 16

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spikeloom.config.schema import DataConfig, FramesConfig, Recipe
+from spikeloom.config.data import DataConfig, FramesConfig
+from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet
 from spikeloom.data.events.frame_augment import FrameTransform

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spikeloom.config.schema import ImagesConfig
+from spikeloom.config.data import ImagesConfig
 from spikeloom.data.base import DataSet, Source
 from spikeloom.errors import DataError
 

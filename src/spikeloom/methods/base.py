@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikeloom.config.schema import Section
+from spikeloom.config.section import Section
 from spikeloom.errors import ConfigError
 
 if TYPE_CHECKING:

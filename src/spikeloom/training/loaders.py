@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import torch
 
-from spikeloom.config.schema import DataConfig, Recipe
+from spikeloom.config.data import DataConfig
+from spikeloom.config.schema import Recipe
 from spikeloom.data.augment import Transform
 from spikeloom.data.base import DataSet, Split
 from spikeloom.data.for_recipe import frame_transform

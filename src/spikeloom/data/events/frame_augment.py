@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikeloom.config.schema import Augmentation
+from spikeloom.config.data import Augmentation
 from spikeloom.data.augment import augment
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from spikeloom.config.schema import ImagesConfig
+from spikeloom.config.data import ImagesConfig
 from spikeloom.data.base import DataSet
 from spikeloom.data.files import shards
 from spikeloom.data.files.places import candidates, missing, unreadable

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from spikeloom.config.schema import ImagesConfig
+from spikeloom.config.data import ImagesConfig
 from spikeloom.data.base import DataSet
 from spikeloom.data.images import ImageSource, ImageSplit
 from spikeloom.data.spec import DataSpec

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from spikeloom.config.schema import Section
+from spikeloom.config.section import Section
 
 _NETWORKS = Literal[
     "preresnet18",

@@ -14,7 +14,6 @@ activation before it is scaled, and in the metadata what it was measured on.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import safetensors
 import safetensors.torch
@@ -24,10 +23,8 @@ from torch import Tensor, nn
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.importing import BODY, fit, load, read_thresholds, translate
-from spikeloom.methods.dsr.representation import DsrLIF
-
-if TYPE_CHECKING:
-    from spikeloom.methods.dsr.networks import DsrClassifier
+from spikeloom.methods.dsr.representation import DsrLIF, Represented
+from spikeloom.nn import Classifier
 
 
 class _Largest:
@@ -59,7 +56,7 @@ class _Largest:
 
 @torch.no_grad()
 def calibrate(
-    classifier: "DsrClassifier", batches: Iterable[Tensor], samples: int, fraction: float
+    classifier: Classifier, batches: Iterable[Tensor], samples: int, fraction: float
 ) -> dict[str, Tensor]:
     """The activation below which `fraction` of each ReLU's values lie, by layer.
 
@@ -73,8 +70,8 @@ def calibrate(
     }
     if not layers:
         raise ConfigError(
-            f"neuron = {classifier.network.neuron}: thresholds are calibrated on an ANN; "
-            "give the run of a recipe with neuron = relu"
+            "the network has no ReLU: thresholds are calibrated on an ANN; give the run of a "
+            "recipe with neuron = relu"
         )
     if not 0 < fraction <= 1:
         raise ConfigError(f"fraction = {fraction}: expected above 0, up to 1 for the maximum")
@@ -102,7 +99,7 @@ def _collect(largest: _Largest) -> Callable[[nn.Module, tuple[Tensor, ...]], Non
 
 
 def calibrate_to_file(
-    classifier: "DsrClassifier",
+    classifier: Classifier,
     batches: Iterable[Tensor],
     samples: int,
     fraction: float,
@@ -123,7 +120,7 @@ def write_thresholds(path: Path, activations: dict[str, Tensor], about: dict[str
     temporary.replace(path)
 
 
-def start_from_files(classifier: "DsrClassifier", network: DsrNetwork) -> None:
+def start_from_files(classifier: Classifier, network: DsrNetwork) -> None:
     """Load `network.ann` and `network.thresholds` into the classifier, where they are given.
 
     CheckpointError names a file that is missing, damaged, or of another network; nothing is skipped
@@ -138,13 +135,13 @@ def start_from_files(classifier: "DsrClassifier", network: DsrNetwork) -> None:
 
 
 @torch.no_grad()
-def set_thresholds(classifier: "DsrClassifier", path: Path) -> None:
+def set_thresholds(classifier: Classifier, path: Path) -> None:
     """The calibrated thresholds of the file at `path`, ours or the published program's."""
     activations = _read_safetensors(path) if _is_safetensors(path) else read_thresholds(path)
     neurons = {
         name.removeprefix(BODY): module
         for name, module in classifier.named_modules()
-        if module in classifier.spiking
+        if isinstance(module, Represented)
     }
     if activations.keys() != neurons.keys():
         odd = sorted(activations.keys() ^ neurons.keys())

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spikeloom.config.schema import Section
+from spikeloom.config.section import Section
 
 Solver = Literal[
     "broyden", "anderson", "fixed-point", "dense", "published-broyden", "published-iter"

@@ -4,33 +4,32 @@ The gradient is exact at the equilibrium a* = f(a*), if the linear system is sol
 is at a[T], which approaches a* like 1/T without a leak, and up to a bounded error with one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
 from spikeloom.methods.ide.equilibrium import solve_implicit
+from spikeloom.methods.ide.feedback import FeedbackNetwork
 from spikeloom.methods.ide.transforms import Masks
 from spikeloom.neurons.rate import weight_sum
 from spikeloom.nn.figure import Figure
-
-if TYPE_CHECKING:
-    from spikeloom.methods.ide.networks import IdeClassifier
 
 SOLVERS = ("broyden", "anderson", "fixed-point")
 _MOST_SWEEPS = 1000
 _SETTLED = 1e-6
 
 
-def figures(classifier: "IdeClassifier", inputs: Tensor, labels: Tensor) -> list[Figure]:
+def figures(
+    network: FeedbackNetwork, inputs: Tensor, loss: Callable[[Tensor], Tensor]
+) -> list[Figure]:
     """Residual of each solver over its iterations, and the rate against the equilibrium over T.
 
-    Taken in evaluation mode: running statistics, no dropout.
+    `loss` is that of the output layer's rate. Taken in evaluation mode: running statistics, no
+    dropout.
     """
-    network = classifier.feedback
     masks = Masks()
     counts: list[Tensor] = []
 
@@ -39,11 +38,10 @@ def figures(classifier: "IdeClassifier", inputs: Tensor, labels: Tensor) -> list
         counts.append(fired if not t else counts[-1] * network.leak + fired)
 
     with torch.enable_grad(), parametrize.cached():
-        drive, currents = network.drive(classifier.arrange(inputs), masks)
+        drive, currents = network.drive(inputs, masks)
         assert drive is not None  # gradients are enabled
         rate = network.simulate(currents, masks, count)[network.output_layer].requires_grad_()
-        loss = classifier.loss(classifier.read_out(rate), labels)
-        (upstream,) = torch.autograd.grad(loss, rate)
+        (upstream,) = torch.autograd.grad(loss(rate), rate)
         point = rate.detach().requires_grad_()
         image = network.rate_map(point, drive, masks)
         settings = replace(network.solver_settings, max_iter=30)

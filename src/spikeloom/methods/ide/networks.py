@@ -112,7 +112,11 @@ class IdeClassifier(Classifier):
 
     def figures(self, inputs: Tensor, labels: Tensor) -> list[Figure]:
         """How the solvers converge, and the rates to the equilibrium."""
-        return figures(self, inputs, labels)
+        return figures(
+            self.feedback,
+            self.arrange(inputs),
+            lambda rate: self.loss(self.read_out(rate), labels),
+        )
 
     def arrange(self, inputs: Tensor) -> Tensor:
         """`inputs` as the feedback network takes them; `ConfigError` if they are none of ours."""

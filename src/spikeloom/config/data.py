@@ -1,0 +1,204 @@
+"""The `[data]` section of a recipe: which data set, and how its samples become batches."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from spikeloom.config.section import Section
+
+
+class Affine(Section):
+    """Random rotation, translation, and scaling about the image centre, nearest neighbour."""
+
+    kind: Literal["affine"] = Field(
+        default="affine", description="random rotation, translation, scaling"
+    )
+    degrees: float = Field(
+        default=30.0, ge=0, le=180, description="angle drawn uniformly from -degrees to degrees"
+    )
+    translate: float = Field(
+        default=0.15, ge=0, lt=1, description="largest shift as a fraction of width and height"
+    )
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        default=(0.85, 1.11), description="smallest and largest scale factor"
+    )
+    fill: int = Field(
+        default=0, ge=0, le=255, description="grey level of pixels from outside the image"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Affine":
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(
+                f"scale = {list(self.scale)}: give the smaller factor first, "
+                f"scale = {list(self.scale[::-1])}"
+            )
+        return self
+
+
+class Crop(Section):
+    """Zero padding on all sides, then a random crop back to the original size."""
+
+    kind: Literal["crop"] = Field(
+        default="crop", description="random crop of the zero-padded image"
+    )
+    padding: int = Field(default=4, ge=1, description="pixels added on each side before the crop")
+
+
+class Flip(Section):
+    """Random mirror image, left and right exchanged."""
+
+    kind: Literal["flip"] = Field(default="flip", description="random horizontal flip")
+    p: float = Field(default=0.5, ge=0, le=1, description="probability that a sample is mirrored")
+
+
+class AutoAugment(Section):
+    """A learned policy: for each image one of 25 pairs of random changes, drawn uniformly."""
+
+    kind: Literal["autoaugment"] = Field(
+        default="autoaugment", description="a learned policy of changes of images of 8 bits"
+    )
+    policy: Literal["cifar10", "imagenet", "svhn"] = Field(
+        default="cifar10", description="data set that the policy was learned on"
+    )
+    fill: int = Field(
+        default=128, ge=0, le=255, description="grey level of pixels from outside the image"
+    )
+
+
+class Cutout(Section):
+    """Squares of zeros around random pixels; what lies outside the image is cut off."""
+
+    kind: Literal["cutout"] = Field(default="cutout", description="squares of zeros")
+    size: int = Field(default=16, ge=1, description="side of a square in pixels")
+    holes: int = Field(default=1, ge=1, description="squares in each sample")
+
+
+Augmentation = Annotated[Affine | Crop | Flip | AutoAugment | Cutout, Field(discriminator="kind")]
+
+
+class ImagesConfig(Section):
+    """How images from a folder are cut to one size when they are decoded; no effect on others.
+
+    Training resizes a random part of the image to size x size; evaluation resizes the image, its
+    shorter side to `shorter_side`, and cuts out the centre.
+    """
+
+    size: int = Field(default=224, ge=1, description="side of what the network is given, in pixels")
+    shorter_side: int = Field(
+        default=256, ge=1, description="pixels before the centre is cut out (evaluation)"
+    )
+    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
+        default=(0.08, 1.0), description="smallest and largest part of the area (training)"
+    )
+    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        default=(3 / 4, 4 / 3),
+        description="smallest and largest width / height of the part (training)",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ImagesConfig":
+        if self.shorter_side < self.size:
+            raise ValueError(
+                f"shorter_side = {self.shorter_side} is below size = {self.size}: give that or more"
+            )
+        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
+            if low > high:
+                raise ValueError(f"{name} = {[low, high]}: give the smaller number first")
+        return self
+
+
+class FramesConfig(Section):
+    """How recordings of events become frames; no effect on images.
+
+    "none" keeps what is usual for the data set (`spikeloom data list` names it). The network's T
+    counts all frames, the empty ones included.
+    """
+
+    by: Literal["number", "time", "window"] | None = Field(
+        default=None,
+        description="slices of equal event number, of equal length, or windows of dt; none: usual",
+    )
+    dt: float | None = Field(
+        default=None, gt=0, description="length of a window in milliseconds (window); none: usual"
+    )
+    begin: Literal["first", "zero"] | None = Field(
+        default=None,
+        description="windows begin at the first event, or at time 0 (window); none: usual",
+    )
+    horizon: bool | None = Field(
+        default=None,
+        description="count only events before T dt on the recording's own clock (window)",
+    )
+    empty: int | None = Field(
+        default=None, ge=0, description="empty frames after those with events; none: usual"
+    )
+    downsample: int | None = Field(
+        default=None, ge=1, description="side of the block of pixels whose counts add; none: usual"
+    )
+    binary: bool | None = Field(default=None, description="1 where a count is above 0; none: usual")
+    normalization: Literal["none", "frequency", "max", "sum", "norm"] = Field(
+        default="none", description="of each frame and polarity, when a sample is read"
+    )
+    resize: int | None = Field(
+        default=None,
+        ge=1,
+        description="side that frames are resized to, bilinear; none: as they are",
+    )
+    antialias: bool = Field(default=False, description="smooth before resizing to fewer pixels")
+    roll: int = Field(
+        default=0, ge=0, description="training: shift each sample by up to so many pixels, wrapping"
+    )
+    deletion: float = Field(
+        default=0.0, ge=0, lt=1, description="training: part of the events deleted at random"
+    )
+    choose: int | None = Field(
+        default=None,
+        ge=1,
+        description="training: so many of the T frames, drawn anew for each batch; none: all",
+    )
+
+
+class DataConfig(Section):
+    """Which data set, and how its samples become batches."""
+
+    name: str = Field(min_length=1, description="data set, see `spikeloom data list`")
+    root: str | None = Field(
+        default=None,
+        min_length=1,
+        description="folder that holds the files; none: $SPIKELOOM_DATA, then ./data",
+    )
+    batch_size: int = Field(default=16, ge=1, description="samples in a training batch")
+    eval_batch_size: int | None = Field(
+        default=None, ge=1, description="samples in an evaluation batch; none: batch_size"
+    )
+    augment: tuple[Augmentation, ...] = Field(
+        default=(), description="random changes of training samples, applied in this order"
+    )
+    drop_last: bool = Field(
+        default=True,
+        description="skip the last training batch of an epoch if it is smaller than the rest",
+    )
+    workers: int = Field(
+        default=0,
+        ge=0,
+        description="processes that read samples; 0 reads them in the training process",
+    )
+    normalize: Literal["dataset", "none"] = Field(
+        default="dataset",
+        description="subtract the data set's mean and divide by its deviation, per channel",
+    )
+    mean: tuple[float, ...] | None = Field(
+        default=None,
+        description="mean per channel, of images scaled to 0..1; none: the data set's own",
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, description="deviation per channel; none: the data set's own"
+    )
+    options: dict[str, str] = Field(
+        default={}, description="the data set's own choices, for example the split of cifar10-dvs"
+    )
+    frames: FramesConfig = Field(default=FramesConfig(), description="frames of event data")
+    images: ImagesConfig = Field(
+        default=ImagesConfig(), description="size of images from folders (imagenet, imagefolder)"
+    )
