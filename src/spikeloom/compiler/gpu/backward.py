@@ -10,23 +10,13 @@ with K = 1 nothing is recomputed.
 from dataclasses import dataclass
 
 from spikeloom.compiler.emit import indent
-from spikeloom.compiler.gpu import tiles
-from spikeloom.compiler.gpu.pieces import (
-    Variant,
-    coef_inputs,
-    coef_parameters,
-    constant_loads,
-    spread,
-    start_lines,
-    stored,
-    timed_loads,
-)
+from spikeloom.compiler.gpu import pieces, tiles
 from spikeloom.compiler.gpu.writer import Writer
 from spikeloom.compiler.trace import Trace
 
 
 @dataclass(frozen=True)
-class BackwardVariant(Variant):
+class BackwardVariant(pieces.Variant):
     """`gradients`: the inputs whose gradients are written (`x`, coefs). `grad_finals`: gradients
     come from the last states. `grad_starts`: those of the initial states are written. `K`: time
     steps of a segment. `whole`: there is one segment. `ragged`: the last segment is shorter.
@@ -51,7 +41,7 @@ def backward_source(trace: Trace, variant: BackwardVariant) -> str:
     shape = tiles.shape(variant.nest)
     leaves = [name for name in trace.signature.coefs if name in variant.gradients]
     tile = [
-        *start_lines(writer, variant, shape),
+        *pieces.start_lines(writer, variant, shape),
         *([] if variant.whole else _write_down(writer, variant, shape)),
         *(
             f"g_{own} = tl.load({own}grad_final + at, mask=keep, other=0)"
@@ -91,7 +81,7 @@ def backward_source(trace: Trace, variant: BackwardVariant) -> str:
         *(f"{own}start" for own in states if variant.starts),
         *(f"{own}grad_final" for own in states if variant.grad_finals),
         *(f"{own}grad_start" for own in states if variant.grad_starts),
-        *coef_parameters(writer, variant),
+        *pieces.coef_parameters(writer, variant),
         *(f"part_{writer.coef(name)}" for name in leaves),
         *tiles.constants(variant.nest),
     ]
@@ -104,7 +94,7 @@ def _write_down(writer: Writer, variant: BackwardVariant, shape: str) -> list[st
     walk: list[str] = []
     for j in range(variant.K):
         walk += [
-            *timed_loads(writer, variant, f"(q * {variant.K} + {j})", f"_{j}"),
+            *pieces.timed_loads(writer, variant, f"(q * {variant.K} + {j})", f"_{j}"),
             *_load_x(writer, variant, "x_t", "x_now"),
             *_recompute(writer, shape, f"w{j}_", "x_t", states, states, f"_{j}"),
             *([] if variant.static else ["x_now += x_time"]),
@@ -150,7 +140,9 @@ def _walk_back(
         segment.append(f"g_{j} = tl.load(g_at{j} + at, mask={keep}, other=0).to({writer.real})")
         if by_step:
             segment.append(f"gx_at{j} = " + ("gx_now" if j == 0 else f"gx_at{j - 1} + n"))
-        segment += timed_loads(writer, variant, _step_place(variant, f"({time}{j})"), f"_{j}")
+        segment += pieces.timed_loads(
+            writer, variant, _step_place(variant, f"({time}{j})"), f"_{j}"
+        )
     before = list(states)
     places = [before]
     for j in steps[:-1]:
@@ -192,13 +184,15 @@ def _recompute(
     """The forward step without its output. The same operations as in the forward kernel, or the
     adjoint would belong to other spikes."""
     step = writer.trace.signature
-    inputs = {"x": x} | dict(zip(step.states, before, strict=True)) | coef_inputs(writer, suffix)
+    inputs = (
+        {"x": x} | dict(zip(step.states, before, strict=True)) | pieces.coef_inputs(writer, suffix)
+    )
     graph = writer.trace.forward.select(step.states)
     lines, results = writer.lines(graph, inputs, prefix, exact=True)
     return [
         *lines,
         *(
-            f"next_{own} = {spread(results[name], shape)}"
+            f"next_{own} = {pieces.spread(results[name], shape)}"
             for name, own in zip(step.states, writer.states, strict=True)
         ),
         *(f"{to} = next_{own}" for to, own in zip(after, writer.states, strict=True)),
@@ -219,7 +213,7 @@ def _adjoint(
     step = writer.trace.signature
     keep = f"keep_{j}" if variant.ragged else "keep"
     x = "x_0" if variant.static else f"x_{j}"
-    inputs = {"x": x, "grad:spikes": f"g_{j}"} | coef_inputs(writer, f"_{j}")
+    inputs = {"x": x, "grad:spikes": f"g_{j}"} | pieces.coef_inputs(writer, f"_{j}")
     for name, value, own in zip(step.states, states, writer.states, strict=True):
         inputs |= {name: value, f"grad:{name}": f"g_{own}"}
     wants_x = "x" in variant.gradients
@@ -227,16 +221,16 @@ def _adjoint(
     graph = writer.trace.adjoint.select(wanted)
     lines, results = writer.lines(graph, inputs, f"a{j}_", exact=False)
     if wants_x and variant.static:
-        added = spread(results["grad:x"], shape)
+        added = pieces.spread(results["grad:x"], shape)
         lines.append("gx_sum += " + (f"tl.where({keep}, {added}, 0)" if variant.ragged else added))
     elif wants_x:
         lines.append(
-            f"tl.store(gx_at{j} + at, {stored(results['grad:x'], 'gx', shape)}, mask={keep})"
+            f"tl.store(gx_at{j} + at, {pieces.stored(results['grad:x'], 'gx', shape)}, mask={keep})"
         )
     for name in leaves:
         lines += _collect(writer, variant, shape, name, results[f"grad:{name}"], keep, time)
     for name, own in zip(step.states, writer.states, strict=True):
-        new = spread(results[f"grad:{name}"], shape)
+        new = pieces.spread(results[f"grad:{name}"], shape)
         lines.append(
             f"next_{own} = " + (f"tl.where({keep}, {new}, g_{own})" if variant.ragged else new)
         )
@@ -255,7 +249,7 @@ def _collect(
 ) -> list[str]:
     """What one time step adds to the gradient of a coef; neurons that do not exist add nothing."""
     own = writer.coef(name)
-    added = f"tl.where({keep}, {spread(gradient, shape)}, 0)"
+    added = f"tl.where({keep}, {pieces.spread(gradient, shape)}, 0)"
     if name not in variant.timed:
         return [f"sum_{own} += {added}"]
     time = _step_place(variant, time)
@@ -306,12 +300,12 @@ def _over_tiles(
         return [
             "for tile in range(program, tiles, programs):",
             *indent(tiles.row_tile("tile", variant.flat, variant.quads, variant.index)),
-            *indent([*constant_loads(writer, variant), *clear, *tile, *add_up]),
+            *indent([*pieces.constant_loads(writer, variant), *clear, *tile, *add_up]),
         ]
     return [
         "share = program // column_tiles",
         *tiles.vec_columns("(program % column_tiles)"),
-        *constant_loads(writer, variant),
+        *pieces.constant_loads(writer, variant),
         *clear,
         "for block in range(share, row_blocks, shares):",
         *indent(tiles.vec_rows("block", variant.index)),
@@ -324,7 +318,7 @@ def _writes_gx_by_step(variant: BackwardVariant) -> bool:
     return "x" in variant.gradients and not variant.static
 
 
-def _load_x(writer: Writer, variant: Variant, name: str, pointer: str) -> list[str]:
+def _load_x(writer: Writer, variant: pieces.Variant, name: str, pointer: str) -> list[str]:
     if variant.static:
         pointer = "x"
     return [f"{name} = tl.load({pointer} + at, mask=keep, other=0).to({writer.real})"]

@@ -4,23 +4,13 @@ with the states in registers."""
 from dataclasses import dataclass
 
 from spikeloom.compiler.emit import indent
-from spikeloom.compiler.gpu import tiles
-from spikeloom.compiler.gpu.pieces import (
-    Variant,
-    coef_inputs,
-    coef_parameters,
-    constant_loads,
-    spread,
-    start_lines,
-    stored,
-    timed_loads,
-)
+from spikeloom.compiler.gpu import pieces, tiles
 from spikeloom.compiler.gpu.writer import Writer
 from spikeloom.compiler.trace import Trace
 
 
 @dataclass(frozen=True)
-class ForwardVariant(Variant):
+class ForwardVariant(pieces.Variant):
     """`finals`: the last states are written. `record`: sequences to write."""
 
     finals: bool = False
@@ -34,20 +24,20 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
     step, states = trace.signature, writer.states
     shape = tiles.shape(variant.nest)
     inputs = {"x": "x_t"} | dict(zip(step.states, states, strict=True))
-    inputs |= coef_inputs(writer)
+    inputs |= pieces.coef_inputs(writer)
     graph = trace.forward.select(("spikes", *step.states, *variant.record))
     lines, results = writer.lines(graph, inputs, "t", exact=True)
     records = [f"record_{name}_" for name in variant.record]
     loop = [
-        *timed_loads(writer, variant, "t", ""),
+        *pieces.timed_loads(writer, variant, "t", ""),
         *lines,
-        "tl.store(out + at, " + stored(results["spikes"], "out", shape) + ", mask=keep)",
+        "tl.store(out + at, " + pieces.stored(results["spikes"], "out", shape) + ", mask=keep)",
         *(
-            f"tl.store({array} + at, {spread(results[name], shape)}, mask=keep)"
+            f"tl.store({array} + at, {pieces.spread(results[name], shape)}, mask=keep)"
             for name, array in zip(variant.record, records, strict=True)
         ),
         *(
-            f"next_{own} = {spread(results[name], shape)}"
+            f"next_{own} = {pieces.spread(results[name], shape)}"
             for name, own in zip(step.states, states, strict=True)
         ),
         *(f"{own} = next_{own}" for own in states),
@@ -69,8 +59,8 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
     body = [
         tiles.lanes(variant.nest),
         *_only_tile(variant),
-        *constant_loads(writer, variant),
-        *start_lines(writer, variant, shape),
+        *pieces.constant_loads(writer, variant),
+        *pieces.start_lines(writer, variant, shape),
         *time,
         *(f"tl.store({own}final + at, {own}, mask=keep)" for own in states if variant.finals),
     ]
@@ -80,14 +70,14 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
         *tiles.sizes(variant.nest),
         *(f"{own}start" for own in states if variant.starts),
         *(f"{own}final" for own in states if variant.finals),
-        *coef_parameters(writer, variant),
+        *pieces.coef_parameters(writer, variant),
         *records,
         *tiles.constants(variant.nest),
     ]
     return writer.module("Forward", "run_forward", arguments, body)
 
 
-def _only_tile(variant: Variant) -> list[str]:
+def _only_tile(variant: pieces.Variant) -> list[str]:
     """The one tile of a program of the forward kernel."""
     if variant.nest == "row":
         return [
