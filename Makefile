@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-BENCH := OMP_NUM_THREADS=1 $(BIN)/spikeloom bench
+BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 # Tests and tools of this Makefile run beside each other: threads that spin while they wait would
@@ -37,7 +37,7 @@ fuzz: $(VENV)/.fuzz
 
 # 5,000 steps of two recipes; memory and throughput over time.
 soak: $(VENV)/.ready
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --csv benchmarks/results/soak-cpu.csv
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --csv benchmarks/results/soak-cpu.csv
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -56,7 +56,7 @@ bench: $(VENV)/.bench
 	$(BENCH) training --csv benchmarks/results/training-cpu.csv
 	$(BENCH) startup --torch-compile --csv benchmarks/results/startup-cpu.csv
 	$(BENCH) memory --csv benchmarks/results/memory-cpu.csv
-	$(BIN)/python docs/figures.py
+	$(BIN)/python -m benchmarks.pages
 
 clean:
 	rm -rf $(VENV) site .pytest_cache .ruff_cache
@@ -81,5 +81,5 @@ $(VENV)/.fuzz: $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.ready
-	$(PIP) --editable ".[bench]"
+	$(PIP) --requirement benchmarks/requirements.txt
 	@touch $@

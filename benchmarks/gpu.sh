@@ -38,7 +38,7 @@ wheels=${2:-${SPIKELOOM_WHEELS:-}}
 python=${PYTHON:-python3}
 budget=${BUDGET:-480}
 
-export PYTHONPATH=$root/src${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH=$root/src:$root${PYTHONPATH:+:$PYTHONPATH}
 if [ -n "$wheels" ]; then
     "$python" -m pip install --quiet --no-index --no-deps --no-compile --upgrade \
         --target "$out/site" "$wheels"/*.whl || exit 2
@@ -54,16 +54,16 @@ print("cuda" if torch.cuda.is_available() else "triton" if importlib.util.find_s
 case $where in
 cuda)
     kernels=(--device cuda --backend gpu)
-    bench=("${kernels[@]}" --rounds 5)
+    rounds=("${kernels[@]}" --rounds 5)
     ;;
 triton)
     export TRITON_INTERPRET=1
     kernels=(--device cpu --backend gpu)
-    bench=("${kernels[@]}" --rounds 1)
+    rounds=("${kernels[@]}" --rounds 1)
     ;;
 cpu)
     kernels=(--device cpu)
-    bench=("${kernels[@]}" --rounds 1)
+    rounds=("${kernels[@]}" --rounds 1)
     ;;
 esac
 
@@ -86,28 +86,29 @@ stage() { # stage NAME LIMIT COMMAND...: its log is NAME.log, how it went a line
     if [ $code -ne 0 ] && [ $code -ne 124 ]; then wrong=1; fi
 }
 loom() { local name=$1 limit=$2; shift 2; stage "$name" "$limit" "$python" -m spikeloom "$@"; }
+bench() { local name=$1 limit=$2; shift 2; stage "$name" "$limit" "$python" -m benchmarks "$@"; }
 
 echo "spikeloom on: $where"
 if [ "$where" = cuda ]; then
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-    loom agreement 100 bench agreement "${kernels[@]}" --csv agreement.csv
+    bench agreement 100 agreement "${kernels[@]}" --csv agreement.csv
     loom train-plif 30 train plif/digits epochs=3 --out run-plif
     loom train-plif-bfloat16 30 train plif/digits epochs=3 precision=bfloat16 --out run-plif-bfloat16
     loom train-glif 30 train glif/digits epochs=3 --out run-glif
     loom train-dsr 30 train dsr/digits epochs=3 --out run-dsr
     loom train-ide 30 train ide/digits epochs=2 --out run-ide
     loom train-fs 30 train fs/digits-events epochs=3 --out run-fs
-    loom neurons 120 bench neurons "${bench[@]}" --csv neurons.csv
-    loom training 60 bench training "${bench[@]}" --csv training.csv
-    loom linear 110 bench linear "${bench[@]}" --csv linear.csv
-    loom startup 60 bench startup "${kernels[@]}" --rounds 1 --csv startup.csv
-    loom compiled 120 bench neurons LIF "${bench[@]}" --torch-compile --csv compiled.csv
+    bench neurons 120 neurons "${rounds[@]}" --csv neurons.csv
+    bench training 60 training "${rounds[@]}" --csv training.csv
+    bench linear 110 linear "${rounds[@]}" --csv linear.csv
+    bench startup 60 startup "${kernels[@]}" --rounds 1 --csv startup.csv
+    bench compiled 120 neurons LIF "${rounds[@]}" --torch-compile --csv compiled.csv
 else
-    loom agreement 200 bench agreement "${kernels[@]}" --small --csv agreement.csv
+    bench agreement 200 agreement "${kernels[@]}" --small --csv agreement.csv
     loom train-plif 60 train plif/digits epochs=1 T=1 channels=4 device=cpu --out run-plif
-    loom neurons 120 bench neurons PLIF GLIF "${bench[@]}" --small --csv neurons.csv
-    loom training 60 bench training plif/digits T=2 channels=4 --batch 2 "${bench[@]}" --csv training.csv
-    loom linear 60 bench linear "${bench[@]}" --small --csv linear.csv
+    bench neurons 120 neurons PLIF GLIF "${rounds[@]}" --small --csv neurons.csv
+    bench training 60 training plif/digits T=2 channels=4 --batch 2 "${rounds[@]}" --csv training.csv
+    bench linear 60 linear "${rounds[@]}" --small --csv linear.csv
 fi
-"$python" "$root/benchmarks/summary.py" "$out" | tee summary.txt
+"$python" -m benchmarks.summary "$out" | tee summary.txt
 exit $wrong

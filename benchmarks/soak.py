@@ -1,6 +1,6 @@
 """Thousands of steps: does memory stay, does the speed stay?
 
-    python benchmarks/soak.py [--steps 5000] [--csv FILE] [RECIPE ...]
+    python -m benchmarks.soak [--steps 5000] [--csv FILE] [RECIPE ...]
 
 Trains each recipe (plif/digits, ide/digits) as `spikeloom train` does, in a process of its own,
 with a checkpoint every 100 steps, and looks at it from outside: resident memory from /proc, steps
@@ -23,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from spikeloom.bench.timing import machine
+from benchmarks.timing import machine
 
 EVERY = 250
 LOGGED = 10
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     given = parser.parse_args()
     rows: list[dict[str, object]] = []
-    command = shlex.join(["python", "benchmarks/soak.py", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "benchmarks.soak", *sys.argv[1:]])
     facts = machine() | {"threads": "1", "command": command}
     for recipe in given.recipes:
         found = [facts | row for row in soak(recipe, given.steps)]

@@ -1,6 +1,6 @@
 """One table from the CSV files and runs that `benchmarks/gpu.sh` leaves in a folder.
 
-    python benchmarks/summary.py FOLDER
+    python -m benchmarks.summary FOLDER
 
 Each line is a question and its answer; a part that was not run has no line.
 """

@@ -66,3 +66,15 @@ def test_a_crash_is_a_finding(run: Run, monkeypatch):
 )
 def test_numbers_of_a_version(version: str, numbers: tuple[int, ...]):
     assert doctor._numbers(version) == numbers
+
+
+def test_kernels_are_compared_with_float64(run: Run, monkeypatch):
+    from spikeloom.analysis import agreement
+
+    case = agreement.Case("agreement", "LIF", (5, 3, 9))
+    monkeypatch.setattr(agreement, "cases", lambda device, small: iter([case]))
+    good = run("doctor", "--kernels")
+    assert good.code == 0 and "1 of 1 cases agree" in good.out
+    monkeypatch.setattr(agreement, "ROUNDING", {"float32": -1.0})
+    bad = run("doctor", "--kernels")
+    assert bad.code == 1 and "0 of 1 cases agree" in bad.out

@@ -103,6 +103,18 @@ def test_python_blocks_run_and_print_what_is_shown(
             assert same(out.getvalue(), after.text), f"{block} printed:\n{out.getvalue()}"
 
 
+def check_benchmark(arguments: list[str]) -> None:
+    """A module of the benchmarks, or `benchmarks` with one of its families and its options."""
+    from benchmarks.__main__ import app
+
+    module, *arguments = arguments
+    if module != "benchmarks":
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists()
+        return
+    families: Any = typer.main.get_command(app)
+    families.commands[arguments[0]].make_context("benchmarks", arguments[1:])
+
+
 WRONG = "wrong on purpose"
 
 
@@ -138,6 +150,8 @@ def test_commands_are_ones_that_exist(place: str, command: str):
             assert (ROOT / arguments[0]).exists()
         case "benchmarks/gpu.sh":
             assert (ROOT / program).exists()
+        case "python" if arguments[1].startswith("benchmarks"):
+            check_benchmark(arguments[1:])
         case "python" | "git" | "cd" | "source" | "tensorboard":
             pass
         case "pip":

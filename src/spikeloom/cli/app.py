@@ -10,7 +10,6 @@ import typer
 
 from spikeloom import __version__
 from spikeloom.cli import (
-    bench,
     calibrate,
     config,
     data,
@@ -42,7 +41,6 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("recipes")(recipes.recipes)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
-app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 

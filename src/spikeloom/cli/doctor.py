@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from spikeloom.cli.data import folder_of
-from spikeloom.cli.output import print_json
+from spikeloom.cli.output import print_json, print_table
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,24 @@ class Finding:
     advice: str = ""
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    kernels: Annotated[
+        bool,
+        typer.Option(
+            "--kernels", help="Instead: every compiled neuron against float64 (minutes of a core)."
+        ),
+    ] = False,
+) -> None:
     """Look at versions, devices, the kernel cache, a compiled neuron, and data sets.
 
     Exit code 1 if something is broken.
     """
+    if kernels:
+        device = "cuda" if _has_cuda() else "cpu"
+        if any(row["note"] for row in list(print_agreement(device))):
+            raise typer.Exit(1)
+        return
     findings = list(examine())
     if as_json:
         print_json([vars(finding) for finding in findings])
@@ -39,6 +52,41 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
                 typer.echo(f"{'':<{width + 10}}{finding.advice}")
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)
+
+
+def print_agreement(
+    device: str, backend: str = "auto", small: bool = False
+) -> "Iterator[dict[str, object]]":
+    """The rows of `analysis.agreement`, case by case; at the end their table is printed."""
+    from spikeloom.analysis import agreement
+
+    rows = []
+    for case in agreement.cases(device, small):
+        rows.append(agreement.compare(case, backend))
+        yield rows[-1]
+    columns = {
+        "subject": "neuron",
+        "shape": "shape",
+        "dtype": "dtype",
+        "layout": "layout",
+        "backend": "backend",
+        "other_spikes": "other spikes",
+        "gradient_error": "gradient error",
+        "note": "",
+    }
+    print_table(
+        list(columns.values()),
+        [[str(row.get(key, "")) for key in columns] for row in rows],
+        right=["other spikes", "gradient error"],
+    )
+    agreeing = sum(not row["note"] for row in rows)
+    typer.echo(f"{agreeing} of {len(rows)} cases agree")
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def examine() -> Iterator[Finding]:

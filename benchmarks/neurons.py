@@ -12,11 +12,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from spikeloom.bench.cases import NEURONS, Case
-from spikeloom.bench.contenders import Networks, half_state, networks
-from spikeloom.bench.peers import Network
-from spikeloom.bench.runner import Contender, Results, Row, Times, Tolerance, Trial
-from spikeloom.bench.timing import Run
+from benchmarks.cases import NEURONS, Case
+from benchmarks.contenders import Networks, half_state, networks
+from benchmarks.peers import Network
+from benchmarks.runner import Contender, Results, Row, Times, Tolerance, Trial
+from benchmarks.timing import Run
 from spikeloom.compiler.eager import HALF
 from spikeloom.training.allocator import keep_freed_memory
 

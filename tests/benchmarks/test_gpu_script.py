@@ -1,6 +1,5 @@
 """`benchmarks/gpu.sh` is whole: its reduced form runs here, and its table says what it found."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,8 +11,9 @@ from types import ModuleType
 import pytest
 import torch
 
+from benchmarks import summary
+from benchmarks.timing import write_csv
 from spikeloom import __version__
-from spikeloom.bench.timing import write_csv
 from spikeloom.training import run_folder
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
@@ -21,11 +21,7 @@ SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("summary", SCRIPTS / "summary.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return summary
 
 
 def case(**columns: object) -> dict[str, object]:

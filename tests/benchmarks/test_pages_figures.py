@@ -1,7 +1,6 @@
 """Figures in the pages are those of the files in `benchmarks/results`, and follow them."""
 
 import csv
-import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -9,16 +8,12 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from benchmarks import pages
 
 
 @pytest.fixture
 def figures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "figures.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return pages
 
 
 def test_pages_say_what_the_files_say(
@@ -28,10 +23,10 @@ def test_pages_say_what_the_files_say(
 
 
 def test_every_block_is_shown_and_every_mark_has_its_end(figures: ModuleType) -> None:
-    pages = [page.read_text("utf-8") for page in figures.PAGES]
-    shown = [name for text in pages for name in re.findall(r"<!-- figures: (\w+) -->", text)]
+    texts = [page.read_text("utf-8") for page in figures.PAGES]
+    shown = [name for text in texts for name in re.findall(r"<!-- figures: (\w+) -->", text)]
     assert sorted(shown) == sorted(figures.BLOCKS)
-    ends = sum(text.count("<!-- end of figures -->") for text in pages)
+    ends = sum(text.count("<!-- end of figures -->") for text in texts)
     assert ends == len(shown)
 
 

@@ -4,19 +4,49 @@ constant.
 Two passes. The first compares spikes: rounding may carry a potential over the threshold, and from
 there on that neuron goes another way, so a small share may differ. The second gives a gradient to
 the neurons that agree and none to the others: all its sums must then agree up to rounding.
+
+`spikeloom doctor --kernels` runs all of `cases`.
 """
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from spikeloom.bench.cases import DTYPES, NEURONS, Case
-from spikeloom.bench.contenders import with_backend
-from spikeloom.bench.runner import Row
-from spikeloom.neurons import LIF, PLIF, Gaussian, Neuron, PCuLIF, Rectangle, Sigmoid, Triangle
+from spikeloom.neurons import (
+    GLIF,
+    IF,
+    LIF,
+    PLIF,
+    AdLIF,
+    CuLIF,
+    FastSigmoid,
+    Gaussian,
+    Neuron,
+    PCuLIF,
+    Rectangle,
+    Sigmoid,
+    Triangle,
+)
+
+Layout = Literal["contiguous", "channels_last", "constant"]
+Row = dict[str, object]
+
+NEURONS: dict[str, Callable[[int], Neuron]] = {
+    "IF": lambda channels: IF(),
+    "LIF": lambda channels: LIF(),
+    "LIF SuperSpike": lambda channels: LIF(surrogate=FastSigmoid(1.0)),
+    "PLIF": lambda channels: PLIF(),
+    "PLIF per channel": lambda channels: PLIF(shape=(channels,)),
+    "GLIF": lambda channels: GLIF(channels),
+    "CuLIF": lambda channels: CuLIF(5.0, 5.0),
+    "AdLIF": lambda channels: AdLIF(5.0, shape=(channels,)),
+}
+"""Each neuron by name, made for a number of channels. SuperSpike is the surrogate that other
+libraries have, too."""
 
 VARIANTS: dict[str, Callable[[int], Neuron]] = NEURONS | {
     "PCuLIF": lambda channels: PCuLIF(5.0, 5.0, shape=(channels,)),
@@ -25,7 +55,7 @@ VARIANTS: dict[str, Callable[[int], Neuron]] = NEURONS | {
     "PLIF undecayed": lambda channels: PLIF(decay_input=False, surrogate=Triangle()),
     "PLIF rectangle": lambda channels: PLIF(surrogate=Rectangle()),
 }
-"""The neurons of the benchmarks, and every reset, surrogate and input rule once."""
+"""`NEURONS`, and every reset, surrogate and input rule once."""
 
 SHAPES = ((1, 3, 5), (5, 3, 7, 5, 5), (33, 2, 64, 9, 9), (100, 16, 130))
 """`[T, B, C, ...]`: one step, odd sizes, rows of 81, and long."""
@@ -44,6 +74,60 @@ float32 or better whatever the dtype of the input, but a half-precision gradient
 rounded to it."""
 
 
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to be compared, or measured. `subject`: a key of `VARIANTS`, or of its `family`;
+    `shape`: `[T, B, ...]`.
+    """
+
+    family: str
+    subject: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    layout: Layout = "contiguous"
+    device: str = "cpu"
+
+    def input(self) -> Tensor:
+        """A current of which about a fifth makes a PLIF with tau 2 fire."""
+        x = self._normal(7) * 1.5
+        return x[0].expand(self.shape) if self.layout == "constant" else x
+
+    def gradient(self) -> Tensor:
+        """What comes from above: normal values in the shape, dtype and layout of the spikes."""
+        return self._normal(8)
+
+    def _normal(self, seed: int) -> Tensor:
+        # drawn where it is used: the tensors of a GPU would take a CPU minutes
+        generator = torch.Generator(self.device).manual_seed(seed)
+        x = torch.randn(self.shape, generator=generator, device=self.device)
+        x = x.to(DTYPES[self.dtype])
+        if self.layout == "channels_last" and x.dim() == 5:
+            x = x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        return x
+
+    def with_shape(self, shape: tuple[int, ...]) -> "Case":
+        return replace(self, shape=shape)
+
+    def columns(self) -> dict[str, object]:
+        """What names the case in a row."""
+        return {
+            "family": self.family,
+            "subject": self.subject,
+            "shape": "x".join(map(str, self.shape)),
+            "dtype": self.dtype,
+            "layout": self.layout,
+            "device": torch.device(self.device).type,
+        }
+
+
 class _Pass(NamedTuple):
     spikes: Tensor
     gradients: dict[str, Tensor]
@@ -56,12 +140,12 @@ def cases(device: str, small: bool = False) -> Iterator[Case]:
     shapes = SMALL_SHAPES if small else SHAPES
     for name in VARIANTS:
         for shape in shapes:
-            yield Case("neurons", name, shape, device=device)
+            yield Case("agreement", name, shape, device=device)
     for name in OTHERWISE:
-        yield Case("neurons", name, shapes[1], "bfloat16", device=device)
-        yield Case("neurons", name, shapes[1], "float16", device=device)
-        yield Case("neurons", name, shapes[1], layout="channels_last", device=device)
-        yield Case("neurons", name, shapes[1], layout="constant", device=device)
+        yield Case("agreement", name, shapes[1], "bfloat16", device=device)
+        yield Case("agreement", name, shapes[1], "float16", device=device)
+        yield Case("agreement", name, shapes[1], layout="channels_last", device=device)
+        yield Case("agreement", name, shapes[1], layout="constant", device=device)
 
 
 def compare(case: Case, backend: str = "auto") -> Row:
@@ -73,7 +157,7 @@ def compare(case: Case, backend: str = "auto") -> Row:
     x, g = case.input(), case.gradient()
     ours = with_backend(neuron, backend).to(case.device)
     exact = copy.deepcopy(with_backend(neuron, "eager")).double()
-    row = case.columns() | {"family": "agreement", "contender": "spikeloom"}
+    row = case.columns() | {"contender": "spikeloom"}
     choice = ours.choice(x.device, DTYPES[case.dtype])
     row |= {"backend": choice.backend, "reference": "eager, float64, cpu"}
     if choice.backend == "eager":
@@ -104,6 +188,13 @@ def compare(case: Case, backend: str = "auto") -> Row:
         "worst": worst,
         "note": f"wrong: {'; '.join(problems)}" if problems else "",
     }
+
+
+def with_backend(neuron: Neuron, backend: Any) -> Neuron:
+    """A copy of `neuron` that runs on `backend`."""
+    other = copy.deepcopy(neuron)
+    other.backend = backend
+    return other
 
 
 def _run(neuron: Neuron, x: Tensor, g: Tensor) -> _Pass:

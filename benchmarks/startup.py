@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from spikeloom.bench.runner import Row
+from benchmarks.runner import Row
 from spikeloom.errors import SpikeloomError
 
 SHAPE = (8, 4, 16, 8, 8)

@@ -6,7 +6,6 @@ graph, on its nodes, and in the layer. What a network keeps anyway (a convolutio
 are the spikes) is not the layer's.
 """
 
-import copy
 import ctypes
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -20,17 +19,17 @@ from torch.autograd.function import once_differentiable
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spikeloom.bench.peers import PEERS, Network
+from benchmarks.peers import PEERS, Network
+from spikeloom.analysis import agreement
+from spikeloom.analysis.agreement import with_backend
 from spikeloom.data.spec import DataSpec
 from spikeloom.methods import catalog
 from spikeloom.methods.dsr.representation import DsrIF, DsrLIF, Represented
-from spikeloom.neurons import GLIF, LIF, PLIF, Neuron
+from spikeloom.neurons import Neuron
 from spikeloom.training.optim import make_optimizer
 
 NEURONS: dict[str, Callable[[int], Neuron]] = {
-    "LIF": lambda channels: LIF(),
-    "PLIF": lambda channels: PLIF(),
-    "GLIF": lambda channels: GLIF(channels),
+    **{name: agreement.NEURONS[name] for name in ("LIF", "PLIF", "GLIF")},
     "DSR IF": lambda channels: DsrIF(2.0),
     "DSR LIF": lambda channels: DsrLIF(0.1),
 }
@@ -67,7 +66,7 @@ def measure_layers(
         for T in TIME_STEPS if time_steps is None else time_steps:
             neuron = NEURONS[name](LAYER[1])
             x = torch.randn(T, *LAYER, generator=torch.Generator().manual_seed(7)) * 1.5
-            reference = _results(_with_backend(neuron, "eager"), x)
+            reference = _results(with_backend(neuron, "eager"), x)
             for library, network in _contenders(neuron):
                 row: dict[str, object] = {"what": name, "library": library, "T": T}
                 if all(map(_close, _results(network, x), reference)):
@@ -131,19 +130,13 @@ class _WholeInput(torch.autograd.Function):
 
 
 def _contenders(neuron: Neuron) -> Iterator[tuple[str, Network]]:
-    yield "spikeloom", _with_backend(neuron, "auto")
-    yield "eager", _with_backend(neuron, "eager")
+    yield "spikeloom", with_backend(neuron, "auto")
+    yield "eager", with_backend(neuron, "eager")
     if isinstance(neuron, Represented):
         yield "published way", lambda x: _WholeInput.apply(x, neuron)
     for name, build in PEERS.items():
         if (peer := build(neuron)) is not None:
             yield name, peer[0]
-
-
-def _with_backend(neuron: Neuron, backend: Any) -> Neuron:
-    other = copy.deepcopy(neuron)
-    other.backend = backend
-    return other
 
 
 def _results(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:

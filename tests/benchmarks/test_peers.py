@@ -1,4 +1,4 @@
-"""Peers are configured to compute what ours computes, where the extra `bench` is installed."""
+"""Peers compute what ours computes, where they are installed (`benchmarks/requirements.txt`)."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from spikeloom.bench.leaky_peers import Network, norse, sinabs, snntorch
-from spikeloom.bench.peers import spikingjelly
+from benchmarks.leaky_peers import Network, norse, sinabs, snntorch
+from benchmarks.peers import spikingjelly
 from spikeloom.neurons import GLIF, LIF, ATan, FastSigmoid, Neuron
 
 Library = Callable[[Neuron], tuple[Network, nn.Module] | None]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from spikeloom.bench import equilibrium, training
-from spikeloom.bench.cases import Case
-from spikeloom.bench.runner import measure
+from benchmarks import equilibrium, training
+from benchmarks.cases import Case
+from benchmarks.runner import measure
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spikeloom.bench.timing import Run, Timing, clock_name, timings
+from benchmarks.timing import Run, Timing, clock_name, timings
 
 Row = dict[str, object]
 Times = Mapping[str, Mapping[str, Timing]]

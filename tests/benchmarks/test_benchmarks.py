@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeloom.bench import agreement, cases, contenders, linear, neurons, startup, training
-from spikeloom.bench.cases import Case
-from spikeloom.bench.leaky_peers import Network
-from spikeloom.bench.runner import Contender, Results, Row, Tolerance, Trial, disagreement, measure
-from spikeloom.bench.timing import best_of, clock_name, timings, write_csv
-from spikeloom.cli import main
+from benchmarks import cases, contenders, linear, neurons, startup, training
+from benchmarks.__main__ import main
+from benchmarks.cases import Case
+from benchmarks.leaky_peers import Network
+from benchmarks.runner import Contender, Results, Row, Tolerance, Trial, disagreement, measure
+from benchmarks.timing import best_of, clock_name, timings, write_csv
+from spikeloom.analysis import agreement
+from spikeloom.analysis.agreement import with_backend
 from spikeloom.errors import ConfigError, SpikeloomError
 from spikeloom.neurons import IF, PLIF, Neuron
 
@@ -253,7 +255,7 @@ def test_csv_names_machine_versions_and_command(tmp_path: Path) -> None:
 
 def test_unknown_neuron_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
-        main(["bench", "neurons", "PLIFF"])
+        main(["neurons", "PLIFF"])
     assert exit.value.code == 2
     assert 'did you mean "PLIF"?' in capsys.readouterr().err
 
@@ -264,7 +266,7 @@ def test_verb_writes_the_rows_and_fails_where_ours_disagrees(
     path = tmp_path / "x.csv"
     monkeypatch.setattr(cases, "neuron_cases", lambda device: iter([TINY]))
     monkeypatch.setattr(contenders, "PEERS", {})
-    arguments = ["bench", "neurons", "--device", "cpu", "--rounds", "1", "--csv", str(path)]
+    arguments = ["neurons", "--device", "cpu", "--rounds", "1", "--csv", str(path)]
     with pytest.raises(SystemExit) as good:
         main(arguments)
     assert not good.value.code
@@ -303,7 +305,7 @@ def test_agreement_with_float64() -> None:
 
 def test_agreement_notices_a_kernel_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     def off(neuron: Neuron, backend: str) -> Neuron:
-        other = contenders.with_backend(neuron, backend)
+        other = with_backend(neuron, backend)
         if backend == "auto":
             assert isinstance(other, PLIF)
             other.w = nn.Parameter(other.w.detach() + 0.05)

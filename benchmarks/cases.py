@@ -5,29 +5,15 @@ in it (the backends of this library, `torch.compile`, peers) is for its family t
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from spikeloom.neurons import GLIF, IF, LIF, PLIF, AdLIF, CuLIF, FastSigmoid, Neuron
+from spikeloom.analysis.agreement import DTYPES, NEURONS, Case, Layout
+
+__all__ = ["DTYPES", "FAMILIES", "NEURONS", "Case", "Family", "Layout", "small"]
 
 Family = Literal["neurons", "linear", "training"]
-Layout = Literal["contiguous", "channels_last", "constant"]
-
-NEURONS: dict[str, Callable[[int], Neuron]] = {
-    "IF": lambda channels: IF(),
-    "LIF": lambda channels: LIF(),
-    "LIF SuperSpike": lambda channels: LIF(surrogate=FastSigmoid(1.0)),
-    "PLIF": lambda channels: PLIF(),
-    "PLIF per channel": lambda channels: PLIF(shape=(channels,)),
-    "GLIF": lambda channels: GLIF(channels),
-    "CuLIF": lambda channels: CuLIF(5.0, 5.0),
-    "AdLIF": lambda channels: AdLIF(5.0, shape=(channels,)),
-}
-"""Each neuron by name, made for a number of channels. SuperSpike is the surrogate that every peer
-has."""
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "conv 32x32": (4, 16, 64, 32, 32),
@@ -48,13 +34,6 @@ CUDA_SHAPES: dict[str, tuple[int, ...]] = {
     "fc, small": (16, 64, 256),
 }
 """As `SHAPES`, beyond any GPU's cache; and one layer so small that its launch is what it costs."""
-
-DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "tf32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 LINEAR_SIZES = (512, 4096, 16384)
 LINEAR_STEPS = (4, 100, 500)
@@ -81,52 +60,6 @@ CUDA_TRAININGS: dict[str, int] = {
     "glif/cifar10-resnet18-t2": 64,
     "dsr/cifar10-t5-lif": 64,
 }
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing to be measured. `subject`: a key of `NEURONS`, or a recipe; `shape`: `[T, B, ...]`,
-    of a training step `[B]` alone.
-    """
-
-    family: Family
-    subject: str
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    layout: Layout = "contiguous"
-    device: str = "cpu"
-
-    def input(self) -> Tensor:
-        """A current of which about a fifth makes a PLIF with tau 2 fire."""
-        x = self._normal(7) * 1.5
-        return x[0].expand(self.shape) if self.layout == "constant" else x
-
-    def gradient(self) -> Tensor:
-        """What comes from above: normal values in the shape, dtype and layout of the spikes."""
-        return self._normal(8)
-
-    def _normal(self, seed: int) -> Tensor:
-        # drawn where it is used: the tensors of a GPU would take a CPU minutes
-        generator = torch.Generator(self.device).manual_seed(seed)
-        x = torch.randn(self.shape, generator=generator, device=self.device)
-        x = x.to(DTYPES[self.dtype])
-        if self.layout == "channels_last" and x.dim() == 5:
-            x = x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-        return x
-
-    def with_shape(self, shape: tuple[int, ...]) -> "Case":
-        return replace(self, shape=shape)
-
-    def columns(self) -> dict[str, object]:
-        """What names the case in a row."""
-        return {
-            "family": self.family,
-            "subject": self.subject,
-            "shape": "x".join(map(str, self.shape)),
-            "dtype": self.dtype,
-            "layout": self.layout,
-            "device": torch.device(self.device).type,
-        }
 
 
 def neuron_cases(device: str = "cpu") -> Iterator[Case]:

@@ -6,8 +6,8 @@ shows here before anybody runs it.
 
 import torch
 
-from spikeloom.bench.cases import NEURONS
-from spikeloom.bench.runner import Row
+from benchmarks.cases import NEURONS
+from benchmarks.runner import Row
 from spikeloom.compiler.gpu.inspect import launches, needs
 from spikeloom.compiler.gpu.plan import Machine
 

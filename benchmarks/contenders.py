@@ -4,13 +4,13 @@ import copy
 import importlib
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.peers import PEERS, Network, installed
 from spikeloom import __version__
-from spikeloom.bench.peers import PEERS, Network, installed
+from spikeloom.analysis.agreement import with_backend
 from spikeloom.compiler.dispatch import Choice
 from spikeloom.errors import StepError
 from spikeloom.neurons import IF, LIF, PLIF, Neuron
@@ -56,13 +56,6 @@ def networks(neuron: Neuron, x: Tensor, compile_eager: bool, backend: str) -> Ne
             found.by_name[name] = peer[0]
             found.about[name] = {"version": version(name)} | _implementation(name, neuron, x)
     return found
-
-
-def with_backend(neuron: Neuron, backend: Any) -> Neuron:
-    """A copy of `neuron` that runs on `backend`."""
-    other = copy.deepcopy(neuron)
-    other.backend = backend
-    return other
 
 
 def _implementation(library: str, neuron: Neuron, x: Tensor) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The same neuron in other libraries, where the extra `bench` is installed.
+"""The same neuron in other libraries, where they are installed (`benchmarks/requirements.txt`).
 
 A peer is configured to compute what ours computes; the runner checks that it does before it
 times it.
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeloom.bench.leaky_peers import Network, installed, norse, sinabs, snntorch
+from benchmarks.leaky_peers import Network, installed, norse, sinabs, snntorch
 from spikeloom.methods.dsr.representation import DsrLIF, Represented
 from spikeloom.neurons import (
     GLIF,

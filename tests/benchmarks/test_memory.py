@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikeloom.bench import memory
-from spikeloom.bench.memory import kept_bytes, measure_layers, measure_steps
-from spikeloom.cli import main
+from benchmarks import memory
+from benchmarks.__main__ import main
+from benchmarks.memory import kept_bytes, measure_layers, measure_steps
 from spikeloom.neurons import IF
 
 
@@ -92,7 +92,7 @@ def test_the_command_prints_both_and_writes_the_file(
     monkeypatch.setattr(memory, "TIME_STEPS", (2,))
     monkeypatch.setattr(memory, "STEP_TIME_STEPS", ())
     with pytest.raises(SystemExit) as exit:
-        main(["bench", "memory", "--csv", str(tmp_path / "m.csv")])
+        main(["memory", "--csv", str(tmp_path / "m.csv")])
     assert exit.value.code == 0
     assert "bytes" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "m.csv").read_text().splitlines()))

@@ -1,4 +1,4 @@
-"""The two measurements behind constants of the CPU kernels: `python docs/tuning.py`.
+"""The two measurements behind constants of the CPU kernels: `python -m benchmarks.tuning`.
 
 Copies of the input that a forward and backward pass of a neuron layer costs (one thread, float32,
 fastest of the rounds, contenders in turn): which nest for rows of a length (`geometry.SHORT_ROW`),
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 import spikeloom as sl
-from spikeloom.bench.timing import best_of
+from benchmarks.timing import best_of
 from spikeloom.compiler import geometry
 from spikeloom.compiler.cpu import tiles
 

@@ -13,13 +13,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from spikeloom.bench import equilibrium
-from spikeloom.bench.cases import TRAININGS, Case
-from spikeloom.bench.contenders import version
-from spikeloom.bench.peers import PEERS, installed
-from spikeloom.bench.runner import Contender, Row, Times, Tolerance, Trial
-from spikeloom.bench.steps import Steps, layer_weights
-from spikeloom.bench.timing import Run
+from benchmarks import equilibrium
+from benchmarks.cases import TRAININGS, Case
+from benchmarks.contenders import version
+from benchmarks.peers import PEERS, installed
+from benchmarks.runner import Contender, Row, Times, Tolerance, Trial
+from benchmarks.steps import Steps, layer_weights
+from benchmarks.timing import Run
 from spikeloom.config.schema import Recipe
 from spikeloom.data.for_recipe import load_data
 from spikeloom.data.spec import DataSpec

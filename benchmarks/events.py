@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloom.bench.timing import best_of
+from benchmarks.timing import best_of
 from spikeloom.data.events.array import Events, events
 from spikeloom.data.events.cache import prepared
 from spikeloom.data.events.frames import By, Frames, Framing, integrate

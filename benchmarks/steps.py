@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from spikeloom.bench.runner import Results
+from benchmarks.runner import Results
 from spikeloom.config.schema import Recipe
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier

@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from spikeloom.bench.cases import Case
-from spikeloom.bench.contenders import version
-from spikeloom.bench.runner import Contender, Row, Times, Tolerance, Trial
-from spikeloom.bench.steps import Steps, layer_weights
+from benchmarks.cases import Case
+from benchmarks.contenders import version
+from benchmarks.runner import Contender, Row, Times, Tolerance, Trial
+from benchmarks.steps import Steps, layer_weights
 from spikeloom.config.schema import Recipe
 from spikeloom.data.spec import DataSpec
 from spikeloom.methods.ide.feedback import FeedbackNetwork

@@ -1,21 +1,26 @@
-"""`spikeloom bench FAMILY`: how fast, against floors and peers measured in the same process."""
+"""`python -m benchmarks FAMILY`: how fast, against floors and peers measured in the same process.
 
+Run from the root of a checkout.
+"""
+
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikeloom.cli import bench_many
 from spikeloom.cli.output import complete_recipe, print_table
+from spikeloom.errors import ConfigError, SpikeloomError
 
 if TYPE_CHECKING:
-    from spikeloom.bench.cases import Case
-    from spikeloom.bench.runner import Row, Trial
+    from benchmarks.cases import Case
+    from benchmarks.runner import Row, Trial
 
-app = typer.Typer(help="Measure speed as ratios in one process.", no_args_is_help=True)
-app.command("input")(bench_many.input_)
-app.command("scaling")(bench_many.scaling)
+app = typer.Typer(
+    name="benchmarks", help="Measure speed as ratios in one process.", no_args_is_help=True
+)
 
 Threads = Annotated[int, typer.Option(min=1, help="Threads of this process.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Runs of each contender; the fastest counts.")]
@@ -45,10 +50,9 @@ def neurons(
     csv: Csv = None,
 ) -> None:
     """Neuron layers in copies of their input, against eager, torch.compile and installed peers."""
-    from spikeloom.bench import cases
-    from spikeloom.bench import neurons as bench
+    from benchmarks import cases
+    from benchmarks import neurons as bench
     from spikeloom.config.suggest import did_you_mean
-    from spikeloom.errors import ConfigError
 
     unknown = [name for name in neuron or () if name not in cases.NEURONS]
     if unknown:
@@ -81,8 +85,8 @@ def linear(
     csv: Csv = None,
 ) -> None:
     """A linear layer and LIF, N x T: the published benchmark with its faults corrected."""
-    from spikeloom.bench import cases
-    from spikeloom.bench import linear as bench
+    from benchmarks import cases
+    from benchmarks import linear as bench
 
     where = _prepare(threads, device)
     wanted = list(cases.linear_cases(where))
@@ -123,8 +127,8 @@ def training(
     """Time of a training step, against the same network with ReLU in place of the neurons; where a
     ReLU cannot stand in, its parts, and solvers against one another.
     """
-    from spikeloom.bench import cases
-    from spikeloom.bench import training as bench
+    from benchmarks import cases
+    from benchmarks import training as bench
     from spikeloom.methods.catalog import load_recipe
 
     where = _prepare(threads, device)
@@ -175,8 +179,8 @@ def _run(
     """Measures, prints and writes case by case. Exit code 1 if this library did not agree with the
     reference somewhere.
     """
-    from spikeloom.bench.runner import measure
-    from spikeloom.bench.timing import write_csv
+    from benchmarks.runner import measure
+    from benchmarks.timing import write_csv
 
     rows: list[Row] = []
     for case in cases:
@@ -235,48 +239,30 @@ def agreement(
     small: Small = False,
     csv: Csv = None,
 ) -> None:
-    """Compiled kernels against float64 on the CPU: spikes, and gradients of input and constants."""
-    from spikeloom.bench import agreement as bench
-    from spikeloom.bench.timing import write_csv
+    """Compiled kernels against float64 on the CPU, as `spikeloom doctor --kernels`, with a CSV."""
+    from benchmarks.timing import write_csv
+    from spikeloom.cli.doctor import print_agreement
 
     where = _prepare(1, device)
     rows: list[Row] = []
-    for case in bench.cases(where, small):
-        rows.append(bench.compare(case, backend))
+    for row in print_agreement(where, backend, small):
+        rows.append(row)
         if csv is not None:
             write_csv(csv, rows, where)
-    columns = {
-        "subject": "neuron",
-        "shape": "shape",
-        "dtype": "dtype",
-        "layout": "layout",
-        "backend": "backend",
-        "other_spikes": "other spikes",
-        "gradient_error": "gradient error",
-        "note": "",
-    }
-    print_table(
-        list(columns.values()),
-        [[str(row.get(key, "")) for key in columns] for row in rows],
-        right=["other spikes", "gradient error"],
-    )
-    bad = sum(bool(row["note"]) for row in rows)
-    typer.echo(f"{len(rows) - bad} of {len(rows)} cases agree")
-    if bad:
+    if any(row["note"] for row in rows):
         raise typer.Exit(1)
 
 
 @app.command("registers")
 def registers(csv: Csv = None) -> None:
     """What the GPU kernels need of a GPU (registers, spills), by its own compiler; without one."""
-    from spikeloom.bench.timing import write_csv
+    from benchmarks.timing import write_csv
     from spikeloom.compiler.dispatch import interpreting
-    from spikeloom.errors import ConfigError
 
     if interpreting():
         raise ConfigError("kernels are interpreted, not compiled: unset TRITON_INTERPRET")
     try:
-        from spikeloom.bench import registers as bench
+        from benchmarks import registers as bench
 
         rows = bench.measure()
     except ImportError as error:
@@ -311,8 +297,8 @@ def startup(
     """Import, `--help`, and the first call of a neuron with an empty and a filled kernel cache,
     each in processes of its own.
     """
-    from spikeloom.bench import startup as bench
-    from spikeloom.bench.timing import write_csv
+    from benchmarks import startup as bench
+    from benchmarks.timing import write_csv
 
     where = _prepare(1, device)
     rows = bench.measure(rounds, where, backend, compile_eager)
@@ -326,19 +312,10 @@ def events(threads: Threads = 1, rounds: Rounds = 15, csv: Csv = None) -> None:
     """Events to frames, and reading prepared frames, against tonic where it is installed."""
     import torch
 
-    from spikeloom.bench import events as bench
-    from spikeloom.bench.timing import write_csv
+    from benchmarks import events as bench
 
     torch.set_num_threads(threads)
-    rows = bench.measure(rounds)
-    columns = ["what", "ms", "tonic_ms", "ratio", "note"]
-    print_table(
-        columns,
-        [[str(row.get(column, "")) for column in columns] for row in rows],
-        right=["ms", "tonic_ms", "ratio"],
-    )
-    if csv is not None:
-        write_csv(csv, rows)
+    _table(bench.measure(rounds), ["what", "ms", "tonic_ms", "ratio", "note"], csv)
 
 
 @app.command("memory")
@@ -348,8 +325,8 @@ def memory(csv: Csv = None) -> None:
     """
     import torch
 
-    from spikeloom.bench import memory as bench
-    from spikeloom.bench.timing import write_csv
+    from benchmarks import memory as bench
+    from benchmarks.timing import write_csv
 
     torch.set_num_threads(1)
     rows = bench.measure()
@@ -368,3 +345,70 @@ def memory(csv: Csv = None) -> None:
     )
     if csv is not None:
         write_csv(csv, rows)
+
+
+@app.command("input")
+def input_rates(
+    images: Annotated[int, typer.Option(min=2, help="Images to make and read.")] = 400,
+    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 50,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode.")] = 1,
+    size: Annotated[int, typer.Option(min=8, help="Side they are cut to.")] = 224,
+    rounds: Rounds = 3,
+    csv: Csv = None,
+) -> None:
+    """Images a second: made-up photographs from folders, from tar shards, and from memory."""
+    import torch
+
+    from benchmarks import input as bench
+
+    torch.set_num_threads(1)
+    _table(
+        bench.measure(images, batch, workers, size, rounds),
+        ["part", "source", "workers", "images_per_second", "ms_per_image"],
+        csv,
+    )
+
+
+@app.command("scaling")
+def scaling(
+    recipe: Annotated[
+        str, typer.Argument(help="A small recipe.", autocompletion=complete_recipe)
+    ] = "glif/digits",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of a measurement.")] = 20,
+    rounds: Rounds = 3,
+    csv: Csv = None,
+) -> None:
+    """Steps a second on one process, on two apart, and on two that train together."""
+    from benchmarks import scaling as bench
+
+    rows = bench.measure(recipe, overrides or (), steps, rounds)
+    _table(rows, list(dict.fromkeys(key for row in rows for key in row if key != "recipe")), csv)
+
+
+def _table(rows: "Sequence[Row]", columns: Sequence[str], csv: Path | None) -> None:
+    from benchmarks.timing import write_csv
+
+    print_table(
+        columns,
+        [[str(row.get(column, "")) for column in columns] for row in rows],
+        right=[name for name in columns if name not in ("part", "source", "what", "note")],
+    )
+    if csv is not None:
+        write_csv(csv, rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exit code 0: measured; 1: this library disagreed with the reference; 2: a mistake in what
+    was asked for.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except SpikeloomError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Figures in the pages from the files in `benchmarks/results`: `python docs/figures.py [--check]`.
+"""Figures in the pages, from `benchmarks/results`: `python -m benchmarks.pages [--check]`.
 
 What stands between `<!-- figures: NAME -->` and `<!-- end of figures -->` is written by the
 function of that name from the CSV files; no such figure is typed by hand. `--check` writes nothing
@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "scaling.md", ROOT / "README.md")
 
 LIBRARIES = {
     "spikingjelly": "SpikingJelly",
@@ -295,6 +295,50 @@ def speed() -> str:
     )
 
 
+def processes() -> str:
+    rows = read("scaling-cpu.csv")
+    head = [
+        f"`{rows[0]['recipe']}`, batch 32 a process",
+        "own time, ms",
+        "steps/s of it",
+        "wall, ms",
+    ]
+    cells = []
+    for row in rows:
+        own = row["cpu_ms"] or row["step_ms"]  # the prediction is of idle cores
+        wall = row["step_ms"] if row["cpu_ms"] else ""
+        cells.append(
+            [row["what"].removeprefix("measured: "), own, f"{1000 / float(own):.1f}", wall]
+        )
+    one, together = rows[0], rows[2]
+    return (
+        f"{table(head, cells)}\n\nThe all-reduce of the gradients takes "
+        f"{together['reduce_ms']} ms. One thread a process, {one['cpu']}, {one['cores']} cores, on "
+        f"which other work ran (load {one['load']}): on the wall's clock the fastest tenth of the "
+        f"steps counts. PyTorch {one['torch']}, gloo."
+    )
+
+
+def input_rates() -> str:
+    rows = read("input-cpu.csv")
+    parts = list(dict.fromkeys(row["part"] for row in rows))
+    sources = list(dict.fromkeys(row["source"] for row in rows))
+    rate = {(row["part"], row["source"]): float(row["images_per_second"]) for row in rows}
+
+    def shown(part: str, source: str) -> str:
+        if (part, source) == ("bytes", "synthetic"):
+            return ""  # they are in memory
+        return f"{rate[part, source]:,.0f}"
+
+    cells = [[part, *(shown(part, source) for source in sources)] for part in parts]
+    one = rows[-1]
+    return (
+        f"{table(['images a second', *sources], cells)}\n\n{one['workers']} worker process, "
+        f"batches of {one['batch']}, {one['size']} x {one['size']} pixels; {one['cpu']}, "
+        f"{one['cores']} cores, on which other work ran (load {one['load']})."
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
@@ -311,6 +355,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         peak,
         registers,
         speed,
+        processes,
+        input_rates,
     )
 }
 

@@ -16,12 +16,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from spikeloom.bench.cases import NEURONS, Case
-from spikeloom.bench.contenders import half_state, networks, version, with_backend
-from spikeloom.bench.neurons import both
-from spikeloom.bench.peers import Network
-from spikeloom.bench.runner import Contender, Results, Row, Times, Tolerance, Trial
-from spikeloom.bench.timing import Run
+from benchmarks.cases import NEURONS, Case
+from benchmarks.contenders import half_state, networks, version
+from benchmarks.neurons import both
+from benchmarks.peers import Network
+from benchmarks.runner import Contender, Results, Row, Times, Tolerance, Trial
+from benchmarks.timing import Run
+from spikeloom.analysis.agreement import with_backend
 from spikeloom.training.allocator import keep_freed_memory
 
 MATMUL = {"float32": "float32, highest", "tf32": "float32, high (TF32)", "bfloat16": "bfloat16"}
