@@ -12,8 +12,8 @@ import torch
 
 import spikeloom as sl
 from benchmarks.timing import best_of
-from spikeloom.compiler import geometry
-from spikeloom.compiler.cpu import tiles
+from spikeloom.compiler.cpu import plan as tiles
+from spikeloom.compiler.plan import geometry
 
 
 def training(shape: tuple[int, ...], neuron: sl.Neuron, prepare: Callable[[], None]):

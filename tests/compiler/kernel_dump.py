@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 
 from spikeloom import neurons
-from spikeloom.compiler.cpu import kernels as cpu
+from spikeloom.compiler.cpu.backward import backward_source as cpu_backward
+from spikeloom.compiler.cpu.forward import forward_source as cpu_forward
 from spikeloom.compiler.cpu.writer import Variant
+from spikeloom.compiler.front.trace import Trace, trace
 from spikeloom.compiler.gpu.backward import BackwardVariant, backward_source
 from spikeloom.compiler.gpu.forward import ForwardVariant, forward_source
-from spikeloom.compiler.trace import Trace, trace
 from spikeloom.neurons import Neuron
 
 KEPT = Path(__file__).parent / "kernels.txt"
@@ -50,13 +51,13 @@ def _variants(traced: Trace, double: bool) -> Iterator[tuple[str, str]]:
     storages = ("f8",) if double else ("f4", "bf16", "f16")
     for storage in storages:
         row = Variant(storage, "row")
-        yield f"cpu row {storage} forward", cpu.forward_source(traced, row)
+        yield f"cpu row {storage} forward", cpu_forward(traced, row)
         row = Variant(storage, "row", gradients=leaves)
-        yield f"cpu row {storage} backward", cpu.backward_source(traced, row)
+        yield f"cpu row {storage} backward", cpu_backward(traced, row)
     vec = Variant(storages[0], "vec", vectors=whole, static=True, record=step.observed)
-    yield f"cpu vec static {storages[0]} forward", cpu.forward_source(traced, vec)
+    yield f"cpu vec static {storages[0]} forward", cpu_forward(traced, vec)
     vec = Variant(storages[0], "vec", vectors=whole, static=True, gradients=leaves)
-    yield f"cpu vec static {storages[0]} backward", cpu.backward_source(traced, vec)
+    yield f"cpu vec static {storages[0]} backward", cpu_backward(traced, vec)
     rest, timed = (0.0,) * len(step.states), frozenset(step.time_coefs)
     precision = "f8" if double else "f4"
     yield (

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spikeloom.compiler.geometry import Layout, coef_kind
+from spikeloom.compiler.plan.geometry import Layout, coef_kind
 
 X = (5, 3, 4, 6, 7)
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from zoo import TwoStates
 
-from spikeloom.compiler.call import TraceKey
 from spikeloom.compiler.dispatch import interpreting
+from spikeloom.compiler.front.trace import trace
 from spikeloom.compiler.gpu.plan import Machine, backward_cut, forward_grid
-from spikeloom.compiler.trace import trace
+from spikeloom.compiler.plan.call import TraceKey
 from spikeloom.neurons import GLIF, LIF, PLIF, AdLIF, Gaussian, Neuron, ScaledLIF
 
 pytest.importorskip("triton")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from spikeloom.compiler.ir import Builder, Graph
+from spikeloom.compiler.front.ir import Builder, Graph
 
 
 def test_equal_values_exist_once() -> None:

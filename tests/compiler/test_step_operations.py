@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from spikeloom.compiler.ops import LOWERINGS
-from spikeloom.compiler.trace import trace
+from spikeloom.compiler.front.ops import LOWERINGS
+from spikeloom.compiler.front.trace import trace
 from spikeloom.neurons import Neuron
 
 Function = Callable[[Tensor, Tensor], Tensor]

@@ -1,6 +1,6 @@
 """The step compiler: a neuron's one time step becomes fused multi-step kernels."""
 
 from spikeloom.compiler.dispatch import Backend, Explanation, available_backends, explain
-from spikeloom.compiler.step import Step
+from spikeloom.compiler.front.step import Step
 
 __all__ = ["Backend", "Explanation", "Step", "available_backends", "explain"]

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch._C._functorch import peek_interpreter_stack  # type: ignore[import-untyped]
 
-from spikeloom.compiler.step import Step, Target
+from spikeloom.compiler.front.step import Step, Target
 from spikeloom.errors import StepError
 
 Backend = Literal["auto", "eager", "cpu", "gpu"]
@@ -152,9 +152,9 @@ def _program(make_step: Callable[[], Step], key: ProgramKey) -> "str | StepError
 
 def _compile(step: Step, target: Target, double: bool) -> "str | StepError":
     """The name of the program, traced; or why there is none."""
-    from spikeloom.compiler.call import TraceKey
+    from spikeloom.compiler.front.trace import trace
     from spikeloom.compiler.function import register
-    from spikeloom.compiler.trace import trace
+    from spikeloom.compiler.plan.call import TraceKey
 
     try:
         traced = trace(step, torch.float64 if double else torch.float32)
@@ -190,7 +190,7 @@ def _warn_once(why: str) -> None:
 
 def kernel_source(step: Step, backend: Literal["cpu", "gpu"], dtype: torch.dtype) -> str:
     """The text of the forward and backward kernels of a step whose coefs are per layer."""
-    from spikeloom.compiler.trace import trace
+    from spikeloom.compiler.front.trace import trace
 
     if backend not in ("cpu", "gpu"):
         raise ValueError(f"backend={backend!r}: kernels are written for 'cpu' and 'gpu'")

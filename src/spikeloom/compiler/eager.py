@@ -6,8 +6,8 @@ Every compiled kernel is tested against this loop, and everything that a kernel 
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.geometry import coef_kind
-from spikeloom.compiler.step import Step
+from spikeloom.compiler.front.step import Step
+from spikeloom.compiler.plan.geometry import coef_kind
 
 HALF = (torch.bfloat16, torch.float16)
 

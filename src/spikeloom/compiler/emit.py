@@ -3,7 +3,7 @@ the writer's own matter."""
 
 from collections.abc import Callable
 
-from spikeloom.compiler.ir import Graph, Value
+from spikeloom.compiler.front.ir import Graph, Value
 
 
 def lines(

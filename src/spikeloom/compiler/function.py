@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from spikeloom.compiler import cache
-from spikeloom.compiler.call import Call, TraceKey
 from spikeloom.compiler.eager import compute_dtype
-from spikeloom.compiler.step import Target
+from spikeloom.compiler.front.step import Target
+from spikeloom.compiler.plan.call import Call, TraceKey
 
 _programs: dict[str, tuple[TraceKey, ModuleType]] = {}
 """A traced step by its name, and the module that launches its kernels."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from spikeloom.compiler.dispatch import Backend, Choice, choose, kernel_source
 from spikeloom.compiler.eager import compute_dtype, run_eager
+from spikeloom.compiler.front.step import Signature, Step
 from spikeloom.compiler.function import run_compiled
-from spikeloom.compiler.step import Signature, Step
 from spikeloom.neurons.surrogate import ATan, Surrogate, bound
 
 State = tuple[Tensor, ...]

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from spikeloom.compiler import cache as kernel_cache
-from spikeloom.compiler.call import Call, TraceKey
-from spikeloom.compiler.cpu import kernels
+from spikeloom.compiler.cpu.backward import backward_scratch, backward_source
+from spikeloom.compiler.cpu.forward import forward_source
+from spikeloom.compiler.cpu.plan import Route, find_route
 from spikeloom.compiler.cpu.threads import share
-from spikeloom.compiler.cpu.tiles import Route, find_route
 from spikeloom.compiler.cpu.writer import Storage, Variant
 from spikeloom.compiler.eager import compute_dtype
-from spikeloom.compiler.geometry import Layout
-from spikeloom.compiler.room import BackwardRoom, ForwardRoom
-from spikeloom.compiler.trace import Trace
+from spikeloom.compiler.front.trace import Trace
+from spikeloom.compiler.plan.buffers import BackwardRoom, ForwardRoom
+from spikeloom.compiler.plan.call import Call, TraceKey
+from spikeloom.compiler.plan.geometry import Layout
 
 STORAGE: dict[torch.dtype, Storage] = {
     torch.float32: "f4",
@@ -33,20 +34,20 @@ def kernel_text(trace: Trace, dtype: torch.dtype) -> str:
     storage = STORAGE[dtype]
     return "\n\n".join(
         (
-            kernels.forward_source(trace, Variant(storage, "row")),
-            kernels.backward_source(trace, Variant(storage, "row", gradients=gradients)),
+            forward_source(trace, Variant(storage, "row")),
+            backward_source(trace, Variant(storage, "row", gradients=gradients)),
         )
     )
 
 
 @cache
 def _forward_kernel(key: TraceKey, variant: Variant) -> Any:
-    return kernel_cache.load(kernels.forward_source(key.trace, variant)).run_forward
+    return kernel_cache.load(forward_source(key.trace, variant)).run_forward
 
 
 @cache
 def _backward_kernel(key: TraceKey, variant: Variant) -> Any:
-    return kernel_cache.load(kernels.backward_source(key.trace, variant)).run_backward
+    return kernel_cache.load(backward_source(key.trace, variant)).run_backward
 
 
 def forward(
@@ -60,7 +61,7 @@ def forward(
         return room.results
     x, starts, finals = room.x, room.starts, room.finals
     kernel = _forward_kernel(call.key, _variant(call, route, record=record))
-    real = kernels.real_type(call.trace)
+    real = _real(call.trace)
     none = np.empty(0, real)
     states: list[Any] = []
     for j, rest in enumerate(call.rest):
@@ -123,7 +124,7 @@ def backward(
         partial_arguments += [part.numpy().reshape(-1), times, int(plan.per_time[index]), width]
     variant = _variant(call, route, gradients=frozenset(leaves + (["x"] if want_x else [])))
     kernel = _backward_kernel(call.key, variant)
-    real = kernels.real_type(call.trace)
+    real = _real(call.trace)
     none = np.empty(0, real)
     g = layout.bring(grad_spikes, x.dtype)
     starts = [layout.bring(start, dtype) for start in call.starts]
@@ -146,7 +147,7 @@ def backward(
         *_coef_arguments(call, route),
         *partial_arguments,
     )
-    scratch_size = kernels.backward_scratch(call.trace, variant, call.time_steps) * tiles.stride
+    scratch_size = backward_scratch(call.trace, variant, call.time_steps) * tiles.stride
 
     def work(first: int, last: int) -> None:
         kernel(first, last, *arguments, _scratch(scratch_size, real))
@@ -217,3 +218,8 @@ def _scratch(size: int, real: type[np.floating]) -> np.ndarray:
         dtype = torch.float64 if real is np.float64 else torch.float32
         kept[real] = torch.empty(size, dtype=dtype).numpy()
     return kept[real]
+
+
+def _real(trace: Trace) -> type[np.floating]:
+    """The numpy type of states and sums."""
+    return np.float64 if trace.double else np.float32

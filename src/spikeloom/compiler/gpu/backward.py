@@ -10,9 +10,9 @@ with K = 1 nothing is recomputed.
 from dataclasses import dataclass
 
 from spikeloom.compiler.emit import indent
-from spikeloom.compiler.gpu import pieces, tiles
+from spikeloom.compiler.front.trace import Trace
+from spikeloom.compiler.gpu import loops, pieces
 from spikeloom.compiler.gpu.writer import Writer
-from spikeloom.compiler.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ def backward_source(trace: Trace, variant: BackwardVariant) -> str:
     There are as many programs as the device runs at once, so that what they write down stays in
     its cache.
     """
-    writer = Writer(trace, tiles.unit(variant.nest))
+    writer = Writer(trace, loops.unit(variant.nest))
     states = writer.states
-    shape = tiles.shape(variant.nest)
+    shape = loops.shape(variant.nest)
     leaves = [name for name in trace.signature.coefs if name in variant.gradients]
     tile = [
         *pieces.start_lines(writer, variant, shape),
@@ -63,7 +63,7 @@ def backward_source(trace: Trace, variant: BackwardVariant) -> str:
     ]
     notes = "notes = scratch + tl.cast(program, tl.int64) * program_notes"
     body = [
-        tiles.lanes(variant.nest),
+        loops.lanes(variant.nest),
         "program = tl.program_id(0)",
         *([] if variant.whole else [notes]),
         *_over_tiles(writer, variant, clear, tile, _add_up(writer, variant, leaves)),
@@ -77,13 +77,13 @@ def backward_source(trace: Trace, variant: BackwardVariant) -> str:
         *([] if variant.whole else ["scratch", "program_notes", "segments"]),
         *(f"{name}_{what}" for name in moving for what in ("jump", "last") if not variant.whole),
         *(["programs"] if variant.nest == "row" else ["shares"]),
-        *tiles.sizes(variant.nest),
+        *loops.sizes(variant.nest),
         *(f"{own}start" for own in states if variant.starts),
         *(f"{own}grad_final" for own in states if variant.grad_finals),
         *(f"{own}grad_start" for own in states if variant.grad_starts),
         *pieces.coef_parameters(writer, variant),
         *(f"part_{writer.coef(name)}" for name in leaves),
-        *tiles.constants(variant.nest),
+        *loops.constants(variant.nest),
     ]
     return writer.module("Backward", "run_backward", arguments, body)
 
@@ -299,16 +299,16 @@ def _over_tiles(
     if variant.nest == "row":
         return [
             "for tile in range(program, tiles, programs):",
-            *indent(tiles.row_tile("tile", variant.flat, variant.quads, variant.index)),
+            *indent(loops.row_tile("tile", variant.flat, variant.quads, variant.index)),
             *indent([*pieces.constant_loads(writer, variant), *clear, *tile, *add_up]),
         ]
     return [
         "share = program // column_tiles",
-        *tiles.vec_columns("(program % column_tiles)"),
+        *loops.vec_columns("(program % column_tiles)"),
         *pieces.constant_loads(writer, variant),
         *clear,
         "for block in range(share, row_blocks, shares):",
-        *indent(tiles.vec_rows("block", variant.index)),
+        *indent(loops.vec_rows("block", variant.index)),
         *indent(tile),
         *add_up,
     ]

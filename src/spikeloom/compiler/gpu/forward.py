@@ -4,9 +4,9 @@ with the states in registers."""
 from dataclasses import dataclass
 
 from spikeloom.compiler.emit import indent
-from spikeloom.compiler.gpu import pieces, tiles
+from spikeloom.compiler.front.trace import Trace
+from spikeloom.compiler.gpu import loops, pieces
 from spikeloom.compiler.gpu.writer import Writer
-from spikeloom.compiler.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class ForwardVariant(pieces.Variant):
 def forward_source(trace: Trace, variant: ForwardVariant) -> str:
     """The module whose `run_forward` writes spikes, final states and records of one tile a
     program."""
-    writer = Writer(trace, tiles.unit(variant.nest))
+    writer = Writer(trace, loops.unit(variant.nest))
     step, states = trace.signature, writer.states
-    shape = tiles.shape(variant.nest)
+    shape = loops.shape(variant.nest)
     inputs = {"x": "x_t"} | dict(zip(step.states, states, strict=True))
     inputs |= pieces.coef_inputs(writer)
     graph = trace.forward.select(("spikes", *step.states, *variant.record))
@@ -57,7 +57,7 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
             *indent(loop),
         ]
     body = [
-        tiles.lanes(variant.nest),
+        loops.lanes(variant.nest),
         *_only_tile(variant),
         *pieces.constant_loads(writer, variant),
         *pieces.start_lines(writer, variant, shape),
@@ -67,12 +67,12 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
     arguments = [
         *("x", "out", "T"),
         *([] if variant.static else ["x_time"]),
-        *tiles.sizes(variant.nest),
+        *loops.sizes(variant.nest),
         *(f"{own}start" for own in states if variant.starts),
         *(f"{own}final" for own in states if variant.finals),
         *pieces.coef_parameters(writer, variant),
         *records,
-        *tiles.constants(variant.nest),
+        *loops.constants(variant.nest),
     ]
     return writer.module("Forward", "run_forward", arguments, body)
 
@@ -82,10 +82,10 @@ def _only_tile(variant: pieces.Variant) -> list[str]:
     if variant.nest == "row":
         return [
             "tile = tl.program_id(0)",
-            *tiles.row_tile("tile", variant.flat, variant.quads, variant.index),
+            *loops.row_tile("tile", variant.flat, variant.quads, variant.index),
         ]
     return [
         "tile = tl.program_id(0)",
-        *tiles.vec_columns("(tile % column_tiles)"),
-        *tiles.vec_rows("(tile // column_tiles)", variant.index),
+        *loops.vec_columns("(tile % column_tiles)"),
+        *loops.vec_rows("(tile // column_tiles)", variant.index),
     ]

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.call import Call, TraceKey
 from spikeloom.compiler.eager import compute_dtype
+from spikeloom.compiler.front.step import Step
+from spikeloom.compiler.front.trace import trace
 from spikeloom.compiler.gpu.launch import Launch, prepare_backward, prepare_forward
 from spikeloom.compiler.gpu.plan import Machine
-from spikeloom.compiler.step import Step
-from spikeloom.compiler.trace import trace
+from spikeloom.compiler.plan.call import Call, TraceKey
 
 _TYPES = {
     torch.float32: "*fp32",

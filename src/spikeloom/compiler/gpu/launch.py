@@ -14,14 +14,14 @@ from torch import Tensor
 
 from spikeloom.compiler import cache as kernel_cache
 from spikeloom.compiler import emit
-from spikeloom.compiler.call import Call, TraceKey
 from spikeloom.compiler.eager import compute_dtype
-from spikeloom.compiler.geometry import Plan, find_plan
+from spikeloom.compiler.front.trace import Trace
 from spikeloom.compiler.gpu.backward import BackwardVariant, backward_source
 from spikeloom.compiler.gpu.forward import ForwardVariant, forward_source
 from spikeloom.compiler.gpu.plan import BackwardCut, Machine, backward_cut, forward_grid, machine
-from spikeloom.compiler.room import BackwardRoom, ForwardRoom
-from spikeloom.compiler.trace import Trace
+from spikeloom.compiler.plan.buffers import BackwardRoom, ForwardRoom
+from spikeloom.compiler.plan.call import Call, TraceKey
+from spikeloom.compiler.plan.geometry import Plan, find_plan
 
 WIDE = 1 << 31
 """Neurons of a time step from which their numbers need 64 bits."""

@@ -3,8 +3,8 @@ they load states and coefs."""
 
 from dataclasses import dataclass
 
-from spikeloom.compiler.geometry import Nest
 from spikeloom.compiler.gpu.writer import Writer
+from spikeloom.compiler.plan.geometry import Nest
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Variant:
     """What a kernel is specialised for, besides its step. Sizes and strides are ordinary arguments.
 
     `rest`: the states before the first step, where none are given (`starts`). `flat`, `quads`: see
-    `tiles.row_tile`. `wide`: a time step has 2^31 neurons or more. `vectors`: the coefs that are
+    `loops.row_tile`. `wide`: a time step has 2^31 neurons or more. `vectors`: the coefs that are
     vectors along a row. `timed`: those with a value per time step. `static`: the input is one time
     step, presented again and again.
     """

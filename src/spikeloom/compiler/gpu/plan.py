@@ -11,10 +11,10 @@ from functools import cache, lru_cache
 
 import torch
 
-from spikeloom.compiler.call import TraceKey
 from spikeloom.compiler.dispatch import interpreting
-from spikeloom.compiler.geometry import Plan
-from spikeloom.compiler.ir import Graph
+from spikeloom.compiler.front.ir import Graph
+from spikeloom.compiler.plan.call import TraceKey
+from spikeloom.compiler.plan.geometry import Plan
 
 REGISTERS = 168
 """Registers of a thread that a kernel may be expected to need; the hardware has 255."""
@@ -93,7 +93,7 @@ class Grid:
         return Grid(tile, max(1, -(-plan.inner // tile.cols)), -(-plan.rows // tile.rows))
 
     def arguments(self, plan: Plan) -> dict[str, int]:
-        """The kernel's arguments that describe the walk (`tiles.sizes`, `tiles.constants`)."""
+        """The kernel's arguments that describe the walk (`loops.sizes`, `loops.constants`)."""
         n = plan.layout.size
         if plan.nest == "row":
             return {

@@ -9,8 +9,8 @@ import math
 
 from spikeloom.compiler import emit
 from spikeloom.compiler.emit import indent
-from spikeloom.compiler.ir import Graph, Value
-from spikeloom.compiler.trace import Trace
+from spikeloom.compiler.front.ir import Graph, Value
+from spikeloom.compiler.front.trace import Trace
 
 _EXPRESSIONS = {
     "add": "{0} + {1}",

@@ -16,9 +16,9 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spikeloom.compiler.ir import Builder, Graph, Value
-from spikeloom.compiler.ops import LOWERINGS
-from spikeloom.compiler.step import Signature, Step
+from spikeloom.compiler.front.ir import Builder, Graph, Value
+from spikeloom.compiler.front.ops import LOWERINGS
+from spikeloom.compiler.front.step import Signature, Step
 from spikeloom.errors import StepError
 
 LIKE_INPUT = (2,)
@@ -207,7 +207,7 @@ def _unsupported(step: Step, shown: str, operation: str) -> str:
     at = f" at {finder.line}" if finder.line else ""
     return (
         f"step of {step.name} uses {shown}{at}: a step may use elementwise arithmetic, "
-        "comparisons, torch.where and the functions in spikeloom.compiler.ops; use "
+        "comparisons, torch.where and the functions in spikeloom.compiler.front.ops; use "
         'backend="eager" to run it as it is'
     )
 

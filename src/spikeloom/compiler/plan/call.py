@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from spikeloom.compiler.step import Signature
-from spikeloom.compiler.trace import Trace
+from spikeloom.compiler.front.step import Signature
+from spikeloom.compiler.front.trace import Trace
 
 
 @dataclass(frozen=True)

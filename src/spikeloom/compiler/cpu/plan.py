@@ -7,8 +7,8 @@ bits. It is worked out once for each combination of shapes.
 from dataclasses import dataclass
 from functools import lru_cache
 
-from spikeloom.compiler.geometry import Layout, Plan, find_plan
-from spikeloom.compiler.step import Signature
+from spikeloom.compiler.front.step import Signature
+from spikeloom.compiler.plan.geometry import Layout, Plan, find_plan
 
 GROUPS = 16
 """Partial sums of a coef gradient, whatever the number of threads: the sums keep their order."""
@@ -45,7 +45,7 @@ class Tiles:
             self._sizes = (n, plan.rows, plan.inner)
 
     def geometry(self, time_steps: int) -> tuple[int, ...]:
-        """A driver's arguments that describe the walk (`nests.geometry_arguments`)."""
+        """A driver's arguments that describe the walk (`loops.geometry_arguments`)."""
         return (*self._walk, time_steps, *self._sizes)
 
     def partial_shape(self, index: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from spikeloom.compiler.ir import Builder, Value
+from spikeloom.compiler.front.ir import Builder, Value
 
 Argument = Any
 Lowering = Callable[..., Value]

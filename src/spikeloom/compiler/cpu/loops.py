@@ -12,7 +12,7 @@ Both leave in scope, for one segment: `a`, its first element within the time ste
 """
 
 from spikeloom.compiler.emit import indent
-from spikeloom.compiler.geometry import Nest
+from spikeloom.compiler.plan.geometry import Nest
 
 
 def geometry_arguments(nest: Nest) -> list[str]:

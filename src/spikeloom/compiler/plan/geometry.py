@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.step import Signature
+from spikeloom.compiler.front.step import Signature
 
 Kind = Literal["scalar", "channel", "neuron"]
 Nest = Literal["row", "vec"]

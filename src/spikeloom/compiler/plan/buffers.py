@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from spikeloom.compiler.call import Call
 from spikeloom.compiler.eager import compute_dtype
-from spikeloom.compiler.geometry import Layout
+from spikeloom.compiler.plan.call import Call
+from spikeloom.compiler.plan.geometry import Layout
 
 
 @dataclass(frozen=True)

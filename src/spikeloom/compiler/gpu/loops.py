@@ -11,7 +11,7 @@ Both leave in scope: `at`, where the neurons are within a time step; `keep`, whi
 and `lane`, where each is within the tile.
 """
 
-from spikeloom.compiler.geometry import Nest
+from spikeloom.compiler.plan.geometry import Nest
 
 
 def sizes(nest: Nest) -> list[str]:

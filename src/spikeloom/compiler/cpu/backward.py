@@ -1,0 +1,198 @@
+"""The backward kernel of the CPU: the states of a block are computed again from the input, then
+walked back through time by the step's adjoint."""
+
+from spikeloom.compiler.cpu.loops import geometry_arguments, over_block, over_blocks, over_segments
+from spikeloom.compiler.cpu.pieces import (
+    X_AT,
+    at_time,
+    carried,
+    coef_inputs,
+    coef_parameters,
+    only_if,
+    span,
+    start_lines,
+    vector_sum,
+)
+from spikeloom.compiler.cpu.writer import Segment, Variant, Writer, function
+from spikeloom.compiler.emit import indent
+from spikeloom.compiler.front.trace import Trace
+
+
+def backward_source(trace: Trace, variant: Variant) -> str:
+    """The module whose `run_backward` recomputes the states of a block and walks it back through
+    time.
+    """
+    writer = Writer(trace, variant, backward=True)
+    step, states = trace.signature, writer.states
+    count = len(states)
+    leaves = [name for name in step.coefs if name in variant.gradients]
+    vectors = [writer.coef(name) for name in leaves if name in variant.vectors]
+    again, again_text = _recompute(writer)
+    back, back_text = _adjoint(writer, leaves)
+
+    begin = start_lines(writer)
+    for j, own in enumerate(states):
+        grad = span(carried(count, j))
+        begin += [
+            "if has_grad_final:",
+            f"    copy({grad}, {own}grad_final[a : a + m])",
+            "else:",
+            f"    fill({grad}, ZERO)",
+        ]
+    if "x" in variant.gradients and variant.static:
+        begin.append("fill(gx[a : a + m], ZERO)")
+    # a coef that is the same at every step is summed over the whole block before it is added up
+    clear = [
+        line
+        for j, own in enumerate(vectors)
+        for line in (
+            f"if {own}timed or t == T - 1:",
+            f"    fill(scratch[{vector_sum(count, j)} : {vector_sum(count, j)} + m], ZERO)",
+        )
+    ]
+    add_up = [
+        line
+        for j, own in enumerate(vectors)
+        for line in (
+            f"if {own}timed or t == 0:",
+            f"    at = (h * {own}times + t * {own}timed) * {own}width + c0",
+            "    for i in range(m):",
+            f"        part_{own}[at + i] += scratch[{vector_sum(count, j)} + i]",
+        )
+    ]
+    block = [
+        *over_block(variant.nest, begin),
+        "for t in range(T - 1):",
+        *indent(over_segments(variant.nest, again)),
+        "for t in range(T - 1, -1, -1):",
+        *indent([*clear, *over_segments(variant.nest, back), *add_up]),
+        *only_if(
+            "want_grad_start",
+            over_block(
+                variant.nest,
+                [
+                    f"copy({own}grad_start[a : a + m], {span(carried(count, j))})"
+                    for j, own in enumerate(states)
+                ],
+            ),
+        ),
+    ]
+    arguments = [
+        *geometry_arguments(variant.nest),
+        *("x", "x_time", "g", "g_time", "gx"),
+        *("has_start", "has_grad_final", "want_grad_start"),
+        *(
+            f"{own}{what}"
+            for own in states
+            for what in ("start", "rest", "grad_final", "grad_start")
+        ),
+        *coef_parameters(writer),
+        *(
+            argument
+            for own in map(writer.coef, leaves)
+            for argument in (f"part_{own}", f"{own}times", f"{own}timed", f"{own}width")
+        ),
+        "scratch",
+    ]
+    return writer.module(
+        "Backward",
+        again_text,
+        back_text,
+        function("driver", "run_backward", arguments, over_blocks(variant.nest, block)),
+    )
+
+
+def _recompute(writer: Writer) -> tuple[list[str], str]:
+    """The forward step without its output: a call that writes the states of t + 1, and its text.
+
+    The same code as the forward pass, or the adjoint would belong to other spikes.
+    """
+    step, states = writer.trace.signature, writer.states
+    segment = Segment("segment", "recompute_segment")
+    x = segment.array("x", "x", X_AT)
+    at = {own: segment.array(own, "scratch", at_time(j, "t")) for j, own in enumerate(states)}
+    after = {
+        own: segment.array(f"{own}next", "scratch", at_time(j, "(t + 1)"))
+        for j, own in enumerate(states)
+    }
+    inputs = {"x": "x_i"} | {n: f"{own}i" for n, own in zip(step.states, states, strict=True)}
+    inputs |= coef_inputs(writer, segment)
+    lines, results = writer.lines(writer.trace.forward.select(step.states), inputs)
+    body = [
+        f"x_i = {writer.load('x', x)}",
+        *(f"{own}i = {own}[{at[own]}]" for own in states),
+        *lines,
+        *(
+            f"{own}next[{after[own]}] = {results[n]}"
+            for n, own in zip(step.states, states, strict=True)
+        ),
+    ]
+    return segment.call(), segment.text(body, [], "None")
+
+
+def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
+    """One step back in time: gradients of x, of the states (in place), and of the coefs
+    `leaves`.
+    """
+    step, states, variant = writer.trace.signature, writer.states, writer.variant
+    count = len(states)
+    wants_x = "x" in variant.gradients
+    segment = Segment("adjoint", "adjoint_segment")
+    x = segment.array("x", "x", X_AT)
+    g = segment.array("g", "g", "t * g_time + a")
+    gx = segment.array("gx", "gx", "a" if variant.static else "t * n + a") if wants_x else ""
+    at = {own: segment.array(own, "scratch", at_time(j, "t")) for j, own in enumerate(states)}
+    grad_at = {
+        own: segment.array(f"g_{own}", "scratch", carried(count, j)) for j, own in enumerate(states)
+    }
+    inputs = {"x": "x_i", "grad:spikes": "g_i"}
+    for name, own in zip(step.states, states, strict=True):
+        inputs |= {name: f"{own}i", f"grad:{name}": f"g_{own}i"}
+    inputs |= coef_inputs(writer, segment)
+    scalars = [writer.coef(name) for name in leaves if name not in variant.vectors]
+    vectors = [writer.coef(name) for name in leaves if name in variant.vectors]
+    sum_at = {
+        own: segment.array(f"sum_{own}", "scratch", vector_sum(count, j))
+        for j, own in enumerate(vectors)
+    }
+    wanted = [*(["grad:x"] if wants_x else []), *(f"grad:{n}" for n in (*step.states, *leaves))]
+    lines, results = writer.lines(writer.trace.adjoint.select(wanted), inputs)
+    body = [
+        f"x_i = {writer.load('x', x)}",
+        f"g_i = {writer.load('g', g)}",
+        *(f"{own}i = {own}[{at[own]}]" for own in states),
+        *(f"g_{own}i = g_{own}[{grad_at[own]}]" for own in states),
+        *lines,
+    ]
+    if wants_x and variant.static:
+        body.append(f"gx[{gx}] = gx[{gx}] + {results['grad:x']}")
+    elif wants_x:
+        body.append(f"gx[{gx}] = {writer.store(results['grad:x'])}")
+    for name, own in zip(step.states, states, strict=True):
+        body.append(f"g_{own}[{grad_at[own]}] = {results[f'grad:{name}']}")
+    for name in leaves:
+        target = f"sum_{writer.coef(name)}"
+        if writer.coef(name) in sum_at:
+            target += f"[{sum_at[writer.coef(name)]}]"
+        body.append(f"{target} = {target} + {results[f'grad:{name}']}")
+
+    call = segment.call()
+    if scalars:
+        call[0] = f"{', '.join(f'sum_{own}' for own in scalars)} = {call[0]}"
+    for own in scalars:
+        column = f"c * {own}channel" if variant.nest == "row" else "0"
+        call.append(
+            f"part_{own}[(part * {own}times + t * {own}timed) * {own}width + {column}] += sum_{own}"
+        )
+    text = segment.text(
+        body,
+        [f"sum_{own} = ZERO" for own in scalars],
+        ", ".join(f"sum_{own}" for own in scalars) or "None",
+    )
+    return call, text
+
+
+def backward_scratch(trace: Trace, variant: Variant, time_steps: int) -> int:
+    """How many blocks of scratch the backward driver needs."""
+    count = len(trace.signature.states)
+    return count * time_steps + count + len(variant.vectors & variant.gradients)

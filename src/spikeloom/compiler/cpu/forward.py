@@ -1,0 +1,70 @@
+"""The forward kernel of the CPU: a traced step written out as numba functions.
+
+A kernel is a readable module with two layers. A *segment* is the step (or its recomputation, or its
+adjoint) as one loop over contiguous elements of one time step. A *driver* walks a block of neurons
+through all time steps, calling segments; a block is small enough that its states stay in cache, so
+that nothing but the input has to be saved for the backward pass.
+"""
+
+from spikeloom.compiler.cpu import pieces
+from spikeloom.compiler.cpu.loops import geometry_arguments, over_block, over_blocks, over_segments
+from spikeloom.compiler.cpu.writer import Segment, Variant, Writer, function
+from spikeloom.compiler.emit import indent
+from spikeloom.compiler.front.trace import Trace
+
+
+def forward_source(trace: Trace, variant: Variant) -> str:
+    """The module whose `run_forward` writes spikes, final states and records."""
+    writer = Writer(trace, variant, backward=False)
+    step, states = trace.signature, writer.states
+    segment = Segment("segment", "forward_segment")
+    x = segment.array("x", "x", pieces.X_AT)
+    out = segment.array("out", "out", "t * n + a")
+    at = {own: segment.array(own, "scratch", pieces.place(j)) for j, own in enumerate(states)}
+    records = [f"record_{name}_" for name in variant.record]
+    record_at = {array: segment.array(array, array, "t * n + a") for array in records}
+    inputs = {"x": "x_i"} | {n: f"{own}i" for n, own in zip(step.states, states, strict=True)}
+    inputs |= pieces.coef_inputs(writer, segment)
+
+    lines, results = writer.lines(
+        trace.forward.select(("spikes", *step.states, *variant.record)), inputs
+    )
+    body = [
+        f"x_i = {writer.load('x', x)}",
+        *(f"{own}i = {own}[{at[own]}]" for own in states),
+        *lines,
+        f"out[{out}] = {writer.store(results['spikes'])}",
+        *(f"{own}[{at[own]}] = {results[n]}" for n, own in zip(step.states, states, strict=True)),
+        *(
+            f"{array}[{record_at[array]}] = {results[n]}"
+            for n, array in zip(variant.record, records, strict=True)
+        ),
+    ]
+    block = [
+        *over_block(variant.nest, pieces.start_lines(writer)),
+        "for t in range(T):",
+        *indent(over_segments(variant.nest, segment.call())),
+        *pieces.only_if(
+            "want_final",
+            over_block(
+                variant.nest,
+                [
+                    f"copy({own}final[a : a + m], {pieces.span(pieces.place(j))})"
+                    for j, own in enumerate(states)
+                ],
+            ),
+        ),
+    ]
+    arguments = [
+        *geometry_arguments(variant.nest),
+        *("x", "x_time", "out", "has_start", "want_final"),
+        *(a for own in states for a in (f"{own}start", f"{own}rest", f"{own}final")),
+        *pieces.coef_parameters(writer),
+        *records,
+        "scratch",
+    ]
+    return writer.module(
+        "Forward",
+        segment.text(body, [], "None"),
+        function("driver", "run_forward", arguments, over_blocks(variant.nest, block)),
+    )

@@ -1,0 +1,72 @@
+"""What the forward and the backward kernel have in common: places in scratch memory, the states at
+the start, and the coefs."""
+
+from spikeloom.compiler.cpu.writer import Segment, Writer
+from spikeloom.compiler.emit import indent
+
+X_AT = "t * x_time + a"
+
+# Scratch of the forward driver: one block of each state. Of the backward driver: each state at each
+# of T time steps, then each state's carried gradient, then each vector sum.
+
+
+def place(j: int) -> str:
+    return f"{j} * stride + b"
+
+
+def at_time(j: int, time: str) -> str:
+    return f"({j} * T + {time}) * stride + b"
+
+
+def carried(count: int, j: int) -> str:
+    return f"({count} * T + {j}) * stride + b"
+
+
+def vector_sum(count: int, j: int) -> str:
+    return f"({count} * T + {count + j}) * stride"
+
+
+def span(place: str) -> str:
+    return f"scratch[{place} : {place} + m]"
+
+
+def start_lines(writer: Writer) -> list[str]:
+    """The states before the first step: as given, or at rest."""
+    return [
+        line
+        for j, own in enumerate(writer.states)
+        for line in (
+            "if has_start:",
+            f"    copy({span(start_place(writer, j))}, {own}start[a : a + m])",
+            "else:",
+            f"    fill({span(start_place(writer, j))}, {own}rest)",
+        )
+    ]
+
+
+def start_place(writer: Writer, j: int) -> str:
+    return at_time(j, "0") if writer.backward else place(j)
+
+
+def only_if(condition: str, lines: list[str]) -> list[str]:
+    return [f"if {condition}:", *indent(lines)] if lines else []
+
+
+def coef_inputs(writer: Writer, segment: Segment) -> dict[str, str]:
+    """The coefs as arguments of a segment; returns the expression of each inside its loop."""
+    variant = writer.variant
+    inputs = {}
+    for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True):
+        if name in variant.vectors:
+            at = segment.array(own, own, f"t * {own}time + c0")
+            inputs[name] = f"{own}[{at}]"
+        else:
+            channel = f" + c * {own}channel" if variant.nest == "row" else ""
+            segment.scalar(own, f"{own}[t * {own}time{channel}]")
+            inputs[name] = own
+    return inputs
+
+
+def coef_parameters(writer: Writer) -> list[str]:
+    """A coef as arguments of a driver: the array, and its strides over time and channels."""
+    return [a for own in writer.coefs for a in (own, f"{own}time", f"{own}channel")]

@@ -1,0 +1,1 @@
+"""The step: what the compiler is given, and the two graphs that it becomes."""

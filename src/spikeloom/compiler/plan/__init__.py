@@ -1,0 +1,1 @@
+"""The call: how tensors lie in memory, and the buffers that a kernel reads and fills."""
