@@ -6,9 +6,9 @@ import torch
 from golden_compare import assert_exact
 from golden_fs import DTYPES, Arrays, assert_state, cases, tensor
 
+from spikeloom.analysis.first_spike import first_spike_times, peak_ranks
 from spikeloom.methods.fs.first_spike import deviation, encode, place, spread, window
 from spikeloom.methods.fs.loss import first_spike_loss, rate_loss, silent_label_penalty
-from spikeloom.nn.first_spike import first_spike_times, spike_times
 
 # Of the largest gradient, as the README has it for float32.
 TOLERANCE = {"f64": 1e-12, "f32": 1e-5}
@@ -24,6 +24,19 @@ def _near(actual: torch.Tensor, expected: np.ndarray, suffix: str, what: str) ->
     assert error <= TOLERANCE[suffix] * np.abs(expected).max(), f"{what}: off by {error:.3g}"
 
 
+def _spike_times(spikes: torch.Tensor, potentials: torch.Tensor) -> torch.Tensor:
+    """The full code `[T, B, N]` whose minimum over time is `first_spike_times`.
+
+    A spike in step t is t. A step without one is T + r_n + 0.01 q_{n,t}, where q = 0..T-1 ranks the
+    potentials of neuron n over time, the highest first.
+    """
+    ranks = potentials.argsort(dim=0, descending=True, stable=True).argsort(0)
+    kind = torch.promote_types(spikes.dtype, torch.float32)
+    silent = len(spikes) + peak_ranks(potentials) + 0.01 * ranks.to(kind)
+    steps = torch.arange(1, len(spikes) + 1, device=spikes.device, dtype=kind)
+    return torch.where(spikes != 0, steps.view(-1, 1, 1), silent)
+
+
 def test_times_and_their_gradient(fs_coding: Arrays, suffix: str) -> None:
     dtype = DTYPES[suffix]
     for case in cases(fs_coding, "g_first").values():
@@ -33,7 +46,7 @@ def test_times_and_their_gradient(fs_coding: Arrays, suffix: str) -> None:
         times = encode(spikes, potentials, divisor=divisor, amplitude=float(case["A"]))
         assert_exact(times, case[f"first_time_{suffix}"], "first times")
         assert_exact((-times).argmax(1), case["pred_fs"], "predictions")
-        full = spike_times(spikes.detach(), potentials)
+        full = _spike_times(spikes.detach(), potentials)
         assert_state(full.movedim(0, -1), case[f"spike_times_{suffix}"], suffix, "all times")
         assert torch.equal(full.amin(0), first_spike_times(spikes, potentials))
 

@@ -7,8 +7,8 @@ from golden_compare import assert_exact
 from golden_fs import Arrays, tensor
 
 from spikeloom.analysis.decisions import DecisionCounter, rate_course, settled_mean, time_delay
+from spikeloom.analysis.first_spike import first_spike_times
 from spikeloom.methods.fs.loss import first_spike_loss
-from spikeloom.nn.first_spike import first_spike_times
 
 PERCENT = 0.005
 """Published percentages are rounded to two decimals."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikeloom.nn.first_spike import first_spike_times
+from spikeloom.analysis.first_spike import first_spike_times
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,33 @@
-"""Neurons: one file per family, each a single time step."""
+"""Neurons: one file per family, each a single time step.
 
-from spikeloom.neurons.adaptive import AdLIF
-from spikeloom.neurons.current import CuLIF, PCuLIF
-from spikeloom.neurons.gated import GLIF, FusedGLIF
-from spikeloom.neurons.integrate_fire import IF
-from spikeloom.neurons.leaky import LIF, PLIF
-from spikeloom.neurons.neuron import Neuron, Run, State
-from spikeloom.neurons.rate import RateLIF
-from spikeloom.neurons.scaled import Scaled, ScaledIF, ScaledLIF
-from spikeloom.neurons.surrogate import (
-    ATan,
-    FastSigmoid,
-    Gaussian,
-    Rectangle,
-    Sigmoid,
-    Surrogate,
-    Triangle,
-)
+What is imported here is public, also as `spikeloom.<name>`.
+"""
 
-__all__ = [
-    "GLIF",
-    "IF",
-    "LIF",
-    "PLIF",
-    "ATan",
-    "AdLIF",
-    "CuLIF",
-    "FastSigmoid",
-    "FusedGLIF",
-    "Gaussian",
-    "Neuron",
-    "PCuLIF",
-    "RateLIF",
-    "Rectangle",
-    "Run",
-    "Scaled",
-    "ScaledIF",
-    "ScaledLIF",
-    "Sigmoid",
-    "State",
-    "Surrogate",
-    "Triangle",
-]
+from spikeloom.neurons.adaptive import AdLIF as AdLIF
+from spikeloom.neurons.current import CuLIF as CuLIF
+from spikeloom.neurons.current import PCuLIF as PCuLIF
+from spikeloom.neurons.gated import GLIF as GLIF
+from spikeloom.neurons.gated import FusedGLIF as FusedGLIF
+from spikeloom.neurons.integrate_fire import IF as IF
+from spikeloom.neurons.leaky import LIF as LIF
+from spikeloom.neurons.leaky import PLIF as PLIF
+from spikeloom.neurons.neuron import Neuron as Neuron
+from spikeloom.neurons.neuron import Run as Run
+from spikeloom.neurons.neuron import State as State
+from spikeloom.neurons.rate import RateLIF as RateLIF
+from spikeloom.neurons.scaled import Scaled as Scaled
+from spikeloom.neurons.scaled import ScaledIF as ScaledIF
+from spikeloom.neurons.scaled import ScaledLIF as ScaledLIF
+from spikeloom.neurons.surrogate import ATan as ATan
+from spikeloom.neurons.surrogate import FastSigmoid as FastSigmoid
+from spikeloom.neurons.surrogate import Gaussian as Gaussian
+from spikeloom.neurons.surrogate import Rectangle as Rectangle
+from spikeloom.neurons.surrogate import Sigmoid as Sigmoid
+from spikeloom.neurons.surrogate import Surrogate as Surrogate
+from spikeloom.neurons.surrogate import Triangle as Triangle
+
+
+def __getattr__(name: str) -> list[str]:
+    if name == "__all__":
+        return sorted(key for key, value in globals().items() if isinstance(value, type))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,13 +2,14 @@
 input.
 """
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
-from spikeloom.compiler.dispatch import Backend
 from spikeloom.neurons.current import raw_decay
-from spikeloom.neurons.integrate_fire import Integrator
-from spikeloom.neurons.surrogate import FastSigmoid, Surrogate
+from spikeloom.neurons.integrate_fire import Integrator, IntegratorOptions
+from spikeloom.neurons.surrogate import FastSigmoid
 
 
 class AdLIF(Integrator):
@@ -39,19 +40,10 @@ class AdLIF(Integrator):
         tau_w: float = 100.0,
         *,
         shape: tuple[int, ...] = (),
-        v_threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        detach_reset: bool = True,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[IntegratorOptions],
     ) -> None:
-        super().__init__(
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            detach_reset=detach_reset,
-            surrogate=FastSigmoid(5.0) if surrogate is None else surrogate,
-            backend=backend,
-        )
+        options["surrogate"] = options.get("surrogate") or FastSigmoid(5.0)
+        super().__init__(**options)
         self.membrane = nn.Parameter(torch.full(shape, raw_decay(tau_m, "tau_m")))
         self.adaptation = nn.Parameter(torch.full(shape, raw_decay(tau_w, "tau_w")))
         self.a = nn.Parameter(torch.rand(shape))

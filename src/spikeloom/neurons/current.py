@@ -14,19 +14,24 @@ networks for discrete events with rich temporal structures", Frontiers in Neuros
 """
 
 import math
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from spikeloom.compiler.dispatch import Backend
-from spikeloom.neurons.integrate_fire import Integrator
-from spikeloom.neurons.surrogate import FastSigmoid, Surrogate
+from spikeloom.neurons.integrate_fire import Integrator, IntegratorOptions
+from spikeloom.neurons.surrogate import FastSigmoid
 
 Form = Literal["sigmoid", "direct"]
 
 LOWEST_DECAY, HIGHEST_DECAY = 2 / math.e, 0.995
 """Where decays that are learned directly are kept: tau from 3.26 to 199.5 time steps."""
+
+
+class CurrentOptions(IntegratorOptions, total=False):
+    """What every current-based neuron takes: see `CurrentNeuron`."""
+
+    delay: Literal[1, 2]
 
 
 class CurrentNeuron(Integrator):
@@ -41,25 +46,11 @@ class CurrentNeuron(Integrator):
 
     states = ("v", "i")
 
-    def __init__(
-        self,
-        *,
-        v_threshold: float,
-        v_reset: float | None,
-        delay: Literal[1, 2],
-        detach_reset: bool,
-        surrogate: Surrogate | None,
-        backend: Backend,
-    ) -> None:
+    def __init__(self, *, delay: Literal[1, 2] = 1, **options: Unpack[IntegratorOptions]) -> None:
         if delay not in (1, 2):
             raise ValueError(f"delay={delay!r}: expected 1 (charge, then fire) or 2 (fire first)")
-        super().__init__(
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            detach_reset=detach_reset,
-            surrogate=FastSigmoid(5.0, strict=delay == 2) if surrogate is None else surrogate,
-            backend=backend,
-        )
+        options["surrogate"] = options.get("surrogate") or FastSigmoid(5.0, strict=delay == 2)
+        super().__init__(**options)
         self.delay = delay
 
     def advance(
@@ -93,22 +84,9 @@ class CuLIF(CurrentNeuron):
         self,
         tau_m: float,
         tau_s: float,
-        *,
-        v_threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        delay: Literal[1, 2] = 1,
-        detach_reset: bool = True,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[CurrentOptions],
     ) -> None:
-        super().__init__(
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            delay=delay,
-            detach_reset=detach_reset,
-            surrogate=surrogate,
-            backend=backend,
-        )
+        super().__init__(**options)
         for name, tau in (("tau_m", tau_m), ("tau_s", tau_s)):
             if not (math.isfinite(tau) and tau > 0):
                 raise ValueError(f"{name}={tau}: a time constant is above 0 time steps")
@@ -142,21 +120,9 @@ class PCuLIF(CurrentNeuron):
         shape: tuple[int, ...] = (),
         form: Form = "sigmoid",
         learn: bool = True,
-        v_threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        delay: Literal[1, 2] = 1,
-        detach_reset: bool = True,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[CurrentOptions],
     ) -> None:
-        super().__init__(
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            delay=delay,
-            detach_reset=detach_reset,
-            surrogate=surrogate,
-            backend=backend,
-        )
+        super().__init__(**options)
         if form not in ("sigmoid", "direct"):
             raise ValueError(f"form={form!r}: expected 'sigmoid' or 'direct'")
         self.form: Form = form

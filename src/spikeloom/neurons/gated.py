@@ -14,21 +14,36 @@ lies in (0, 1).
 """
 
 import math
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeloom.compiler.dispatch import Backend
-from spikeloom.neurons.neuron import Neuron, State
-from spikeloom.neurons.surrogate import Rectangle, Surrogate
+from spikeloom.neurons.neuron import Neuron, NeuronOptions, State
+from spikeloom.neurons.surrogate import Rectangle
 
 Gates = Literal["soft", "hard", "static_soft", "static_hard"]
 GATES: tuple[Gates, ...] = ("soft", "hard", "static_soft", "static_hard")
 
 RANDOM_GATE = 0.1
 """Raw gates that start at random are uniform between minus and plus this."""
+
+
+class MembraneOptions(NeuronOptions, total=False):
+    """Initial membrane parameters of both gated neurons: see `GLIF`."""
+
+    tau: float
+    threshold: float
+    leak: float
+    conductance: float
+
+
+class GatedOptions(MembraneOptions, total=False):
+    """What `GLIF` adds to them."""
+
+    time_wise: bool
+    learn_membrane: bool
 
 
 class Gated(Neuron):
@@ -58,17 +73,16 @@ class Gated(Neuron):
         channels: int | None,
         time_steps: int | None,
         *,
-        tau: float,
-        threshold: float,
-        leak: float,
-        conductance: float,
-        time_wise: bool,
-        learn_membrane: bool,
-        surrogate: Surrogate | None,
-        backend: Backend,
+        tau: float = 0.25,
+        threshold: float = 0.5,
+        leak: float = 0.0625,
+        conductance: float = 0.5,
+        time_wise: bool = False,
+        learn_membrane: bool = True,
+        **options: Unpack[NeuronOptions],
     ) -> None:
-        surrogate = Rectangle(strict=True) if surrogate is None else surrogate
-        super().__init__(surrogate=surrogate, backend=backend)
+        options["surrogate"] = options.get("surrogate") or Rectangle(strict=True)
+        super().__init__(**options)
         for name, size in (("channels", channels), ("time_steps", time_steps)):
             if size is not None and size < 1:
                 raise ValueError(f"{name}={size}: expected 1 or more, or None")
@@ -131,6 +145,22 @@ class Gated(Neuron):
                 f"interpolate_time({x.shape[0]})"
             )
 
+    def advance(
+        self,
+        x: Tensor,
+        v: Tensor,
+        decay: Tensor,
+        drop: Tensor,
+        gain: Tensor,
+        soft: Tensor,
+        threshold: Tensor,
+        hard: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The step above, `(s, v, h)`; without `hard` it is 1."""
+        h = v - drop + x * gain
+        s = self.surrogate(h - threshold)
+        return s, decay * h * (1 - (s if hard is None else hard * s)) - soft * s, h
+
     def _after_this_step(self, value: Tensor) -> Tensor:
         """What step t needs of a per-step constant that the equation applies at step t + 1."""
         return value.roll(-1, 0) if self.time_wise else value
@@ -177,27 +207,9 @@ class GLIF(Gated):
         *,
         gates: Gates = "soft",
         gate: tuple[float, float, float] | Literal["random"] = (0.6, 0.8, 0.6),
-        tau: float = 0.25,
-        threshold: float = 0.5,
-        leak: float = 0.0625,
-        conductance: float = 0.5,
-        time_wise: bool = False,
-        learn_membrane: bool = True,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[GatedOptions],
     ) -> None:
-        super().__init__(
-            channels,
-            time_steps,
-            tau=tau,
-            threshold=threshold,
-            leak=leak,
-            conductance=conductance,
-            time_wise=time_wise,
-            learn_membrane=learn_membrane,
-            surrogate=surrogate,
-            backend=backend,
-        )
+        super().__init__(channels, time_steps, **options)
         if gates not in GATES:
             raise ValueError(f"gates={gates!r}: expected one of {', '.join(GATES)}")
         self.gates: Gates = gates
@@ -207,7 +219,7 @@ class GLIF(Gated):
             raw = _raw_gate(name, start, () if channels is None else (channels,))
             # Frozen gates stay in the state dict, as in the authors' checkpoints.
             setattr(self, name, nn.Parameter(raw, requires_grad=learned))
-        per_step = ("decay", "drop", "gain", "soft", "threshold") if time_wise else ("gain",)
+        per_step = ("decay", "drop", "gain", "soft", "threshold") if self.time_wise else ("gain",)
         self.time_coefs = per_step * self.per_step
 
     def gate_values(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -251,9 +263,7 @@ class GLIF(Gated):
         hard: Tensor,
         threshold: Tensor,
     ) -> tuple[Tensor, ...]:
-        h = v - drop + x * gain
-        s = self.surrogate(h - threshold)
-        return s, decay * h * (1 - hard * s) - soft * s, h
+        return self.advance(x, v, decay, drop, gain, soft, threshold, hard)
 
     @torch.no_grad()
     def constants(self) -> dict[str, Tensor]:
@@ -278,26 +288,9 @@ class FusedGLIF(Gated):
         self,
         channels: int | None,
         time_steps: int | None = None,
-        *,
-        tau: float = 0.25,
-        threshold: float = 0.5,
-        leak: float = 0.0625,
-        conductance: float = 0.5,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[MembraneOptions],
     ) -> None:
-        super().__init__(
-            channels,
-            time_steps,
-            tau=tau,
-            threshold=threshold,
-            leak=leak,
-            conductance=conductance,
-            time_wise=False,
-            learn_membrane=True,
-            surrogate=surrogate,
-            backend=backend,
-        )
+        super().__init__(channels, time_steps, **options)
         self.time_coefs = ("gain",) * self.per_step
 
     def coefs(self) -> dict[str, Tensor]:
@@ -321,9 +314,7 @@ class FusedGLIF(Gated):
         soft: Tensor,
         threshold: Tensor,
     ) -> tuple[Tensor, ...]:
-        h = v - drop + x * gain
-        s = self.surrogate(h - threshold)
-        return s, decay * h * (1 - s) - soft * s, h
+        return self.advance(x, v, decay, drop, gain, soft, threshold)
 
     @torch.no_grad()
     def constants(self) -> dict[str, Tensor]:

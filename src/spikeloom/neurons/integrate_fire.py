@@ -1,10 +1,18 @@
 """Integrate-and-fire: the membrane potential adds up its input and never leaks."""
 
+from typing import Unpack
+
 from torch import Tensor
 
-from spikeloom.compiler.dispatch import Backend
-from spikeloom.neurons.neuron import Neuron
-from spikeloom.neurons.surrogate import Surrogate
+from spikeloom.neurons.neuron import Neuron, NeuronOptions
+
+
+class IntegratorOptions(NeuronOptions, total=False):
+    """What every integrate-and-fire neuron takes: see `Integrator`."""
+
+    v_threshold: float
+    v_reset: float | None
+    detach_reset: bool
 
 
 class Integrator(Neuron):
@@ -29,10 +37,9 @@ class Integrator(Neuron):
         v_threshold: float = 1.0,
         v_reset: float | None = 0.0,
         detach_reset: bool = True,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[NeuronOptions],
     ) -> None:
-        super().__init__(surrogate=surrogate, backend=backend)
+        super().__init__(**options)
         if v_reset is not None and not v_reset < v_threshold:
             raise ValueError(f"v_reset={v_reset} must lie below v_threshold={v_threshold}")
         self.v_threshold = float(v_threshold)

@@ -1,13 +1,12 @@
 """Leaky integrate-and-fire, with a fixed (LIF) or a learned (PLIF) membrane time constant."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from spikeloom.compiler.dispatch import Backend
-from spikeloom.neurons.integrate_fire import Integrator
-from spikeloom.neurons.surrogate import Surrogate
+from spikeloom.neurons.integrate_fire import Integrator, IntegratorOptions
 
 
 class LIF(Integrator):
@@ -25,20 +24,10 @@ class LIF(Integrator):
         self,
         tau: float = 2.0,
         *,
-        v_threshold: float = 1.0,
-        v_reset: float | None = 0.0,
         decay_input: bool = True,
-        detach_reset: bool = True,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[IntegratorOptions],
     ) -> None:
-        super().__init__(
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            detach_reset=detach_reset,
-            surrogate=surrogate,
-            backend=backend,
-        )
+        super().__init__(**options)
         if not (math.isfinite(tau) and tau >= 1):
             raise ValueError(f"tau={tau}: a membrane time constant is at least 1 time step")
         self.tau = float(tau)
@@ -72,20 +61,10 @@ class PLIF(Integrator):
         tau: float = 2.0,
         *,
         shape: tuple[int, ...] = (),
-        v_threshold: float = 1.0,
-        v_reset: float | None = 0.0,
         decay_input: bool = True,
-        detach_reset: bool = True,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[IntegratorOptions],
     ) -> None:
-        super().__init__(
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            detach_reset=detach_reset,
-            surrogate=surrogate,
-            backend=backend,
-        )
+        super().__init__(**options)
         if not (math.isfinite(tau) and tau > 1):
             raise ValueError(
                 f"tau={tau}: the initial time constant of PLIF must be above 1 time step"

@@ -6,7 +6,7 @@ The step is traced and runs as one fused kernel; `backend="eager"` runs it as wr
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,13 @@ class Run(NamedTuple):
     spikes: Tensor
     state: State
     records: dict[str, Tensor]
+
+
+class NeuronOptions(TypedDict, total=False):
+    """What every neuron takes: see `Neuron`."""
+
+    surrogate: Surrogate | None
+    backend: Backend
 
 
 class Neuron(nn.Module):

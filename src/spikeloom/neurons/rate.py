@@ -1,13 +1,12 @@
 """Integrate-and-fire neurons that add up their own spikes, for networks read out by firing rate."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.dispatch import Backend
-from spikeloom.neurons.neuron import Neuron
-from spikeloom.neurons.surrogate import Surrogate
+from spikeloom.neurons.neuron import Neuron, NeuronOptions
 
 
 class RateLIF(Neuron):
@@ -34,10 +33,9 @@ class RateLIF(Neuron):
         leak: float = 1.0,
         *,
         v_threshold: float = 1.0,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[NeuronOptions],
     ) -> None:
-        super().__init__(surrogate=surrogate, backend=backend)
+        super().__init__(**options)
         if not 0 < leak <= 1:
             raise ValueError(f"leak={leak}: expected above 0 and at most 1 (1: no leak)")
         if not (math.isfinite(v_threshold) and v_threshold > 0):

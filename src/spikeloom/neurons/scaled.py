@@ -1,13 +1,18 @@
 """Integrate-and-fire neurons whose spikes are as high as their threshold, which may be learned."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from spikeloom.compiler.dispatch import Backend
-from spikeloom.neurons.neuron import Neuron
-from spikeloom.neurons.surrogate import Surrogate
+from spikeloom.neurons.neuron import Neuron, NeuronOptions
+
+
+class ScaledOptions(NeuronOptions, total=False):
+    """What both scaled neurons hand through: see `Scaled`."""
+
+    learn_threshold: bool
 
 
 class Scaled(Neuron):
@@ -38,10 +43,9 @@ class Scaled(Neuron):
         alpha: float,
         bound: float,
         learn_threshold: bool = True,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[NeuronOptions],
     ) -> None:
-        super().__init__(surrogate=surrogate, backend=backend)
+        super().__init__(**options)
         if not (math.isfinite(threshold) and math.isfinite(bound) and bound > 0):
             raise ValueError(
                 f"threshold={threshold}, bound={bound}: expected finite numbers, and bound above 0"
@@ -101,18 +105,9 @@ class ScaledIF(Scaled):
         *,
         alpha: float = 0.5,
         bound: float = 0.01,
-        learn_threshold: bool = True,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[ScaledOptions],
     ) -> None:
-        super().__init__(
-            threshold,
-            alpha=alpha,
-            bound=bound,
-            learn_threshold=learn_threshold,
-            surrogate=surrogate,
-            backend=backend,
-        )
+        super().__init__(threshold, alpha=alpha, bound=bound, **options)
 
     def step(self, x: Tensor, v: Tensor, z: Tensor, *, threshold: Tensor) -> tuple[Tensor, ...]:
         h = v + x
@@ -140,18 +135,9 @@ class ScaledLIF(Scaled):
         delta_t: float = 0.05,
         alpha: float = 0.3,
         bound: float = 5e-4,
-        learn_threshold: bool = True,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        **options: Unpack[ScaledOptions],
     ) -> None:
-        super().__init__(
-            threshold,
-            alpha=alpha,
-            bound=bound,
-            learn_threshold=learn_threshold,
-            surrogate=surrogate,
-            backend=backend,
-        )
+        super().__init__(threshold, alpha=alpha, bound=bound, **options)
         for name, value in (("tau", tau), ("delta_t", delta_t)):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name}={value}: expected a time above 0")

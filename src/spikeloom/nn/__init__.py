@@ -1,14 +1,13 @@
 """Layers that know about time: `[T, B, ...]`, time first."""
 
-from spikeloom.nn.batchnorm import BatchNorm
-from spikeloom.nn.classifier import Classifier, Output
+from spikeloom.nn.batchnorm import BatchNorm, TdBatchNorm
+from spikeloom.nn.classifier import Classifier, Figure, Output
 from spikeloom.nn.coding import StaticCoding
 from spikeloom.nn.dropout import Dropout
 from spikeloom.nn.event_linear import EventLinear
 from spikeloom.nn.fold import Steps, is_constant, is_time_aware, per_step, steps
 from spikeloom.nn.recurrent import Recurrent
 from spikeloom.nn.sequential import Sequential
-from spikeloom.nn.tdbn import TdBatchNorm
 from spikeloom.nn.voting import Voting
 
 __all__ = [
@@ -16,6 +15,7 @@ __all__ = [
     "Classifier",
     "Dropout",
     "EventLinear",
+    "Figure",
     "Output",
     "Recurrent",
     "Sequential",

@@ -34,6 +34,8 @@ class BatchNorm(nn.Module):
     """
 
     time_first = True
+    scale = 1.0
+    """What `weight` is multiplied by."""
     synchronised = False
     """Whether the batch is that of all processes (`synced.synchronise`)."""
 
@@ -82,7 +84,7 @@ class BatchNorm(nn.Module):
             _check_values(x[0])
             return _PerStep.apply(
                 x,
-                self.weight,
+                self._gain(),
                 self.bias,
                 self.running_mean,
                 self.running_var,
@@ -90,6 +92,9 @@ class BatchNorm(nn.Module):
                 self.eps,
             )
         return self._normalise(x.flatten(0, 1), self.momentum).unflatten(0, x.shape[:2])
+
+    def _gain(self) -> Tensor:
+        return self.weight if self.scale == 1 else self.weight * self.scale
 
     def _normalise(self, samples: Tensor, momentum: float) -> Tensor:
         """`samples` `[N, C, ...]` with the statistics of all of them, or the running ones."""
@@ -99,7 +104,7 @@ class BatchNorm(nn.Module):
             samples,
             self.running_mean,
             self.running_var,
-            self.weight,
+            self._gain(),
             self.bias,
             self.training,
             momentum,
@@ -113,7 +118,14 @@ class BatchNorm(nn.Module):
         # A buffer of its own: autograd watches the one that F.batch_norm writes.
         variance = torch.zeros_like(self.running_var)
         y = F.batch_norm(
-            x[0], self.running_mean, variance, self.weight, self.bias, True, self.momentum, self.eps
+            x[0],
+            self.running_mean,
+            variance,
+            self._gain(),
+            self.bias,
+            True,
+            self.momentum,
+            self.eps,
         )
         seen, counted = x[0, :, 0].numel(), x[:, :, 0].numel()
         with torch.no_grad():
@@ -134,7 +146,7 @@ class BatchNorm(nn.Module):
             groups = x.flatten(0, 1).unsqueeze(0)
         y = synced.batch_norm(
             groups,
-            self.weight,
+            self._gain(),
             self.bias,
             self.running_mean,
             self.running_var,
@@ -149,6 +161,42 @@ class BatchNorm(nn.Module):
             f"{self.channels}, statistics={self.statistics!r}, "
             f"eps={self.eps:g}, momentum={self.momentum:g}"
         )
+
+
+class TdBatchNorm(BatchNorm):
+    """Threshold-dependent BatchNorm of `x` `[T, B, C, ...]`: statistics over all of time, output
+    scaled to the threshold.
+
+        y = weight * alpha * threshold * (x - mean) / sqrt(var + eps) + bias
+
+    so that the current into the next neurons has the deviation alpha * threshold when training
+    starts. As `BatchNorm(statistics="folded")` otherwise. The bias is not scaled.
+
+    `channels`: C. `alpha` 1; 1 / sqrt(2) for the two norms that meet in a residual addition.
+    `threshold` 0.5: a constant, it does not follow thresholds that are learned. `eps` 1e-5,
+    `momentum` 0.1. Source: Zheng et al., AAAI 2021; as in the code of GLIF (Yao et al., NeurIPS
+    2022).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        alpha: float = 1.0,
+        threshold: float = 0.5,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__(channels, statistics="folded", eps=eps, momentum=momentum)
+        self.alpha = alpha
+        self.threshold = threshold
+
+    @property
+    def scale(self) -> float:  # type: ignore[override]
+        return self.alpha * self.threshold
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, alpha={self.alpha:.4g}, threshold={self.threshold:g}"
 
 
 def _check_values(samples: Tensor) -> None:

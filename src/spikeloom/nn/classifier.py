@@ -1,12 +1,11 @@
 """The one thing a trainer sees: a network with its readout and its loss."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from spikeloom.nn.figure import Figure
 
 
 class Output(NamedTuple):
@@ -23,6 +22,23 @@ class Output(NamedTuple):
     votes: Tensor | None = None
     spikes: Tensor | None = None
     potentials: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture that a method adds to a report, as data: curves over a common axis.
+
+    `curves[name][i]` is drawn at x = `start` + i. `title` and `note` stand above it; `x` and `y`
+    name the axes, with units; `log` draws y logarithmically, if all values are positive.
+    """
+
+    title: str
+    x: str
+    y: str
+    curves: Mapping[str, Sequence[float]]
+    note: str = ""
+    start: int = 0
+    log: bool = False
 
 
 class Classifier(nn.Module):

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from spikeloom.analysis.distributions import Spread
     from spikeloom.analysis.operations import Operations
     from spikeloom.analysis.traces import LayerTrace
-    from spikeloom.nn.classifier import Classifier
-    from spikeloom.nn.figure import Figure
+    from spikeloom.nn.classifier import Classifier, Figure
 
 SAMPLES = 512
 # Synapses evaluated in all, some ten seconds on two CPU cores. Large networks see fewer samples,

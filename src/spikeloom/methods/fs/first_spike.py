@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spikeloom.nn.first_spike import first_spike_times
+from spikeloom.analysis.first_spike import first_spike_times
 
 
 def encode(spikes: Tensor, potentials: Tensor, *, divisor: float, amplitude: float) -> Tensor:
@@ -82,3 +82,17 @@ class _Encode(torch.autograd.Function):
             None,
             None,
         )
+
+
+def first_spike_votes(times: Tensor, time_steps: int) -> Tensor:
+    """Votes `[T, B, N]` that, added up over the first t steps, elect the first to fire so far.
+
+    A first spike in step t weighs T + 1 - t. Silent neurons vote in the last step, by their ranks,
+    with less than 1: all votes together elect the smallest of `times` `[B, N]`.
+    """
+    classes = times.shape[-1]
+    silent = times > time_steps
+    ranked = (time_steps + 1 + classes - times) / (classes + 1)
+    weights = torch.where(silent, ranked, time_steps + 1 - times)
+    steps = torch.arange(1, time_steps + 1, device=times.device, dtype=times.dtype).view(-1, 1, 1)
+    return weights * (times.clamp(max=time_steps) == steps)

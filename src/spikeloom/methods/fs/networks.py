@@ -18,7 +18,7 @@ from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods.fs import loss
 from spikeloom.methods.fs.config import Constants, FsNetwork
-from spikeloom.methods.fs.first_spike import encode
+from spikeloom.methods.fs.first_spike import encode, first_spike_votes
 from spikeloom.neurons import AdLIF, CuLIF, Neuron, PCuLIF
 from spikeloom.nn import (
     BatchNorm,
@@ -30,7 +30,6 @@ from spikeloom.nn import (
     Sequential,
     per_step,
 )
-from spikeloom.nn.first_spike import first_spike_votes
 
 # Channels of the convolutions, kernel and stride of the first, neurons of the recurrent layer.
 _CONVOLUTIONAL = {

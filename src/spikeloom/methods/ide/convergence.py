@@ -15,7 +15,7 @@ from spikeloom.methods.ide.equilibrium import solve_implicit
 from spikeloom.methods.ide.feedback import FeedbackNetwork
 from spikeloom.methods.ide.transforms import Masks
 from spikeloom.neurons.rate import weight_sum
-from spikeloom.nn.figure import Figure
+from spikeloom.nn.classifier import Figure
 
 SOLVERS = ("broyden", "anderson", "fixed-point")
 _MOST_SWEEPS = 1000

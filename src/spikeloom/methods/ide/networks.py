@@ -24,8 +24,7 @@ from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.convergence import figures
 from spikeloom.methods.ide.feedback import FeedbackNetwork
 from spikeloom.methods.ide.transforms import Transform
-from spikeloom.nn import Classifier, Output
-from spikeloom.nn.figure import Figure
+from spikeloom.nn import Classifier, Figure, Output
 
 CHANNELS = {
     "f64c5": (64,),
