@@ -80,7 +80,9 @@ def run_neuron(
     begin = None if start is None else tuple(s.clone().requires_grad_() for s in start)
     with leaf_coefs(neuron) as coefs:
         x = view(base)
-        spikes, state = neuron(x, neuron.initial_state(x) if begin is None else begin)
+        rest = neuron.initial_state(x)
+        spikes, state = neuron(x, (*(begin or ()), *rest[len(begin or ()) :]))
+        state = state[: len(neuron.states)]
         wanted: dict[str, Tensor] = {"x": base}
         wanted |= {f"start {i}": s for i, s in enumerate(begin or ())}
         wanted |= {name: coef for name, coef in coefs.items() if coef.requires_grad}

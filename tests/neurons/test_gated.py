@@ -66,22 +66,6 @@ def test_one_conductance_for_all_steps_takes_any_number_of_them() -> None:
         neuron.interpolate_time(2)
 
 
-@pytest.mark.parametrize("time_wise", [False, True])
-def test_a_sequence_in_two_parts_equals_the_whole(time_wise: bool) -> None:
-    """Per-step constants repeat with each part, so the whole has them twice."""
-    part = GLIF(2, 2, time_wise=time_wise, backend="eager").double()
-    whole = GLIF(2, 4, time_wise=time_wise, backend="eager").double()
-    with torch.no_grad():
-        for name, value in part.named_parameters():
-            value.copy_(torch.randn_like(value))
-            target = getattr(whole, name)
-            target.copy_(torch.cat([value, value]) if len(target) == 4 else value)
-    x = torch.randn(4, 3, 2, dtype=torch.float64)
-    first, state = part(x[:2], part.initial_state(x))
-    second, _ = part(x[2:], state)
-    assert torch.equal(torch.cat([first, second]), whole(x))
-
-
 def test_only_gates_are_learned_without_membrane() -> None:
     neuron = GLIF(None, 4, learn_membrane=False)
     assert dict(neuron.named_parameters()).keys() == {"alpha", "beta", "gamma"}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import spikeloom as sl
-from spikeloom.neurons import IF, LIF, PLIF, ATan, Neuron, Sigmoid
+from spikeloom.neurons import GLIF, IF, LIF, PLIF, ATan, Neuron, Sigmoid
 
 
 class Mine(sl.Neuron):  # as in the README
@@ -205,3 +205,33 @@ def test_a_list_changed_later_is_seen() -> None:
     before = neuron.choice(device, torch.float32).program
     neuron.gains[0] = 0.125
     assert neuron.choice(device, torch.float32).program != before
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+@pytest.mark.parametrize(("time_wise", "pieces"), [(True, [1, 5]), (False, [2, 2, 2])])
+def test_constants_per_step_follow_the_clock_of_the_state(backend, time_wise, pieces):
+    torch.manual_seed(0)
+    neuron = GLIF(3, 6, gate="random", time_wise=time_wise, backend=backend)
+    for raw in neuron.parameters():
+        raw.data.uniform_(-1, 1)
+    x = torch.rand(6, 2, 3, requires_grad=True)
+    whole = neuron(x)
+    whole.sum().backward()
+    expected, x.grad = x.grad, None
+    parts, state = [], None
+    for piece in x.split(pieces):
+        spikes, state = neuron(piece, state)
+        parts.append(spikes)
+    torch.cat(parts).sum().backward()
+    assert torch.equal(torch.cat(parts), whole) and whole.sum() > 0
+    assert torch.allclose(x.grad, expected)
+    with pytest.raises(ValueError, match="1 more after 6"):
+        neuron(x[:1].detach(), state)
+
+
+def test_none_is_a_state():
+    neuron = LIF()
+    x = torch.rand(4, 2, 3)
+    (spikes, state), (same, _) = neuron(x, None), neuron(x, neuron.initial_state(x))
+    assert torch.equal(spikes, same) and state[0].shape == (2, 3)
+    assert isinstance(neuron(x), torch.Tensor)

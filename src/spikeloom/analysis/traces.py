@@ -52,13 +52,15 @@ def trace(network: nn.Module, inputs: Tensor, sample: int = 0) -> list[LayerTrac
 
     def capture(path: str, layer: Neuron) -> Callable[[nn.Module, Arguments], None]:
         def hook(_: nn.Module, arguments: Arguments) -> None:
-            state = arguments[1] if len(arguments) == 2 else None
+            state = (arguments[1] or None) if len(arguments) == 2 else None
             one = slice(sample, sample + 1)
             before = captured.get(path, []) if state is not None else []
             call = (
                 layer,
                 arguments[0][:, one],
-                None if state is None else tuple(value[one] for value in state),
+                None
+                if state is None
+                else tuple(value[one] if value.dim() else value for value in state),
             )
             captured[path] = [*before, call]
 

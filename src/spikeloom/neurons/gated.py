@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeloom.neurons.neuron import Neuron, NeuronOptions, State
+from spikeloom.neurons.neuron import GivenState, Neuron, NeuronOptions
 from spikeloom.neurons.surrogate import Rectangle
 
 Gates = Literal["soft", "hard", "static_soft", "static_hard"]
@@ -135,10 +135,19 @@ class Gated(Neuron):
             new = new.transpose(1, 2).reshape(time_steps, *raw.shape[1:]).contiguous()
             setattr(self, name, nn.Parameter(new, requires_grad=raw.requires_grad))
 
-    def _check(self, x: Tensor, state: State | None, record: tuple[str, ...]) -> None:
+    def _check(self, x: Tensor, state: GivenState, record: tuple[str, ...]) -> None:
         super()._check(x, state, record)
-        if self.time_steps is not None and x.shape[0] != self.time_steps:
-            name = type(self).__name__
+        name = type(self).__name__
+        if self.time_steps is None:
+            return
+        passed = int(state[-1]) if state else 0
+        if state is not False and passed + x.shape[0] > self.time_steps:
+            raise ValueError(
+                f"{name} has one conductance for each of T={self.time_steps} time steps, and got "
+                f"{x.shape[0]} more after {passed}: begin again with initial_state(x), or call "
+                f"interpolate_time({passed + x.shape[0]})"
+            )
+        if state is False and x.shape[0] != self.time_steps:
             raise ValueError(
                 f"{name} has one conductance for each of T={self.time_steps} time steps, and got "
                 f"an input of {x.shape[0]}: build it with time_steps={x.shape[0]}, or call "

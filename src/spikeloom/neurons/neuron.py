@@ -18,11 +18,13 @@ from spikeloom.compiler.function import run_compiled
 from spikeloom.neurons.surrogate import ATan, Surrogate, bound
 
 State = tuple[Tensor, ...]
+GivenState = State | None | Literal[False]
+"""A state to start from; None: at rest; False: at rest, and no state is asked for."""
 
 
 class Run(NamedTuple):
-    """Spikes `[T, B, ...]`; the state after the last step, one tensor `[B, ...]` per name in
-    `states`; the requested records `[T, B, ...]` by name.
+    """Spikes `[T, B, ...]`; the state after the last step (as of `initial_state`); the requested
+    records `[T, B, ...]` by name.
     """
 
     spikes: Tensor
@@ -98,34 +100,37 @@ class Neuron(nn.Module):
 
     def initial_state(self, x: Tensor) -> State:
         """The state at rest for an input `[T, B, ...]`: one tensor `[B, ...]` per name in
-        `states`.
+        `states`; where constants differ from step to step (`time_coefs`), then the number of steps
+        that have passed, an int64 without axes.
         """
         rest = self.rest()
         shape, dtype = x.shape[1:], compute_dtype(x)
-        return tuple(x.new_full(shape, rest.get(name, 0.0), dtype=dtype) for name in self.states)
+        state = tuple(x.new_full(shape, rest.get(name, 0.0), dtype=dtype) for name in self.states)
+        return (*state, torch.tensor(0)) if self.time_coefs else state
 
     @overload
     def forward(self, x: Tensor) -> Tensor: ...
     @overload
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]: ...
+    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]: ...
     @overload
-    def forward(self, x: Tensor, state: State | None, record: tuple[str, ...]) -> Run: ...
+    def forward(self, x: Tensor, state: GivenState, record: tuple[str, ...]) -> Run: ...
     def forward(
-        self, x: Tensor, state: State | None = None, record: tuple[str, ...] | None = None
+        self, x: Tensor, state: GivenState = False, record: tuple[str, ...] | None = None
     ) -> Tensor | tuple[Tensor, State] | Run:
         """Spikes `[T, B, ...]` (0 or 1, in the dtype of `x`) for the input current `x` `[T, B,
         ...]`.
 
-        Without `state` every sample starts at rest. With it (`initial_state(x)`, or what an earlier
-        call returned) the pair `(spikes, state)` comes back, and gradients flow through both. With
-        `record` the answer is that of `run`, and forward hooks see it.
+        Without `state` every sample starts at rest. With it (what an earlier call returned, or
+        `initial_state(x)`, for which None is another word) the pair `(spikes, state)` comes back,
+        and gradients flow through both. With `record` the answer is that of `run`, and forward
+        hooks see it.
         """
-        run = self._run(x, state, record or (), want_state=state is not None or record is not None)
+        run = self._run(x, state, record or (), state is not False or record is not None)
         if record is not None:
             return run
-        return run.spikes if state is None else (run.spikes, run.state)
+        return run.spikes if state is False else (run.spikes, run.state)
 
-    def run(self, x: Tensor, state: State | None = None, record: tuple[str, ...] = ()) -> Run:
+    def run(self, x: Tensor, state: GivenState = False, record: tuple[str, ...] = ()) -> Run:
         """As `forward`, and the sequence `[T, B, ...]` of every state or observed value named in
         `record`.
 
@@ -134,11 +139,12 @@ class Neuron(nn.Module):
         """
         return self._run(x, state, tuple(record), want_state=True)
 
-    def _run(
-        self, x: Tensor, state: State | None, record: tuple[str, ...], want_state: bool
-    ) -> Run:
-        self._check(x, state, record)
+    def _run(self, x: Tensor, given: GivenState, record: tuple[str, ...], want_state: bool) -> Run:
+        self._check(x, given, record)
         coefs = self._all_coefs()
+        state, clock = given or None, ()
+        if self.time_coefs and want_state:
+            state, clock, coefs = self._part(x, given, coefs)
         rest = tuple(self.rest().get(name, 0.0) for name in self.states)
         program = self._program(x.device.type, x.dtype, tuple(coefs))
         if program:
@@ -146,13 +152,25 @@ class Neuron(nn.Module):
                 program, x, state, list(coefs.values()), rest, record, want_state
             )
         else:
-            start = self.initial_state(x) if state is None else state
+            start = self.initial_state(x)[: len(self.states)] if state is None else state
             spikes, final, records = run_eager(
                 self._step(), x, list(start), list(coefs.values()), record
             )
-        return Run(spikes, tuple(final), records)
+        return Run(spikes, (*final, *clock), records)
 
-    def _check(self, x: Tensor, state: State | None, record: tuple[str, ...]) -> None:
+    def _part(
+        self, x: Tensor, given: GivenState, coefs: dict[str, Tensor]
+    ) -> tuple[State | None, State, dict[str, Tensor]]:
+        """The state without its number of steps, that number after `x`, and of the coefs that
+        differ from step to step those that belong to `x`.
+        """
+        begin = int(given[-1]) if given else 0
+        end = begin + x.shape[0]
+        if given is not False:
+            coefs = coefs | {name: coefs[name][begin:end] for name in self.time_coefs}
+        return given[:-1] if given else None, (torch.tensor(end),), coefs
+
+    def _check(self, x: Tensor, state: GivenState, record: tuple[str, ...]) -> None:
         name = type(self).__name__
         if x.dim() < 2:
             raise ValueError(f"{name} got an input of shape {list(x.shape)}: expected [T, B, ...]")
@@ -162,12 +180,12 @@ class Neuron(nn.Module):
         for wanted in record:
             if wanted not in known:
                 raise ValueError(f"{name} has no {wanted!r} to record: it has {', '.join(known)}")
-        if state is not None and [tuple(s.shape) for s in state] != [tuple(x.shape[1:])] * len(
-            self.states
-        ):
+        expected = [tuple(x.shape[1:])] * len(self.states) + [()] * bool(self.time_coefs)
+        if state and [tuple(s.shape) for s in state] != expected:
+            clock = ", and the number of steps passed" if self.time_coefs else ""
             raise ValueError(
                 f"{name} got a state of shapes {[list(s.shape) for s in state]}: expected one "
-                f"tensor of shape {list(x.shape[1:])} for each of {', '.join(self.states)}"
+                f"tensor of shape {list(x.shape[1:])} for each of {', '.join(self.states)}{clock}"
             )
 
     def choice(self, device: torch.device, dtype: torch.dtype) -> Choice:

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spikeloom.neurons.neuron import State
+from spikeloom.neurons.neuron import GivenState
 from spikeloom.neurons.scaled import Scaled, ScaledIF, ScaledLIF
 
 IMAGENET_IF_SCALE = 0.001
@@ -70,14 +70,14 @@ class Represented(Scaled):
         raise TypeError(f"{type(self).__name__} must override sides(r, threshold)")
 
     def forward(
-        self, x: Tensor, state: State | None = None, record: tuple[str, ...] | None = None
+        self, x: Tensor, state: GivenState = False, record: tuple[str, ...] | None = None
     ) -> Any:
         """Spikes `[T, B, ...]` of height 0 or threshold (LIF: over delta_t) for the current `x`.
 
         With `state` or `record` the answer is that of every neuron, but has no gradient: a mean
         over T steps is that of neurons which start at rest. ValueError if one is needed.
         """
-        plain = state is None and record is None
+        plain = state is False and record is None
         if not (torch.is_grad_enabled() and (x.requires_grad or self.threshold.requires_grad)):
             return super().forward(x) if plain else super().forward(x, state, record)  # type: ignore[arg-type]
         if not plain:
