@@ -14,24 +14,52 @@ def cache_root() -> Path:
 
     It need not exist. Where the user has no home, it is in the system's temporary folder.
     """
-    chosen = os.environ.get("SPIKELOOM_CACHE")
-    if chosen:
-        return Path(chosen)
+    if chosen := os.environ.get("SPIKELOOM_CACHE"):
+        return Path(chosen).absolute()
     try:
-        usual = Path.home() / ".cache"
+        usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:
-        usual = Path(tempfile.gettempdir())
-    return Path(os.environ.get("XDG_CACHE_HOME") or usual) / "spikeloom"
+        return Path(tempfile.gettempdir()) / f"spikeloom-{os.getuid()}"
+    return Path(usual).absolute() / "spikeloom"
 
 
 def distrust(path: Path) -> str | None:
-    """Why what is found in the folder `path` may be somebody else's work, or None."""
-    info = path.stat()
-    if hasattr(os, "getuid") and info.st_uid not in (os.getuid(), 0):
-        return "it belongs to another user"
-    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return "others may write to it"
+    """Why what is found in the folder `path` may be somebody else's work, or None.
+
+    It belongs to this user or root, nobody else may write to it, and nobody else can put another
+    folder in its place, through a folder or a link on the way to it. On the way, a sticky folder
+    (`/tmp`) and a group of this user alone are fine.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    path = path.absolute()
+    if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may write to {path}"
+    return _replaceable(path, links=40)
+
+
+def _replaceable(path: Path, links: int) -> str | None:
+    """Who could put something else in the place of `path`, or None."""
+    for place in (*reversed(path.parents), path):
+        info = place.lstat()
+        if info.st_uid not in trusted_users():
+            return f"{place} belongs to another user"
+        if stat.S_ISLNK(info.st_mode):
+            problem = _replaceable(place.parent / place.readlink(), links - 1) if links else ""
+            if problem is not None:
+                return problem or f"{place} leads in a circle"
+        elif not info.st_mode & stat.S_ISVTX and (
+            info.st_mode & stat.S_IWOTH
+            or (info.st_mode & stat.S_IWGRP and info.st_gid != os.getuid())
+        ):
+            return f"others may write to {place}"
     return None
+
+
+def trusted_users() -> tuple[int, int]:
+    """This user, and root, who in a container may have another number than 0."""
+    return os.getuid(), os.stat("/").st_uid
 
 
 def check_trust(*folders: Path) -> None:
@@ -44,7 +72,7 @@ def check_trust(*folders: Path) -> None:
         problem = distrust(folder) if folder.is_dir() else None
         if problem is not None:
             raise DataError(
-                f"{folder}: data prepared there is not used, {problem}: make it yours alone "
+                f"data prepared in {folder} is not used, {problem}: make it yours alone "
                 "(chmod go-w), or name another folder with $SPIKELOOM_CACHE"
             )
 

@@ -1,46 +1,49 @@
-"""Kernels on disk: found again by later processes, safe from races, strangers, and deletion."""
+"""Machine code on disk: found again by later processes, safe from races, strangers and damage."""
 
 import importlib.util
+import inspect
 import json
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from processes import printed
 
 from spikeloom.compiler import cache
+from spikeloom.compiler.cpu.machine_code import MachineCode
 
 
 @pytest.fixture
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder, and a process that loaded and told nothing yet."""
+    monkeypatch.setenv("SPIKELOOM_CACHE", str(tmp_path / "home"))
     monkeypatch.setattr(cache, "_loaded", {})
-    return tmp_path
+    cache._tell_uncached.cache_clear()
+    return tmp_path / "home"
 
 
-def choose_folder(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Path:
-    """The folder that a process with these variables would use."""
-    for name in ("SPIKELOOM_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    return cache.folder.__wrapped__()
+# Between processes
 
 
-def test_later_processes_compile_nothing(start_program, tmp_path: Path) -> None:
-    """Two processes race for an empty folder, four threads in each; a third compiles nothing."""
+@pytest.mark.parametrize("processes", [2, pytest.param(6, marks=pytest.mark.slow)])
+def test_later_processes_compile_nothing(start_program, tmp_path: Path, processes: int) -> None:
+    """Processes race for an empty folder, four threads in each; a later one compiles nothing, and
+    numba's own cache holds nothing."""
     folder = tmp_path / "made" / "when needed"
-    both = [start_program("kernels_once", cache=folder) for _ in range(2)]
-    first, second = (json.loads(printed(process)) for process in both)
-    assert first["digest"] == second["digest"]
-    assert first["kernels"] == second["kernels"] == 2
-    assert first["misses"] + second["misses"] >= 2
-    assert not first["warnings"] and not second["warnings"]
-    third = json.loads(printed(start_program("kernels_once", cache=folder)))
-    assert third == {**first, "hits": 2, "misses": 0}
-    assert not [name for name in os.listdir(folder / "kernels") if name.startswith(".new-")]
+    numba = {"NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    racing = [start_program("kernels_once", cache=folder, **numba) for _ in range(processes)]
+    results = [json.loads(printed(process)) for process in racing]
+    assert len({result["digest"] for result in results}) == 1
+    assert all(result["kernels"] == 2 and not result["warnings"] for result in results)
+    assert sum(result["misses"] for result in results) >= 2
+    last = json.loads(printed(start_program("kernels_once", cache=folder, **numba)))
+    assert last == {**results[0], "hits": 2, "misses": 0}
+    assert sorted(path.suffix for path in folder.rglob("*") if path.is_file()) == [".nbc"] * 2
+    assert not (tmp_path / "numba").exists()
 
 
 def test_a_folder_that_vanishes_under_way(start_program, tmp_path: Path) -> None:
@@ -49,88 +52,160 @@ def test_a_folder_that_vanishes_under_way(start_program, tmp_path: Path) -> None
     assert not result["warnings"]
 
 
-def test_a_folder_that_cannot_be_made_is_replaced(start_program, tmp_path: Path) -> None:
+def test_without_a_folder_kernels_are_compiled_anew(start_program, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    process = start_program("kernels_once", cache=tmp_path / "file", TMPDIR=str(tmp_path))
-    result = json.loads(printed(process))
-    assert result["kernels"] == 2
+    result = json.loads(printed(start_program("kernels_once", cache=tmp_path / "file")))
+    assert result["kernels"] == result["misses"] == 2
     (warning,) = result["warnings"]
     assert f"kernel cache {tmp_path / 'file' / 'kernels'} is not used" in warning
     assert "Set SPIKELOOM_CACHE" in warning
 
 
 def test_the_named_folder_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    named = tmp_path / "named"
-    usual = tmp_path / "usual"
-    found = choose_folder(monkeypatch, SPIKELOOM_CACHE=str(named), XDG_CACHE_HOME=str(usual))
-    assert found == named / "kernels" and found.is_dir() and not usual.exists()
-    assert found.stat().st_mode & 0o077 == 0
-    found = choose_folder(monkeypatch, XDG_CACHE_HOME=str(usual))
-    assert found == usual / "spikeloom" / "kernels"
+    monkeypatch.setenv("SPIKELOOM_CACHE", str(tmp_path / "named"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "usual"))
+    assert cache.obstacle() is None and cache.folder().is_relative_to(tmp_path / "named")
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "named").rglob("*"))
+    assert not (tmp_path / "usual").exists()
+    monkeypatch.delenv("SPIKELOOM_CACHE")
+    assert cache.folder().is_relative_to(tmp_path / "usual" / "spikeloom")
 
 
-@pytest.mark.parametrize("mode", [0o775, 0o757])
-def test_a_folder_that_others_may_write_to_is_refused(
-    mode: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    shared.chmod(mode)
-    with pytest.warns(UserWarning, match="others may write to it"):
-        found = choose_folder(monkeypatch, SPIKELOOM_CACHE=str(shared))
-    assert found != shared / "kernels"
-    assert found.stat().st_mode & 0o077 == 0
-    shutil.rmtree(found)
+# Strangers
 
 
-def test_a_folder_of_another_user_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
-    if tmp_path.stat().st_uid == 0:
-        # root's folders are trusted; another's is not
-        os.chown(tmp_path, 12345, -1)
-    with pytest.warns(UserWarning, match="it belongs to another user"):
-        found = choose_folder(monkeypatch, SPIKELOOM_CACHE=str(tmp_path))
-    assert found != tmp_path / "kernels"
-    shutil.rmtree(found)
+def open_folder(place: str, mode: int) -> Callable[[Path], None]:
+    return lambda home: (home / place).chmod(mode)
 
 
-def test_a_read_only_folder_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    access = os.access
-    # root may write anywhere, so permission is taken away here and not on the disk
-    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and access(path, mode))
-    with pytest.warns(UserWarning, match="it cannot be written"):
-        found = choose_folder(monkeypatch, SPIKELOOM_CACHE=str(tmp_path))
-    assert found != tmp_path / "kernels"
-    shutil.rmtree(found)
+def replaceable(home: Path) -> None:
+    home.parent.chmod(0o777)
 
 
-def test_a_module_is_written_once_and_imported_once(own_folder: Path) -> None:
-    first = cache.load("run = 1\n")
-    (path,) = own_folder.glob("*.py")
-    stamp = path.stat().st_mtime_ns
-    assert cache.load("run = 1\n") is first
-    cache._loaded.clear()
-    assert cache.load("run = 1\n").run == 1
-    assert path.stat().st_mtime_ns == stamp, "numba keeps its code only while the file is unchanged"
-    assert cache.load("run = 2\n").run == 2
-    assert len(list(own_folder.glob("*.py"))) == 2
+def link_into_an_open_folder(home: Path) -> None:
+    real = home.parent / "open" / "real"
+    real.parent.mkdir()
+    (home / "kernels").rename(real)
+    (home / "kernels").symlink_to(real)
+    real.parent.chmod(0o777)
 
 
-def test_a_damaged_module_is_written_anew(own_folder: Path) -> None:
-    cache.load("run = 1\n")
-    (path,) = own_folder.glob("*.py")
-    path.write_text("run =")
-    cache._loaded.clear()
-    assert cache.load("run = 1\n").run == 1
+def link_of_another(home: Path) -> None:
+    real = home.parent / "real"
+    (home / "kernels").rename(real)
+    (home / "kernels").symlink_to(real)
+    os.chown(home / "kernels", 12345, -1, follow_symlinks=False)
 
 
-def test_a_folder_deleted_between_two_kernels(own_folder: Path) -> None:
-    cache.load("run = 1\n")
-    shutil.rmtree(own_folder)
-    assert cache.load("run = 2\n").run == 2
-    assert own_folder.stat().st_mode & 0o077 == 0
+def folder_of_another(home: Path) -> None:
+    os.chown(home / "kernels" / "__pycache__", 12345, -1)
+
+
+def in_a_circle(home: Path) -> None:
+    shutil.rmtree(home / "kernels")
+    (home / "kernels").symlink_to("kernels")
+
+
+PLACES = ("", "kernels", "kernels/__pycache__")
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="gives a file to another user")
+
+
+@pytest.mark.parametrize(
+    "open_up",
+    [
+        *(pytest.param(open_folder(p, m), id=f"{p}-{m:o}") for p in PLACES for m in (0o775, 0o757)),
+        *(replaceable, link_into_an_open_folder, in_a_circle),
+        *(pytest.param(attack, marks=AS_ROOT) for attack in (link_of_another, folder_of_another)),
+    ],
+)
+def test_a_folder_that_others_may_change_is_not_used(home: Path, open_up) -> None:
+    """Looked at each time: also where it was opened up while this process ran."""
+    cache.write("a.nbc", b"code")
+    assert cache.read("a.nbc") == b"code"
+    open_up(home)
+    assert cache.read("a.nbc") is None
+    with pytest.warns(UserWarning, match="others may write|another user|File exists"):
+        cache.write("b.nbc", b"code")
+    assert not list(home.rglob("b.nbc"))
+
+
+def test_a_sticky_folder_and_links_of_ones_own_are_fine(home: Path) -> None:
+    home.parent.chmod(0o1777)
+    (home.parent / "real").mkdir(mode=0o700)
+    home.symlink_to("real")
+    cache.write("a.nbc", b"code")
+    assert cache.read("a.nbc") == b"code"
+
+
+def linked(path: Path) -> None:
+    real = path.with_name("real")
+    path.rename(real)
+    path.symlink_to(real)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda path: path.write_bytes(b""), id="empty"),
+        pytest.param(lambda path: os.truncate(path, path.stat().st_size // 2), id="cut"),
+        pytest.param(lambda path: path.write_bytes(bytes(path.stat().st_size)), id="zeros"),
+        pytest.param(
+            lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x00"), id="last byte"
+        ),
+        pytest.param(
+            lambda path: shutil.copy(path.with_name("b.nbc"), path), id="of another kernel"
+        ),
+        pytest.param(lambda path: (path.unlink(), path.mkdir()), id="folder"),
+        pytest.param(lambda path: (path.unlink(), os.mkfifo(path, 0o600)), id="pipe"),
+        pytest.param(lambda path: path.chmod(0o666), id="writable by others"),
+        pytest.param(linked, id="link"),
+        pytest.param(lambda path: os.chown(path, 12345, -1), id="of another user", marks=AS_ROOT),
+    ],
+)
+def test_a_damaged_or_strange_file_is_set_aside_and_made_again(home: Path, change) -> None:
+    cache.write("a.nbc", b"some code")
+    cache.write("b.nbc", b"other code")
+    change(cache.folder() / "a.nbc")
+    with pytest.warns(UserWarning, match=r"a\.nbc is damaged .* made again"):
+        assert cache.read("a.nbc") is None
+    assert os.path.lexists(cache.folder() / "a.damaged")
+    cache.write("a.nbc", b"some code")
+    assert cache.read("a.nbc") == b"some code" and cache.read("b.nbc") == b"other code"
+
+
+def test_what_numba_cannot_use_is_set_aside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole, with a right sum, and nothing that numba wrote."""
+    from numba.core.registry import cpu_target
+
+    kept = MachineCode(test_what_numba_cannot_use_is_set_aside)
+    name = kept._name((), cpu_target.target_context.codegen())
+    cache.write(name, b"no pickle")
+    with pytest.warns(UserWarning, match="made again"):
+        assert kept.load_overload((), cpu_target.target_context) is None
+
+
+def test_a_full_disk_is_told_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    cache.write("a.nbc", b"some code")
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.warns(UserWarning, match="No space left on device") as told:
+        cache.write("b.nbc", b"code")
+        cache.write("c.nbc", b"code")
+    assert len(told) == 1
+    assert os.listdir(cache.folder()) == ["a.nbc"]
+
+
+# The text
+
+
+def test_a_module_runs_once_and_its_lines_are_found(home: Path) -> None:
+    module = cache.load("def run():\n    return 3\n")
+    assert cache.load("def run():\n    return 3\n") is module
+    assert sys.modules[module.__name__] is module
+    assert inspect.getsource(module.run) == "def run():\n    return 3\n"
+    assert not home.exists()
 
 
 def test_the_name_depends_on_everything_that_makes_the_code(
@@ -154,6 +229,12 @@ def test_the_name_depends_on_everything_that_makes_the_code(
         assert changed.fingerprint() != cache.fingerprint(), helper
 
 
-def test_modules_are_found_by_name_while_they_run(own_folder: Path) -> None:
-    module = cache.load("run = 3\n")
-    assert sys.modules[module.__name__] is module
+def test_without_a_home_the_folder_is_this_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError
+
+    for name in ("SPIKELOOM_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    root = Path(tempfile.gettempdir()) / f"spikeloom-{os.getuid()}"
+    assert cache.folder().is_relative_to(root)

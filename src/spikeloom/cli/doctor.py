@@ -171,19 +171,15 @@ def _devices() -> Finding:
 
 
 def _kernel_cache() -> Finding:
-    import warnings
-
     from spikeloom.compiler import cache
 
-    # A folder that is not trusted is replaced with a warning; here the warning is the finding.
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        folder = cache.folder()
-    if caught:
-        return Finding(
-            "kernel cache", "note", str(folder), str(caught[0].message).partition(". ")[2]
+    folder = str(cache.folder().parent)
+    if problem := cache.obstacle():
+        advice = (
+            "set SPIKELOOM_CACHE to a folder of your own, or kernels are compiled in each process"
         )
-    return Finding("kernel cache", "ok", str(folder))
+        return Finding("kernel cache", "note", f"{folder} is not used: {problem}", advice)
+    return Finding("kernel cache", "ok", folder)
 
 
 def _compiled_neuron() -> Finding:

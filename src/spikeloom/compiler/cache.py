@@ -1,15 +1,20 @@
-"""Generated kernels on disk: one readable module each, named by the hash of everything it depends
-on.
+"""Generated kernels: run from their text, and their machine code kept on disk between processes.
 
-A module is written once, by rename, so that any number of processes may race for it; numba keeps
-its machine code beside it, so a later process compiles nothing. The folder is `kernels` in the
-cache folder; one that cannot be written, or that others may write to, is not trusted, and a
-temporary folder takes its place for this process.
+The text of a kernel is never read back from a disk, so only the machine code needs trust. It lies
+in `kernels/__pycache__` in the cache folder, one file a kernel and signature:
+
+    <SHA-256 of name and content, 32 bytes> <content>
+
+written beside its place and renamed, so that any number of processes may race for it. A file is
+used if its sum is right and if nobody but this user or root could have written it; both are
+looked at each time. A file that is damaged is set aside and made again; where the folder cannot be
+used or written, kernels are compiled anew in each process, which is slower and otherwise the same.
 """
 
 import hashlib
-import importlib.util
+import linecache
 import os
+import stat
 import sys
 import tempfile
 import threading
@@ -18,38 +23,10 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from spikeloom.cache_home import cache_root, distrust
+from spikeloom.cache_home import cache_root, distrust, make_own, trusted_users
 
 _lock = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
-
-
-@cache
-def folder() -> Path:
-    """The folder that kernels are written to in this process."""
-    wanted = cache_root() / "kernels"
-    try:
-        wanted.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        wanted.mkdir(exist_ok=True, mode=0o700)
-        problem = _distrust(wanted.parent) or _distrust(wanted)
-    except OSError as error:
-        problem = str(error)
-    if problem is None:
-        return wanted
-    replacement = Path(tempfile.mkdtemp(prefix="spikeloom-kernels-"))
-    warnings.warn(
-        f"kernel cache {wanted} is not used ({problem}); kernels of this process go to "
-        f"{replacement}. Set SPIKELOOM_CACHE to a folder of your own to keep them.",
-        stacklevel=2,
-    )
-    return replacement
-
-
-def _distrust(path: Path) -> str | None:
-    """Why code found in `path` should not be run, or None."""
-    if not os.access(path, os.W_OK | os.X_OK):
-        return "it cannot be written"
-    return distrust(path)
 
 
 @cache
@@ -81,32 +58,105 @@ def key(text: str) -> str:
 
 
 def load(text: str) -> ModuleType:
-    """The module with this source, written to the cache folder if it is not there, and imported
-    once.
-    """
+    """The module with this source, run once in a process."""
     name = f"spikeloom_kernel_{key(text)}"
     with _lock:
         if name not in _loaded:
-            path = folder() / f"{name}.py"
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                _write(path, text)
-            _loaded[name] = _import(name, path)
+            module = ModuleType(name)
+            module.__file__ = f"<{name}>"
+            # tracebacks and Triton look up the lines there, and no file stands behind them
+            linecache.cache[module.__file__] = (
+                *(len(text), None),
+                *(text.splitlines(keepends=True), module.__file__),
+            )
+            sys.modules[name] = module  # numba pickles functions by module name
+            exec(compile(text, module.__file__, "exec"), vars(module))
+            _loaded[name] = module
         return _loaded[name]
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=".py")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
+def folder() -> Path:
+    """Where machine code is kept."""
+    return cache_root() / "kernels" / "__pycache__"
 
 
-def _import(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot import the generated kernel {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # numba pickles functions by module name
-    spec.loader.exec_module(module)
-    return module
+def obstacle() -> str | None:
+    """Why the folder is not used, or None; it is made if it is not there."""
+    place = folder()
+    try:
+        make_own(place.parent)
+        make_own(place)
+        for each in (place.parent.parent, place.parent, place):
+            if problem := distrust(each):
+                return problem
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def read(name: str) -> bytes | None:
+    """What was kept under `name`, or None."""
+    if obstacle() is not None:
+        return None  # told by `write`, when the kernel was compiled
+    path = folder() / name
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            info = os.fstat(descriptor)
+            shared = info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            own = stat.S_ISREG(info.st_mode) and info.st_uid in trusted_users() and not shared
+            digest, content = (file.read(32), file.read()) if own else (b"", b"")
+    except FileNotFoundError:
+        return None
+    except OSError:
+        digest, content = b"", b""
+    if digest == _digest(name, content):
+        return content
+    set_aside(name)
+    return None
+
+
+def set_aside(name: str) -> None:
+    """Takes a file that cannot be used out of the way."""
+    path = folder() / name
+    try:
+        os.replace(path, path.with_suffix(".damaged"))
+    except OSError:
+        return  # `write` will tell
+    warnings.warn(
+        f"kernel cache: {path} is damaged or not this user's own; set aside as *.damaged and made "
+        "again",
+        stacklevel=2,
+    )
+
+
+def write(name: str, content: bytes) -> None:
+    """Keeps `content` under `name`; where that is impossible, the reason is told once."""
+    problem = obstacle()
+    if problem is None:
+        path = folder() / name
+        temporary = None
+        try:
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+            with os.fdopen(handle, "wb") as file:
+                file.write(_digest(name, content) + content)
+            os.replace(temporary, path)
+        except OSError as error:
+            problem = error.strerror or str(error)
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+    if problem is not None:
+        _tell_uncached(problem)
+
+
+@cache
+def _tell_uncached(problem: str) -> None:
+    warnings.warn(
+        f"kernel cache {folder().parent} is not used ({problem}); kernels are compiled anew in "
+        "this process. Set SPIKELOOM_CACHE to a folder of your own to keep them.",
+        stacklevel=2,
+    )
+
+
+def _digest(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\0" + content).digest()
