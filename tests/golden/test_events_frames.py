@@ -78,16 +78,18 @@ def test_frames_equal_the_dsr_program(dsr_frames: Arrays) -> None:
     assert checked >= 8
 
 
-@pytest.mark.parametrize("antialias", [False, True])
-def test_resizing_equals_the_dsr_transform(dsr_frames: Arrays, antialias: bool) -> None:
-    expected = torch.from_numpy(
-        dsr_frames["resized48_antialias_T4" if antialias else "resized48_T4"]
-    )
-    frames = torch.from_numpy(dsr_frames["frames_number_T4"])
-    ours = resize(frames, expected.shape[-1], antialias=antialias)
-    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
-    batched = resize(frames[:, None], expected.shape[-1], antialias=antialias)[:, 0]
-    assert torch.equal(batched, ours)
+def test_resizing_equals_the_dsr_transform(dsr_frames: Arrays) -> None:
+    resized = [name for name in dsr_frames if name.startswith("resized")]
+    for name in resized:
+        match = re.fullmatch(r"resized\d+(_antialias)?_(?:(number|time)_)?T(\d+)", name)
+        assert match, f"{name}: which frames it was made of is not known"
+        antialias, expected = match[1] is not None, torch.from_numpy(dsr_frames[name])
+        frames = torch.from_numpy(dsr_frames[f"frames_{match[2] or 'number'}_T{match[3]}"])
+        ours = resize(frames, expected.shape[-1], antialias=antialias)
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+        batched = resize(frames[:, None], expected.shape[-1], antialias=antialias)[:, 0]
+        assert torch.equal(batched, ours)
+    assert resized
 
 
 def test_frames_equal_the_glif_program(glif_frames: Arrays) -> None:

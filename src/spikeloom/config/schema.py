@@ -71,6 +71,9 @@ class ScheduleConfig(Section):
     warmup_steps: int = Field(
         default=0, ge=0, description="the same in optimizer steps: the rate then changes each step"
     )
+    warmup_first_epoch_only: bool = Field(
+        default=False, description="warmup_steps end with epoch 0, also where it has fewer steps"
+    )
 
     @model_validator(mode="after")
     def _one_warmup(self) -> "ScheduleConfig":
@@ -79,6 +82,8 @@ class ScheduleConfig(Section):
                 f"warmup_epochs = {self.warmup_epochs} and warmup_steps = {self.warmup_steps}: "
                 "give one of them"
             )
+        if self.warmup_first_epoch_only and not self.warmup_steps:
+            raise ValueError("warmup_first_epoch_only = true has no effect without warmup_steps")
         return self
 
     @model_validator(mode="after")

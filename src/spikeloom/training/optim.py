@@ -68,7 +68,8 @@ def learning_rate(config: ScheduleConfig, lr: float, epoch: int, step: int | Non
 
     `step` counts the optimizer steps since the start of training; None is after the warm-up.
     """
-    if step is not None and step < config.warmup_steps:
+    over = epoch > 0 and config.warmup_first_epoch_only
+    if step is not None and step < config.warmup_steps and not over:
         return _shape(config, lr, epoch) * (step + 1) / config.warmup_steps
     if epoch < config.warmup_epochs:
         return _shape(config, lr, epoch) * (epoch + 1) / config.warmup_epochs
