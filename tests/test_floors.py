@@ -12,7 +12,7 @@ import spikeloom
 ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
     *("errors", "cache_home", "seeding", "extensions", "config", "data", "compiler", "neurons"),
-    *("nn", "analysis", "methods", "training", "report", "cli"),
+    *("synapses", "nn", "analysis", "methods", "training", "report", "cli"),
 ]
 """From the ground up."""
 

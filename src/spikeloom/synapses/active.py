@@ -1,0 +1,154 @@
+"""Which inputs of a layer are active: lists of the nonzeros of a tensor.
+
+Counting comes first and is cheap (a pass over the input); it says whether listing is worth while.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeloom.compiler import cache as kernel_cache
+from spikeloom.compiler.cpu.threads import share
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+"""What the kernels read; bfloat16 is summed in float32."""
+
+
+@cache
+def kernels() -> ModuleType:
+    """The kernels, loaded through the kernel cache (the text decides the name of the entry)."""
+    here = Path(__file__).parent
+    rows = sha256((here / "rows.py").read_bytes()).hexdigest()
+    text = (here / "kernels.py").read_text(encoding="utf-8")
+    return kernel_cache.load(f"{text}\n# with rows.py {rows}\n")
+
+
+def flat(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The elements in memory order; bfloat16 as 16-bit words."""
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.view(torch.uint16)
+    return tensor.detach().numpy().reshape(-1)
+
+
+def real(dtype: torch.dtype) -> Any:
+    """The numpy type in which sums over tensors of `dtype` are held."""
+    return np.float64 if dtype == torch.float64 else np.float32
+
+
+def sums(dtype: torch.dtype) -> torch.dtype:
+    """The same as torch says it."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def lanes(dtype: torch.dtype) -> int:
+    """How many sums fit a vector."""
+    return 8 if dtype == torch.float64 else 16
+
+
+def padded(count: int, dtype: torch.dtype) -> int:
+    """`count` rounded up to whole vectors."""
+    return -(-count // lanes(dtype)) * lanes(dtype)
+
+
+@dataclass(frozen=True)
+class Active:
+    """The active inputs of `samples` images or rows, as `kernels` describes them."""
+
+    start: np.ndarray[Any, Any]
+    ends: np.ndarray[Any, Any]
+    index: np.ndarray[Any, Any]
+    values: np.ndarray[Any, Any]
+    weighted: bool
+    scale: float
+    """The one value that all active inputs have, if not `weighted`."""
+
+    @property
+    def count(self) -> int:
+        return int(self.start[-1])
+
+
+def count(x: Tensor) -> np.ndarray[Any, Any]:
+    """The nonzeros of each sample of `x` `[N, ...]`, dense in memory with the sample first."""
+    samples = x.shape[0]
+    counts = np.empty(samples, np.int64)
+    size = x.numel() // max(samples, 1)
+    array = flat(_in_memory_order(x))
+
+    def work(first: int, last: int) -> None:
+        kernels().count_rows(first, last, array, size, counts)
+
+    share(work, samples, x.numel())
+    return counts
+
+
+def list_rows(x: Tensor, counts: np.ndarray[Any, Any]) -> Active:
+    """The lists of `x` `[R, I]`, contiguous."""
+    start, index, values, one = _space(counts, real(x.dtype))
+    array = flat(x)
+
+    def work(first: int, last: int) -> None:
+        kernels().list_rows(first, last, array, x.shape[1], start, index, values, one)
+
+    share(work, len(counts), x.numel())
+    return _finish(start, np.empty(0, np.int32), index, values, one)
+
+
+def list_images(x: Tensor, counts: np.ndarray[Any, Any], groups: int) -> Active:
+    """The lists of `x` `[N, C, H, W]`, contiguous or with the channel last in memory."""
+    samples, channels, height, width = x.shape
+    pixels = height * width
+    start, index, values, one = _space(counts, real(x.dtype))
+    ends = np.empty(samples * groups * (pixels + 1), np.int32)
+    array = flat(_in_memory_order(x))
+    shape = (height, width, groups, channels // groups)
+    last_channel = not x.is_contiguous()
+
+    def work(first: int, last: int) -> None:
+        if last_channel:
+            kernels().list_channels_last(
+                first, last, array, *shape, start, ends, index, values, one
+            )
+        else:
+            scratch, fill = np.empty(pixels, np.int32), np.empty(pixels, np.int64)
+            kernels().list_channels_first(
+                first, last, array, *shape, start, ends, index, values, one, scratch, fill
+            )
+
+    share(work, samples, x.numel())
+    return _finish(start, ends, index, values, one)
+
+
+def _in_memory_order(x: Tensor) -> Tensor:
+    return x if x.is_contiguous() else x.permute(0, *range(2, x.dim()), 1)
+
+
+def _space(counts: np.ndarray[Any, Any], kind: Any) -> tuple[np.ndarray[Any, Any], ...]:
+    start = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=start[1:])
+    total = int(start[-1])
+    return start, np.empty(total, np.int32), np.empty(total, kind), np.ones(len(counts), np.bool_)
+
+
+def _finish(
+    start: np.ndarray[Any, Any],
+    ends: np.ndarray[Any, Any],
+    index: np.ndarray[Any, Any],
+    values: np.ndarray[Any, Any],
+    one: np.ndarray[Any, Any],
+) -> Active:
+    """Where all values are the same, it is taken out of the sums."""
+    scale, same = 1.0, bool(one.all())
+    if same and len(index):
+        firsts = values[start[:-1][np.diff(start) > 0]]
+        scale = float(firsts[0])
+        same = bool((firsts == scale).all())
+    if same:
+        return Active(start, ends, index, values[:0], False, scale)
+    return Active(start, ends, index, values, True, 1.0)
