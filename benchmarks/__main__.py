@@ -163,7 +163,7 @@ def _prepare(threads: int, device: str) -> str:
     """Sets the threads; the device's name."""
     import torch
 
-    from spikeloom.training.device import choose_device
+    from spikeloom.run.device import choose_device
 
     torch.set_num_threads(threads)
     return str(choose_device(device))

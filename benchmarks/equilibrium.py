@@ -20,7 +20,7 @@ from spikeloom.data.spec import DataSpec
 from spikeloom.methods.ide.feedback import FeedbackNetwork
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
-from spikeloom.training.device import autocast
+from spikeloom.run.device import autocast
 
 SOLVERS = ("anderson", "fixed-point", "published-broyden")
 """Timed beside the recipe's own."""

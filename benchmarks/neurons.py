@@ -18,7 +18,7 @@ from benchmarks.peers import Network
 from benchmarks.runner import Contender, Results, Row, Times, Tolerance, Trial
 from benchmarks.timing import Run
 from spikeloom.compiler.eager import HALF
-from spikeloom.training.allocator import keep_freed_memory
+from spikeloom.run.allocator import keep_freed_memory
 
 TOLERANCE = Tolerance()
 HALF_TOLERANCE = Tolerance(gradients=2e-2)

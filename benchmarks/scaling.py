@@ -114,8 +114,9 @@ def _work(name: str, steps: int, overrides: Sequence[str]) -> dict[str, float]:
     """In a worker: the time of a training step, and of an all-reduce."""
     from rich.console import Console
 
-    from spikeloom.training import distributed, processes
-    from spikeloom.training.device import surroundings
+    from spikeloom.processes import distributed
+    from spikeloom.processes.launch import processes
+    from spikeloom.run.device import surroundings
     from spikeloom.training.trainer import Trainer
 
     recipe = catalog.load_recipe(name, ["threads=1", "training.device=cpu", *overrides])

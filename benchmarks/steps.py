@@ -7,7 +7,7 @@ from benchmarks.runner import Results
 from spikeloom.config.schema import Recipe
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
-from spikeloom.training.device import autocast
+from spikeloom.run.device import autocast
 from spikeloom.training.optim import make_optimizer
 
 

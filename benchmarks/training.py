@@ -27,8 +27,8 @@ from spikeloom.errors import ConfigError
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
+from spikeloom.run.allocator import keep_freed_memory
 from spikeloom.seeding import stream
-from spikeloom.training.allocator import keep_freed_memory
 
 MADE: dict[str, tuple[tuple[int, ...], int]] = {
     "digits": ((1, 8, 8), 10),

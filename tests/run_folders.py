@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikeloom.run.checkpoint import read
 from spikeloom.training import read_events
-from spikeloom.training.checkpoint import read
 
 
 def assert_same_run(a: Path, b: Path) -> None:

@@ -11,8 +11,9 @@ import spikeloom
 
 ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
-    *("errors", "cache_home", "seeding", "extensions", "config", "data", "compiler", "neurons"),
-    *("synapses", "nn", "analysis", "methods", "training", "report", "cli"),
+    *("errors", "files", "units", "cache_home", "seeding", "extensions", "processes", "config"),
+    *("data", "components", "compiler", "neurons", "synapses", "hooks", "nn", "analysis"),
+    *("methods", "run", "evaluation", "training", "report", "cli"),
 ]
 """From the ground up."""
 

@@ -14,7 +14,7 @@ import torch
 from benchmarks import summary
 from benchmarks.timing import write_csv
 from spikeloom import __version__
-from spikeloom.training import run_folder
+from spikeloom.run import folder as run_folder
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 

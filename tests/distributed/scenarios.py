@@ -19,10 +19,11 @@ from spikeloom.data.loader import Loader
 from spikeloom.errors import DataError
 from spikeloom.methods.catalog import load_recipe
 from spikeloom.nn import BatchNorm, TdBatchNorm
-from spikeloom.nn.synced import synchronise
-from spikeloom.training import checkpoint, resume, train
+from spikeloom.processes.launch import processes
+from spikeloom.processes.synced import synchronise
+from spikeloom.run import checkpoint
+from spikeloom.training import resume, train
 from spikeloom.training import trainer as trainer_module
-from spikeloom.training.launch import processes
 from spikeloom.training.parallel import Parallel
 from spikeloom.training.trainer import Trainer
 

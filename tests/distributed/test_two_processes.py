@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from run_folders import assert_same_run, recorded
-from spikeloom.training.checkpoint import read
+from spikeloom.run.checkpoint import read
 
 pytestmark = pytest.mark.distributed
 

@@ -10,8 +10,8 @@ from spikeloom.data.for_recipe import frame_transform, load_data, make_framing
 from spikeloom.data.sets.event_source import EVENT_SETS
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError, DataError
+from spikeloom.evaluation.evaluation import build
 from spikeloom.methods.catalog import load_recipe
-from spikeloom.training.evaluation import build
 
 BY_NUMBER = Framing(10)
 WINDOWS = Framing(100, "window", 10_000, origin=0, horizon=True, empty=5, downsample=(4, 4))

@@ -45,8 +45,10 @@ from run_folders import assert_same_run, scalars
 from spikeloom import report
 from spikeloom.data.events import cache
 from spikeloom.methods.catalog import load_recipe
-from spikeloom.training import checkpoint, resume, run_folder, train, trainer
-from spikeloom.training.events import JsonLines, TensorBoard
+from spikeloom.run import checkpoint
+from spikeloom.run import folder as run_folder
+from spikeloom.run.records import JsonLines, TensorBoard
+from spikeloom.training import resume, train, trainer
 from spikeloom.training.trainer import Trainer
 
 INTERVAL = 4  # optimizer steps between checkpoints

@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 MEMORY = 1 << 30
 TIME_LIMIT = 20  # seconds for one input
-PARSERS = ("spikeloom.config", "spikeloom.data", "spikeloom.training", "spikeloom.report")
+PARSERS = ("spikeloom.config", "spikeloom.data", "spikeloom.run", "spikeloom.report")
 TOLD_EVERY = 200
 MEMORY_DISK = Path("/dev/shm")
 

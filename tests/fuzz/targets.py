@@ -36,7 +36,7 @@ from spikeloom.errors import CheckpointError, SpikeloomError
 from spikeloom.methods import catalog
 from spikeloom.methods.dsr import thresholds
 from spikeloom.report import reading
-from spikeloom.training import checkpoint, events
+from spikeloom.run import checkpoint, records
 
 rng = np.random.default_rng(0)
 
@@ -335,14 +335,14 @@ def _saved(value: object, **options: bool) -> bytes:
 def parse_metrics(data: bytes) -> None:
     with as_file(data, "metrics.jsonl") as path:
         told: list[str] = []
-        with contextlib.closing(events.TensorBoard(folder() / f"board{os.getpid()}")) as board:
+        with contextlib.closing(records.TensorBoard(folder() / f"board{os.getpid()}")) as board:
             board.replay(path, told.append)
         run = folder() / f"run{os.getpid()}"
         run.mkdir(exist_ok=True)
         (run / "recipe.toml").write_text('title = "x"\n')
         shutil.copyfile(path, run / "metrics.jsonl")
         reading.read(run)
-        events.read_events(path)
+        records.read_events(path)
 
 
 def metrics() -> list[bytes]:

@@ -25,7 +25,7 @@ from spikeloom.data.files import archive, saved_tensors
 from spikeloom.data.files.pickles import read_pickle
 from spikeloom.errors import CheckpointError, ConfigError, DataError
 from spikeloom.methods import catalog
-from spikeloom.training import checkpoint
+from spikeloom.run import checkpoint
 
 SOURCE = Path(spikeloom.__file__).parent
 

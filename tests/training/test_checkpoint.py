@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from spikeloom.errors import CheckpointError
-from spikeloom.training import checkpoint
-from spikeloom.training.checkpoint import Checkpoints, State, read, recipe_difference, write
+from spikeloom.run import checkpoint
+from spikeloom.run.checkpoint import Checkpoints, State, read, recipe_difference, write
 
 
 def state(epoch: int = 0, size: int = 50) -> State:

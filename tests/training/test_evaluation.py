@@ -6,10 +6,10 @@ import torch
 from spikeloom.data.base import TensorSplit
 from spikeloom.data.loader import Loader
 from spikeloom.errors import CheckpointError, ConfigError
+from spikeloom.evaluation.evaluation import measure
+from spikeloom.evaluation.metrics import Score, accuracy, among_best
 from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.training import evaluate, load_run, train
-from spikeloom.training.evaluation import measure
-from spikeloom.training.metrics import Score, accuracy, among_best
 
 from .conftest import recorded
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spikeloom.errors import RunError
-from spikeloom.training.events import ConsoleLines, JsonLines, Stream, TensorBoard, read_events
+from spikeloom.run.records import ConsoleLines, JsonLines, Stream, TensorBoard, read_events
 
 START = {
     "event": "start",

@@ -25,9 +25,11 @@ from spikeloom.errors import (
     SpikeloomError,
 )
 from spikeloom.methods import catalog
-from spikeloom.training import evaluate, events, resume, run_folder, train
-from spikeloom.training.checkpoint import read, write
-from spikeloom.training.run_folder import RunFolder
+from spikeloom.run import folder as run_folder
+from spikeloom.run import records
+from spikeloom.run.checkpoint import read, write
+from spikeloom.run.folder import RunFolder
+from spikeloom.training import evaluate, resume, train
 
 from .conftest import TinyClassifier, TinyData, assert_same_run
 
@@ -211,7 +213,7 @@ def test_a_damaged_line_of_the_record_is_named_and_left_out(recipe, screen, tmp_
         resume(run, epochs=1, console=screen.console)
         assert "metrics.jsonl" in screen.text[before:]
     with pytest.raises(RunError, match=r"metrics\.jsonl, line 2: not an event"):
-        events.read_events(record)
+        records.read_events(record)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"threads"', "\x00"])

@@ -7,9 +7,9 @@ from spikeloom.config.schema import ProtocolConfig
 from spikeloom.data.base import DataSet, TensorSplit
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
+from spikeloom.evaluation.loaders import make_loaders
+from spikeloom.evaluation.protocol import Protocol
 from spikeloom.training import train
-from spikeloom.training.loaders import make_loaders
-from spikeloom.training.protocol import Protocol
 
 from .conftest import recorded
 

@@ -15,11 +15,12 @@ import torch
 
 from run_folders import scalars
 from spikeloom.errors import CheckpointError, RunError
+from spikeloom.evaluation.protocol import Best, Protocol
 from spikeloom.methods import catalog
-from spikeloom.training import checkpoint, resume, train
-from spikeloom.training.checkpoint import read
-from spikeloom.training.events import read_events
-from spikeloom.training.protocol import Best, Protocol
+from spikeloom.run import checkpoint
+from spikeloom.run.checkpoint import read
+from spikeloom.run.records import read_events
+from spikeloom.training import resume, train
 from spikeloom.training.trainer import Trainer
 
 from .conftest import TinyClassifier, assert_same_run, recorded

@@ -12,8 +12,8 @@ from torch import nn
 from spikeloom.errors import ConfigError, NonFiniteError, RunError
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier, Output
+from spikeloom.run.checkpoint import read
 from spikeloom.training import resume, train
-from spikeloom.training.checkpoint import read
 from spikeloom.training.trainer import Trainer
 
 from .conftest import TinyClassifier, assert_same_run, recorded

@@ -64,8 +64,8 @@ def calibrate(
     files = [f"network.ann={folder}", f"network.thresholds={out}"]
     recipe = None if check is None else load_recipe(check, [*files, *(overrides or ())])
 
+    from spikeloom.evaluation.evaluation import load_run
     from spikeloom.training import calibration
-    from spikeloom.training.evaluation import load_run
 
     result = calibration.calibrate(
         folder,

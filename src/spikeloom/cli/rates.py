@@ -24,8 +24,8 @@ def rates(
     A rate is spikes per neuron and time step; the total is over all neurons, not over layers.
     """
     from spikeloom.analysis.rates import FiringRates, SpikeCount
-    from spikeloom.training.device import surroundings
-    from spikeloom.training.evaluation import load_run, measure
+    from spikeloom.evaluation.evaluation import load_run, measure
+    from spikeloom.run.device import surroundings
 
     run = load_run(folder, checkpoint, timesteps=T, device=device)
     with surroundings(run.recipe.training, run.device), FiringRates(run.classifier) as counter:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from spikeloom.nn import synced
 from spikeloom.nn.fold import is_constant
+from spikeloom.processes import synced
 
 
 class BatchNorm(nn.Module):

@@ -77,11 +77,11 @@ def _examine(run: Run, samples: int) -> Examination:
     from spikeloom.analysis.latency import Latency
     from spikeloom.analysis.operations import SynapticOperations
     from spikeloom.analysis.traces import trace
+    from spikeloom.evaluation.evaluation import build, load_run
+    from spikeloom.evaluation.loaders import make_transform
+    from spikeloom.evaluation.metrics import Score
+    from spikeloom.run.device import autocast, seed_global, surroundings
     from spikeloom.seeding import stream
-    from spikeloom.training.device import autocast, seed_global, surroundings
-    from spikeloom.training.evaluation import build, load_run
-    from spikeloom.training.loaders import make_transform
-    from spikeloom.training.metrics import Score
 
     trained = load_run(run.folder)
     recipe, data, network = trained.recipe, trained.data, trained.classifier

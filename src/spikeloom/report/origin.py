@@ -42,7 +42,7 @@ def examine_origin(fresh: "Classifier", measure: Pass) -> Origin | None:
 
 
 def _accuracy_of(source: Path, measure: Pass) -> float | None:
-    from spikeloom.training.evaluation import load_run
+    from spikeloom.evaluation.evaluation import load_run
 
     if not source.is_dir():
         return None

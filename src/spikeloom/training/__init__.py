@@ -1,10 +1,11 @@
 """Training: the loop, its protocols, checkpoints, event files, and evaluation."""
 
-from spikeloom.training.distributed import from_main, is_main
+from spikeloom.evaluation.evaluation import Evaluation, TrainedRun, evaluate, load_run
+from spikeloom.processes.distributed import from_main, is_main
+from spikeloom.processes.launch import processes
+from spikeloom.run.folder import restarted_folder
+from spikeloom.run.records import read_events
 from spikeloom.training.estimate import Estimate, dry_run
-from spikeloom.training.evaluation import Evaluation, TrainedRun, evaluate, load_run
-from spikeloom.training.events import read_events
-from spikeloom.training.launch import processes, restarted_folder
 from spikeloom.training.runs import adopt, resume, train
 from spikeloom.training.trainer import RunResult
 

@@ -17,11 +17,11 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data.base import subset
 from spikeloom.data.loader import Loader
 from spikeloom.errors import ConfigError, RunError
+from spikeloom.evaluation.evaluation import CheckpointName, TrainedRun, build, load_run, measure
+from spikeloom.evaluation.loaders import make_transform
 from spikeloom.methods import catalog
+from spikeloom.run.device import autocast, surroundings
 from spikeloom.seeding import generator
-from spikeloom.training.device import autocast, surroundings
-from spikeloom.training.evaluation import CheckpointName, TrainedRun, build, load_run, measure
-from spikeloom.training.loaders import make_transform
 
 
 @dataclass(frozen=True)

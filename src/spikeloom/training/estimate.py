@@ -23,10 +23,10 @@ from rich.console import Console
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch
 from spikeloom.data.loader import Loader
-from spikeloom.training.checkpoint import Checkpoints
-from spikeloom.training.device import choose_device, surroundings
-from spikeloom.training.evaluation import measure
-from spikeloom.training.failures import explained
+from spikeloom.evaluation.evaluation import measure
+from spikeloom.run.checkpoint import Checkpoints
+from spikeloom.run.device import choose_device, surroundings
+from spikeloom.run.failures import explained
 from spikeloom.training.trainer import Trainer
 
 UNTIMED = 2

@@ -5,8 +5,6 @@ while the backward pass runs (`DistributedDataParallel`); a part's loss is weigh
 so that this is the gradient of the mean loss over the whole batch.
 """
 
-import gc
-import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -16,8 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikeloom.config.schema import TrainingConfig
 from spikeloom.nn.classifier import Classifier, Output
-from spikeloom.nn.synced import synchronise
-from spikeloom.training import distributed
+from spikeloom.processes import distributed
+from spikeloom.processes.launch import let_go_at_end
+from spikeloom.processes.synced import synchronise
 
 
 class Parallel:
@@ -48,7 +47,7 @@ class Parallel:
                 device_ids=[device] if device.type == "cuda" else None,
                 find_unused_parameters=True,
             )
-            _open.add(self)
+            let_go_at_end(self)
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self._step(inputs, labels)
@@ -71,17 +70,6 @@ class Parallel:
         """Lets go of the process group; afterwards it cannot be called."""
         self._step = self._classifier
         self._wrapped = None
-
-
-def close_all() -> None:
-    """Before the process group ends. If the last to let go of it were a `DistributedDataParallel`
-    that Python removes, the group would wait for its threads, and they for Python: for ever."""
-    for one in list(_open):
-        one.close()
-    gc.collect()  # it is part of a cycle, and would be removed at any later time
-
-
-_open: "weakref.WeakSet[Parallel]" = weakref.WeakSet()
 
 
 class _Step(nn.Module):

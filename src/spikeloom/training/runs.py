@@ -9,11 +9,11 @@ from rich.console import Console
 
 from spikeloom.config.schema import Recipe
 from spikeloom.methods import catalog
-from spikeloom.training import distributed
-from spikeloom.training.device import choose_device, surroundings
-from spikeloom.training.failures import explained
-from spikeloom.training.launch import processes
-from spikeloom.training.run_folder import RunFolder, environment
+from spikeloom.processes import distributed
+from spikeloom.processes.launch import processes
+from spikeloom.run.device import choose_device, surroundings
+from spikeloom.run.failures import explained
+from spikeloom.run.folder import RunFolder, environment
 from spikeloom.training.trainer import RunResult, Trainer
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from spikeloom.errors import CheckpointError, RunError
+from spikeloom.evaluation.protocol import Best
 from spikeloom.methods import catalog
-from spikeloom.training import distributed
-from spikeloom.training.checkpoint import FORMAT, State
-from spikeloom.training.protocol import Best
+from spikeloom.processes import distributed
+from spikeloom.run.checkpoint import FORMAT, State
 
 if TYPE_CHECKING:
     from spikeloom.training.trainer import Trainer

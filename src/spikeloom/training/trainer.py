@@ -21,30 +21,31 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch
 from spikeloom.data.for_recipe import load_data
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
+from spikeloom.evaluation.evaluation import Measurement, build, measure
+from spikeloom.evaluation.loaders import make_loaders
+from spikeloom.evaluation.metrics import Score, mini_batch
+from spikeloom.evaluation.nonfinite import first_non_finite
+from spikeloom.evaluation.protocol import Best, Protocol
 from spikeloom.methods import catalog
-from spikeloom.nn.synced import own_batches
-from spikeloom.seeding import stream
-from spikeloom.training import distributed, optim, snapshot
-from spikeloom.training.checkpoint import Checkpoints, State, recipe_difference
-from spikeloom.training.device import (
+from spikeloom.processes import distributed
+from spikeloom.processes.synced import own_batches
+from spikeloom.run.checkpoint import Checkpoints, State, recipe_difference
+from spikeloom.run.device import (
     StopRequest,
     autocast,
     seed_global,
 )
-from spikeloom.training.evaluation import Measurement, build, measure
-from spikeloom.training.events import (
+from spikeloom.run.folder import RunFolder, environment
+from spikeloom.run.records import (
     ConsoleLines,
     JsonLines,
     Sink,
     Stream,
     TensorBoard,
 )
-from spikeloom.training.loaders import make_loaders
-from spikeloom.training.metrics import Score, mini_batch
-from spikeloom.training.nonfinite import first_non_finite
+from spikeloom.seeding import stream
+from spikeloom.training import optim, snapshot
 from spikeloom.training.parallel import Parallel
-from spikeloom.training.protocol import Best, Protocol
-from spikeloom.training.run_folder import RunFolder, environment
 
 
 @dataclass(frozen=True)

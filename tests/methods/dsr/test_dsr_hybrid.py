@@ -12,6 +12,7 @@ from PIL import Image
 
 from spikeloom.data import registry
 from spikeloom.errors import CheckpointError, ConfigError
+from spikeloom.evaluation.evaluation import load_run
 from spikeloom.methods.catalog import load_recipe
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.networks import build
@@ -22,7 +23,6 @@ from spikeloom.report.reading import read
 from spikeloom.training import evaluate, train
 from spikeloom.training.calibration import accuracy_at_start
 from spikeloom.training.calibration import calibrate as calibrate_run
-from spikeloom.training.evaluation import load_run
 
 SMALL = [
     "training.threads=1",

@@ -31,7 +31,7 @@ from spikeloom.methods.ide.restriction import restrict
 from spikeloom.methods.ide.solver import Settings, Solution
 from spikeloom.methods.ide.transforms import Masks, Statistics, Transform
 from spikeloom.neurons.rate import RateLIF, weight_sum
-from spikeloom.nn import synced
+from spikeloom.processes import synced
 
 Observer = Callable[[int, Sequence[Tensor]], None]
 """Is told the step t = 0 ... T-1 and the spikes `[B, ...]` of every layer at it."""

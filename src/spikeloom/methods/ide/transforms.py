@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.methods.ide.restriction import Synapse, output_axis, unit_norms
-from spikeloom.nn import synced
+from spikeloom.processes import synced
 
 Statistics = Literal["batch", "update", "running"]
 """BatchNorm with the statistics of the batch; the same, and the running ones are updated; or with
@@ -51,7 +51,7 @@ class Transform(nn.Module):
     """
 
     synchronised = False
-    """Whether the batch is that of all processes (`nn.synced.synchronise`)."""
+    """Whether the batch is that of all processes (`processes.synced.synchronise`)."""
 
     def __init__(self, synapse: Synapse, *, norm: bool, pool: bool = False) -> None:
         super().__init__()

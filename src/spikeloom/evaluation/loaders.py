@@ -11,8 +11,8 @@ from spikeloom.data.base import DataSet, Split
 from spikeloom.data.for_recipe import frame_transform
 from spikeloom.data.loader import BatchTransform, Loader
 from spikeloom.errors import ConfigError
-from spikeloom.training import distributed
-from spikeloom.training.protocol import Protocol
+from spikeloom.evaluation.protocol import Protocol
+from spikeloom.processes import distributed
 
 
 class Loaders(NamedTuple):

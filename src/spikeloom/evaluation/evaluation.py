@@ -24,20 +24,20 @@ from spikeloom.data.for_recipe import load_data
 from spikeloom.data.loader import Loader
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError
+from spikeloom.evaluation.loaders import make_loaders
+from spikeloom.evaluation.metrics import Score, among_best
+from spikeloom.evaluation.nonfinite import first_non_finite
+from spikeloom.evaluation.protocol import Protocol
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
 from spikeloom.neurons.gated import Gated
 from spikeloom.nn.classifier import Classifier
+from spikeloom.processes.distributed import common, sum_over_ranks
+from spikeloom.run import checkpoint as checkpoints
+from spikeloom.run.device import autocast, choose_device, surroundings
+from spikeloom.run.failures import explained
+from spikeloom.run.folder import RunFolder
 from spikeloom.seeding import generator
-from spikeloom.training import checkpoint as checkpoints
-from spikeloom.training.device import autocast, choose_device, surroundings
-from spikeloom.training.distributed import common, sum_over_ranks
-from spikeloom.training.failures import explained
-from spikeloom.training.loaders import make_loaders
-from spikeloom.training.metrics import Score, among_best
-from spikeloom.training.nonfinite import first_non_finite
-from spikeloom.training.protocol import Protocol
-from spikeloom.training.run_folder import RunFolder
 
 CheckpointName = Literal["best", "last", "previous"]
 

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from spikeloom import __version__
 from spikeloom.errors import RunError
-from spikeloom.training import distributed
-from spikeloom.training.launch import launch_id
+from spikeloom.processes import distributed
+from spikeloom.processes.launch import launch_id
 
 
 class RunFolder:
@@ -211,3 +211,27 @@ def _beside(path: Path) -> Path:
 def _sync(path: Path) -> None:
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def restarted_folder(given: Path | None, parent: Path) -> Path | None:
+    """The run folder that this launch trained into before torchrun started it again.
+
+    None if it is the first start, or nothing was begun. `given`: the folder that was asked for;
+    else the newest in `parent` that this launch has made.
+    """
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0 or (name := launch_id()) is None:
+        return None
+    folders = [given] if given is not None else list(parent.glob("*"))
+    mine = [folder for folder in folders if _launch_of(folder) == name]
+    return max(mine, key=lambda folder: folder.stat().st_mtime_ns, default=None)
+
+
+def _launch_of(folder: Path) -> str | None:
+    """The launch that made a run folder; None if it is not whole, or was made without torchrun."""
+    if not (folder / "recipe.toml").is_file():
+        return None
+    try:
+        facts = json.loads((folder / "environment.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return facts.get("launch") if isinstance(facts, dict) else None

@@ -11,8 +11,8 @@ import torch
 
 from spikeloom.config.schema import TrainingConfig
 from spikeloom.errors import ConfigError
-from spikeloom.training import distributed
-from spikeloom.training.allocator import keep_freed_memory
+from spikeloom.processes import distributed
+from spikeloom.run.allocator import keep_freed_memory
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

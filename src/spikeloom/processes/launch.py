@@ -5,19 +5,38 @@ their environment: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. After
 may start all of them again; TORCHELASTIC_RESTART_COUNT then says how often it has.
 """
 
-import json
+import gc
 import os
 import socket
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 
 from spikeloom.errors import ConfigError, RunError, SpikeloomError
-from spikeloom.training import distributed, parallel
+from spikeloom.processes import distributed
 
+
+class UsesGroup(Protocol):
+    """What holds the process group, and must let go of it before it ends."""
+
+    def close(self) -> None: ...
+
+
+def let_go_at_end(user: UsesGroup) -> None:
+    """Has `user.close()` called before the process group ends, if `user` still lives then.
+
+    If the last to let go of it were a `DistributedDataParallel` that Python removes, the group
+    would wait for its threads, and they for Python: for ever.
+    """
+    _users.add(user)
+
+
+_users: "weakref.WeakSet[UsesGroup]" = weakref.WeakSet()
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -60,8 +79,14 @@ def processes() -> Iterator[None]:
         # After a failure the traceback still holds what uses the group, and nccl would wait for
         # processes that are gone: the end of this process will do.
         if orderly:
-            parallel.close_all()
+            _close_users()
             dist.destroy_process_group()
+
+
+def _close_users() -> None:
+    for user in list(_users):
+        user.close()
+    gc.collect()  # one may be part of a cycle, and would be removed at any later time
 
 
 def _join(backend: str) -> None:
@@ -93,27 +118,3 @@ def launch_id() -> str | None:
     # The name in parentheses may hold blanks; field 22, counted from 1, is the time of its start.
     began = stat.read_text().rpartition(")")[2].split()[19] if stat.exists() else ""
     return f"{socket.gethostname()}:{agent}:{began}"
-
-
-def restarted_folder(given: Path | None, parent: Path) -> Path | None:
-    """The run folder that this launch trained into before torchrun started it again.
-
-    None if it is the first start, or nothing was begun. `given`: the folder that was asked for;
-    else the newest in `parent` that this launch has made.
-    """
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0 or (name := launch_id()) is None:
-        return None
-    folders = [given] if given is not None else list(parent.glob("*"))
-    mine = [folder for folder in folders if _launch_of(folder) == name]
-    return max(mine, key=lambda folder: folder.stat().st_mtime_ns, default=None)
-
-
-def _launch_of(folder: Path) -> str | None:
-    """The launch that made a run folder; None if it is not whole, or was made without torchrun."""
-    if not (folder / "recipe.toml").is_file():
-        return None
-    try:
-        facts = json.loads((folder / "environment.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return facts.get("launch") if isinstance(facts, dict) else None

@@ -7,8 +7,8 @@ accuracy  = trace(confusion) / sum(confusion),   confusion[label, prediction] co
 import torch
 from torch import Tensor
 
-from spikeloom.training import distributed
-from spikeloom.training.distributed import sum_over_ranks
+from spikeloom.processes import distributed
+from spikeloom.processes.distributed import sum_over_ranks
 
 
 class Score:

@@ -1,0 +1,1 @@
+"""How good a trained network is: splits, batches, one pass, and what it counts."""

@@ -1,0 +1,1 @@
+"""A run on the disk and around it: folder, checkpoints, records, device, failures."""
