@@ -15,6 +15,8 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from spikeloom import files
+
 Run = Callable[[], object]
 Clock = Literal["wall", "cpu time", "cuda events"]
 
@@ -135,10 +137,10 @@ def write_csv(
     surroundings = machine(device)
     own = dict.fromkeys(column for row in rows for column in row)
     columns = [*own, *(column for column in surroundings if column not in own)]
-    temporary = path.with_name(path.name + ".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        files.replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(surroundings | row for row in rows)
-    os.replace(temporary, path)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from spikeloom import files
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet, Split
 from spikeloom.data.spec import DataSpec
@@ -25,7 +26,6 @@ from spikeloom.errors import (
     SpikeloomError,
 )
 from spikeloom.methods import catalog
-from spikeloom.run import folder as run_folder
 from spikeloom.run import records
 from spikeloom.run.checkpoint import read, write
 from spikeloom.run.folder import RunFolder
@@ -132,15 +132,15 @@ def test_of_two_runs_that_begin_in_one_folder_at_once_one_is_refused(
     recipe, screen, tmp_path, monkeypatch
 ):
     other = catalog.dump(recipe("seed=7"))
-    write_atomically = run_folder._write_atomically
+    write = files.write
     faster = []
 
-    def slow(path: Path, content: bytes) -> None:
+    def slow(path: Path, content: str, **how: bool) -> None:
         if path.name == "environment.json" and not faster:
             faster.append(in_a_child(lambda: RunFolder.create(tmp_path / "run", other, {})))
-        write_atomically(path, content)
+        write(path, content, **how)
 
-    monkeypatch.setattr(run_folder, "_write_atomically", slow)
+    monkeypatch.setattr(files, "write", slow)
     train(recipe(), tmp_path / "run", console=screen.console)
     code, text = faster[0]
     assert code == 2 and "another process is training in" in text
@@ -194,7 +194,7 @@ def test_a_run_on_a_read_only_disk_is_named(recipe, screen, tmp_path, monkeypatc
             raise OSError(30, "Read-only file system", str(path))
         return open(path, mode, *args, **kwargs)
 
-    monkeypatch.setattr(run_folder, "open", refuse, raising=False)
+    monkeypatch.setattr(files, "open", refuse, raising=False)
     with pytest.raises(RunError, match=r"cannot write .*run/lock: Read-only file system"):
         resume(run, epochs=2, console=screen.console)
     assert 0 <= evaluate(run).accuracy <= 1  # reading needs no writing

@@ -6,6 +6,7 @@ E = 0.9 pJ x AC + 4.6 pJ x MAC          32-bit floating point at 45 nm: Horowitz
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
@@ -14,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
-from torch.utils.hooks import RemovableHandle
 
 from spikeloom.analysis.rates import neuron_layers
+from spikeloom.hooks import Look, hooked
 from spikeloom.nn.classifier import Classifier, Output
 
 Synapses = nn.Linear | _ConvNd
@@ -123,17 +124,16 @@ class SynapticOperations:
         self._counts: dict[str, _Count] = {}
         self._samples = 0
         self._fired = False
-        self._handles: list[RemovableHandle] = []
+        self._hooks = ExitStack()
 
     def __enter__(self) -> "SynapticOperations":
         network = self._network
+        before: dict[nn.Module, Look] = {network: self._note_start}
         for path, layer in network.named_modules():
             if isinstance(layer, Synapses):
-                self._handles.append(layer.register_forward_pre_hook(self._hook(path)))
-        for layer in neuron_layers(network).values():
-            self._handles.append(layer.register_forward_pre_hook(self._note_neuron))
-        self._handles.append(network.register_forward_pre_hook(self._note_start))
-        self._handles.append(network.register_forward_hook(self._note_end))
+                before[layer] = self._hook(path)
+        before |= dict.fromkeys(neuron_layers(network).values(), self._note_neuron)
+        self._hooks.enter_context(hooked(before, {network: self._note_end}))
         return self
 
     def __exit__(
@@ -142,9 +142,7 @@ class SynapticOperations:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._hooks.close()
 
     def per_sample(self) -> Operations:
         """Mean operations per sample of everything that ran in the block."""

@@ -4,13 +4,14 @@ rate of a layer = spikes / (neurons x samples x time steps)      per neuron and 
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from spikeloom.hooks import hooked
 from spikeloom.neurons import Neuron
 
 # What a neuron answers: its spikes, or (spikes, state) where a state was given.
@@ -56,11 +57,11 @@ class FiringRates:
         self._spikes: dict[str, Tensor] = {}
         self._places = dict.fromkeys(self._layers, 0)
         self._neurons = dict.fromkeys(self._layers, 0)
-        self._handles: list[RemovableHandle] = []
+        self._hooks = ExitStack()
 
     def __enter__(self) -> "FiringRates":
-        for path, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(self._hook(path)))
+        looks = {layer: self._hook(path) for path, layer in self._layers.items()}
+        self._hooks.enter_context(hooked(after=looks))
         return self
 
     def __exit__(
@@ -69,9 +70,7 @@ class FiringRates:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._hooks.close()
 
     def counts(self) -> dict[str, SpikeCount]:
         """Spikes and places by layer, in module order; sums over processes give exact rates."""

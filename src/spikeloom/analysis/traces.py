@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.analysis.rates import neuron_layers
+from spikeloom.hooks import hooked
 from spikeloom.neurons import Neuron, State
 
 # What a neuron is called with: the current, and a state where the caller carries one.
@@ -66,15 +67,9 @@ def trace(network: nn.Module, inputs: Tensor, sample: int = 0) -> list[LayerTrac
 
         return hook
 
-    handles = [
-        layer.register_forward_pre_hook(capture(path, layer))
-        for path, layer in neuron_layers(network).items()
-    ]
-    try:
+    looks = {layer: capture(path, layer) for path, layer in neuron_layers(network).items()}
+    with hooked(looks):
         network(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return [_trace(path, calls) for path, calls in captured.items()]
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from spikeloom.hooks import hooked
 from spikeloom.nn.classifier import Classifier
 
 
@@ -25,18 +26,15 @@ def first_non_finite(classifier: Classifier, inputs: Tensor) -> str:
 
         return look
 
-    handles = [
-        module.register_forward_hook(hook(name, module))
+    looks = {
+        module: hook(name, module)
         for name, module in classifier.named_modules()
         if module is not classifier
-    ]
-    try:
+    }
+    with hooked(after=looks):
         output = classifier(inputs)
         if not found and not _finite(output.scores):
             found.append("the readout")
-    finally:
-        for handle in handles:
-            handle.remove()
     return found[0] if found else "the loss function"
 
 

@@ -22,6 +22,7 @@ from typing import IO, Any, BinaryIO, TypedDict, cast
 import torch
 from torch import Tensor
 
+from spikeloom import files
 from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError
 
@@ -92,18 +93,17 @@ class Checkpoints:
             CheckpointError: there is no room for it; the checkpoints that exist are as before.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / "writing.tmp"
-        write(temporary, state)
-        if self.last.exists():
-            _also_as(self.last, self.previous)
-        os.replace(temporary, self.last)
-        _sync_folder(self.folder)
+        with files.replacing(self.last) as temporary:
+            write(temporary, state)
+            if self.last.exists():
+                files.link(self.last, self.previous)
+        files.sync_folder(self.folder)
 
     def keep_best(self, path: Path) -> None:
         """Gives the checkpoint at `path` the name `best` too."""
         if path != self.best:
-            _also_as(path, self.best)
-        _sync_folder(self.folder)
+            files.link(path, self.best)
+        files.sync_folder(self.folder)
 
     def newest(
         self, accept: Callable[[Path, State], None], tell: Callable[[str], None]
@@ -278,29 +278,6 @@ def _no_room(path: Path, needed: int, error: OSError) -> CheckpointError:
         f"no room in {path.parent}: a checkpoint needs {needed:,} bytes, {free:,} are free "
         f"({error.strerror}); the checkpoints before it are kept: make room, then resume"
     )
-
-
-def _also_as(source: Path, name: Path) -> None:
-    """Gives the file `source` the second name `name`, replacing what had it, in one instant."""
-    temporary = name.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-    os.replace(temporary, name)
-    # Renaming one name of a file onto another name of the same file does nothing (POSIX).
-    temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:

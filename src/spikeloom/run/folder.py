@@ -9,12 +9,11 @@ weights.safetensors  the weights of the best epoch
 lock                 held while a process trains here
 """
 
-import fcntl
 import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from spikeloom import __version__
+from spikeloom import __version__, files
 from spikeloom.errors import RunError
 from spikeloom.processes import distributed
 from spikeloom.processes.launch import launch_id
@@ -56,9 +55,8 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             with folder.locked():
                 folder._check_unborn()  # another process may have been faster
-                _write_atomically(
-                    folder.environment, (json.dumps(environment, indent=2) + "\n").encode()
-                )
+                text = json.dumps(environment, indent=2) + "\n"
+                files.write(folder.environment, text, sync=True)
                 folder.write_recipe(recipe)
         except OSError as error:
             raise RunError(f"cannot create the run folder {path}: {error.strerror}") from error
@@ -79,20 +77,23 @@ class RunFolder:
 
     def _check_unborn(self) -> None:
         """Refuses a folder with anything in it but what is written before recipe.toml."""
-        early = {self.lock, self.environment, _beside(self.environment), _beside(self.recipe)}
-        if not self.path.exists() or (self.path.is_dir() and early.issuperset(self.path.iterdir())):
+        early = {self.lock, self.environment}
+        if not self.path.exists() or (
+            self.path.is_dir()
+            and all(p in early or p.suffix == files.TEMPORARY for p in self.path.iterdir())
+        ):
             return
         advice = f"`spikeloom resume {self.path}` continues it, or " * self.recipe.is_file()
         raise RunError(f"{self.path} exists already and is not empty: {advice}give another folder")
 
     def write_recipe(self, text: str) -> None:
-        _write_atomically(self.recipe, text.encode())
+        files.write(self.recipe, text, sync=True)
 
     def write_weights(self, weights: dict[str, Tensor]) -> None:
         """The model's state as safetensors, replaced in one instant."""
         # Copies: safetensors refuses tensors that share memory or are not contiguous.
         copies = {name: value.cpu().contiguous().clone() for name, value in weights.items()}
-        _write_atomically(self.weights, safetensors.torch.save(copies))
+        files.write(self.weights, safetensors.torch.save(copies), sync=True)
 
     def differences(self, now: dict[str, object]) -> list[str]:
         """What differs from the environment in which the run began and may change a last bit."""
@@ -120,7 +121,7 @@ class RunFolder:
         content = self.metrics.read_bytes()[:size]
         size = content.rfind(b"\n") + 1
         os.truncate(self.metrics, size)
-        _sync(self.metrics)
+        files.sync_file(self.metrics)
         return size
 
     @contextmanager
@@ -130,14 +131,19 @@ class RunFolder:
         Raises:
             RunError: another process trains in this folder.
         """
-        with open(self.lock, "ab") as file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(files.locked(self.lock, wait=False))
             except BlockingIOError as error:
                 raise RunError(
                     f"another process is training in {self.path}: wait for it, "
                     "or give another folder"
                 ) from error
+            # What was being written when a process was killed here; nobody else writes these.
+            names = ("recipe.toml", "environment.json", "weights.safetensors", "checkpoints/")
+            for file in self.path.rglob(f"*{files.TEMPORARY}"):
+                if file.relative_to(self.path).as_posix().startswith(names):
+                    file.unlink()
             yield
 
     @contextmanager
@@ -190,27 +196,6 @@ def _processor() -> str:
                 name = line.partition(":")[2].strip()
                 break
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = _beside(path)
-    try:
-        temporary.write_bytes(content)
-        _sync(temporary)
-        os.replace(temporary, path)
-    except OSError:
-        # on a full disk half a file would take the room that is left
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name + ".tmp")
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def restarted_folder(given: Path | None, parent: Path) -> Path | None:

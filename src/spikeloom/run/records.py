@@ -28,6 +28,7 @@ from tensorboard.compat.proto.summary_pb2 import (
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from spikeloom.errors import RunError
+from spikeloom.units import duration
 
 Event = Mapping[str, Any]
 _RECORDED = ("start", "step", "epoch", "end")
@@ -298,7 +299,7 @@ def _progress_line(event: Event, rate: float) -> str:
         f"{event['phase']} {done}/{steps}"
     )
     if rate > 0:
-        line += f"  {rate:.1f}/s  {_duration((steps - done) / rate)} left"
+        line += f"  {rate:.1f}/s  {duration((steps - done) / rate)} left"
     return line
 
 
@@ -311,7 +312,7 @@ def _epoch_line(event: Event) -> str:
     parts += [f"{name} {event[name]['accuracy']:.2%}" for name in ("val", "test") if event[name]]
     if event["best"]:
         parts.append(f"best {event['best']['test_accuracy']:.2%}")
-    parts += [f"lr {event['lr']:.3g}", _duration(event["seconds"])]
+    parts += [f"lr {event['lr']:.3g}", duration(event["seconds"])]
     return "  ".join(parts)
 
 
@@ -319,13 +320,5 @@ def _end_line(event: Event) -> str:
     best = event["best"]
     return (
         f"accuracy-{event['protocol']} {best['test_accuracy']:.2%} (test accuracy of epoch "
-        f"{best['epoch']}, chosen by {best['metric']}) in {_duration(event['seconds'])}"
+        f"{best['epoch']}, chosen by {best['metric']}) in {duration(event['seconds'])}"
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -20,7 +20,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from spikeloom import files
 from spikeloom.errors import CheckpointError, ConfigError
+from spikeloom.hooks import hooked
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.importing import BODY, fit, load, read_thresholds, translate
 from spikeloom.methods.dsr.representation import DsrLIF, Represented
@@ -76,18 +78,14 @@ def calibrate(
     if not 0 < fraction <= 1:
         raise ConfigError(f"fraction = {fraction}: expected above 0, up to 1 for the maximum")
     largest = {name: _Largest(fraction, samples) for name in layers}
-    handles = [
-        layer.register_forward_pre_hook(_collect(largest[name])) for name, layer in layers.items()
-    ]
     training = classifier.training
     classifier.eval()
     try:
-        for inputs in batches:
-            classifier(inputs)
+        with hooked({layer: _collect(largest[name]) for name, layer in layers.items()}):
+            for inputs in batches:
+                classifier(inputs)
     finally:
         classifier.train(training)
-        for handle in handles:
-            handle.remove()
     return {name: one.value() for name, one in largest.items()}
 
 
@@ -114,10 +112,8 @@ def calibrate_to_file(
 
 def write_thresholds(path: Path, activations: dict[str, Tensor], about: dict[str, str]) -> None:
     """A threshold file at `path`; `about` says what the numbers were measured on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    safetensors.torch.save_file(activations, temporary, metadata=about)
-    temporary.replace(path)
+    with files.replacing(path) as temporary:
+        safetensors.torch.save_file(activations, temporary, metadata=about)
 
 
 def start_from_files(classifier: Classifier, network: DsrNetwork) -> None:

@@ -1,0 +1,46 @@
+"""A name never stands for half a file."""
+
+from pathlib import Path
+
+import pytest
+
+from spikeloom import files
+from spikeloom.units import duration, size
+
+
+def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    files.write(path, "first")
+    with pytest.raises(KeyError), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_second_name_replaces_what_had_it(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_text("a")
+    b.write_text("b")
+    for _ in range(2):
+        files.link(a, b)
+        assert b.samefile(a) and sorted(tmp_path.iterdir()) == [a, b]
+
+
+def test_a_lock_is_refused_to_the_second_and_free_when_the_first_is_gone(tmp_path: Path) -> None:
+    second = files.locked(tmp_path / "lock", wait=False)
+    with files.locked(tmp_path / "lock"), pytest.raises(BlockingIOError):
+        second.__enter__()
+    with files.locked(tmp_path / "lock", wait=False):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5.26, "5.3 s"), (75, "1 min 15 s"), (7201, "2 h 00 min")]
+)
+def test_durations_in_words(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_sizes_in_words() -> None:
+    assert [size(12), size(1_234_567)] == ["12 bytes", "1.23 MB"]
