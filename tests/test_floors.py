@@ -13,7 +13,7 @@ ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
     *("errors", "files", "units", "cache_home", "seeding", "extensions", "processes", "config"),
     *("data", "components", "compiler", "neurons", "synapses", "hooks", "nn", "analysis"),
-    *("methods", "run", "evaluation", "training", "report", "cli"),
+    *("methods", "run", "evaluation", "training", "plot", "report", "cli"),
 ]
 """From the ground up."""
 

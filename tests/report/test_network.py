@@ -1,13 +1,16 @@
 """The report of a real, tiny run: what only the trained network can tell."""
 
+import dataclasses
 import shutil
 
 import pytest
+import torch
 
 from spikeloom import report
 from spikeloom.methods import catalog
-from spikeloom.report.examine import Examination, examine
-from spikeloom.report.reading import read
+from spikeloom.report.examine import Examination, OutputSpikes, examine
+from spikeloom.report.page import single, verdict
+from spikeloom.run.reading import read
 from spikeloom.training import train
 
 
@@ -70,8 +73,7 @@ def test_every_section_is_there_and_the_file_is_small(digits, tmp_path):
     text = path.read_text()
     for words in ("One test sample", "Membrane potential", "Accuracy over time steps", "Horowitz"):
         assert words in text
-    for words in ("Decisions over time", "One sample of each class", "right in step", "td_90"):
-        assert words in text
+    assert "If the first output spike decided" in text
     assert "Not shown" not in text
     assert path.stat().st_size < 500_000
 
@@ -88,3 +90,28 @@ def test_without_checkpoints_or_data_the_reason_is_given(digits, tmp_path):
     recipe.write_text(recipe.read_text().replace('name = "digits"', 'name = "diggits"'))
     reason = examine(read(other))
     assert isinstance(reason, str) and "digits" in reason
+
+
+def test_rasters_are_shown_where_the_first_spikes_decide(digits, found):
+    assert found.decisions is not None and not found.decisions.decide  # PLIF counts votes
+    page = single(read(digits), found)
+    assert "Decisions over time" in page and "One sample of each class" not in page
+    shown = dataclasses.replace(found.decisions, decide=True)
+    page = single(read(digits), dataclasses.replace(found, decisions=shown))
+    assert "One sample of each class" in page and "(right in step" in page
+
+
+def test_verdicts_of_first_spikes():
+    spikes = torch.zeros(5, 3, 3)
+    spikes[1, 0, 1] = spikes[3, 0, 2] = spikes[2, 1, 0] = 1
+    classes = ("<a>", "b", "c")
+    assert [verdict(OutputSpikes(one, 1), classes) for one in spikes.unbind(1)] == [
+        "b (right in step 2)",
+        "b (taken for <a> in step 3)",
+        "b (silent)",
+    ]
+
+
+def test_a_dead_network_predicts_nothing(digits, found):
+    page = single(read(digits), dataclasses.replace(found, scores=(0.0,) * 10))
+    assert "No prediction: all scores are equal" in page and "Predicted" not in page

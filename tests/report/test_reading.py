@@ -5,7 +5,7 @@ import json
 import pytest
 
 from spikeloom.errors import RunError
-from spikeloom.report.reading import read
+from spikeloom.run.reading import read
 
 
 def test_a_finished_run_is_read_whole(make_run):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from spikeloom.training import Evaluation
 
 
+FORMATS = (".svg", ".png", ".pdf")
+
+
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Run folder that `spikeloom train` made.")],
     checkpoint: Annotated[
@@ -51,11 +54,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure a trained run on the test samples of its data set."""
-    from spikeloom.report.latency_plot import check, plot_latency
-
     wanted = _numbers(timesteps)
-    if plot is not None:
-        check(plot)
+    if plot is not None and plot.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--plot {plot}: give a file that ends in {', '.join(FORMATS)}")
 
     from spikeloom import training
 
@@ -82,8 +83,19 @@ def evaluate(
     if csv is not None:
         write_figures(csv, result)
     if plot is not None:
-        recipe = _recipe(folder)
-        plot_latency(plot, votes, title=recipe.title, trained_at=getattr(recipe.network, "T", None))
+        _draw(plot, votes, _recipe(folder))
+
+
+def _draw(path: Path, votes: dict[int, float], recipe: "Recipe") -> None:
+    from matplotlib.figure import Figure
+
+    from spikeloom.plot import latency
+
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    trained_at = getattr(recipe.network, "T", None)
+    latency(votes, title=recipe.title, trained_at=trained_at, ax=figure.add_subplot())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
 
 
 def _shows_images(folder: Path) -> bool:

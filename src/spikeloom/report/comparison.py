@@ -1,47 +1,76 @@
-"""Several runs side by side: a table, overlaid curves, each run's constants, what differs."""
+"""Several runs side by side: one table, one picture, overlaid curves, layers, what differs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from spikeloom.report.figures import PANEL, Line, curves
-from spikeloom.report.html import (
-    NOTHING,
-    Markup,
-    card,
-    count,
-    duration,
-    figure,
-    grid,
-    join,
-    percent,
-    section,
-    table,
-    tag,
-)
-from spikeloom.report.layer_sections import (
-    constant_curves,
-    constant_names,
-    constant_title,
-    layer_names,
-    rate_curves,
-)
-from spikeloom.report.reading import Epoch, Run
-from spikeloom.report.run_sections import colour_toml, status
-from spikeloom.report.svg import palette
+from spikeloom.plot.lines import Line
+from spikeloom.plot.measures import constant_names
+from spikeloom.plot.style import palette
+from spikeloom.report import charts
+from spikeloom.report.examine import Examination
+from spikeloom.report.summary import Group, Row, grouped, paired_differences, summary
+from spikeloom.run.reading import Epoch, Run
+
+APART = ("title", "notes", "origin", "label", "source", "seed")
+"""Keys of a recipe that say nothing about how a run was trained, or are shown elsewhere."""
 
 
-def compare(runs: Sequence[Run]) -> Markup:
-    """Everything about several runs, in the order given."""
-    colours = palette(len(runs))
-    return join(
-        [
-            _overview(runs, colours),
-            _curves(runs, colours),
-            _layers(runs, colours),
-            _differences(runs, colours),
-            _recipes(runs, colours),
+def comparison(runs: Sequence[Run], found: Sequence[Examination | str]) -> dict[str, Any]:
+    """What the page about several runs is filled with, in the order given."""
+    rows = [summary(run, shown) for run, shown in zip(runs, found, strict=True)]
+    groups = grouped(runs, rows)
+    colours = _colours(runs)
+    names = _names(runs)
+    titles = list(dict.fromkeys(str(row["method"]).upper() for row in rows))
+    protocols = sorted({run.protocol for run in runs})
+    keyed = list(zip(names, map(charts.css, colours), strict=True))
+    return {
+        "title": f"{len(runs)} runs side by side: {', '.join(titles)}",
+        "runs": runs,
+        "rows": [
+            row | {"name": name, "colour": colour, "run": run}
+            for row, run, (name, colour) in zip(rows, runs, keyed, strict=True)
+        ],
+        "groups": [group for group in groups if len(group.rows) > 1],
+        "differences": paired_differences(groups),
+        "protocols": protocols,
+        "data_sets": list(dict.fromkeys(row["data"] for row in rows)),
+        "answer": answer(rows, names),
+        "reasons": [
+            (name, shown)
+            for name, shown in zip(names, found, strict=True)
+            if isinstance(shown, str)
+        ],
+        "tradeoff": _tradeoff(rows, names, colours),
+        "courses": _courses(found, names, colours),
+        "accuracy": _overlay(runs, names, colours, lambda e: e.test.accuracy if e.test else None),
+        "losses": _losses(runs, names, colours),
+        "methods": _layers(runs, names),
+        "differing": _differences(runs),
+        "keyed": keyed,
+    }
+
+
+def answer(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Who needs the fewest spikes among those about as accurate as the best on the same data."""
+    told = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        here = [
+            (row, name)
+            for row, name in zip(rows, names, strict=True)
+            if row["data"] == data and row["accuracy"] is not None and row["spikes_per_sample"]
         ]
-    )
+        if len(here) < 2:
+            continue
+        best = max(row["accuracy"] for row, _ in here)
+        near = [(row, name) for row, name in here if row["accuracy"] >= best - 0.01]
+        row, name = min(near, key=lambda pair: pair[0]["spikes_per_sample"])
+        told.append(
+            f"On {data} the fewest spikes within one point of the best accuracy "
+            f"({100 * best:.2f} %) are those of {name}: {row['spikes_per_sample']:,.0f} a sample "
+            f"at {100 * row['accuracy']:.2f} %."
+        )
+    return " ".join(told)
 
 
 def flatten(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -55,145 +84,104 @@ def flatten(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _overview(runs: Sequence[Run], colours: Sequence[str]) -> Markup:
-    # Accuracy-A selects on the test set and accuracy-B does not: never one column for both.
-    protocols = sorted({run.protocol for run in runs})
-    rows = []
-    for run, colour in zip(runs, colours, strict=True):
-        best = run.best
-        accuracies = [
-            percent(best.test_accuracy) if best and run.protocol == protocol else NOTHING
-            for protocol in protocols
-        ]
-        rows.append(
-            [
-                join([_chip(colour), tag("b", run.name), Markup("<br>"), tag("small", run.title)]),
-                *(tag("b", value) for value in accuracies),
-                NOTHING if run.published is None else f"{run.published:.2f} %",
-                NOTHING if best is None else best.epoch,
-                len(run.epochs),
-                run.time_steps or NOTHING,
-                count(run.start.parameters),
-                duration(run.seconds),
-                status(run),
-            ]
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Method and folder of each run; the folder alone tells them apart within one method."""
+    names = [run.name for run in runs]
+    short = [run.folder.resolve().name for run in runs]
+    return short if len(set(short)) == len(short) and not any(s.isdigit() for s in short) else names
+
+
+def _colours(runs: Sequence[Run]) -> list[str]:
+    """One colour for each run; seeds of one recipe share theirs."""
+    keys = [Group.key_of(run) for run in runs]
+    distinct = list(dict.fromkeys(keys))
+    hues = dict(zip(distinct, palette(len(distinct)), strict=True))
+    return [hues[key] for key in keys]
+
+
+def _overlay(
+    runs: Sequence[Run],
+    names: Sequence[str],
+    colours: Sequence[str],
+    value: Callable[[Epoch], float | None],
+    what: str = "test accuracy",
+) -> charts.Chart | None:
+    lines = []
+    for run, name, colour in zip(runs, names, colours, strict=True):
+        known = [(float(e.epoch), y) for e in run.epochs if (y := value(e)) is not None]
+        if known:
+            lines.append(Line(name, [x for x, _ in known], [y for _, y in known], colour))
+    percent = "accuracy" in what
+    return charts.overlay(lines, what, percent=percent, log=not percent) if lines else None
+
+
+def _losses(
+    runs: Sequence[Run], names: Sequence[str], colours: Sequence[str]
+) -> Iterator[tuple[str, charts.Chart]]:
+    """Training losses, those of different kinds apart: their numbers do not compare."""
+    kinds: dict[str, list[int]] = {}
+    for index, run in enumerate(runs):
+        loss = run.setting("network.loss") or run.setting("network.readout")
+        kind = str(run.setting("method", "?")) + (f", {loss}" if loss else "")
+        kinds.setdefault(kind, []).append(index)
+    for kind, members in kinds.items():
+        chart = _overlay(
+            [runs[i] for i in members],
+            [names[i] for i in members],
+            [colours[i] for i in members],
+            lambda e: e.train_loss,
+            "training loss",
         )
-    named = [f"accuracy-{protocol}" for protocol in protocols]
-    head = ["run", *named, "published", "at epoch", "epochs", "T", "parameters", "time", ""]
-    return section(
-        "runs",
-        "Runs",
-        card(table(head, rows, numeric=range(1, len(head) - 1)), wide=True),
-        note="Accuracy-A is the highest test accuracy of all epochs, accuracy-B the test accuracy "
-        "at the best validation accuracy. The published figure is that of the run's protocol.",
-    )
+        if chart is not None:
+            yield kind, chart
 
 
-def _curves(runs: Sequence[Run], colours: Sequence[str]) -> Markup:
-    legend = [(run.name, colour) for run, colour in zip(runs, colours, strict=True)]
-
-    def overlay(values: Callable[[Epoch], float | None]) -> list[Line]:
-        lines = []
-        for run, colour in zip(runs, colours, strict=True):
-            known = [(e.epoch, value) for e in run.epochs if (value := values(e)) is not None]
-            if known:
-                x, y = zip(*known, strict=True)
-                lines.append(Line(run.name, [float(i) for i in x], y, colour))
-        return lines
-
-    cards = []
-    for title, lines, options in (
-        (
-            "Test accuracy",
-            overlay(lambda e: e.test.accuracy if e.test else None),
-            {"y": "accuracy", "percent": True},
-        ),
-        ("Training loss", overlay(lambda e: e.train_loss), {"y": "loss", "log": True}),
-    ):
-        if lines:
-            svg = curves(lines, describe=f"{title.lower()} of every run over epochs", **options)
-            cards.append(card(figure(svg, legend=legend), title=title))
-    return section("curves", "Learning", grid(*cards))
+def _courses(
+    found: Sequence[Examination | str], names: Sequence[str], colours: Sequence[str]
+) -> charts.Chart | None:
+    courses = {
+        name: (shown.latency, colour)
+        for shown, name, colour in zip(found, names, colours, strict=True)
+        if isinstance(shown, Examination) and len(shown.latency) > 1
+    }
+    return charts.by_latency(courses) if courses else None
 
 
-def _layers(runs: Sequence[Run], colours: Sequence[str]) -> Markup:
-    """One small figure per run and constant, and per run for the firing rates."""
-    parts, numbers = [], range(1, len(runs) + 1)
-    names = list(dict.fromkeys(name for run in runs for name in layer_names(run)))
-    hues = dict(zip(names, palette(len(names)), strict=True))
-    legend = tag(
-        "ul",
-        *(tag("li", tag("i", style=f"background:{hue}"), name) for name, hue in hues.items()),
-        class_="legend",
-    )
-    constants = list(dict.fromkeys(c for run in runs for c in constant_names(run.epochs)))
-    for constant in constants:
-        panels = [
-            _panel(
-                run,
-                colour,
-                constant_curves(
-                    run.epochs, constant, hues, size=PANEL, of=f"run {number}, {run.name}"
-                ),
-            )
-            for number, run, colour in zip(numbers, runs, colours, strict=True)
-            if constant in constant_names(run.epochs)
-        ]
-        drawn = grid(*panels, kind="panels")
-        parts.append(card(legend, drawn, title=constant_title(constant), wide=True))
-    panels = [
-        _panel(run, colour, svg)
-        for number, run, colour in zip(numbers, runs, colours, strict=True)
-        if (svg := rate_curves(run.epochs, hues, size=PANEL, of=f"run {number}, {run.name}"))
+def _tradeoff(
+    rows: Sequence[Row], names: Sequence[str], colours: Sequence[str]
+) -> charts.Chart | None:
+    shown = [
+        (name, row["energy_nj"], row["accuracy"], row["ms_per_step"], colour)
+        for row, name, colour in zip(rows, names, colours, strict=True)
+        if row["energy_nj"] and row["accuracy"] is not None
     ]
-    if panels:
-        note = "Spikes per neuron and time step, over the test set."
-        rates = grid(*panels, kind="panels")
-        parts.append(card(legend, rates, title="Firing rate", note=note, wide=True))
-    return section("layers", "Layers", *parts)
+    return charts.tradeoff(shown) if len(shown) > 1 else None
 
 
-def _panel(run: Run, colour: str, svg: str) -> Markup:
-    return tag("figure", tag("figcaption", _chip(colour), run.name), Markup(svg))
+def _layers(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
+    """By method: small charts of the rates of its runs, on one axis for all, and of constants."""
+    top = max((rate for run in runs for rate in run.firing_rates.values()), default=0.0)
+    folds: dict[str, dict[str, Any]] = {}
+    for run, name in zip(runs, names, strict=True):
+        method = str(run.setting("method", "?"))
+        fold = folds.setdefault(method, {"method": method, "rates": [], "constants": {}})
+        if run.firing_rates:
+            fold["rates"].append((name, charts.rates(run, charts.PANEL, top=1.05 * (top or 1))))
+        for constant in constant_names(run.epochs):
+            panel = charts.constant(run, constant, charts.PANEL)
+            fold["constants"].setdefault(constant, []).append((name, panel))
+    return list(folds.values())
 
 
-def _differences(runs: Sequence[Run], colours: Sequence[str]) -> Markup:
-    """The keys of the recipes that are not equal in all runs."""
+def _differences(runs: Sequence[Run]) -> dict[str, list[tuple[str, list[str]]]]:
+    """The keys that are not equal in all runs: those that all of them have, and the others."""
     flat = [flatten(run.recipe) for run in runs]
     keys = list(dict.fromkeys(key for recipe in flat for key in recipe))
-    rows = [
-        [tag("code", key), *(recipe.get(key, NOTHING) for recipe in flat)]
-        for key in keys
-        if len({recipe.get(key) for recipe in flat}) > 1
-    ]
-    head = ["key", *(join([_chip(c), run.name]) for run, c in zip(runs, colours, strict=True))]
-    return section(
-        "differences",
-        "What differs in the recipes",
-        card(table(head, rows) if rows else "Nothing: the recipes are equal.", wide=True),
-    )
-
-
-def _recipes(runs: Sequence[Run], colours: Sequence[str]) -> Markup:
-    parts = []
-    for run, colour in zip(runs, colours, strict=True):
-        facts = [
-            tag("div", tag("dt", key), tag("dd", value)) for key, value in run.environment.items()
-        ]
-        parts.append(
-            tag(
-                "details",
-                tag("summary", _chip(colour), run.name, " ", tag("small", run.title)),
-                grid(
-                    tag("pre", colour_toml(run.recipe_text)),
-                    tag("dl", *facts, class_="facts"),
-                    kind="split",
-                ),
-                class_="card",
-            )
-        )
-    return section("recipe", "Recipes and environments", *parts)
-
-
-def _chip(colour: str) -> Markup:
-    return tag("i", class_="chip", style=f"background:{colour}")
+    differing: dict[str, list[tuple[str, list[str]]]] = {"shared": [], "others": []}
+    for key in keys:
+        values = [recipe.get(key, "\N{EN DASH}") for recipe in flat]
+        if len(set(values)) == 1 or key in APART or key.startswith("published."):
+            continue
+        everywhere = all(key in recipe for recipe in flat)
+        differing["shared" if everywhere else "others"].append((key, values))
+    return differing

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spikeloom.errors import SpikeloomError
-from spikeloom.report.decision_section import SHOWN, DecisionExamination, OutputSpikes
 from spikeloom.report.origin import Origin, examine_origin
-from spikeloom.report.reading import Run
+from spikeloom.report.pictures import picture
+from spikeloom.run.reading import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spikeloom.analysis.decisions import DecisionCounter
+    from spikeloom.analysis.decisions import DecisionCounter, Decisions
     from spikeloom.analysis.distributions import Spread
     from spikeloom.analysis.operations import Operations
     from spikeloom.analysis.traces import LayerTrace
@@ -28,12 +28,35 @@ SAMPLES = 512
 _BUDGET = 1e11
 _FEWEST = 16
 _FIGURE_SAMPLES = 16
+_SHOWN = 8  # samples whose output spikes are drawn one by one
+
+
+@dataclass(frozen=True)
+class OutputSpikes:
+    """What the output neurons did with one sample: `spikes` `[T, classes]`, on the CPU."""
+
+    spikes: "Tensor"
+    label: int
+
+
+@dataclass(frozen=True)
+class DecisionExamination:
+    """Figures over the samples seen, a few of these, and the first of each class. `decide`: the
+    prediction of the network is that of its first output spikes.
+    """
+
+    figures: "Decisions"
+    samples: tuple[OutputSpikes, ...]
+    by_class: tuple[OutputSpikes, ...]
+    decide: bool
 
 
 @dataclass(frozen=True)
 class Examination:
     """Figures about `samples` of `test_samples` test samples, spread evenly over the test set.
 
+    `accuracy` on them, of the best weights. `spikes` by layer and sample, `neurons` by layer;
+    `rate`: spikes per neuron and time step, over all neurons.
     `latency`: accuracy after 1..T steps, empty for a network that does not vote step by step.
     `confusion[label][prediction]`: counts. The first test sample in detail: `image`, raw 8-bit
     `[C, H, W]` or event frames `[T, C, H, W]`; `label`; `scores` by class; `traces` by layer.
@@ -46,6 +69,10 @@ class Examination:
     classes: tuple[str, ...]
     samples: int
     test_samples: int
+    accuracy: float
+    spikes: dict[str, float]
+    neurons: dict[str, int]
+    rate: float
     operations: "Operations"
     latency: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -57,6 +84,17 @@ class Examination:
     figures: "tuple[Figure, ...]" = ()
     distributions: "Mapping[str, Sequence[Spread]]" = field(default_factory=dict)
     origin: Origin | None = None
+
+    @property
+    def image_source(self) -> str:
+        """The first test sample as the address of an image; empty for what is no image."""
+        return picture(self.image)
+
+    @property
+    def of_samples(self) -> str:
+        if self.samples == self.test_samples:
+            return f"all {self.samples:,} test samples"
+        return f"{self.samples:,} of {self.test_samples:,} test samples"
 
 
 def examine(run: Run, samples: int = SAMPLES) -> Examination | str:
@@ -76,10 +114,12 @@ def _examine(run: Run, samples: int) -> Examination:
     from spikeloom.analysis.distributions import distributions
     from spikeloom.analysis.latency import Latency
     from spikeloom.analysis.operations import SynapticOperations
+    from spikeloom.analysis.rates import FiringRates
     from spikeloom.analysis.traces import trace
     from spikeloom.evaluation.evaluation import build, load_run
     from spikeloom.evaluation.loaders import make_transform
     from spikeloom.evaluation.metrics import Score
+    from spikeloom.nn.first_spike import first_spike_times
     from spikeloom.run.device import autocast, seed_global, surroundings
     from spikeloom.seeding import stream
 
@@ -125,7 +165,8 @@ def _examine(run: Run, samples: int) -> Examination:
                     latency.add(output.votes, labels)
             return tuple(latency.accuracy()), right / count
 
-        with SynapticOperations(network) as operations:
+        first_decides = True
+        with SynapticOperations(network) as operations, FiringRates(network) as rates:
             for inputs, labels in batches():
                 output = network(inputs)
                 score.add(network.loss(output, labels), output.scores, labels)
@@ -135,14 +176,21 @@ def _examine(run: Run, samples: int) -> Examination:
                     decisions.add(output.spikes, labels, output.potentials)
                     shown = zip(output.spikes.cpu().unbind(1), labels.tolist(), strict=True)
                     outputs += [OutputSpikes(spikes, label) for spikes, label in shown]
+                    choices = first_spike_times(output.spikes.double(), output.potentials).argmin(1)
+                    first_decides &= bool((choices == output.scores.argmax(1)).all())
         origin = examine_origin(fresh, accuracies)
         few = chosen[:_FIGURE_SAMPLES]
         inputs = transform(data.test.read(few).to(trained.device), unused)
         figures = network.figures(inputs, data.test.labels[few].to(trained.device))
+    fired = rates.counts().values()
     return Examination(
         classes=data.spec.classes,
         samples=count,
         test_samples=len(data.test),
+        accuracy=score.accuracy,
+        spikes={layer: spikes.spikes / count for layer, spikes in rates.counts().items()},
+        neurons=rates.neurons(),
+        rate=sum(c.spikes for c in fired) / max(sum(c.places for c in fired), 1),
         operations=operations.per_sample(),
         latency=tuple(latency.accuracy()),
         confusion=tuple(tuple(row) for row in score.confusion.tolist()),
@@ -150,7 +198,7 @@ def _examine(run: Run, samples: int) -> Examination:
         label=int(data.test.labels[0]),
         scores=tuple(scores.tolist()),
         traces=tuple(traces),
-        decisions=_decisions(decisions, outputs),
+        decisions=_decisions(decisions, outputs, first_decides),
         figures=tuple(figures),
         distributions=spreads,
         origin=origin,
@@ -158,13 +206,13 @@ def _examine(run: Run, samples: int) -> Examination:
 
 
 def _decisions(
-    counter: "DecisionCounter", outputs: list[OutputSpikes]
+    counter: "DecisionCounter", outputs: list[OutputSpikes], decide: bool
 ) -> DecisionExamination | None:
     """The figures, some samples in the order of the test set, and the first of each class."""
     figures = counter.result()
     if figures is None:
         return None
     first = {output.label: output for output in reversed(outputs)}
-    few = outputs[:: max(len(outputs) // SHOWN, 1)][:SHOWN]
+    few = outputs[:: max(len(outputs) // _SHOWN, 1)][:_SHOWN]
     by_class = [output for _, output in sorted(first.items(), key=lambda item: item[0])]
-    return DecisionExamination(figures, tuple(few), tuple(by_class))
+    return DecisionExamination(figures, tuple(few), tuple(by_class), decide)

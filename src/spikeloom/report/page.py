@@ -1,22 +1,39 @@
-"""From run folders to one HTML file that needs nothing else."""
+"""From run folders to one HTML file that needs nothing else.
+
+The words and the order of a page are in `templates/`; here is what they are filled with.
+"""
 
 import os
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spikeloom import __version__
+from spikeloom.analysis.statistics import wilson
 from spikeloom.errors import RunError
-from spikeloom.report.comparison import compare
-from spikeloom.report.confusion_section import confusion
-from spikeloom.report.decision_section import decisions
-from spikeloom.report.distribution_section import distributions
-from spikeloom.report.examine import SAMPLES, Examination, examine
-from spikeloom.report.html import Markup, join, tag, text
-from spikeloom.report.layer_sections import layers
-from spikeloom.report.network_sections import method_figures, operations, sample
-from spikeloom.report.reading import Run, read
-from spikeloom.report.run_sections import accuracy_row, headline, learning, recipe, status
+from spikeloom.plot.measures import constant_names, layer_names
+from spikeloom.plot.neurons import firing_neurons
+from spikeloom.plot.style import palette
+from spikeloom.plot.words import constant_words
+from spikeloom.report import charts
+from spikeloom.report.comparison import comparison
+from spikeloom.report.examine import SAMPLES, Examination, OutputSpikes, examine
+from spikeloom.report.words import NOTHING, count, duration, energy, percent, points
+from spikeloom.run.reading import Run, read
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from spikeloom.analysis.traces import LayerTrace
+
+CHOICES = {
+    "A": "the highest test accuracy of all epochs: it selects on the test set",
+    "B": "the test accuracy of the epoch with the best validation accuracy",
+}
+MOST_NEURONS = 40
+MOST_LAYERS = 16
+MOST_MISTAKES = 8
+MOST_SCORES = 10
 
 
 def write(
@@ -28,7 +45,7 @@ def write(
         folders: Run folders; a run may still be going on, or have been killed.
         output: The file to write; `report.html` in the run folder for one run, in the current
             folder for several. It is replaced in one instant.
-        samples: How many test samples the trained network sees at most (one run).
+        samples: How many test samples the trained network sees at most.
 
     Raises:
         RunError: no folder was given, one is not a run folder, or the file cannot be written.
@@ -36,103 +53,261 @@ def write(
     if not folders:
         raise RunError("no run folder given: name at least one, as in runs/plif-digits/1")
     runs = [read(Path(folder)) for folder in folders]
+    found = [examine(run, samples) for run in runs]
     if len(runs) == 1:
         path = Path(output) if output else runs[0].folder / "report.html"
-        page = single(runs[0], examine(runs[0], samples))
+        page = single(runs[0], found[0])
     else:
         path = Path(output) if output else Path("report.html")
-        page = several(runs)
+        page = several(runs, found)
     _replace(path, page)
     return path
 
 
 def single(run: Run, found: Examination | str) -> str:
     """The page about one run; `found` is what its network showed, or why it could not."""
-    ended = run.end.confusion if run.end is not None else ()
-    matrix, note = ended, "All test samples, at the epoch that is reported."
-    classes: tuple[str, ...] = ()
+    values: dict[str, Any] = {
+        "title": run.title,
+        "description": _result(run),
+        "run": run,
+        "reason": found if isinstance(found, str) else "",
+        "found": None if isinstance(found, str) else found,
+        "choices": CHOICES,
+        "interval": _interval(run),
+        "tiles": _tiles(run, found),
+        "constants": constant_names(run.epochs),
+        "layers": _layers(run),
+        "top_rate": max([0.1, *run.firing_rates.values()]),
+        "scalars": _scalars(run),
+        "recipe_lines": run.recipe_lines,
+        **_confusion(run, found),
+    }
+    values |= _NOTHING_FOUND if isinstance(found, str) else _examined(found)
+    return _environment().get_template("run.html").render(values)
+
+
+def several(runs: Sequence[Run], found: Sequence[Examination | str]) -> str:
+    """The page that compares runs."""
+    values = {"description": "; ".join(map(_result, runs))} | comparison(runs, found)
+    return _environment().get_template("comparison.html").render(values)
+
+
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("spikeloom.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    filters = (percent, count, energy, duration, points, verdict)
+    environment.filters |= {function.__name__: function for function in filters}
+    environment.globals |= {
+        "charts": charts,
+        "constant_words": constant_words,
+        "version": __version__,
+    }
+    return environment
+
+
+def verdict(sample: OutputSpikes, classes: Sequence[str]) -> str:
+    """What the first output spike of a sample says: right, wrong, or nothing."""
+    fired = (sample.spikes != 0).nonzero()
+    name = classes[sample.label]
+    if not len(fired):
+        return f"{name} (silent)"
+    step, choice = fired[0].tolist()
+    if choice == sample.label:
+        return f"{name} (right in step {step + 1})"
+    return f"{name} (taken for {classes[choice]} in step {step + 1})"
+
+
+def _result(run: Run) -> str:
+    """The run's result in one phrase."""
+    if run.best is None:
+        return f"{run.name}: no evaluation yet"
+    return f"{run.name}: accuracy-{run.protocol} {percent(run.best.test_accuracy)}"
+
+
+def _interval(run: Run) -> tuple[float, float] | None:
+    if run.best is None or not run.start.test_samples:
+        return None
+    return wilson(run.best.test_accuracy, run.start.test_samples)
+
+
+def _tiles(run: Run, found: Examination | str) -> list[tuple[str, object, str]]:
+    """Key figures: name, value, and a line of explanation."""
+    done, planned = len(run.epochs), run.planned_epochs
+    last = max((epoch.step for epoch in run.epochs), default=0)
+    mean = sum(epoch.seconds for epoch in run.epochs) / max(done, 1)
+    step = f", {1000 * mean * done / last:.1f} ms a step" if last else ""
+    tiles: list[tuple[str, object, str]] = [
+        ("parameters", count(run.start.parameters), "trainable values in the network"),
+        ("time steps", run.time_steps or NOTHING, "T, simulated per sample"),
+        (
+            "epochs",
+            done if planned in (done, None) else f"{done} of {planned}",
+            f"{last:,} optimizer steps",
+        ),
+        (
+            "training time",
+            duration(run.seconds),
+            f"{duration(mean)} per epoch with its evaluation{step}" if done else "",
+        ),
+        ("samples", count(run.start.train_samples), f"test: {count(run.start.test_samples)}"),
+    ]
+    if isinstance(found, Examination):
+        tiles.append(
+            (
+                "spikes per sample",
+                count(sum(found.spikes.values())),
+                f"{found.rate:.4f} per neuron and step, all neurons together",
+            )
+        )
+    return tiles
+
+
+def _layers(run: Run) -> list[dict[str, Any]]:
+    """A row per neuron layer: its colour, its rate, and its constants at the last epoch."""
+    names = layer_names(run.epochs)
+    if not names:
+        return []
+    constants, last, rates = constant_names(run.epochs), run.epochs[-1], run.firing_rates
+    return [
+        {
+            "name": name,
+            "colour": charts.css(colour),
+            "rate": rates.get(name),
+            "constants": [last.constants.get(f"{name}/{constant}") for constant in constants],
+        }
+        for name, colour in zip(names, palette(len(names)), strict=True)
+    ]
+
+
+def _scalars(run: Run) -> dict[str, list[str]]:
+    """What a method logs besides, names that end in numbers together."""
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for epoch in run.epochs for name in epoch.scalars):
+        groups.setdefault(name.rstrip("0123456789"), []).append(name)
+    return groups
+
+
+def _confusion(run: Run, found: Examination | str) -> dict[str, Any]:
+    matrix: Sequence[Sequence[int]] = run.end.confusion if run.end is not None else ()
+    note, classes = "All test samples, at the epoch that is reported.", ()
     if isinstance(found, Examination):
         classes = found.classes
-        if not ended:
+        if not matrix:
             matrix = found.confusion
             note = f"{found.samples:,} test samples, with the best weights so far."
-    return _page(
-        run.title,
-        accuracy_row(run),
-        _header(
-            run.title,
-            join([tag("code", run.origin), f" · {run.name}"]),
-            status(run),
-        ),
-        _problems([run]),
-        headline(run),
-        _remarks(run),
-        learning(run),
-        layers(run),
-        distributions(found),
-        sample(found),
-        decisions(found.decisions, classes) if isinstance(found, Examination) else "",
-        confusion(matrix, classes, note=note),
-        operations(found),
-        method_figures(found),
-        recipe(run),
-    )
+    size = range(len(matrix))
+    names = list(classes) if len(classes) == len(matrix) else [str(i) for i in size]
+    wrong = [(i, j, matrix[i][j]) for i in size for j in size if i != j and matrix[i][j]]
+    wrong.sort(key=lambda item: -item[2])
+    return {
+        "matrix": matrix,
+        "matrix_note": note,
+        "matrix_total": sum(map(sum, matrix)),
+        "names": names,
+        "upright": any(len(name) > 3 for name in names),
+        "errors": sum(number for *_, number in wrong),
+        "mistakes": [
+            (i, j, number, number / sum(matrix[i])) for i, j, number in wrong[:MOST_MISTAKES]
+        ],
+    }
 
 
-def several(runs: Sequence[Run]) -> str:
-    """The page that compares runs."""
-    title = f"{len(runs)} runs"
-    return _page(
-        title,
-        "; ".join(accuracy_row(run) for run in runs),
-        _header(title, "side by side", ""),
-        _problems(runs),
-        compare(runs),
-    )
+_NOTHING_FOUND = {"decisions": None}
 
 
-def _page(title: str, description: str, *content: object) -> str:
-    style = (files("spikeloom.report") / "style.css").read_text(encoding="utf-8")
-    # default-src 'none' makes the promise of a self-contained file one that the browser keeps.
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    head = join(
-        [
-            Markup('<meta charset="utf-8">'),
-            Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-            Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-            Markup('<meta name="color-scheme" content="light dark">'),
-            Markup('<link rel="icon" href="data:,">'),
-            tag("title", f"{title} · spikeloom"),
-            Markup(f'<meta name="description" content="{text(description)}">'),
-            Markup(f"<style>{style}</style>"),
-        ]
-    )
-    footer = tag("footer", tag("p", f"Written by spikeloom {__version__}."))
-    body = tag("body", tag("main", *content), footer)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>{body}</html>\n'
+def _examined(found: Examination) -> dict[str, Any]:
+    scores = found.scores
+    order = list(range(len(scores)))
+    if len(order) > 12:
+        order = sorted(order, key=lambda i: -scores[i])[:MOST_SCORES]
+    last = found.latency[-1] if found.latency else 0.0
+    traces = _spread(found.traces)
+    values: dict[str, Any] = {
+        "image": found.image_source,
+        "guess": max(range(len(scores)), key=lambda i: scores[i]),
+        "decided": min(scores) < max(scores),
+        "low": min(0.0, *scores),
+        "shown_scores": order,
+        "traces": [
+            _Shown(trace, colour)
+            for trace, colour in zip(traces, palette(len(traces)), strict=True)
+        ],
+        "decisions": found.decisions,
+        "of_samples": found.of_samples,
+        "early": next((t for t, a in enumerate(found.latency, 1) if a >= last - 0.005), 0),
+        "origin_remark": _origin_remark(found),
+        "top_energy": max((layer.picojoule for layer in found.operations.layers), default=0) or 1,
+    }
+    if found.decisions is not None:
+        values |= _decisions(found, found.decisions.figures)
+    return values
 
 
-def _header(title: str, subtitle: object, state: object) -> Markup:
-    return tag(
-        "header",
-        tag("p", "spikeloom report", class_="over"),
-        tag("h1", title),
-        tag("p", subtitle, " ", state, class_="subtitle"),
-    )
+class _Shown:
+    """A layer's trace with what its figures leave out."""
+
+    def __init__(self, trace: "LayerTrace", colour: str) -> None:
+        self.colour = colour
+        self.trace, self.layer, self.rate = trace, trace.layer, trace.rate
+        self.shown = len(firing_neurons(trace.spikes, MOST_NEURONS))
+        self.active, self.total = int(trace.spikes.any(0).sum()), trace.spikes.shape[1]
 
 
-def _problems(runs: Sequence[Run]) -> Markup:
-    lines = [
-        tag("li", f"{run.name}: {problem}" if len(runs) > 1 else problem)
-        for run in runs
-        for problem in run.problems
-    ]
-    return tag("ul", *lines, class_="problems") if lines else Markup()
+def _spread(layers: "Sequence[LayerTrace]") -> "list[LayerTrace]":
+    """At most `MOST_LAYERS` of the layers, evenly spread from first to last."""
+    if len(layers) <= MOST_LAYERS:
+        return list(layers)
+    last = len(layers) - 1
+    return [layers[round(i * last / (MOST_LAYERS - 1))] for i in range(MOST_LAYERS)]
 
 
-def _remarks(run: Run) -> Markup:
-    notes = str(run.setting("notes") or "").strip()
-    return tag("p", notes, class_="remarks") if notes else Markup()
+def _origin_remark(found: Examination) -> str:
+    origin = found.origin
+    if origin is None:
+        return ""
+    if origin.missing:
+        return f" Before training: not measured ({origin.missing})."
+    came = ""
+    if origin.source_accuracy is not None:
+        came = f", whose network has {percent(origin.source_accuracy)} on these samples"
+    before = percent(origin.accuracy)
+    return f" Started from {origin.source}{came}; before training {before} after all steps."
+
+
+def _decisions(found: Examination, figures: Any) -> dict[str, Any]:
+    from spikeloom.analysis.decisions import time_delay
+
+    def row(kind: str, accuracy: float, course: Sequence[float]) -> tuple[object, ...]:
+        delays = [time_delay(course, part) for part in (50, 90)]
+        steps = [int(delay) + 1 if delay < len(course) else NOTHING for delay in delays]
+        return (kind, accuracy, *steps)
+
+    step = figures.decision_step
+    by_class = found.decisions.by_class if found.decisions else ()
+    return {
+        "decision_rows": [
+            row("first spike", figures.first_spike_accuracy, figures.first_spike_course),
+            row("rate", figures.rate_accuracy, figures.rate_course),
+        ],
+        "decision_facts": [
+            ("silent samples", percent(figures.silent_share)),
+            ("right at the first output spike", percent(figures.early_accuracy)),
+            ("mean step of the first output spike", f"{step:.1f}" if step == step else NOTHING),
+            ("spikes per step of the predicted class", f"{figures.predicted_rates['rate']:.3f}"),
+            ("spikes per step of the other classes", f"{figures.other_rates['rate']:.4f}"),
+        ],
+        "class_keys": [
+            (found.classes[sample.label], charts.css(colour))
+            for sample, colour in zip(by_class, palette(len(by_class)), strict=True)
+        ],
+    }
 
 
 def _replace(path: Path, page: str) -> None:

@@ -4,15 +4,14 @@ import base64
 import io
 from typing import TYPE_CHECKING
 
-from spikeloom.report.html import Markup, tag
-
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor
 
 
-def picture(image: "Tensor") -> Markup:
-    """An 8-bit image `[C, H, W]`, or event frames `[T, C, H, W]` summed over time, enlarged."""
+def picture(image: "Tensor") -> str:
+    """The address (a data URI) of an 8-bit image `[C, H, W]`, or of event frames `[T, C, H, W]`
+    summed over time; empty for what is neither.
+    """
     from PIL.Image import fromarray
 
     if image.dim() == 4:
@@ -21,20 +20,11 @@ def picture(image: "Tensor") -> Markup:
         pixels = image.permute(1, 2, 0).squeeze(-1)
         mode = "L" if image.shape[0] == 1 else "RGB"
     else:
-        return Markup()
-    drawn = fromarray(pixels.byte().contiguous().numpy(), mode)
-    return png(drawn, "the test sample")
-
-
-def png(image: "Image.Image", words: str) -> Markup:
+        return ""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return tag(
-        "span",
-        Markup(f'<img src="data:image/png;base64,{data}" alt="{words}">'),
-        class_="pixels",
-    )
+    drawn = fromarray(pixels.byte().contiguous().numpy(), mode)
+    drawn.save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _event_picture(frames: "Tensor") -> "Tensor":

@@ -9,6 +9,7 @@ import pytest
 import safetensors
 import torch
 from PIL import Image
+from spikeloom.report.network_sections import latency as latency_card
 
 from spikeloom.data import registry
 from spikeloom.errors import CheckpointError, ConfigError
@@ -18,8 +19,7 @@ from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.networks import build
 from spikeloom.methods.dsr.thresholds import calibrate, write_thresholds
 from spikeloom.report.examine import Examination, examine
-from spikeloom.report.network_sections import latency as latency_card
-from spikeloom.report.reading import read
+from spikeloom.run.reading import read
 from spikeloom.training import evaluate, train
 from spikeloom.training.calibration import accuracy_at_start
 from spikeloom.training.calibration import calibrate as calibrate_run

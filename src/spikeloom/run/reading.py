@@ -6,6 +6,7 @@ in `Run.problems`; the rest is used.
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -80,11 +81,14 @@ class Epoch(Record):
 
 
 class End(Record):
-    """`confusion[label][prediction]` counts test samples; `seconds` is the wall time of the run."""
+    """`confusion[label][prediction]` counts test samples; `seconds` is the wall time of the run,
+    `peak_memory_mb` the most that its process held (of the GPU, where it ran on one).
+    """
 
     best: Best | None = None
     confusion: tuple[tuple[int, ...], ...] = ()
     seconds: float | None = None
+    peak_memory_mb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,34 @@ class Run:
         """The recipe's name, as "plif/mnist"; else method and data."""
         named = self.setting("origin") or ""
         return str(named or f"{self.setting('method', '?')}/{self.setting('data.name', '?')}")
+
+    @property
+    def notes(self) -> str:
+        return str(self.setting("notes") or "").strip()
+
+    @property
+    def started(self) -> str:
+        """When the run began, as its environment says; empty if it does not."""
+        return str(self.environment.get("started", ""))
+
+    @property
+    def recipe_lines(self) -> list[tuple[str, str, str]]:
+        """recipe.toml line by line: kind ("table", "key", "comment", ""), key, and the rest. Of
+        `data.root` the last folder is left: a page travels, and its machine's paths stay there.
+        """
+        lines = []
+        for line in self.recipe_text.splitlines():
+            line = re.sub(r'^(root = ").*[/\\](?=[^/\\]+"$)', r"\1.../", line)
+            key = re.match(r"\s*[\w.\-\"]+(?=\s*=)", line)
+            if line.lstrip().startswith("["):
+                lines.append(("table", "", line))
+            elif line.lstrip().startswith("#"):
+                lines.append(("comment", "", line))
+            elif key:
+                lines.append(("key", key[0], line[key.end() :]))
+            else:
+                lines.append(("", "", line))
+        return lines
 
     @property
     def protocol(self) -> str:

@@ -1,0 +1,149 @@
+"""One row of figures for each run, and what several seeds of one recipe say together."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spikeloom.analysis.statistics import mean_and_deviation, wilson
+from spikeloom.errors import RunError
+from spikeloom.report.examine import SAMPLES, Examination, examine
+from spikeloom.run.reading import Run, read
+
+Row = dict[str, Any]
+
+
+def compare(folders: Sequence[Path | str], *, samples: int = SAMPLES) -> list[Row]:
+    """One row for each run folder, as `spikeloom compare` prints it: `pandas.DataFrame(rows)`.
+
+    `run`, `method`, `data`, `seed`, `protocol`, `accuracy` with the interval `low` to `high`
+    (fractions; Wilson, 95 %, of the test samples), `published` (fraction), `epochs`,
+    `parameters`, `T`; per test sample `spikes_per_sample`, `accumulates`, `multiplies`,
+    `energy_nj`; `memory_mb`: the most that the training process held; `ms_per_step`: of training,
+    evaluations included; `seconds`, `finished`; `note` says why figures are missing (None).
+
+    Args:
+        folders: Run folders.
+        samples: How many test samples each trained network sees at most.
+
+    Raises:
+        RunError: no folder was given, or one is not a run folder.
+    """
+    if not folders:
+        raise RunError("no run folder given: name at least one, as in runs/plif-digits/1")
+    runs = [read(Path(folder)) for folder in folders]
+    return [summary(run, examine(run, samples)) for run in runs]
+
+
+def summary(run: Run, found: Examination | str) -> Row:
+    """The figures of one run; `found` is what its network showed, or why it could not."""
+    best, tested = run.best, run.start.test_samples
+    accuracy = None if best is None else best.test_accuracy
+    low, high = (None, None) if accuracy is None or not tested else wilson(accuracy, tested)
+    steps = max((epoch.step for epoch in run.epochs), default=0)
+    row: Row = {
+        "run": run.name,
+        "method": str(run.setting("method", "?")),
+        "data": str(run.setting("data.name", "?")),
+        "seed": run.setting("seed"),
+        "protocol": run.protocol,
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "published": None if run.published is None else run.published / 100,
+        "epoch": None if best is None else best.epoch,
+        "epochs": len(run.epochs),
+        "test_samples": tested,
+        "parameters": run.start.parameters,
+        "T": run.time_steps,
+        "spikes_per_sample": None,
+        "accumulates": None,
+        "multiplies": None,
+        "energy_nj": None,
+        "memory_mb": run.end.peak_memory_mb if run.end else None,
+        "ms_per_step": 1000 * sum(e.seconds for e in run.epochs) / steps if steps else None,
+        "seconds": run.seconds,
+        "finished": run.finished,
+        "note": found if isinstance(found, str) else "",
+    }
+    if isinstance(found, Examination):
+        row |= {
+            "spikes_per_sample": sum(found.spikes.values()),
+            "accumulates": found.operations.accumulates,
+            "multiplies": found.operations.multiplies,
+            "energy_nj": found.operations.picojoule / 1000,
+        }
+    return row
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one recipe that differ in their seed only."""
+
+    name: str
+    rows: tuple[Row, ...]
+
+    @staticmethod
+    def key_of(run: Run) -> str:
+        """Equal for runs that differ in nothing but their seed and their name."""
+        apart = ("seed", "title", "notes", "origin", "label", "source")
+        return repr([(key, value) for key, value in run.recipe.items() if key not in apart])
+
+    @property
+    def accuracies(self) -> dict[Any, float]:
+        """Accuracy by seed."""
+        return {row["seed"]: row["accuracy"] for row in self.rows if row["accuracy"] is not None}
+
+    @property
+    def mean(self) -> float | None:
+        values = list(self.accuracies.values())
+        return mean_and_deviation(values)[0] if values else None
+
+    @property
+    def deviation(self) -> float | None:
+        values = list(self.accuracies.values())
+        return mean_and_deviation(values)[1] if values else None
+
+
+def grouped(runs: Sequence[Run], rows: Sequence[Row]) -> list[Group]:
+    """The runs by recipe, seeds together, in the order of their first."""
+    members: dict[str, list[tuple[Run, Row]]] = {}
+    for run, row in zip(runs, rows, strict=True):
+        members.setdefault(Group.key_of(run), []).append((run, row))
+    return [Group(pairs[0][0].name, tuple(row for _, row in pairs)) for pairs in members.values()]
+
+
+def paired_differences(groups: Sequence[Group]) -> list[Row]:
+    """For every two groups with two seeds in common or more: the mean of the differences in
+    accuracy seed by seed, and their deviation.
+    """
+
+    def pairs() -> Iterator[Row]:
+        for index, first in enumerate(groups):
+            for second in groups[index + 1 :]:
+                shared = [seed for seed in first.accuracies if seed in second.accuracies]
+                if len(shared) < 2:
+                    continue
+                apart = [second.accuracies[s] - first.accuracies[s] for s in shared]
+                middle, deviation = mean_and_deviation(apart)
+                yield {
+                    "first": first.name,
+                    "second": second.name,
+                    "seeds": len(shared),
+                    "mean": middle,
+                    "deviation": deviation,
+                }
+
+    return list(pairs())
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """The rows as a CSV file; raises RunError if it cannot be written."""
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}; give another file") from error
