@@ -3,12 +3,11 @@
 The words and the order of a page are in `templates/`; here is what they are filled with.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikeloom import __version__
+from spikeloom import __version__, files
 from spikeloom.analysis.statistics import wilson
 from spikeloom.errors import RunError
 from spikeloom.plot.measures import constant_names, layer_names
@@ -18,8 +17,9 @@ from spikeloom.plot.words import constant_words
 from spikeloom.report import charts
 from spikeloom.report.comparison import comparison
 from spikeloom.report.examine import SAMPLES, Examination, OutputSpikes, examine
-from spikeloom.report.words import NOTHING, count, duration, energy, percent, points
+from spikeloom.report.words import NOTHING, count, energy, percent, points
 from spikeloom.run.reading import Run, read
+from spikeloom.units import duration
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -311,13 +311,9 @@ def _decisions(found: Examination, figures: Any) -> dict[str, Any]:
 
 
 def _replace(path: Path, page: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
+        files.write(path, page)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RunError(
             f"cannot write the report {path}: {error.strerror}; give another output file"
         ) from error

@@ -35,12 +35,3 @@ def energy(picojoule: float) -> str:
         ((sign, unit) for sign, unit in _SIGNS.items() if joule < 1000 * unit), ("", 1.0)
     )
     return f"{joule / unit:.3g} {sign}J"
-
-
-def duration(seconds: float) -> str:
-    """75 -> "1 min 15 s"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
