@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spikeloom.analysis.decisions import Decisions
     from spikeloom.analysis.distributions import Spread
     from spikeloom.analysis.traces import LayerTrace
-    from spikeloom.nn.figure import Figure as MethodFigure
+    from spikeloom.nn.classifier import Figure as MethodFigure
     from spikeloom.report.examine import Examination, OutputSpikes
 
 # Width and height in units of 100 CSS pixels: about what each has on a wide page, so that text

@@ -112,6 +112,7 @@ def _examine(run: Run, samples: int) -> Examination:
 
     from spikeloom.analysis.decisions import DecisionCounter
     from spikeloom.analysis.distributions import distributions
+    from spikeloom.analysis.first_spike import first_spike_times
     from spikeloom.analysis.latency import Latency
     from spikeloom.analysis.operations import SynapticOperations
     from spikeloom.analysis.rates import FiringRates
@@ -119,7 +120,6 @@ def _examine(run: Run, samples: int) -> Examination:
     from spikeloom.evaluation.evaluation import build, load_run
     from spikeloom.evaluation.loaders import make_transform
     from spikeloom.evaluation.metrics import Score
-    from spikeloom.nn.first_spike import first_spike_times
     from spikeloom.run.device import autocast, seed_global, surroundings
     from spikeloom.seeding import stream
 
