@@ -8,6 +8,7 @@ from spikeloom.nn.event_linear import EventLinear
 from spikeloom.nn.fold import Steps, is_constant, is_time_aware, per_step, steps
 from spikeloom.nn.recurrent import Recurrent
 from spikeloom.nn.sequential import Sequential
+from spikeloom.nn.state import initial_state, is_stateful, map_state, stream
 from spikeloom.nn.voting import Voting
 
 __all__ = [
@@ -23,8 +24,12 @@ __all__ = [
     "Steps",
     "TdBatchNorm",
     "Voting",
+    "initial_state",
     "is_constant",
+    "is_stateful",
     "is_time_aware",
+    "map_state",
     "per_step",
     "steps",
+    "stream",
 ]

@@ -1,8 +1,11 @@
 """Dropout with one mask over time."""
 
+from typing import overload
+
 import torch
 from torch import Tensor, nn
 
+from spikeloom.neurons.neuron import GivenState, State
 from spikeloom.nn.fold import is_constant
 
 
@@ -14,7 +17,8 @@ class Dropout(nn.Module):
     Training: a fresh mask per forward pass, drawn per sample from torch's default generator of the
     input's device. Evaluation: the identity. A mask that changed with t would make a spike train
     noisier than a weaker input; fixing it trains a sub-network, as dropout does for a static net
-    (Lee et al., 2020; used by PLIF).
+    (Lee et al., 2020; used by PLIF). Run in pieces, `y, state = dropout(piece, state)`, all pieces
+    of a sequence share the mask: it is the state.
 
     `p`: 0.5, in [0, 1). `keep`: None, or a 0/1 tensor that broadcasts against `[B, ...]` and is
     used in place of a drawn mask while training (for tests and for comparisons with other
@@ -30,17 +34,31 @@ class Dropout(nn.Module):
         self.p = p
         self.keep: Tensor | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` `[T, B, ...]` -> the same shape."""
+    def initial_state(self, x: Tensor) -> State:
+        """Nothing: the mask is drawn with the first piece."""
+        return ()
+
+    @overload
+    def forward(self, x: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]: ...
+    def forward(self, x: Tensor, state: GivenState = False) -> Tensor | tuple[Tensor, State]:
+        """`x` `[T, B, ...]` -> the same shape; with a state, the state after it too."""
         if not self.training or (self.p == 0 and self.keep is None):
-            return x
-        if self.keep is None:
+            return x if state is False else (x, state or ())
+        if state:
+            (mask,) = state
+            if mask.shape != x.shape[1:]:
+                raise ValueError(
+                    f"Dropout got a state of shape {list(mask.shape)} for an input of shape "
+                    f"{list(x.shape)}: expected {list(x.shape[1:])}"
+                )
+        elif self.keep is None:
             mask = torch.empty_like(x[0]).bernoulli_(1 - self.p).div_(1 - self.p)
         else:
-            mask = self.keep.to(x) / (1 - self.p)
-        if is_constant(x):
-            return (x[0] * mask).expand(x.shape)
-        return x * mask
+            mask = (self.keep.to(x) / (1 - self.p)).expand_as(x[0])
+        y = (x[0] * mask).expand(x.shape) if is_constant(x) else x * mask
+        return y if state is False else (y, (mask,))
 
     def extra_repr(self) -> str:
         return f"p={self.p:g}"

@@ -1,8 +1,19 @@
 """A chain of layers on `[T, B, ...]`."""
 
+from typing import overload
+
 from torch import Tensor, nn
 
 from spikeloom.nn.fold import check_per_step, is_time_aware, per_step
+from spikeloom.nn.state import (
+    GivenNetworkState,
+    NetworkState,
+    check_names,
+    holds_state,
+    initial_state,
+    stream,
+    trial,
+)
 
 
 class Sequential(nn.Sequential):
@@ -20,6 +31,9 @@ class Sequential(nn.Sequential):
     >>> net(torch.zeros(4, 2, 1, 28, 28)).shape
     torch.Size([4, 2, 10])
 
+    With a state, `y, state = net(piece, state)`, the chain goes on from where the piece before left
+    it: see `stream`. None is the state at rest, and so is `initial_state(x)`.
+
     A chain is itself time-aware, so chains nest. Raises `TypeError` where an ordinary container
     hides a layer that needs the time axis, `ValueError` where a per-step layer changes the number
     of samples.
@@ -27,17 +41,50 @@ class Sequential(nn.Sequential):
 
     time_first = True
 
-    def forward(self, input: Tensor) -> Tensor:
+    @overload
+    def forward(self, input: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, input: Tensor, state: NetworkState | None) -> tuple[Tensor, NetworkState]: ...
+    def forward(
+        self, input: Tensor, state: GivenNetworkState = False
+    ) -> Tensor | tuple[Tensor, NetworkState]:
+        before = state or {}
+        check_names(self, before, set(self._modules))
         x = input
+        after: NetworkState = {}
         pending: list[nn.Module] = []
-        for layer in self:
-            if is_time_aware(layer):
-                x = layer(_apply(pending, x))
-                pending = []
-            else:
+        for name, layer in self._modules.items():
+            assert layer is not None
+            if not is_time_aware(layer):
                 check_per_step(layer)
                 pending.append(layer)
-        return _apply(pending, x)
+                continue
+            x, pending = _apply(pending, x), []
+            if state is False or not holds_state(layer):
+                x = layer(x)
+                continue
+            x, carried = stream(layer, x, before.get(name))
+            if carried:
+                after[name] = carried
+        x = _apply(pending, x)
+        return x if state is False else (x, after)
+
+    def initial_state(self, x: Tensor) -> NetworkState:
+        """The state at rest of every layer that remembers, for an input like `x` `[T, B, ...]`."""
+        rest: NetworkState = {}
+        pending: list[nn.Module] = []
+        x = x[:1]
+        with trial(self):
+            for name, layer in self._modules.items():
+                assert layer is not None
+                if not is_time_aware(layer):
+                    pending.append(layer)
+                    continue
+                x, pending = _apply(pending, x), []
+                if holds_state(layer):
+                    rest[name] = initial_state(layer, x)
+                x, _ = stream(layer, x)
+        return {name: state for name, state in rest.items() if state}
 
 
 def _apply(layers: list[nn.Module], x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from spikeloom.methods.glif.blocks import BasicBlock, MembraneBlock, Parts, SewB
 from spikeloom.methods.glif.config import EVENT_NETWORKS, IMAGE_NETWORKS, GlifNetwork
 from spikeloom.neurons.gated import Gated
 from spikeloom.nn import Classifier, Output, Sequential
+from spikeloom.nn.state import in_pieces
 
 # Blocks per stage, channels of the first stage, strides of the first block of each stage, stem.
 _RESNETS: dict[str, tuple[tuple[int, ...], int, tuple[int, ...], int]] = {
@@ -230,7 +231,8 @@ class SewNet(GlifClassifier):
     def logits(self, inputs: Tensor) -> Tensor:
         """`inputs`: frames `[T, B, 2, H, W]` of event counts; with LIF or PLIF, which have nothing
         of their own for each step, any number of them."""
-        fits = inputs.dim() == 5 and (self.any_length or inputs.shape[0] == self.time_steps)
+        length = in_pieces() or self.any_length or inputs.shape[0] == self.time_steps
+        fits = inputs.dim() == 5 and length
         if not fits:
             raise ConfigError(
                 f"input of shape {list(inputs.shape)}: expected frames [T, B, 2, H, W] with "

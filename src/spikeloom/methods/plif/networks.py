@@ -26,6 +26,7 @@ from spikeloom.errors import ConfigError
 from spikeloom.methods.plif.config import PlifNetwork
 from spikeloom.neurons import LIF, PLIF, ATan, Neuron
 from spikeloom.nn import BatchNorm, Classifier, Dropout, Output, Sequential, StaticCoding, Voting
+from spikeloom.nn.state import in_pieces
 
 _IMAGE_CHANNELS = {"mnist": 128, "cifar10": 256}
 _EVENT_LAYERS = {"nmnist": 2, "cifar10dvs": 4, "dvs128gesture": 5}
@@ -157,7 +158,7 @@ class FrameClassifier(PlifClassifier):
     def current(self, inputs: Tensor) -> Tensor:
         """`inputs`: frames `[T, B, 2, H, W]` of event counts, not normalised: BatchNorm scales
         them."""
-        if inputs.dim() != 5 or inputs.shape[0] != self.time_steps:
+        if inputs.dim() != 5 or not (in_pieces() or inputs.shape[0] == self.time_steps):
             raise ConfigError(
                 f"input of shape {list(inputs.shape)}: expected frames [T, B, 2, H, W] with "
                 f"T={self.time_steps}; set network.T to the number of frames"
