@@ -1,22 +1,34 @@
 """A layer of neurons that hears its own spikes of the step before."""
 
+from typing import overload
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from spikeloom.neurons import Neuron
+from spikeloom.compiler.dispatch import Choice
+from spikeloom.compiler.plan.geometry import coef_kind
+from spikeloom.neurons import Neuron, State
+from spikeloom.neurons.neuron import GivenState
 
 
 class Recurrent(nn.Module):
     """Neurons with all-to-all feedback, on `[T, B, features]`.
 
         into="input"        the neurons' input at t is  x_t + R s_{t-1},   s_0 = 0
-        into=<state name>   after step t this state of theirs is increased by  R s_t
+        into=<state name>   before step t this state of theirs is increased by  R s_{t-1}
 
-    The two differ in when a spike acts: a state that step t + 1 reads feels it one step before an
-    input of step t + 1 that passes through that state does.
+    The two differ in when a spike acts: a state that a step reads feels it one step before an
+    input of that step that passes through that state does.
 
-    `neuron`: the neurons, stepped through time one step after the other. `features`: their number.
+    On the CPU all time steps run in one compiled kernel, for float32 and float64, which adds up the
+    rows of R of the neurons that fired. Elsewhere, and where hooks want to see every step, it is a
+    loop over time; `sl.explain` says which, and why.
+
+    `neuron`: the neurons. `features`: their number.
     R is `recurrent`, a linear map without bias, `[features, features]`.
+    A state is that of the neurons followed by the last spikes, each `[B, features]`.
     Raises `ValueError` for an unknown state, or an input of other features.
     """
 
@@ -34,26 +46,115 @@ class Recurrent(nn.Module):
         self.neuron = neuron
         self.recurrent = nn.Linear(features, features, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` `[T, B, features]` -> spikes of the same shape."""
+    @overload
+    def forward(self, x: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]: ...
+    def forward(self, x: Tensor, state: GivenState = False) -> Tensor | tuple[Tensor, State]:
+        """`x` `[T, B, features]` -> spikes of the same shape; with a state (None: at rest) also the
+        state after the last step. Gradients flow through both."""
         if x.dim() != 3 or x.shape[2] != self.features:
             raise ValueError(
                 f"input of shape {list(x.shape)}: expected [T, B, {self.features}] for a recurrent "
                 "layer"
             )
-        state = self.neuron.initial_state(x)
-        place = -1 if self.into == "input" else self.neuron.states.index(self.into)
+        self.neuron._check(x, state[:-1] if state else None, ())
+        obstacle, program = self._obstacle(x.device, x.dtype, type(x))
+        if obstacle is None:
+            spikes, end = self._in_one_kernel(program, x, state)
+        else:
+            spikes, end = self._step_by_step(x, state or self.initial_state(x))
+        return spikes if state is False else (spikes, end)
+
+    def initial_state(self, x: Tensor) -> State:
+        """The neurons at rest and no spikes, for an input `[T, B, features]`."""
+        return (*self.neuron.initial_state(x), x.new_zeros(x.shape[1:]))
+
+    def choice(self, device: torch.device, dtype: torch.dtype) -> Choice:
+        """Whether the layer is one kernel for such an input, and why not."""
+        obstacle, program = self._obstacle(device, dtype, Tensor)
+        if obstacle is None:
+            return Choice("cpu", "all time steps in one kernel", program)
+        return Choice("eager", f"one time step after the other: {obstacle}")
+
+    @property
+    def _place(self) -> int:
+        """The number of the state that hears the feedback; -1 for the input."""
+        return -1 if self.into == "input" else self.neuron.states.index(self.into)
+
+    def _in_one_kernel(self, program: str, x: Tensor, given: GivenState) -> tuple[Tensor, State]:
+        from spikeloom.compiler import recurrent
+        from spikeloom.compiler.function import trace_of
+
+        coefs = self.neuron._all_coefs()
+        for name, coef in coefs.items():
+            coef_kind(name, coef.shape, tuple(x.shape), per_time=False)
+        rest = tuple(self.neuron.rest().get(name, 0.0) for name in self.neuron.states)
+        layer = recurrent.Layer(trace_of(program), self._place, rest)
+        spikes, finals = recurrent.run(
+            layer, x, self.recurrent.weight, given or None, list(coefs.values()), given is not False
+        )
+        last = spikes[-1] if len(spikes) else given[-1] if given else x.new_zeros(x.shape[1:])
+        return spikes, (*finals, last)
+
+    def _step_by_step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        *own, heard = state
+        place = self._place
         spikes: list[Tensor] = []
         for current in x.split(1):
-            feedback = self.recurrent(spikes[-1]) if spikes else None
-            if feedback is not None and place < 0:
+            feedback = self.recurrent(heard.unsqueeze(0))
+            if place < 0:
                 current = current + feedback
-            elif feedback is not None:
-                felt = state[place] + feedback[0]
-                state = (*state[:place], felt, *state[place + 1 :])
-            fired, state = self.neuron(current, state)
+            else:
+                own[place] = own[place] + feedback[0]
+            fired, own = self.neuron(current, tuple(own))
+            own = list(own)
             spikes.append(fired)
-        return torch.cat(spikes) if spikes else torch.empty_like(x)
+            heard = fired[0]
+        return (torch.cat(spikes) if spikes else torch.empty_like(x)), (*own, heard)
+
+    def _obstacle(
+        self, device: torch.device, dtype: torch.dtype, kind: type
+    ) -> tuple[str | None, str]:
+        """Why the time steps cannot be one kernel, or None and the neurons' compiled program."""
+        if torch.compiler.is_compiling() or torch._C._is_tracing():
+            return "the layer is being compiled or exported", ""
+        weight = self.recurrent.weight
+        synapse = type(self.recurrent)
+        if device.type != "cpu" or weight.device.type != "cpu":
+            return f"no kernel for device {device.type!r}", ""
+        if dtype not in (torch.float32, torch.float64) or weight.dtype != dtype:
+            return f"no kernel for input of {dtype} and weights of {weight.dtype}", ""
+        if kind not in (Tensor, nn.Parameter) or is_in_torch_dispatch_mode():
+            return "tensors of another kind than PyTorch's own, or a mode that watches them", ""
+        if torch.is_autocast_enabled("cpu"):
+            return "autocast decides the precision of the feedback", ""
+        if synapse.forward is not nn.Linear.forward or self.recurrent.bias is not None:
+            return f"the feedback is a {synapse.__name__}, not a plain linear map", ""
+        if type(self.neuron).forward is not Neuron.forward:
+            return f"{type(self.neuron).__name__} has a forward of its own", ""
+        if any(_watched(module) for module in (self.neuron, self.recurrent)):
+            return "hooks want to see every step", ""
+        if self.neuron.time_coefs:
+            return f"{', '.join(self.neuron.time_coefs)} differ from step to step", ""
+        choice = self.neuron.choice(device, dtype)
+        if choice.backend != "cpu" or choice.program is None:
+            return f"the neurons run {choice.backend} ({choice.reason})", ""
+        return None, choice.program
 
     def extra_repr(self) -> str:
         return f"{self.features}, into={self.into!r}"
+
+
+def _watched(module: nn.Module) -> bool:
+    """Whether a call of the module would call hooks."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or hooks._global_forward_hooks
+        or hooks._global_forward_pre_hooks
+        or hooks._global_backward_hooks
+        or hooks._global_backward_pre_hooks
+    )

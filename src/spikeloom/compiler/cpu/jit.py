@@ -1,7 +1,8 @@
 """How generated functions are compiled: the numba options, in one place.
 
 `segment` is a loop over elements whose bits must equal PyTorch's: no fast-math flag at all.
-`adjoint` may reorder sums (`reassoc`), or its reductions would not vectorise. `driver` is the
+`adjoint` may reorder sums (`reassoc`), or its reductions would not vectorise; `sums`, of rows of a
+matrix, may multiply and add in one (`contract`) as matrix products do. `driver` is the
 function that Python calls, and whose machine code is kept.
 
 Arguments of a segment never overlap. LLVM has to be told (`noalias`), or it gives up on loops over
@@ -28,6 +29,7 @@ except (ImportError, AttributeError):
 
 segment = njit(**_options)
 adjoint = njit(fastmath={"reassoc"}, **_options)
+sums = njit(fastmath={"reassoc", "contract"}, **_options)
 
 
 def driver(function: Callable[..., Any]) -> Any:

@@ -80,6 +80,8 @@ class Writer:
         self.states = emit.state_names(trace.signature.states)
         self.coefs = emit.coef_names(trace.signature.coefs)
         self.helpers: set[str] = {"fill", "copy"}
+        self.rows: set[str] = set()
+        """What the module calls from `rows.py`."""
 
     def coef(self, name: str) -> str:
         """The kernel's name of a coef."""
@@ -123,6 +125,8 @@ class Writer:
     def module(self, what: str, *functions: str) -> str:
         """The whole module."""
         imports = ", ".join(sorted(self.helpers))
+        rows = ", ".join(sorted(self.rows))
+        rows = f"from spikeloom.compiler.cpu.rows import {rows}\n" if rows else ""
         real = "np.float64" if self.trace.double else "np.float32"
         name = self.trace.signature.name
         header = f'''"""{what} of {name}, written by spikeloom's step compiler."""
@@ -133,7 +137,7 @@ import numpy as np
 
 from spikeloom.compiler.cpu.jit import adjoint, driver, segment
 from spikeloom.compiler.cpu.mathlib import {imports}
-
+{rows}
 REAL = {real}
 f4 = np.float32
 u8 = np.uint64

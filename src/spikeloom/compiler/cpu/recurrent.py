@@ -1,0 +1,322 @@
+"""CPU kernels of a recurrent layer: a traced step and a matrix of feedback R, all time steps in one
+driver.
+
+    r_t = R s_{t-1}
+    s_t, states_t = step(x_t + r_t, states_{t-1})       or, into a state, with r_t added to that
+
+A part is `high` samples, walked together through time: the rows of R that one of them reads are
+still in cache when the next one asks. Forward adds up the rows of R^T of the neurons that fired.
+Backward takes r from memory, recomputes the states, and goes back with one small matrix product a
+step: what the spikes of t - 1 owe to the step t.
+
+Coefs are single numbers or vectors of one value per neuron (`Variant.vectors`).
+"""
+
+from spikeloom.compiler.cpu.writer import Segment, Variant, Writer, function
+from spikeloom.compiler.emit import indent
+from spikeloom.compiler.front.trace import Trace
+
+INPUT = -1
+"""The place of a feedback that joins the input; others are the numbers of states."""
+
+GEOMETRY = ("first", "last", "high", "T", "B", "F")
+X_AT = "t * x_time + row * x_row"
+R_AT = "t * r_time + row * F"
+OUT_AT = "(t * B + row) * F"
+
+
+def forward_source(trace: Trace, variant: Variant, place: int) -> str:
+    """The module whose `run_forward` writes spikes, feedback, final states, and the number of
+    spikes that each part heard."""
+    writer = Writer(trace, variant, backward=False)
+    writer.rows |= {"active", "add_rows"}
+    step, states = trace.signature, writer.states
+    at = [f"{j} * high * F + b" for j in range(len(states))]
+    segment = Segment("segment", "forward_segment")
+    inputs, reads = _step_inputs(writer, segment, place, at)
+    out = segment.array("out", "out", OUT_AT)
+    lines, results = writer.lines(trace.forward.select(("spikes", *step.states)), inputs)
+    body = [
+        *reads,
+        *lines,
+        f"out[{out}] = {results['spikes']}",
+        *(f"{own}[{own}at + i] = {results[n]}" for n, own in _pairs(writer)),
+    ]
+    block = [
+        *_per_row(_start_lines(writer, at)),
+        "for t in range(T):",
+        "    for row in range(row0, row1):",
+        "        b = (row - row0) * F",
+        f"        fill(r[{R_AT} : {R_AT} + F], ZERO)",
+        "        fired = 0",
+        "        if t > 0:",
+        f"            fired = active(out, u8({OUT_AT} - B * F), F, places, kept)",
+        "        elif has_start:",
+        "            fired = active(heard, u8(row * F), F, places, kept)",
+        "        counts[part] += fired",
+        f"        add_rows(r, {R_AT}, F, weight, places, kept, fired)",
+        "        m = F",
+        *indent(segment.call(), 2),
+        "if want_final:",
+        *indent(
+            _per_row(
+                [
+                    f"copy({own}final[row * F : row * F + F], scratch[{place} : {place} + F])"
+                    for own, place in zip(states, at, strict=True)
+                ]
+            )
+        ),
+    ]
+    arguments = [
+        *GEOMETRY,
+        *("x", "x_time", "x_row", "out", "r", "r_time", "weight"),
+        *("heard", "has_start", "want_final"),
+        *(f"{own}{what}" for own in states for what in ("start", "rest", "final")),
+        *writer.coefs,
+        *("scratch", "places", "kept", "counts"),
+    ]
+    return writer.module(
+        "Recurrent forward",
+        segment.text(body, [], "None"),
+        function("driver", "run_forward", arguments, _over_parts(block)),
+    )
+
+
+def backward_source(trace: Trace, variant: Variant, place: int) -> str:
+    """The module whose `run_backward` writes the gradients of the input, of the feedback `gr` (into
+    the input: the same, `gr` is not written), of initial states and spikes, and of coefs."""
+    writer = Writer(trace, variant, backward=True)
+    writer.rows.add("product")
+    step, states = trace.signature, writer.states
+    count = len(states)
+    leaves = [name for name in step.coefs if name in variant.gradients]
+    vectors = [writer.coef(name) for name in leaves if name in variant.vectors]
+    carried = [f"({count} * T + {j}) * high * F + b" for j in range(count)]
+    owed = f"({count} * T + {count}) * high * F"
+    sums = [f"({count} * T + {count + 1}) * high * F + {j} * F" for j in range(len(vectors))]
+    again, again_text = _recompute(writer, place)
+    back, back_text = _adjoint(
+        writer, place, leaves, carried, owed, dict(zip(vectors, sums, strict=True))
+    )
+    felt = "gx" if place == INPUT else "gr"
+    start = _start_lines(writer, [f"{j} * T * high * F + b" for j in range(count)])
+    for own, at in zip(states, carried, strict=True):
+        start += [
+            "if has_grad_final:",
+            f"    copy(scratch[{at} : {at} + F], {own}grad_final[row * F : row * F + F])",
+            "else:",
+            f"    fill(scratch[{at} : {at} + F], ZERO)",
+        ]
+    keep_felt = (
+        []
+        if place == INPUT
+        else [
+            f"copy(gr[{OUT_AT} : {OUT_AT} + F], scratch[{carried[place]} : {carried[place]} + F])"
+        ]
+    )
+    block = [
+        *_per_row(start),
+        *(f"fill(scratch[{at} : {at} + F], ZERO)" for at in sums),
+        f"fill(scratch[{owed} : {owed} + high * F], ZERO)",
+        "for t in range(T - 1):",
+        *indent(_per_row(again)),
+        "for t in range(T - 1, -1, -1):",
+        *indent(_per_row([*back, *keep_felt])),
+        "    if t > 0 or has_start:",
+        f"        product(scratch, {owed}, F, weight, F, {felt}, (t * B + row0) * F, row1 - row0)",
+        "if has_start:",
+        *indent(
+            _per_row(
+                [
+                    f"copy({target}[row * F : row * F + F], scratch[{at} : {at} + F])"
+                    for target, at in (
+                        *(
+                            (f"{own}grad_start", at)
+                            for own, at in zip(states, carried, strict=True)
+                        ),
+                        ("grad_heard", f"{owed} + b"),
+                    )
+                ]
+            )
+        ),
+        *(
+            line
+            for own, at in zip(vectors, sums, strict=True)
+            for line in (
+                "for i in range(F):",
+                f"    part_{own}[part * F + i] = scratch[{at} + i]",
+            )
+        ),
+    ]
+    arguments = [
+        *GEOMETRY,
+        *("x", "x_time", "x_row", "r", "r_time", "weight", "g", "g_time", "g_row", "gx", "gr"),
+        *("has_start", "has_grad_final", "grad_heard"),
+        *(
+            f"{own}{what}"
+            for own in states
+            for what in ("start", "rest", "grad_final", "grad_start")
+        ),
+        *writer.coefs,
+        *(f"part_{writer.coef(name)}" for name in leaves),
+        "scratch",
+    ]
+    return writer.module(
+        "Recurrent backward",
+        again_text,
+        back_text,
+        function("driver", "run_backward", arguments, _over_parts(block)),
+    )
+
+
+OUTER = """
+import numpy as np
+
+from spikeloom.compiler.cpu.jit import driver
+from spikeloom.compiler.cpu.rows import outer
+
+
+@driver
+def run_outer(out, width, first, last, spikes, grads, count, places, kept):
+    outer(out, width, first, last, spikes, grads, count, places, kept)
+"""
+"""The module of the gradient of R: `rows.outer` as Python calls it."""
+
+
+def scratch_size(trace: Trace, time_steps: int, high: int, features: int) -> int:
+    """Numbers of scratch that the backward driver needs; the forward driver needs fewer."""
+    count, coefs = len(trace.signature.states), len(trace.signature.coefs)
+    return (count * time_steps + count + 1) * high * features + coefs * features
+
+
+def _recompute(writer: Writer, place: int) -> tuple[list[str], str]:
+    """The forward step without its output: a call that writes the states before t + 1, and its
+    text."""
+    step, states = writer.trace.signature, writer.states
+    segment = Segment("segment", "recompute_segment")
+    inputs, reads = _step_inputs(writer, segment, place, _recorded(writer, "t"))
+    after = [
+        segment.array(f"{own}next", "scratch", at)
+        for own, at in zip(states, _recorded(writer, "(t + 1)"), strict=True)
+    ]
+    lines, results = writer.lines(writer.trace.forward.select(step.states), inputs)
+    body = [
+        *reads,
+        *lines,
+        *(
+            f"{own}next[{at}] = {results[name]}"
+            for (name, own), at in zip(_pairs(writer), after, strict=True)
+        ),
+    ]
+    return segment.call(), segment.text(body, [], "None")
+
+
+def _adjoint(
+    writer: Writer,
+    place: int,
+    leaves: list[str],
+    carried: list[str],
+    owed: str,
+    sums: dict[str, str],
+) -> tuple[list[str], str]:
+    """One step back in time: gradients of x, of the states (in place), of the coefs `leaves`."""
+    step, states, variant = writer.trace.signature, writer.states, writer.variant
+    segment = Segment("adjoint", "adjoint_segment")
+    inputs, reads = _step_inputs(writer, segment, place, _recorded(writer, "t"))
+    g = segment.array("g", "g", "t * g_time + row * g_row")
+    due = segment.array("due", "scratch", f"{owed} + b")
+    gx = segment.array("gx", "gx", OUT_AT)
+    grad_at = [
+        segment.array(f"g_{own}", "scratch", at) for own, at in zip(states, carried, strict=True)
+    ]
+    sum_at = {own: segment.array(f"sum_{own}", "scratch", at) for own, at in sums.items()}
+    scalars = [writer.coef(name) for name in leaves if name not in variant.vectors]
+    inputs["grad:spikes"] = "g_i"
+    reads = [*reads, f"g_i = g[{g}] + due[{due}]"]
+    for (name, own), at in zip(_pairs(writer), grad_at, strict=True):
+        inputs[f"grad:{name}"] = f"g_{own}i"
+        reads.append(f"g_{own}i = g_{own}[{at}]")
+    wanted = ["grad:x", *(f"grad:{name}" for name in (*step.states, *leaves))]
+    lines, results = writer.lines(writer.trace.adjoint.select(wanted), inputs)
+    body = [*reads, *lines, f"gx[{gx}] = {results['grad:x']}"]
+    for (name, own), at in zip(_pairs(writer), grad_at, strict=True):
+        body.append(f"g_{own}[{at}] = {results[f'grad:{name}']}")
+    for name in leaves:
+        own = writer.coef(name)
+        target = f"sum_{own}[{sum_at[own]}]" if own in sum_at else f"sum_{own}"
+        body.append(f"{target} = {target} + {results[f'grad:{name}']}")
+    call = segment.call()
+    if scalars:
+        call[0] = f"{', '.join(f'sum_{own}' for own in scalars)} = {call[0]}"
+    call += [f"part_{own}[part] += sum_{own}" for own in scalars]
+    text = segment.text(
+        body,
+        [f"sum_{own} = ZERO" for own in scalars],
+        ", ".join(f"sum_{own}" for own in scalars) or "None",
+    )
+    return call, text
+
+
+def _step_inputs(
+    writer: Writer, segment: Segment, place: int, state_at: list[str]
+) -> tuple[dict[str, str], list[str]]:
+    """What a step reads, as arguments of a segment: the expression of each input, and the lines
+    before them. `state_at`: where each state lies in scratch."""
+    x = segment.array("x", "x", X_AT)
+    r = segment.array("r", "r", R_AT)
+    inputs = {"x": "x_i"}
+    reads = [f"x_i = x[{x}]" + (f" + r[{r}]" if place == INPUT else "")]
+    for j, (name, own) in enumerate(_pairs(writer)):
+        at = segment.array(own, "scratch", state_at[j])
+        reads.append(f"{own}i = {own}[{at}]" + (f" + r[{r}]" if j == place else ""))
+        inputs[name] = f"{own}i"
+    for name in writer.trace.signature.coefs:
+        own = writer.coef(name)
+        if name in writer.variant.vectors:
+            inputs[name] = f"{own}[{segment.array(own, own, '0')}]"
+        else:
+            segment.scalar(own, own)
+            inputs[name] = own
+    return inputs, reads
+
+
+def _pairs(writer: Writer) -> list[tuple[str, str]]:
+    """Each state's name, and the kernel's name of it."""
+    return list(zip(writer.trace.signature.states, writer.states, strict=True))
+
+
+def _recorded(writer: Writer, time: str) -> list[str]:
+    """Where the states before step `time` lie in the backward driver's scratch."""
+    return [f"({j} * T + {time}) * high * F + b" for j in range(len(writer.states))]
+
+
+def _start_lines(writer: Writer, at: list[str]) -> list[str]:
+    """The states of a row before the first step: as given, or at rest."""
+    return [
+        line
+        for own, to in zip(writer.states, at, strict=True)
+        for line in (
+            "if has_start:",
+            f"    copy(scratch[{to} : {to} + F], {own}start[row * F : row * F + F])",
+            "else:",
+            f"    fill(scratch[{to} : {to} + F], {own}rest)",
+        )
+    ]
+
+
+def _per_row(lines: list[str]) -> list[str]:
+    return [
+        "for row in range(row0, row1):",
+        "    b = (row - row0) * F",
+        "    m = F",
+        *indent(lines),
+    ]
+
+
+def _over_parts(block: list[str]) -> list[str]:
+    return [
+        "for part in range(first, last):",
+        "    row0 = part * high",
+        "    row1 = min(row0 + high, B)",
+        *indent(block),
+    ]
