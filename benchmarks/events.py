@@ -15,7 +15,8 @@ import numpy as np
 from benchmarks.timing import best_of
 from spikeloom.data.events.array import Events, events
 from spikeloom.data.events.cache import prepared
-from spikeloom.data.events.frames import By, Frames, Framing, integrate
+from spikeloom.data.events.frames import By, Framing, integrate
+from spikeloom.data.events.recordings import Recordings
 
 CASES = ((200_000, 128, 16), (4_000, 34, 10))
 """(events, side of the sensor, frames): a DVS128 recording, an N-MNIST one."""
@@ -24,7 +25,7 @@ READS = 200
 CUTS: tuple[tuple[By, str], ...] = (("number", "n_event_bins"), ("time", "n_time_bins"))
 
 
-class MadeRecordings:
+class MadeRecordings(Recordings):
     """Recordings of N-MNIST's size, made from their index."""
 
     labels = np.arange(READS) % 10
@@ -38,9 +39,6 @@ class MadeRecordings:
 
     def read(self, index: int) -> Events:
         return _made(4_000, 34, index)
-
-    def frames(self, index: int, framing: Framing) -> Frames:
-        return integrate(self.read(index), framing)
 
 
 def measure(rounds: int) -> list[dict[str, object]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from spikeloom.config.data import Flip, ImagesConfig
-from spikeloom.data.augment import Transform
 from spikeloom.data.base import Split
-from spikeloom.data.images import ImageSplit
+from spikeloom.data.images.augment import Transform
+from spikeloom.data.images.decode import ImageSplit
 from spikeloom.data.loader import Loader
 from spikeloom.data.registry import source
 from spikeloom.data.sets.imagefolder import ImageFolder
@@ -95,7 +95,7 @@ def _sources(folder: Path, images: int, config: ImagesConfig) -> dict[str, Image
 
 class _First(ImageSplit):
     def __init__(self, split: ImageSplit, count: int) -> None:
-        super().__init__(split.labels[:count], split._images)
+        super().__init__(split.labels[:count], split.images)
         self.content = split.content
         self.name = split.name
 

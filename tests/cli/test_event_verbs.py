@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from cli_runner import Run
 
-from spikeloom.data.events.camera import Camera, write_nmnist
+import event_files as make
+from spikeloom.data.events.camera import Camera
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def nmnist(tmp_path: Path) -> Path:
     """Two recordings of each split in N-MNIST's layout, below a data root."""
     images = np.random.default_rng(0).random((2, 20, 20))
     for split in ("Train", "Test"):
-        write_nmnist(tmp_path / "NMNIST", split, Camera().record(images, 0), [4, 9])
+        make.write_nmnist(tmp_path / "NMNIST", split, Camera().record(images, 0), [4, 9])
     return tmp_path
 
 

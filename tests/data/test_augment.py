@@ -11,8 +11,8 @@ from PIL import Image
 
 from spikeloom.config.data import Affine, AutoAugment, Crop, Cutout, Flip
 from spikeloom.data import Transform, to_float
-from spikeloom.data import augment as module
-from spikeloom.data.augment import affine, augment
+from spikeloom.data.images import augment as module
+from spikeloom.data.images.augment import affine, augment
 
 
 def _images(batch: int, channels: int, height: int, width: int, seed: int = 0) -> torch.Tensor:

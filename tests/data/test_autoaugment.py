@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from spikeloom.config.data import AutoAugment, Cutout
-from spikeloom.data import autoaugment as module
-from spikeloom.data.augment import augment
-from spikeloom.data.autoaugment import apply, policy
+from spikeloom.data.images import autoaugment as module
+from spikeloom.data.images.augment import augment
+from spikeloom.data.images.autoaugment import apply, policy
 from spikeloom.errors import ConfigError
 from spikeloom.methods.catalog import load_recipe
 
@@ -163,7 +163,7 @@ def test_other_samples_than_images_of_8_bits_are_refused(inputs: torch.Tensor) -
 
 
 def test_recipes_of_event_frames_are_refused_before_they_start() -> None:
-    from spikeloom.data.for_recipe import frame_transform
+    from spikeloom.data.events.transform import frame_transform
     from spikeloom.data.spec import DataSpec
 
     spec = DataSpec("made frames", (2, 8, 8), ("a", "b"), "events")
@@ -206,7 +206,7 @@ def test_several_holes_are_drawn_independently() -> None:
 
 
 def test_cutout_cuts_all_frames_of_a_sample_alike() -> None:
-    from spikeloom.data.events.frame_augment import augment_frames
+    from spikeloom.data.events.transform import augment_frames
 
     frames = torch.ones(4, 5, 2, 8, 8)
     cut = augment_frames(frames, (Cutout(size=4),), torch.Generator().manual_seed(1))

@@ -10,7 +10,7 @@ from PIL import Image
 from spikeloom.config.data import ImagesConfig
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet, subset
-from spikeloom.data.images import random_box
+from spikeloom.data.images.decode import random_box
 from spikeloom.data.loader import Loader
 from spikeloom.data.sets.imagefolder import DATA_SETS, FolderSplit
 from spikeloom.errors import DataError

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.config.data import Affine
-from spikeloom.data import Batch, Loader, TensorSplit, Transform, subset
+from spikeloom.data import Batch, Loader, Split, TensorSplit, Transform, subset
 from spikeloom.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings(
@@ -20,7 +20,7 @@ def _split(count: int) -> TensorSplit:
     return TensorSplit(images, labels % 10)
 
 
-class _OnDisk:
+class _OnDisk(Split):
     """A split whose reads are counted; sample 7 is damaged if `damaged`."""
 
     in_memory = False

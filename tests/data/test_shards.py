@@ -110,9 +110,10 @@ def test_without_a_good_index_the_tars_are_read(packed: Path, content: bytes | N
 def test_an_index_that_leads_outside_is_not_believed(packed: Path, column: int, value: int) -> None:
     index = packed / "train" / shards.INDEX
     whole = index.read_bytes()
-    table = np.frombuffer(whole[-21 * 32 :], dtype="<i8").reshape(-1, 4).copy()
-    table[3, column] = value
-    index.write_bytes(whole[: -21 * 32] + table.tobytes())
+    with np.load(index) as read:
+        columns = dict(read)
+    columns["table"][3, column] = value
+    np.savez(index, **columns)
     data = SOURCE.load(packed, SMALL)
     assert len(data.train.read(torch.arange(21))) == 21
     assert index.read_bytes() == whole
@@ -164,7 +165,7 @@ def test_what_is_wrong_in_a_shard_is_named(
 
 def test_a_damaged_shard_is_named(packed: Path) -> None:
     (packed / "train" / "000000.tar").write_bytes(b"x" * 1000)
-    with pytest.raises(DataError, match=r"000000\.tar: cannot be read as a tar"):
+    with pytest.raises(DataError, match=r"000000\.tar: cannot be read"):
         SOURCE.load(packed, SMALL)
 
 

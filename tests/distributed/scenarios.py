@@ -14,7 +14,7 @@ import torch
 from pairs import alone, console, pair, scenario
 from torch import Tensor, nn
 
-from spikeloom.data.augment import Transform
+from spikeloom.data.images.augment import Transform
 from spikeloom.data.loader import Loader
 from spikeloom.errors import DataError
 from spikeloom.methods.catalog import load_recipe

@@ -12,16 +12,15 @@ import torch
 import event_files as make
 from spikeloom.data import registry
 from spikeloom.data.events.array import events, spikes
-from spikeloom.data.events.atis import write_bin
+from spikeloom.data.events.frame_set import FrameSplit
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import EventSet
 from spikeloom.data.loader import Loader
-from spikeloom.data.sets import dvsgesture, dvsplane, layouts, ntidigits
+from spikeloom.data.sets import dvsgesture, dvsplane, ntidigits
 from spikeloom.data.sets.cifar10dvs import CIFAR10_DVS, CLASSES, split_numbers
-from spikeloom.data.sets.event_source import EVENT_SETS, EventSource, FrameSplit
 from spikeloom.data.sets.nmnist import NMNIST, NMNIST_STABLE, stable_framing
 from spikeloom.data.sets.shd import SHD
-from spikeloom.errors import DataError
+from spikeloom.errors import ConfigError, DataError
 
 rng = np.random.default_rng(3)
 
@@ -42,7 +41,7 @@ def _nmnist(folder: Path) -> None:
             for number in (11, 2):
                 path = folder / split / str(digit) / f"{number:05d}.bin"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(write_bin(_camera((2, 34, 34))))
+                path.write_bytes(make.write_bin(_camera((2, 34, 34))))
 
 
 def _cifar(folder: Path) -> None:
@@ -120,13 +119,17 @@ MAKERS = {
     "dvsplane": (_plane, [0, 0, 0, 2, 2, 2], [0, 2]),
     "fsdd": (_fsdd, [0, 0], [0, 7]),
 }
-IN_FILES = [events for events in EVENT_SETS if not events.bundled]
+IN_FILES = [
+    source.events
+    for source in registry.sources().values()
+    if source.events is not None and not source.events.bundled
+]
 
 
-def _source(name: str) -> EventSource:
-    found = registry.source(name)
-    assert isinstance(found, EventSource)
-    return found
+def _source(name: str) -> EventSet:
+    events = registry.source(name).events
+    assert events is not None
+    return events
 
 
 def test_every_data_set_with_files_is_tested() -> None:
@@ -154,7 +157,7 @@ def test_what_is_missing_is_told_with_the_expected_tree(events: EventSet, tmp_pa
     with pytest.raises(DataError) as caught:
         events.open(tmp_path)
     text = str(caught.value)
-    assert events.layout.splitlines()[0] in text and events.obtain in text and str(tmp_path) in text
+    assert events.layout.splitlines()[0] in text and events.origin in text and str(tmp_path) in text
 
 
 def test_the_environment_names_the_data_root(tmp_path: Path, monkeypatch) -> None:
@@ -248,7 +251,7 @@ def test_options_of_a_data_set_change_it_and_wrong_ones_are_named(tmp_path: Path
     plain = CIFAR10_DVS.open(tmp_path).train.read(0)
     turned = CIFAR10_DVS.open(tmp_path, {"axes": "yx"}).train.read(0)
     assert np.array_equal(turned.x, 127 - plain.y) and np.array_equal(turned.y, plain.x)
-    with pytest.raises(DataError, match="split = numeric or sorted"):
+    with pytest.raises(ConfigError, match="split = numeric or sorted"):
         CIFAR10_DVS.open(tmp_path, {"split": "random"})
 
 
@@ -298,7 +301,7 @@ def test_a_data_set_written_in_the_authors_layout_is_read_as_itself(tmp_path: Pa
     for split in ("train", "test"):
         own = getattr(raw, split)
         pairs = [(own.read(i), int(label)) for i, label in enumerate(own.labels)]
-        layouts.write_groups(folder / f"DVSPlane-{split}.hdf5", pairs)
+        make.write_groups(folder / f"DVSPlane-{split}.hdf5", pairs)
     written = dvsplane.DVS_PLANE.open(tmp_path)
     assert written.train.labels.tolist() == raw.train.labels.tolist()
     for index in range(6):
@@ -312,7 +315,7 @@ def test_the_authors_ntidigits_file_equals_the_publishers(tmp_path: Path) -> Non
         [(own.read(i), int(label)) for i, label in enumerate(own.labels)]
         for own in (raw.train, raw.test)
     ]
-    ntidigits.write_utterances(tmp_path / "NTIDIGITS" / "n-tidigits-single.hdf5", *sides)
+    make.write_utterances(tmp_path / "NTIDIGITS" / "n-tidigits-single.hdf5", *sides)
     found = ntidigits.N_TIDIGITS.open(tmp_path)
     assert "single" in found.train.title(0)
     for index in range(2):
@@ -323,7 +326,7 @@ def test_the_authors_ntidigits_file_equals_the_publishers(tmp_path: Path) -> Non
 def _hdf5_sets(folder: Path):
     _shd(folder / "SHD")
     _ntidigits(folder / "NTIDIGITS")
-    layouts.write_groups(folder / "DVSPlane-train.hdf5", [(_camera((2, 240, 304)), 1)])
+    make.write_groups(folder / "DVSPlane-train.hdf5", [(_camera((2, 240, 304)), 1)])
     return [
         (SHD, folder / "SHD" / "shd_train.h5", folder),
         (ntidigits.N_TIDIGITS, folder / "NTIDIGITS" / "n-tidigits.hdf5", folder),

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeloom.data.events.array import Events, events, nothing, spikes
+import event_files as make
+from spikeloom.data.events.array import Events, events, spikes
 from spikeloom.data.events.frames import Framing, integrate
 from spikeloom.errors import DataError
 
@@ -94,7 +95,7 @@ def test_selection_is_half_open_in_any_order(recording, start, stop) -> None:
 @pytest.mark.parametrize("by", ["number", "time", "window"])
 def test_an_empty_recording_gives_empty_frames(by) -> None:
     framing = Framing(4, by, dt=10 if by == "window" else 0)
-    frames = integrate(nothing(SIZE), framing)
+    frames = integrate(make.nothing(SIZE), framing)
     assert frames.counts.shape == (4, *SIZE) and not frames.counts.any()
     assert (frames.durations > 0).all()
 
@@ -133,7 +134,7 @@ def test_impossible_framings_are_refused(options) -> None:
 
 def test_absurd_frames_are_refused_before_they_are_allocated() -> None:
     with pytest.raises(DataError, match="fewer frames"):
-        integrate(nothing((2, 1000, 1000)), Framing(1_000_000))
+        integrate(make.nothing((2, 1000, 1000)), Framing(1_000_000))
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import event_files as make
-from spikeloom.data.events.array import nothing, spikes
-from spikeloom.data.events.audio import Cochlea, read_wav, wav_spikes
-from spikeloom.data.events.camera import Camera, enlarged, write_nmnist
+from spikeloom.data.events.array import spikes
+from spikeloom.data.events.audio import Cochlea, read_wav
+from spikeloom.data.events.camera import Camera, enlarged
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.sets import fsdd
 from spikeloom.data.sets.digits_events import DIGITS_EVENTS
 from spikeloom.data.sets.nmnist import NMNIST
-from spikeloom.data.sets.shd import open_spikes, write_spikes
-from spikeloom.data.show import coloured, picture, save_animation, show
 from spikeloom.errors import DataError
+from spikeloom.report.recording import coloured, picture, save_animation, show
 
 EAR = Cochlea(channels=60)
 
@@ -84,7 +82,7 @@ def test_wav_files_of_all_widths(tmp_path: Path, width: int, channels: int) -> N
     assert rate == 11_025
     # one step of the coarsest quantisation
     np.testing.assert_allclose(read, sound, atol=0.016 if width == 1 else 1e-4)
-    assert len(wav_spikes(tmp_path / "a.wav", EAR)) > 0
+    assert len(EAR.spikes(read, rate)) > 0
 
 
 @pytest.fixture(scope="module")
@@ -112,33 +110,6 @@ def test_damaged_wav_files_are_refused_or_read(good_wav: bytes, data: st.DataObj
 def test_a_wav_file_cut_short_is_named(good_wav: bytes) -> None:
     with pytest.raises(DataError, match=r"x\.wav.*cut short"):
         read_wav(good_wav[:-10], "x.wav")
-
-
-def test_spikes_are_written_in_shds_layout_and_read_back(tmp_path: Path) -> None:
-    heard = EAR.spikes(_tone(500.0), 8000)
-    write_spikes(tmp_path / "one.h5", [(heard, 4), (nothing((1, 1, 60)), 2)], exact=True)
-    read = open_spikes(tmp_path / "one.h5", binning="exact", channels=60)
-    assert read.labels.tolist() == [4, 2]
-    assert np.array_equal(read.read(0).x, heard.x)
-    assert np.abs(read.read(0).t - heard.t).max() <= 1  # float seconds floored to microseconds
-    assert len(read.read(1)) == 0
-
-
-def test_fsdd_is_converted_once_and_then_read_as_spikes(tmp_path: Path) -> None:
-    folder = tmp_path / "FSDD" / "recordings"
-    folder.mkdir(parents=True)
-    for digit, take in ((3, 2), (3, 9), (8, 40)):
-        make.wav(folder / f"{digit}_ann_{take}.wav", _tone(200.0 * digit, 0.1))
-    sounds = fsdd.FSDD.open(tmp_path)
-    paths = fsdd.convert(tmp_path, tmp_path / "FSDD")
-    converted = fsdd.FSDD.open(tmp_path)
-    assert [path.name for path in paths] == ["fsdd_train.h5", "fsdd_test.h5"]
-    assert converted.train.labels.tolist() == [3, 8] and converted.test.labels.tolist() == [3]
-    one, other = (pair.train.read(1) for pair in (sounds, converted))
-    assert np.array_equal(one.x, other.x)
-    assert np.abs(one.t - other.t).max() <= 100  # float16 seconds below 0.125 s
-    with pytest.raises(DataError, match="holds spikes already"):
-        fsdd.convert(tmp_path, tmp_path)
 
 
 PLAIN = Camera(height=12, width=12, noise=0.0, mismatch=0.0, amplitude=3.0)
@@ -191,7 +162,7 @@ def test_recordings_are_written_in_nmnists_layout(tmp_path: Path) -> None:
     images = enlarged(np.random.default_rng(0).random((2, 8, 8)), 20, 20)
     made = camera.record(images, 0)
     for split in ("Train", "Test"):
-        write_nmnist(tmp_path / "NMNIST", split, made, [4, 9])
+        make.write_nmnist(tmp_path / "NMNIST", split, made, [4, 9])
     read = NMNIST.open(tmp_path)
     assert read.train.labels.tolist() == [4, 9]
     for index in range(2):
@@ -230,7 +201,9 @@ def test_what_cannot_be_shown_is_named(name, index, split, text: str, tmp_path: 
         show(name, index, split=split, output=tmp_path)
 
 
-@pytest.mark.parametrize("recording", [nothing((2, 6, 6)), nothing((1, 1, 9)), spikes([5], [3], 9)])
+@pytest.mark.parametrize(
+    "recording", [make.nothing((2, 6, 6)), make.nothing((1, 1, 9)), spikes([5], [3], 9)]
+)
 def test_recordings_with_little_in_them_are_drawn(recording, tmp_path: Path) -> None:
     framing = Framing(4, "window", 10)
     picture(recording, framing, "little").savefig(tmp_path / "a.png")

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from spikeloom.config.data import DataConfig, FramesConfig
-from spikeloom.data import for_recipe
-from spikeloom.data.events.frames import Framing
-from spikeloom.data.for_recipe import frame_transform, load_data, make_framing
-from spikeloom.data.sets.event_source import EVENT_SETS
+from spikeloom.data import registry
+from spikeloom.data.events.frames import Framing, make_framing
+from spikeloom.data.events.recordings import EventSet
+from spikeloom.data.events.transform import frame_transform
+from spikeloom.data.for_recipe import load_data
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError, DataError
 from spikeloom.evaluation.evaluation import build
@@ -70,7 +71,8 @@ def test_options_of_another_data_set_are_named() -> None:
 @pytest.mark.parametrize("name", PLIF)
 def test_the_published_recipes_fit_their_data_sets(name: str, tmp_path) -> None:
     recipe = load_recipe(name, [f"data.root={str(tmp_path)!r}"])
-    events = {one.name: one for one in EVENT_SETS}[recipe.data.name]
+    events = registry.source(recipe.data.name).events
+    assert events is not None
     assert make_framing(recipe.data.frames, events.framing, recipe.network.T) == Framing(
         recipe.network.T
     )
@@ -85,7 +87,7 @@ def test_the_published_recipes_fit_their_data_sets(name: str, tmp_path) -> None:
 @pytest.mark.parametrize("by", ["number", "time"])
 def test_every_normalization_is_an_override(by: str, how: str, monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(for_recipe.EventSource, "load", lambda self, *given: asked.append(given))
+    monkeypatch.setattr(EventSet, "load", lambda self, *given: asked.append(given))
     load_data(load_recipe("plif/digits-events", [f"by={by}", f"normalization={how}", "T=6"]))
     _, framing, normalization, options, _ = asked[0]
     assert (framing, normalization, options) == (Framing(6, by), how, {})

@@ -272,7 +272,7 @@ def parse_ntidigits(data: bytes) -> None:
 def ntidigits_files() -> list[bytes]:
     path = folder() / "seed.hdf5"
     recording = spikes(np.array([100, 900]), np.array([3, 63]), 64)
-    ntidigits.write_utterances(path, [(recording, 3)], [(recording, 4)])
+    make.write_utterances(path, [(recording, 3)], [(recording, 4)])
     return [path.read_bytes()]
 
 

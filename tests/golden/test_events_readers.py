@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import event_files as make
 from event_files import mat_v5, mat_v73, shd_file
+from spikeloom.data.events import groups
 from spikeloom.data.events.aedat import read_aedat2, read_aedat3
 from spikeloom.data.events.array import Events, events, spikes
-from spikeloom.data.events.atis import read_bin, write_bin
+from spikeloom.data.events.atis import read_bin
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.sets import layouts, ntidigits
+from spikeloom.data.sets import ntidigits
 from spikeloom.data.sets.dvsplane import active_part, read_mat
 from spikeloom.data.sets.shd import open_spikes
 
@@ -34,7 +36,7 @@ def test_nmnist_files_are_written_as_they_are_read(plif_reader: Arrays) -> None:
     raw = plif_reader["raw"].tobytes()
     if _reader(raw) is not read_bin:
         pytest.skip("another format")
-    assert write_bin(read_bin(raw)) == raw
+    assert make.write_bin(read_bin(raw)) == raw
 
 
 def test_aedat2_equals_the_dsr_program(dsr_frames: Arrays) -> None:
@@ -82,9 +84,9 @@ def test_camera_files_give_the_first_spike_programs_frames(
         recording = events(fs_events[f"{name}_time{index}"], x, y, p, size)
         recordings.append((recording, int(fs_events[f"{name}_label{index}"])))
     path = tmp_path / "file.hdf5"
-    layouts.write_groups(path, recordings, split=split)
+    make.write_groups(path, recordings, split=split)
     classes = len(fs_events[f"{name}_target0"])
-    read = layouts.open_groups(path, size, classes)
+    read = groups.open_groups(path, size, classes)
     framing = _framing(fs_events, name, downsample=(4, 4))
     for index in (0, 1):
         counts = read.frames(index, framing).counts.transpose(1, 2, 3, 0)
@@ -102,7 +104,7 @@ def test_ntidigits_file_gives_the_first_spike_programs_frames(
         return spikes(times, addresses, 64), int(fs_events[f"nt_label{index}"])
 
     path = tmp_path / "n-tidigits-single.hdf5"
-    ntidigits.write_utterances(path, [one(0), one(1)], [one(2)])
+    make.write_utterances(path, [one(0), one(1)], [one(2)])
     pair = ntidigits.open_utterances(path)
     framing = _framing(fs_events, "nt", horizon=True)
     for split, count in (("train", 2), ("test", 1)):

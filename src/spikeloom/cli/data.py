@@ -111,7 +111,7 @@ def prepare(
 
 @app.command()
 def get(name: _Name, root: _Root = None) -> None:
-    """Download a data set where its publisher allows it; a broken download goes on."""
+    """Download a data set where its publisher allows it; a broken download is tried again."""
     from spikeloom.data.fetch import get as download
     from spikeloom.data.progress import Bar
 
@@ -139,7 +139,7 @@ def show(
     out: Annotated[Path, typer.Option(help="Folder for the picture and the GIF.")] = Path(),
 ) -> None:
     """Draw a recording: its frames, its events over time, and an animation."""
-    from spikeloom.data.show import show as draw
+    from spikeloom.report.recording import show as draw
 
     shown = draw(name, index, split=split, root=root, output=out)
     typer.echo(f"{shown.text}\n{shown.picture}\n{shown.animation}")

@@ -100,10 +100,9 @@ def _draw(path: Path, votes: dict[int, float], recipe: "Recipe") -> None:
 
 def _shows_images(folder: Path) -> bool:
     """Whether the run's samples are images; a recording has no more frames than it was cut into."""
-    from spikeloom.data import registry
-    from spikeloom.data.sets.event_source import EventSource
+    from spikeloom.data import source
 
-    return not isinstance(registry.source(_recipe(folder).data.name), EventSource)
+    return source(_recipe(folder).data.name).events is None
 
 
 def _recipe(folder: Path) -> "Recipe":

@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spikeloom.data.augment import Transform, to_float
-    from spikeloom.data.base import Batch, DataSet, Source, Split, TensorSplit, subset
+    from spikeloom.data.api import Source
+    from spikeloom.data.base import Batch, DataSet, Split, TensorSplit, subset
+    from spikeloom.data.images.augment import Transform, to_float
     from spikeloom.data.loader import Loader
     from spikeloom.data.registry import load, names, register, source
     from spikeloom.data.spec import DataSpec
@@ -25,10 +26,10 @@ _HOMES = {
     "DataSet": "base",
     "DataSpec": "spec",
     "Loader": "loader",
-    "Source": "base",
+    "Source": "api",
     "Split": "base",
     "TensorSplit": "base",
-    "Transform": "augment",
+    "Transform": "images.augment",
     "check": "survey",
     "load": "registry",
     "names": "registry",
@@ -37,7 +38,7 @@ _HOMES = {
     "source": "registry",
     "split_per_class": "split",
     "subset": "base",
-    "to_float": "augment",
+    "to_float": "images.augment",
 }
 
 __all__ = [

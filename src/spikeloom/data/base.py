@@ -1,15 +1,11 @@
 """What a data set is to the rest of the library.
 
-A `Source` knows one data set by name and reads it from its publisher's files into a `DataSet`; a
-`DataSet` has a training and a test `Split`; a `Split` reads raw samples by index; a `Batch` is
-what the network is given.
+A `DataSet` has a training and a test `Split`; a `Split` reads raw samples by index; a `Batch` is
+what the network is given. Data sets are found by name: see `api`.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -20,13 +16,15 @@ from spikeloom.errors import DataError
 
 
 class Split(Protocol):
-    """Samples of one split, read by index.
+    """Samples of one split, read by index. A split of one's own derives from it.
 
     `in_memory` is False where `read` goes to the disk or decodes, so that worker processes are
     worth their price; a split that is a tensor in memory is read by indexing, in microseconds.
     """
 
-    in_memory: bool
+    in_memory: bool = False
+    draws: bool = False
+    """Whether samples for training are cut at random while they are decoded (`read_random`)."""
 
     def __len__(self) -> int: ...
 
@@ -42,8 +40,13 @@ class Split(Protocol):
         """
         ...
 
+    def read_random(self, indices: Tensor, seed: int) -> Tensor:
+        """Samples for training, cut by a generator of `seed` if `draws`, else as `read`."""
+        del seed
+        return self.read(indices)
 
-class TensorSplit:
+
+class TensorSplit(Split):
     """A split held as one tensor: `inputs` uint8 `[N, C, H, W]`, `labels` int64 `[N]`."""
 
     in_memory = True
@@ -67,12 +70,12 @@ class TensorSplit:
         return self.inputs.index_select(0, indices)
 
 
-class _Subset:
+class _Subset(Split):
     """The samples of `split` at `indices`, in that order."""
 
     def __init__(self, split: Split, indices: Tensor) -> None:
         self.in_memory = split.in_memory
-        self.draws = draws(split)
+        self.draws = split.draws
         self._split = split
         self._indices = indices
         self._labels = split.labels[indices]
@@ -88,20 +91,7 @@ class _Subset:
         return self._split.read(self._indices[indices])
 
     def read_random(self, indices: Tensor, seed: int) -> Tensor:
-        return read_random(self._split, self._indices[indices], seed)
-
-
-def draws(split: Split) -> bool:
-    """Whether reading samples of `split` for training takes random numbers (see `read_random`)."""
-    return bool(getattr(split, "draws", False))
-
-
-def read_random(split: Split, indices: Tensor, seed: int) -> Tensor:
-    """Samples for training: as `split.read`, or, where `split.draws`, cut at random by a generator
-    of `seed` while they are decoded."""
-    if not draws(split):
-        return split.read(indices)
-    return split.read_random(indices, seed)  # type: ignore[attr-defined]
+        return self._split.read_random(self._indices[indices], seed)
 
 
 def subset(split: Split, indices: Tensor) -> Split:
@@ -133,6 +123,22 @@ class DataSet:
     std: tuple[float, ...]
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name, split in (("train", self.train), ("test", self.test)):
+            if not len(split):
+                raise DataError(
+                    f"{self.spec.name}: the {name} split has no samples: complete the files, or "
+                    "name the folder that holds both splits"
+                )
+            if not self.spec.classes:
+                continue
+            low, high = int(split.labels.min()), int(split.labels.max())
+            if not 0 <= low <= high < self.spec.class_count:
+                raise DataError(
+                    f"{self.spec.name} {name}: labels run from {low} to {high}, expected 0 to "
+                    f"{self.spec.class_count - 1}, one for each of {self.spec.class_count} classes"
+                )
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -147,42 +153,12 @@ class Batch:
     total: int
 
 
-class Source(ABC):
-    """One data set by name: where its files are, and how they become a `DataSet`.
-
-    `published` is the number of samples that the publisher's files hold, per split; `checksums` are
-    the MD5 sums of the publisher's files by name, as far as they are known.
-    """
-
-    name: str
-    title: str
-    published: Mapping[str, int]
-    checksums: Mapping[str, str] = MappingProxyType({})
-
-    @abstractmethod
-    def load(self, root: Path | None) -> DataSet:
-        """Read and check everything. `root` is where the user says that the files are.
-
-        Raises `DataError` if a file is missing, damaged, or holds impossible values.
-        """
-
-    @abstractmethod
-    def files(self, root: Path | None) -> tuple[Path, ...]:
-        """The files that `load` reads. Raises `DataError` if one is missing."""
-
-    def prepare(self, root: Path | None) -> str:
-        """Convert the publisher's files where that pays, and say in one line what was done.
-
-        Images are read as they were published, so all there is to do is to verify them.
-        """
-        self.load(root)
-        return f"{self.name}: verified; images are read as published, nothing to prepare"
-
-    def missing_samples(self, train: Split, test: Split) -> tuple[str, ...]:
-        """A note for each split that holds fewer samples than the publisher's."""
-        return tuple(
-            f"{self.name} {split}: {len(samples):,} samples, "
-            f"the publisher has {self.published[split]:,}"
-            for split, samples in (("train", train), ("test", test))
-            if len(samples) < self.published[split]
-        )
+def missing_samples(
+    name: str, published: Mapping[str, int], train: Split, test: Split
+) -> tuple[str, ...]:
+    """A note for each split that holds fewer samples than the publisher's."""
+    return tuple(
+        f"{name} {split}: {len(samples):,} samples, the publisher has {published[split]:,}"
+        for split, samples in (("train", train), ("test", test))
+        if len(samples) < published[split]
+    )

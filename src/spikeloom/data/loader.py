@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spikeloom import seeding
-from spikeloom.data.base import Batch, Split, draws, read_random
+from spikeloom.data.base import Batch, Split
 from spikeloom.errors import DataError
 
 BatchTransform = Callable[[Tensor, torch.Generator], Tensor]
@@ -76,7 +76,7 @@ class Loader:
         self.world_size = world_size
         self._seed, self._names = seed_names[0], seed_names[1:]
         self._transform = transform
-        self._random_read = random_read and draws(split)
+        self._random_read = random_read and split.draws
         self._workers = 0 if split.in_memory else workers
         if drop_last and not len(self):
             raise DataError(
@@ -210,7 +210,7 @@ _Request = tuple[Tensor, int | None]
 
 def _answer(split: Split, request: _Request) -> Tensor:
     indices, seed = request
-    return split.read(indices) if seed is None else read_random(split, indices, seed)
+    return split.read(indices) if seed is None else split.read_random(indices, seed)
 
 
 class _Reads(Dataset[Tensor | str]):

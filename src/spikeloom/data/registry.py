@@ -12,7 +12,8 @@ from importlib import import_module
 from pathlib import Path
 
 from spikeloom import extensions
-from spikeloom.data.base import DataSet, Source
+from spikeloom.data.api import Source
+from spikeloom.data.base import DataSet
 from spikeloom.errors import DataError
 
 _registered: dict[str, Source] = {}

@@ -9,6 +9,7 @@ import torch
 
 from spikeloom.data import registry
 from spikeloom.data.base import Split
+from spikeloom.data.files.archive import walk
 
 _CHUNK = 1024
 _BYTES = 64 << 20
@@ -93,21 +94,21 @@ def prepare(name: str, root: str | Path | None = None) -> str:
 def _verify(path: Path, checksums: Mapping[str, str]) -> FileReport:
     expected = checksums.get(path.name)
     if path.is_dir():  # of recordings, too many to be listed
-        return FileReport(sum(file.stat().st_size for file in path.rglob("*")), None)
+        return FileReport(sum(info.st_size for _, info in walk(path)), None)
     size = path.stat().st_size
     if expected is None:
         return FileReport(size, None)
     with path.open("rb") as file:
         # MD5 because that is what the publishers give; it guards against accidents, not enemies.
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
-    return FileReport(size, found.hexdigest() == expected)
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    return FileReport(size, digest.hexdigest() == expected)
 
 
 def _examine(split: Split, classes: int, static: bool) -> SplitReport:
     low, high = float("inf"), float("-inf")
     shape: tuple[int, ...] = ()
-    one = split.read(torch.arange(min(len(split), 1)))
-    chunk = max(1, min(_CHUNK, _BYTES // max(one.nbytes, 1)))
+    sample = split.read(torch.arange(1))
+    chunk = max(1, min(_CHUNK, _BYTES // max(sample.nbytes, 1)))
     for indices in torch.arange(len(split)).split(chunk):
         raw = split.read(indices)
         # Images are [B, C, H, W]; frames have time before the batch, [T, B, C, H, W].

@@ -6,9 +6,9 @@ import torch
 
 from spikeloom.config.data import DataConfig
 from spikeloom.config.schema import Recipe
-from spikeloom.data.augment import Transform
 from spikeloom.data.base import DataSet, Split
-from spikeloom.data.for_recipe import frame_transform
+from spikeloom.data.events.transform import frame_transform
+from spikeloom.data.images.augment import Transform
 from spikeloom.data.loader import BatchTransform, Loader
 from spikeloom.errors import ConfigError
 from spikeloom.evaluation.protocol import Protocol

@@ -128,12 +128,6 @@ def spikes(
     return events(t, channel, zeros, zeros, (1, 1, channels), source=source)
 
 
-def nothing(size: tuple[int, int, int]) -> Events:
-    """A recording without events."""
-    none = np.zeros(0, np.int64)
-    return events(none, none, none, none, size)
-
-
 def joined(parts: Sequence[Events]) -> Events:
     """Recordings of one sensor, one after the other; times are not shifted."""
     if len({part.size for part in parts}) != 1:

@@ -26,17 +26,3 @@ def read_bin(data: bytes, source: object = "N-MNIST data") -> Events:
         | rows[:, 4]
     )
     return events(t, rows[:, 0], rows[:, 1], rows[:, 2] >> 7, SIZE, source=source)
-
-
-def write_bin(recording: Events) -> bytes:
-    """The content of a .bin file that `read_bin` reads back; times must fit 23 bits."""
-    if len(recording) and not 0 <= recording.t.min() <= recording.t.max() < 1 << 23:
-        raise DataError(
-            f"times run from {recording.t.min()} to {recording.t.max()} us, "
-            f"an N-MNIST file holds 0 to {(1 << 23) - 1}; cut the recording or shift it"
-        )
-    rows = np.empty((len(recording), 5), np.uint8)
-    rows[:, 0], rows[:, 1] = recording.x, recording.y
-    rows[:, 2] = (recording.t >> 16) | (recording.p.astype(np.int64) << 7)
-    rows[:, 3], rows[:, 4] = (recording.t >> 8) & 255, recording.t & 255
-    return rows.tobytes()

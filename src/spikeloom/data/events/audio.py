@@ -18,7 +18,6 @@ import io
 import wave
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -147,12 +146,6 @@ def read_wav(data: bytes, source: object = "WAV data") -> tuple[Signal, int]:
     else:
         values = np.frombuffer(raw, f"<i{width}").astype(np.float32) / (1 << (8 * width - 1))
     return values.reshape(-1, channels).mean(1), rate
-
-
-def wav_spikes(path: Path, cochlea: Cochlea | None = None) -> Events:
-    """Spikes of a WAV file."""
-    sound, rate = read_wav(path.read_bytes(), path)
-    return (cochlea or Cochlea()).spikes(sound, rate, source=path)
 
 
 @lru_cache(maxsize=8)

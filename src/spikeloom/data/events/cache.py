@@ -5,15 +5,17 @@
                                           unsigned type
                                           /durations.npy  float64 [N, T] microseconds, see `Frames`
 
-The key is a digest of the recordings (names, sizes, times of change), the framing, and `VERSION`,
-so that nothing stale is ever read. A preparation works in a folder of its own and is renamed when
-it is complete: a killed one leaves nothing that could be taken for a result, and the next one
-removes its remains. Processes that want the same frames wait for the first one.
+The key is a digest of the recordings, of what they are read as (the data set's options and the
+version of its decoder), the framing, and `VERSION`, so that nothing stale is ever read. A
+preparation works in a folder of its own and is renamed when it is complete: a killed one leaves
+nothing that could be taken for a result, and the next one removes its remains. Processes that want
+the same frames wait for the first one.
 
 `<root>` is $SPIKELOOM_CACHE, else spikeloom in the user's cache folder ($XDG_CACHE_HOME, ~/.cache).
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -30,15 +32,15 @@ import numpy as np
 import numpy.typing as npt
 
 from spikeloom.cache_home import cache_root, check_trust, make_own
+from spikeloom.data.api import Progress
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.parts import part_name, writing
 from spikeloom.data.events.recordings import Recordings
-from spikeloom.data.events.workers import Progress, write_parts
+from spikeloom.data.events.workers import write_parts
 from spikeloom.errors import DataError
 
-VERSION = (
-    1  # raised whenever the same recordings and framing would give other counts or other files
-)
+VERSION = 2
+"""Raised whenever the same recordings and framing would give other counts or other files."""
 PART_BYTES = 32 << 20  # of counts in one file, and in the memory of one worker
 
 
@@ -52,6 +54,8 @@ class Prepared:
     per_part: int
     parts: tuple[dict[str, Any], ...]
     largest: int
+    events: dict[str, int]
+    """Events "there" and "kept"; recordings that are "empty" in frames, or were "unsorted"."""
 
     @property
     def bytes(self) -> int:
@@ -100,6 +104,7 @@ def prepared(
     recordings: Recordings,
     framing: Framing,
     *,
+    meaning: str = "",
     workers: int | None = None,
     progress: Progress | None = None,
     root: Path | None = None,
@@ -107,12 +112,13 @@ def prepared(
     """The frames of all recordings, from the cache or prepared now on `workers` processes (all
     cores).
 
-    `name` is only for people: data set and split. `root` is the cache folder (None: the user's).
+    `name` is for people: data set and split. `meaning` is whatever else decides how the files are
+    read. `root` is the cache folder (None: the user's).
     Raises `DataError` if a recording is damaged or the disk is full; what was prepared before
     stays; or if others may write to the cache.
     """
     home = root or cache_root()
-    folder = home / "frames" / f"{name}-{cache_key(recordings, framing)}"
+    folder = home / "frames" / f"{name}-{cache_key(recordings, framing, meaning)}"
     check_trust(home, folder.parent, folder)
     found = _open(folder)
     if found is not None:
@@ -124,9 +130,10 @@ def prepared(
         return found or _prepare(folder, recordings, framing, workers, progress)
 
 
-def cache_key(recordings: Recordings, framing: Framing) -> str:
+def cache_key(recordings: Recordings, framing: Framing, meaning: str = "") -> str:
     """16 hexadecimal digits that change with everything that the counts depend on."""
-    told = (VERSION, recordings.fingerprint(), recordings.size, sorted(asdict(framing).items()))
+    frames = sorted(asdict(framing).items())
+    told = (VERSION, recordings.fingerprint(), recordings.size, frames, meaning)
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
@@ -174,8 +181,7 @@ def _prepare(
     if needed > free:
         raise DataError(
             f"{folder.parent}: {needed / 1e9:.1f} GB of frames do not fit, {free / 1e9:.1f} GB are "
-            "free; "
-            "free some, or name another place with $SPIKELOOM_CACHE"
+            "free; free some, or name another place with $SPIKELOOM_CACHE"
         )
     for remains in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(remains, ignore_errors=True)
@@ -191,6 +197,10 @@ def _prepare(
             "per_part": per_part,
             "largest": max((part["largest"] for part in parts), default=0),
             "framing": asdict(framing),
+            "events": {
+                kind: sum(part["events"][kind] for part in parts)
+                for kind in ("there", "kept", "empty", "unsorted")
+            },
             "parts": [{"bytes": part["bytes"], "crc": part["crc"]} for part in parts],
         }
         durations = [part["durations"] for part in parts]
@@ -232,6 +242,7 @@ def _open(folder: Path) -> Prepared | None:
             per_part=meta["per_part"],
             parts=tuple(meta["parts"]),
             largest=meta["largest"],
+            events={kind: int(count) for kind, count in meta["events"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -241,16 +252,12 @@ def _open(folder: Path) -> Prepared | None:
 def _lock(path: Path) -> Iterator[None]:
     """Hold `path` alone among processes; released by the system when its holder dies.
 
-    Where there are no such locks (Windows, some network disks), every process prepares for itself.
+    Where there are no such locks (some network disks), every process prepares for itself.
     """
     with contextlib.ExitStack() as stack:
-        try:
-            import fcntl
-
+        with contextlib.suppress(OSError):
             file = stack.enter_context(open(path, "w"))
             fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):
-            pass
         yield
 
 

@@ -15,13 +15,11 @@ Lichtsteiner et al. 2008; Orchard et al. 2015.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from spikeloom.data.events.array import Events, events, joined
-from spikeloom.data.events.atis import write_bin
 from spikeloom.errors import DataError
 
 Light = npt.NDArray[np.floating]
@@ -156,18 +154,6 @@ class Camera:
         upper = (1 - right) * window(0, 0) + right * window(1, 0)
         lower = (1 - right) * window(0, 1) + right * window(1, 1)
         return (1 - down) * upper + down * lower
-
-
-def write_nmnist(
-    folder: Path, split: str, recordings: Sequence[Events], labels: Sequence[int]
-) -> None:
-    """Write recordings in N-MNIST's layout, `<folder>/<split>/<label>/<number>.bin`, numbered from
-    1.
-    """
-    for number, (recording, label) in enumerate(zip(recordings, labels, strict=True), 1):
-        path = folder / split / str(label) / f"{number:05d}.bin"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(write_bin(recording))
 
 
 def enlarged(images: npt.NDArray[np.generic], height: int, width: int) -> Light:

@@ -16,19 +16,20 @@ paper's `events_timeslices.py` (window). Counts are exact and never wrap: the sm
 that holds the largest count is used.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from spikeloom.data.events.array import Events, is_sorted
-from spikeloom.errors import DataError
+from spikeloom.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from spikeloom.config.data import FramesConfig
 
 By = Literal["number", "time", "window"]
-LARGEST_FRAMES = (
-    1 << 31
-)  # cells of one sample: two billion counts are a mistyped option, not a recording
+LARGEST_FRAMES = 1 << 31  # cells of one sample; more are a mistyped option, not a recording
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ class Framing:
         if self.T < 1 or self.empty < 0 or min(self.downsample) < 1:
             raise DataError(
                 f"T = {self.T}, empty = {self.empty}, downsample = {self.downsample}: expected T "
-                ">= 1, "
-                "empty >= 0, downsample >= 1"
+                ">= 1, empty >= 0, downsample >= 1"
             )
         if self.by not in ("number", "time", "window"):
             raise DataError(f"frames by {self.by!r}: expected number, time or window")
@@ -85,41 +85,74 @@ class Framing:
         return self.steps, polarities, -(-height // rows), -(-width // columns)
 
 
+def make_framing(config: "FramesConfig", usual: Framing, steps: int | None) -> Framing:
+    """`usual` with what `config` changes, for a network of `steps` time steps (None: as usual)."""
+    empty = usual.empty if config.empty is None else config.empty
+    total = usual.steps if steps is None else steps
+    if total <= empty:
+        raise ConfigError(
+            f"network.T = {total} with data.frames.empty = {empty}: no frame is left for the "
+            f"events; give T above {empty}"
+        )
+    if config.choose is not None and config.choose > total:
+        raise ConfigError(
+            f"data.frames.choose = {config.choose} of network.T = {total} frames: give {total} or "
+            "less"
+        )
+    by = config.by or usual.by
+    windows = by == "window"
+    for key, value in (("dt", config.dt), ("begin", config.begin), ("horizon", config.horizon)):
+        if value is not None and not windows:
+            raise ConfigError(
+                f"data.frames.{key} has no effect on frames by {by}: remove it or set by = window"
+            )
+    if windows and not (usual.dt or config.dt):
+        raise ConfigError("data.frames.by = window needs data.frames.dt, a window's milliseconds")
+    changes: dict[str, Any] = {"T": total - empty, "by": by, "empty": empty}
+    if not windows:
+        changes |= {"dt": 0, "origin": "first", "horizon": False}
+    if config.dt is not None:
+        changes["dt"] = round(config.dt * 1000)
+    if config.begin is not None:
+        changes["origin"] = "first" if config.begin == "first" else 0
+    if config.horizon is not None:
+        changes["horizon"] = config.horizon
+    if config.downsample is not None:
+        changes["downsample"] = (config.downsample, config.downsample)
+    if config.binary is not None:
+        changes["binary"] = config.binary
+    return replace(usual, **changes)
+
+
 @dataclass(frozen=True, eq=False)
 class Frames:
     """Counts `[T, P, H, W]` (uint8, uint16 or uint32) and the time that each frame stands for.
 
     `durations` float64 [T] in microseconds, at least 1: what a count is divided by to become a
-    frequency.
+    frequency. Of the recording's events `there`, `kept` fell into a frame.
     """
 
     counts: npt.NDArray[np.unsignedinteger]
     durations: npt.NDArray[np.float64]
+    there: int = 0
+    kept: int = 0
+    in_order: bool = True
 
 
 def integrate(recording: Events, framing: Framing) -> Frames:
     """Count the events of a recording into frames with one `bincount`.
 
     An empty recording gives zero frames. A recording shorter than T microseconds cut by time has
-    slices of one microsecond: every event is counted, none is lost.
+    slices of one microsecond: every event is counted, none is lost. By number, events are taken in
+    the order of the recording, as the published programs do.
     """
     shape = framing.shape(recording.size)
-    recording, cells, durations = _place(recording, framing)
+    there, in_order = len(recording), is_sorted(recording.t)
+    cells, durations = _place(recording, framing)
     counts = np.bincount(cells, minlength=int(np.prod(shape)))
     if framing.binary:
         counts = counts > 0
-    return Frames(smallest(counts).reshape(shape), durations)
-
-
-def mean_times(recording: Events, framing: Framing) -> npt.NDArray[np.float32]:
-    """Time surface: mean time of the events of each cell in seconds, 0 where there is none, `[T, P,
-    H, W]`.
-    """
-    shape = framing.shape(recording.size)
-    recording, cells, _ = _place(recording, framing)
-    counts = np.bincount(cells, minlength=int(np.prod(shape)))
-    sums = np.bincount(cells, weights=recording.t * 1e-6, minlength=int(np.prod(shape)))
-    return (sums / np.maximum(counts, 1)).astype(np.float32).reshape(shape)
+    return Frames(smallest(counts).reshape(shape), durations, there, len(cells), in_order)
 
 
 def smallest(
@@ -133,8 +166,8 @@ def smallest(
 
 def _place(
     recording: Events, framing: Framing
-) -> tuple[Events, npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """The events that count, the flat cell of each, and the durations of all frames."""
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The flat cell of each event that counts, and the durations of all frames."""
     shape = framing.shape(recording.size)
     if int(np.prod(shape, dtype=np.float64)) > LARGEST_FRAMES:
         raise DataError(
@@ -158,7 +191,7 @@ def _place(
         cells += recording.y if rows == 1 else recording.y // rows
     cells *= width
     cells += recording.x if columns == 1 else recording.x // columns
-    return recording, cells, np.concatenate([durations, np.ones(framing.empty)])
+    return cells, np.concatenate([durations, np.ones(framing.empty)])
 
 
 def _by_number(t: npt.NDArray[np.int64], T: int):
@@ -182,10 +215,6 @@ def _by_time(t: npt.NDArray[np.int64], T: int):
     width = max((stop - start) // T, 1)
     durations = np.full(T, width, np.float64)
     durations[-1] = max(stop - start - (T - 1) * width, 1)
-    if is_sorted(t):
-        inner = np.searchsorted(t, start + np.arange(1, T, dtype=np.int64) * width, side="left")
-        sizes = np.diff(np.concatenate([[0], inner, [len(t)]]))
-        return np.repeat(np.arange(T, dtype=np.int64), sizes), durations
     return np.minimum((t - start) // width, T - 1), durations
 
 

@@ -21,14 +21,11 @@ Normalization = Literal["none", "frequency", "max", "sum", "norm"]
 FLOOR = 1e-5
 
 
-def normalize(
-    counts: Tensor, how: Normalization, durations: Tensor | None = None, *, unbiased: bool = True
-) -> Tensor:
+def normalize(counts: Tensor, how: Normalization, durations: Tensor | None = None) -> Tensor:
     """Frames `[T, ..., H, W]` of any type, normalised; float64 stays, everything else becomes
     float32.
 
-    `durations` [T] or [T, B] in microseconds is needed for "frequency". `unbiased=False` takes the
-    population variance, which the published helper has when it is called on a NumPy array.
+    `durations` [T] or [T, B] in microseconds is needed for "frequency".
     """
     values = counts if counts.dtype == torch.float64 else counts.to(torch.float32)
     plane = (-2, -1)
@@ -46,6 +43,6 @@ def normalize(
             return values / values.sum(plane, keepdim=True).clamp_min(FLOOR)
         case "norm":
             mean = values.mean(plane, keepdim=True)
-            spread = values.var(plane, correction=int(unbiased), keepdim=True)
+            spread = values.var(plane, keepdim=True)
             return (values - mean) / spread.clamp_min(FLOOR).sqrt()
     raise ValueError(f"normalization {how!r}: expected none, frequency, max, sum or norm")

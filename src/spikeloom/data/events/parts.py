@@ -26,8 +26,13 @@ def write_part(
     rows = range(index * per_part, min((index + 1) * per_part, len(recordings.labels)))
     counts: npt.NDArray[Any] = np.zeros((len(rows), *framing.shape(recordings.size)), np.uint8)
     durations = np.empty((len(rows), framing.steps))
+    told = dict.fromkeys(("there", "kept", "empty", "unsorted"), 0)
     for place, row in enumerate(rows):
         frames = recordings.frames(row, framing)
+        told["there"] += frames.there
+        told["kept"] += frames.kept
+        told["empty"] += not frames.kept
+        told["unsorted"] += not frames.in_order
         if frames.counts.dtype.itemsize > counts.dtype.itemsize:
             counts = counts.astype(frames.counts.dtype)
         counts[place] = frames.counts
@@ -41,6 +46,7 @@ def write_part(
         "largest": int(counts.max(initial=0)),
         "durations": durations,
         "rows": len(rows),
+        "events": told,
     }
 
 

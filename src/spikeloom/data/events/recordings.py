@@ -3,59 +3,60 @@
 Nothing here imports torch: the processes that prepare frames start in a fraction of a second.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from spikeloom.data.api import Progress, Remote, Source
 from spikeloom.data.events.array import Events
-from spikeloom.data.events.frames import Frames, Framing, integrate
+from spikeloom.data.events.frames import Frames, Framing, integrate, make_framing
 from spikeloom.data.files.archive import Entry, fingerprint, scan
 from spikeloom.data.files.places import candidates, missing
-from spikeloom.errors import DataError
+from spikeloom.data.progress import Bar
+
+if TYPE_CHECKING:
+    from spikeloom.config.data import DataConfig
+    from spikeloom.data.base import DataSet
+    from spikeloom.data.events.normalization import Normalization
 
 Decode = Callable[[bytes, object], Events]
 
 
-class Recordings(Protocol):
+class Recordings(ABC):
     """Recordings of one split, in the fixed order of the data set; picklable, and cheap until
     `read`.
+
+    labels  class of every recording, int64 [N]
+    size    (polarities, height, width) of the sensor
     """
 
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """Class of every recording, int64 [N]."""
-        ...
+    labels: npt.NDArray[np.int64]
+    size: tuple[int, int, int]
 
-    @property
-    def size(self) -> tuple[int, int, int]:
-        """(polarities, height, width) of the sensor."""
-        ...
-
+    @abstractmethod
     def fingerprint(self) -> str:
         """Equal as long as the files are."""
-        ...
 
+    @abstractmethod
     def title(self, index: int) -> str:
         """Where recording `index` comes from, for people."""
-        ...
 
+    @abstractmethod
     def read(self, index: int) -> Events:
         """Recording `index`. Raises `DataError` naming the file and what is wrong with it."""
-        ...
 
     def frames(self, index: int, framing: Framing) -> Frames:
-        """Recording `index` as frames: `integrate` of `read`, unless the data set has a rule of its
-        own.
-        """
-        ...
+        """Recording `index` as frames; a data set may have a rule of its own."""
+        return integrate(self.read(index), framing)
 
 
 @dataclass(frozen=True)
-class FileRecordings:
+class FileRecordings(Recordings):
     """One recording per file; `decode(content, name)` turns the bytes into events."""
 
     entries: tuple[Entry, ...]
@@ -64,7 +65,7 @@ class FileRecordings:
     size: tuple[int, int, int]
 
     def fingerprint(self) -> str:
-        return fingerprint(list(self.entries))
+        return fingerprint(self.entries)
 
     def title(self, index: int) -> str:
         return str(self.entries[index])
@@ -73,50 +74,99 @@ class FileRecordings:
         entry = self.entries[index]
         return self.decode(entry.read(), entry)
 
-    def frames(self, index: int, framing: Framing) -> Frames:
-        return integrate(self.read(index), framing)
-
 
 @dataclass(frozen=True)
 class Pair:
-    """The two splits of a data set."""
+    """The two splits of a data set; `notes` are facts that a reader of results must know."""
 
     train: Recordings
     test: Recordings
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
 
-@dataclass(frozen=True)
-class EventSet:
-    """A data set of events, declared by its module.
+Find = Callable[[list[Entry], Mapping[str, str]], Pair]
 
-    name       as in a recipe
-    title      one line for lists
+
+@dataclass(frozen=True, kw_only=True)
+class EventSet(Source):
+    """A data set of recordings, given as frames that are prepared on first use.
+
     folder     the publisher's folder below the data root
-    layout     the files expected there, as a tree for error messages
-    obtain     where a user gets them
     classes    class names in label order
-    published  samples of the publisher's splits
     framing    frames that the first paper to use it in this library takes
-    find       (files below the root, options) -> Pair; raises `DataError` if there is none
-    options    names of `find`'s options with their choices, the first is the default
+    find       (files below the root, options) -> Pair; raises `DataError` if something is missing
     archives   file names, in small letters, of archives that may stand in for folders
     audio      a sample is `[T, channels]`, not `[T, 2, H, W]`
     bundled    the library has all that it needs; no files are looked for
+    version    raised whenever the same files would be decoded to other events
     """
 
     name: str
     title: str
     folder: str
     layout: str
-    obtain: str
+    origin: str
     classes: tuple[str, ...]
     published: Mapping[str, int]
     framing: Framing
-    find: Callable[[list[Entry], Mapping[str, str]], Pair]
+    find: Find
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    remotes: tuple[Remote, ...] = ()
     archives: str = ""
     audio: bool = False
     bundled: bool = False
+    version: int = 1
+
+    sections = ("frames",)
+
+    @property
+    def events(self) -> "EventSet":
+        return self
+
+    def load(
+        self,
+        root: Path | None = None,
+        framing: Framing | None = None,
+        normalization: "Normalization" = "none",
+        options: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> "DataSet":
+        """The data set as frames cut by `framing` (None: as the data set's first paper has them).
+
+        `options` are the data set's own, for example the split of CIFAR10-DVS.
+        """
+        from spikeloom.data.events.frame_set import frame_set
+
+        chosen = self.choices(options)
+        place, pair = self._search(root, chosen)
+        del place
+        return frame_set(self, pair, framing or self.framing, normalization, chosen, progress)
+
+    def for_recipe(self, config: "DataConfig", T: int | None) -> "DataSet":
+        self.refuse_unused(config)
+        framing = make_framing(config.frames, self.framing, T)
+        root = None if config.root is None else Path(config.root)
+        with Bar(f"preparing {self.name}") as bar:
+            how = config.frames.normalization
+            return self.load(root, framing, how, config.options, bar.show)
+
+    def files(self, root: Path | None) -> tuple[Path, ...]:
+        """The folder or file that was found; recordings are too many to be listed one by one."""
+        return (self._search(root, self.choices(None))[0],)
+
+    def prepare(self, root: Path | None) -> str:
+        with Bar(f"preparing {self.name}") as bar:
+            return self.describe(self.load(root, progress=bar.show))
+
+    def describe(self, data: "DataSet") -> str:
+        from spikeloom.data.events.frame_set import describe
+
+        return describe(data)
+
+    def class_names(self, pair: Pair) -> tuple[str, ...]:
+        """Class names in label order."""
+        del pair
+        return self.classes
 
     def open(self, root: Path | None, options: Mapping[str, str] | None = None) -> Pair:
         """The recordings found at `root`, else below $SPIKELOOM_DATA, else below ./data.
@@ -124,19 +174,7 @@ class EventSet:
         `root` is the data set's folder, the one above it, an archive, or (where it is one) the file
         itself. Raises `DataError` with the expected tree if nothing is there.
         """
-        chosen = {name: choices[0] for name, choices in self.options.items()}
-        for name, value in (options or {}).items():
-            if value not in self.options.get(name, ()):
-                known = "; ".join(f"{key} = {' or '.join(of)}" for key, of in self.options.items())
-                raise DataError(
-                    f"{self.name} has no option {name} = {value!r}: give {known or 'none'}"
-                )
-            chosen[name] = value
-        return self._search(root, chosen)[1]
-
-    def locate(self, root: Path | None) -> Path:
-        """The folder or file in which `open` finds the recordings."""
-        return self._search(root, {name: of[0] for name, of in self.options.items()})[0]
+        return self._search(root, self.choices(options))[1]
 
     def _search(self, root: Path | None, options: Mapping[str, str]) -> tuple[Path, Pair]:
         if self.bundled:
@@ -147,7 +185,7 @@ class EventSet:
                 pair = self.find(scan(place, self.archives), options)
                 if len(pair.train.labels) or len(pair.test.labels):
                     return place, pair
-        raise missing(self.name, places, self.layout, self.obtain)
+        raise missing(self.name, places, self.layout, self.origin)
 
 
 def of_files(

@@ -9,6 +9,11 @@ from spikeloom.errors import DataError
 ENVIRONMENT = "SPIKELOOM_DATA"
 
 
+def data_root() -> Path:
+    """The folder below which data sets are looked for where a recipe names none."""
+    return Path(os.environ.get(ENVIRONMENT) or "data").expanduser()
+
+
 def candidates(root: Path | None, folders: Sequence[str]) -> list[Path]:
     """Folders in which to look for a data set whose publisher's folder is called one of `folders`.
 
@@ -16,9 +21,9 @@ def candidates(root: Path | None, folders: Sequence[str]) -> list[Path]:
     that the environment variable SPIKELOOM_DATA names, else below `./data`.
     """
     if root is not None:
+        root = root.expanduser()
         return list(dict.fromkeys([*(root / folder for folder in folders), root]))
-    base = Path(os.environ.get(ENVIRONMENT) or "data")
-    return [base / folder for folder in folders]
+    return [data_root() / folder for folder in folders]
 
 
 def missing(name: str, looked_for: Iterable[Path], tree: str, origin: str) -> DataError:
@@ -30,9 +35,3 @@ def missing(name: str, looked_for: Iterable[Path], tree: str, origin: str) -> Da
         + "".join(f"    {path}\n" for path in looked_for)
         + f"get the files from {origin}"
     )
-
-
-def unreadable(path: Path, error: BaseException) -> DataError:
-    """The error for a file that the operating system or a decompressor gives up on."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return DataError(f"{path}: cannot be read ({reason}): check permissions or fetch it again")

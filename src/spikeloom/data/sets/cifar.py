@@ -12,75 +12,69 @@ row. An archive is read as a stream: nothing is unpacked to the disk.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from spikeloom.data.base import DataSet, Source, TensorSplit
-from spikeloom.data.files.pickles import PickledArray, read_pickle
-from spikeloom.data.files.places import candidates, missing, unreadable
-from spikeloom.data.files.streams import read_members
+from spikeloom.data.api import Remote, Source
+from spikeloom.data.base import DataSet, TensorSplit, missing_samples
+from spikeloom.data.files.archive import read_members, unreadable
+from spikeloom.data.files.pickles import read_pickle
+from spikeloom.data.files.places import candidates, missing
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
 
 _IMAGE = (3, 32, 32)
 _BYTES = 3 * 32 * 32
-
+_HOME = "https://www.cs.toronto.edu/~kriz"
 
 _Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class _Form:
-    """One way in which the publisher packs the set: `files` of each split, inside `folder`."""
+    """One way in which the publisher packs the set: files of each split, inside `folder`."""
 
     folder: str
     archive: str
-    files: Mapping[str, tuple[str, ...]]
+    train: tuple[str, ...]
+    test: tuple[str, ...]
     binary: bool
 
     @property
-    def all_files(self) -> tuple[str, ...]:
-        return tuple(file for files in self.files.values() for file in files)
+    def files(self) -> tuple[str, ...]:
+        return self.train + self.test
 
 
+@dataclass(frozen=True, kw_only=True)
 class Cifar(Source):
-    """A data set of 32x32 colour images in one of CIFAR's forms."""
+    """A data set of 32x32 colour images in one of CIFAR's forms.
+
+    label_key    of a Python file; label_bytes of a binary record, the last of them counts
+    """
+
+    name: str
+    title: str
+    folder: str
+    forms: tuple[_Form, ...]
+    label_key: str
+    label_bytes: int
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    remotes: tuple[Remote, ...]
 
     published = {"train": 50_000, "test": 10_000}
+    origin = f"{_HOME}/cifar.html"
 
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        *,
-        folder: str,
-        forms: tuple[_Form, ...],
-        label_key: str,
-        label_bytes: int,
-        classes: tuple[str, ...],
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        checksums: Mapping[str, str],
-    ) -> None:
-        self.name = name
-        self.title = title
-        self._folder = folder
-        self._forms = forms
-        self._label_key = label_key
-        self._label_bytes = label_bytes
-        self._classes = classes
-        self._mean = mean
-        self._std = std
-        self.checksums = checksums
-
-    def load(self, root: Path | None) -> DataSet:
+    def load(self, root: Path | None = None) -> DataSet:
         form, place = self._find(root)
         batches = {
-            file: self._decode(form, f"{place}/{file}", content, self._most_records(form, file))
+            file: self._decode(form, f"{place}/{file}", content, self._most(form, file))
             for file, content in self._read(form, place)
         }
         train, test = (
@@ -88,37 +82,39 @@ class Cifar(Source):
                 torch.from_numpy(np.concatenate([batches[file][0] for file in files])),
                 torch.from_numpy(np.concatenate([batches[file][1] for file in files])),
             )
-            for files in (form.files["train"], form.files["test"])
+            for files in (form.train, form.test)
         )
-        spec = DataSpec(self.name, _IMAGE, self._classes)
-        notes = self.missing_samples(train, test)
-        return DataSet(spec, train, test, self._mean, self._std, notes)
+        spec = DataSpec(self.name, _IMAGE, self.classes)
+        notes = missing_samples(self.name, self.published, train, test)
+        return DataSet(spec, train, test, self.mean, self.std, notes)
 
     def files(self, root: Path | None) -> tuple[Path, ...]:
         form, place = self._find(root)
-        return tuple(place / file for file in form.all_files) if place.is_dir() else (place,)
+        return tuple(place / file for file in form.files) if place.is_dir() else (place,)
 
     def _find(self, root: Path | None) -> tuple[_Form, Path]:
         """The first form that is there, and its folder or archive."""
         looked_for: list[Path] = []
-        for base in candidates(root, (self._folder, "")):
-            for form in self._forms:
+        for base in candidates(root, (self.folder, "")):
+            for form in self.forms:
                 for place in (base / form.folder, base / form.archive):
                     if place.exists():
                         return form, place
                     looked_for.append(place)
-                if any((base / file).is_file() for file in form.all_files):
+                if any((base / file).is_file() for file in form.files):
                     return form, base
-        tree = f"{self._folder}/\n" + "\n".join(
-            f"    {form.archive}   or   {form.folder}/{{{', '.join(form.all_files)}}}"
-            for form in self._forms
+        tree = f"{self.folder}/\n" + "\n".join(
+            f"    {form.archive}   or   {form.folder}/{{{', '.join(form.files)}}}"
+            for form in self.forms
         )
-        origin = "https://www.cs.toronto.edu/~kriz/cifar.html"
-        raise missing(self.name, looked_for, tree, origin)
+        raise missing(self.name, looked_for, tree, self.origin)
 
     def _read(self, form: _Form, place: Path) -> Iterator[tuple[str, bytes]]:
         """Name and content of every file of `form`; none may be larger than what it can need."""
-        most = {file: self._most_bytes(form, file) for file in form.all_files}
+        # Python 3 writes the bytes of protocol 2 as UTF-8 text: up to two bytes for each.
+        record = self.label_bytes + _BYTES if form.binary else 2 * _BYTES + 200
+        extra = 0 if form.binary else 65536
+        most = {file: self._most(form, file) * record + extra for file in form.files}
         if not place.is_dir():
             members = {f"{form.folder}/{file}": size for file, size in most.items()}
             for member, content in read_members(place, members):
@@ -140,16 +136,11 @@ class Cifar(Source):
             except OSError as error:
                 raise unreadable(path, error) from error
 
-    def _most_records(self, form: _Form, file: str) -> int:
-        split = "train" if file in form.files["train"] else "test"
-        return self.published[split] // len(form.files[split])
-
-    def _most_bytes(self, form: _Form, file: str) -> int:
-        records = self._most_records(form, file)
-        if form.binary:
-            return records * (self._label_bytes + _BYTES)
-        # Python 3 writes the bytes of protocol 2 as UTF-8 text: up to two bytes for each.
-        return records * 2 * _BYTES + records * 200 + 65536
+    def _most(self, form: _Form, file: str) -> int:
+        """Records that the publisher's file of this name has."""
+        if file in form.train:
+            return self.published["train"] // len(form.train)
+        return self.published["test"] // len(form.test)
 
     def _decode(self, form: _Form, name: str, content: bytes, most: int) -> _Batch:
         """Images uint8 `[n, 3, 32, 32]` and labels int64 `[n]` of one file, called `name`."""
@@ -159,57 +150,58 @@ class Cifar(Source):
             raise DataError(
                 f"{name}: {len(images):,} records, expected 1 to {most:,}: fetch the file again"
             )
-        wrong = np.flatnonzero((labels < 0) | (labels >= len(self._classes)))
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(self.classes)))
         if len(wrong):
             raise DataError(
                 f"{name}: record {wrong[0]:,}: label {labels[wrong[0]]}, expected "
-                f"0..{len(self._classes) - 1}: fetch the file again"
+                f"0..{len(self.classes) - 1}: fetch the file again"
             )
         return images.reshape(-1, *_IMAGE), labels
 
     def _decode_binary(self, name: str, content: bytes) -> _Batch:
-        """The label is the last byte before an image."""
-        size = self._label_bytes + _BYTES
+        size = self.label_bytes + _BYTES
         if len(content) % size:
             raise DataError(
                 f"{name}: record {len(content) // size:,} is cut short: {len(content):,} bytes are "
                 f"not a multiple of {size:,}: fetch the file again"
             )
         records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
-        labels = records[:, self._label_bytes - 1].astype(np.int64)
-        return records[:, self._label_bytes :], labels
+        return records[:, self.label_bytes :], records[:, self.label_bytes - 1].astype(np.int64)
 
     def _decode_python(self, name: str, content: bytes) -> _Batch:
         batch = read_pickle(content, name)
-        if not isinstance(batch, dict):
-            raise DataError(f"{name}: holds no dictionary at its top: fetch the file again")
+        fields = batch if isinstance(batch, dict) else {}
         # Keys are bytes if Python 2 wrote them, else texts.
-        fields = {key if isinstance(key, bytes) else key.encode(): batch[key] for key in batch}
-        data, labels = fields.get(b"data"), fields.get(self._label_key.encode())
-        if not isinstance(data, PickledArray) or data.shape[1:] != (_BYTES,):
+        data, labels = (
+            fields.get(key.encode(), fields.get(key)) for key in ("data", self.label_key)
+        )
+        if (
+            not isinstance(data, np.ndarray)
+            or data.dtype != np.uint8
+            or data.ndim != 2
+            or data.shape[1] != _BYTES
+        ):
             raise DataError(
                 f"{name}: entry 'data' is not an array of unsigned bytes [n, {_BYTES}]: "
                 "fetch the file again"
             )
-        if not isinstance(labels, list) or len(labels) != data.shape[0]:
+        try:
+            numbers = np.asarray(labels)
+        except (ValueError, TypeError, OverflowError):
+            numbers = np.empty(0, object)
+        if numbers.shape != (len(data),) or numbers.dtype.kind not in "iu":
             raise DataError(
-                f"{name}: entry {self._label_key!r} is not a list of {data.shape[0]:,} labels: "
+                f"{name}: entry {self.label_key!r} is not a list of {len(data):,} labels: "
                 "fetch the file again"
             )
-        for record, label in enumerate(labels):
-            # A number beyond 64 bits has no place in an array.
-            if type(label) is not int or abs(label) >= 2**63:
-                raise DataError(
-                    f"{name}: record {record:,}: the label is no number, expected "
-                    f"0..{len(self._classes) - 1}: fetch the file again"
-                )
-        return data.view(), np.array(labels, dtype=np.int64)
+        return data, numbers.astype(np.int64)
 
 
-def _batches(suffix: str) -> dict[str, tuple[str, ...]]:
-    train = tuple(f"data_batch_{part}{suffix}" for part in range(1, 6))
-    return {"train": train, "test": (f"test_batch{suffix}",)}
+def _cifar10(suffix: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(f"data_batch_{part}{suffix}" for part in range(1, 6)), (f"test_batch{suffix}",)
 
+
+_CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
 
 _CIFAR100_CLASSES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
@@ -224,29 +216,25 @@ wardrobe whale willow_tree wolf woman worm
 
 DATA_SETS = (
     Cifar(
-        "cifar10",
-        "objects and animals in 10 classes, 32x32 colour (Krizhevsky)",
+        name="cifar10",
+        title="objects and animals in 10 classes, 32x32 colour (Krizhevsky)",
         folder="CIFAR10",
         forms=(
-            _Form("cifar-10-batches-py", "cifar-10-python.tar.gz", _batches(""), binary=False),
-            _Form("cifar-10-batches-bin", "cifar-10-binary.tar.gz", _batches(".bin"), binary=True),
+            _Form("cifar-10-batches-py", "cifar-10-python.tar.gz", *_cifar10(""), binary=False),
+            _Form("cifar-10-batches-bin", "cifar-10-binary.tar.gz", *_cifar10(".bin"), binary=True),
         ),
         label_key="labels",
         label_bytes=1,
-        classes=(
-            "airplane",
-            "automobile",
-            "bird",
-            "cat",
-            "deer",
-            "dog",
-            "frog",
-            "horse",
-            "ship",
-            "truck",
-        ),
+        classes=tuple(_CIFAR10_CLASSES.split()),
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
+        remotes=(
+            Remote(
+                f"{_HOME}/cifar-10-python.tar.gz",
+                "CIFAR10/cifar-10-python.tar.gz",
+                "md5:c58f30108f718f92721af3b95e74349a",
+            ),
+        ),
         checksums={
             "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
             "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
@@ -259,21 +247,13 @@ DATA_SETS = (
         },
     ),
     Cifar(
-        "cifar100",
-        "objects and animals in 100 classes, 32x32 colour (Krizhevsky)",
+        name="cifar100",
+        title="objects and animals in 100 classes, 32x32 colour (Krizhevsky)",
         folder="CIFAR100",
         forms=(
+            _Form("cifar-100-python", "cifar-100-python.tar.gz", ("train",), ("test",), False),
             _Form(
-                "cifar-100-python",
-                "cifar-100-python.tar.gz",
-                {"train": ("train",), "test": ("test",)},
-                binary=False,
-            ),
-            _Form(
-                "cifar-100-binary",
-                "cifar-100-binary.tar.gz",
-                {"train": ("train.bin",), "test": ("test.bin",)},
-                binary=True,
+                "cifar-100-binary", "cifar-100-binary.tar.gz", ("train.bin",), ("test.bin",), True
             ),
         ),
         label_key="fine_labels",
@@ -281,6 +261,13 @@ DATA_SETS = (
         classes=tuple(_CIFAR100_CLASSES.split()),
         mean=(0.5071, 0.4867, 0.4408),
         std=(0.2675, 0.2565, 0.2761),
+        remotes=(
+            Remote(
+                f"{_HOME}/cifar-100-python.tar.gz",
+                "CIFAR100/cifar-100-python.tar.gz",
+                "md5:eb9058c3a382ffc7106e4002c42a8d85",
+            ),
+        ),
         checksums={
             "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
             "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",

@@ -19,13 +19,26 @@ from functools import partial
 from math import ceil
 from typing import Literal, cast
 
+from spikeloom.data.api import Remote
 from spikeloom.data.events.aedat import DVS128, Axes, read_aedat2
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import EventSet, Pair, of_files
 from spikeloom.data.files.archive import Entry, matching
 
-CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+FILES = (
+    ("airplane", 7712788, "md5:0afd5c4bf9ae06af762a77b180354fdd"),
+    ("automobile", 7712791, "md5:8438dfeba3bc970c94962d995b1b9bdd"),
+    ("bird", 7712794, "md5:a9c207c91c55b9dc2002dc21c684d785"),
+    ("cat", 7712812, "md5:52c63c677c2b15fa5146a8daf4d56687"),
+    ("deer", 7712815, "md5:b6bf21f6c04d21ba4e23fc3e36c8a4a3"),
+    ("dog", 7712818, "md5:f379ebdf6703d16e0a690782e62639c3"),
+    ("frog", 7712842, "md5:cad6ed91214b1c7388a5f6ee56d08803"),
+    ("horse", 7712851, "md5:e7cbbf77bec584ffbf913f00e682782a"),
+    ("ship", 7712836, "md5:41c7bd7d6b251be82557c6cce9a7d5c9"),
+    ("truck", 7712839, "md5:89f3922fd147d9aeff89e76a2b0b70a7"),
+)
+CLASSES = [name for name, _, _ in FILES]
 
 
 def split_numbers(
@@ -66,7 +79,11 @@ CIFAR10_DVS = EventSet(
     title="CIFAR10-DVS: CIFAR-10 images moved before an event camera, 128x128",
     folder="CIFAR10DVS",
     layout="CIFAR10DVS/<class>/cifar10_<class>_<number>.aedat  (or CIFAR10DVS/<class>.zip)",
-    obtain="the ten archives airplane.zip to truck.zip (figshare.com, item 4724671)",
+    origin="the ten archives airplane.zip to truck.zip (figshare.com, item 4724671)",
+    remotes=tuple(
+        Remote(f"https://ndownloader.figshare.com/files/{number}", f"CIFAR10DVS/{name}.zip", md5)
+        for name, number, md5 in FILES
+    ),
     archives="(" + "|".join(CLASSES) + r"|cifar10-?dvs)\.(zip|tar|tar\.gz)",
     classes=tuple(CLASSES),
     published={"train": 9_000, "test": 1_000},
@@ -74,3 +91,5 @@ CIFAR10_DVS = EventSet(
     find=_find,
     options={"split": ("numeric", "sorted"), "axes": ("xy", "yx")},
 )
+
+DATA_SETS = (CIFAR10_DVS,)

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spikeloom.data.base import DataSet, Source, TensorSplit
+from spikeloom.data.api import Source
+from spikeloom.data.base import DataSet, TensorSplit
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
 
@@ -30,7 +31,7 @@ class Digits(Source):
         with as_file(files("spikeloom.data") / "bundled" / "digits.npz") as path:
             return (path,)
 
-    def load(self, root: Path | None) -> DataSet:
+    def load(self, root: Path | None = None) -> DataSet:
         """The bundled images; `root` is not looked at."""
         (path,) = self.files(root)
         try:

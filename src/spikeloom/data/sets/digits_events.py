@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.camera import Camera, enlarged
-from spikeloom.data.events.frames import Frames, Framing, integrate
-from spikeloom.data.events.recordings import EventSet, Pair
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.recordings import EventSet, Pair, Recordings
 from spikeloom.data.files.archive import Entry
 
 CAMERA = Camera(height=16, width=16, amplitude=3.0)
@@ -27,7 +27,7 @@ MADE = 1  # raised whenever the same images would give other recordings
 
 
 @dataclass(frozen=True)
-class MadeRecordings:
+class MadeRecordings(Recordings):
     """Recordings of the images at `indices` of the bundled file."""
 
     indices: npt.NDArray[np.int64]
@@ -42,9 +42,6 @@ class MadeRecordings:
 
     def read(self, index: int) -> Events:
         return _recordings()[self.indices[index]]
-
-    def frames(self, index: int, framing: Framing) -> Frames:
-        return integrate(self.read(index), framing)
 
 
 def _bundled() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -77,10 +74,12 @@ DIGITS_EVENTS = EventSet(
     title="The bundled digits before a simulated event camera, 16x16; needs no files",
     folder="",
     layout="",
-    obtain="",
+    origin="",
     classes=tuple(str(digit) for digit in range(10)),
     published={"train": 1_438, "test": 359},
     framing=Framing(T=10, by="number"),
     find=_find,
     bundled=True,
 )
+
+DATA_SETS = (DIGITS_EVENTS,)

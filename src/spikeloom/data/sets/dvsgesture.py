@@ -21,9 +21,9 @@ import numpy.typing as npt
 from spikeloom.data.events.aedat import DVS128, read_aedat3
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.frames import Frames, Framing, integrate
-from spikeloom.data.events.recordings import EventSet, Pair
+from spikeloom.data.events.groups import open_layout
+from spikeloom.data.events.recordings import EventSet, Pair, Recordings
 from spikeloom.data.files.archive import Entry, fingerprint, matching
-from spikeloom.data.sets.layouts import open_layout
 from spikeloom.errors import DataError
 
 CLASSES = (
@@ -53,7 +53,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class SegmentRecordings:
+class SegmentRecordings(Recordings):
     """Gestures cut out of their trials; a trial is decoded once for neighbouring samples."""
 
     segments: tuple[Segment, ...]
@@ -144,7 +144,7 @@ DVS_GESTURE = EventSet(
     layout="DVSGesture/DvsGesture/<user>_<light>.aedat and <user>_<light>_labels.csv\n"
     "DVSGesture/DvsGesture/trials_to_train.txt and trials_to_test.txt\n"
     "(or DVSGesture/DvsGesture.tar.gz)",
-    obtain="DvsGesture.tar.gz of IBM's page of the data set (research.ibm.com/dvsgesture)",
+    origin="DvsGesture.tar.gz of IBM's page of the data set (research.ibm.com/dvsgesture)",
     archives=r"dvsgesture\.(zip|tar|tar\.gz|tgz)",
     classes=CLASSES,
     published={"train": 1_176, "test": 288},
@@ -162,3 +162,5 @@ DVS_GESTURE_10 = replace(
     + "\n(or DVSGesture/DVS-Gesture-train10.hdf5 and DVS-Gesture-test10.hdf5)",
     find=partial(_find, other=False),
 )
+
+DATA_SETS = (DVS_GESTURE, DVS_GESTURE_10)

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from spikeloom.data.events.array import Events, events
 from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.groups import open_layout
 from spikeloom.data.events.recordings import EventSet, Pair, of_files
 from spikeloom.data.files.archive import Entry, matching
 from spikeloom.data.files.matlab import read_struct
-from spikeloom.data.sets.layouts import open_layout
 from spikeloom.errors import DataError
 
 CLASSES = ("F117", "Mig31", "Su24", "Su35")
@@ -111,7 +111,7 @@ DVS_PLANE = EventSet(
     folder="DVSPlane",
     layout="DVSPlane/<plane>_<number>.mat  (planes F117, Mig31, Su24, Su35, numbers 1 to 200)\n"
     "(or DVSPlane/DVSPlane-train.hdf5 and DVSPlane-test.hdf5)",
-    obtain="the archive of the ATIS plane data set (greg-cohen.com/datasets)",
+    origin="the archive of the ATIS plane data set (greg-cohen.com/datasets)",
     archives=r".*plane.*\.zip",
     classes=CLASSES,
     published={"train": 640, "test": 160},
@@ -119,3 +119,5 @@ DVS_PLANE = EventSet(
     find=_find,
     options={"part": ("active", "whole")},
 )
+
+DATA_SETS = (DVS_PLANE,)

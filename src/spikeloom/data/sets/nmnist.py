@@ -142,7 +142,7 @@ NMNIST = EventSet(
     folder="NMNIST",
     layout="NMNIST/Train/<digit>/<id>.bin  (or NMNIST/Train.zip)\n"
     "NMNIST/Test/<digit>/<id>.bin   (or NMNIST/Test.zip)",
-    obtain="Train.zip and Test.zip of the N-MNIST page (data.mendeley.com/datasets/468j46mzdv)",
+    origin="Train.zip and Test.zip of the N-MNIST page (data.mendeley.com/datasets/468j46mzdv)",
     archives=r"(train|test|n-?mnist)\.zip",
     classes=tuple(str(digit) for digit in range(10)),
     published={"train": 60_000, "test": 10_000},
@@ -158,3 +158,5 @@ NMNIST_STABLE = replace(
     framing=stable_framing(30),
     find=partial(_find, stable=True),
 )
+
+DATA_SETS = (NMNIST, NMNIST_STABLE)

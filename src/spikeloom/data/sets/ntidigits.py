@@ -14,7 +14,7 @@ Of the publisher's file only utterances of one digit count: those whose label's 
 Front. Neurosci. 2018.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spikeloom.data.events.array import Events, spikes
-from spikeloom.data.events.frames import Frames, Framing, integrate
-from spikeloom.data.events.recordings import EventSet, Pair
-from spikeloom.data.files.archive import Entry, matching
-from spikeloom.data.files.hdf5 import column, local, opened, reading
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.recordings import EventSet, Pair, Recordings
+from spikeloom.data.files.archive import Entry, local, matching, stamp
+from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError
 
 CHANNELS = 64
@@ -35,7 +35,7 @@ CLASS_OF = {"z": 0, "o": 10} | {str(digit): digit for digit in range(1, 10)}
 
 
 @dataclass(frozen=True)
-class Utterances:
+class Utterances(Recordings):
     """Recordings of an HDF5 file: times and channels at two data set names each."""
 
     path: Path
@@ -54,14 +54,9 @@ class Utterances:
         file, (times, channels) = opened(self.path), self.columns[index]
         t = column(file, times, self.path).reshape(-1)
         address = column(file, channels, self.path).reshape(-1)
-        if (
-            t.dtype.kind == "f"
-        ):  # the publisher's file has seconds, the authors' integer microseconds
+        if t.dtype.kind == "f":  # the publisher's seconds; the authors have microseconds
             t = t.astype(np.float64) * 1e6
         return spikes(t, address, CHANNELS, source=self.title(index))
-
-    def frames(self, index: int, framing: Framing) -> Frames:
-        return integrate(self.read(index), framing)
 
 
 def single_digit(label: str) -> int | None:
@@ -80,33 +75,8 @@ def open_utterances(path: Path) -> Pair:
         return _publisher(path, file)
     raise DataError(
         f"{path}: has {', '.join(sorted(groups)[:5]) or 'nothing'}, expected train_labels "
-        "(publisher's "
-        "layout) "
-        "or data and extra (authors' layout)"
+        "(publisher's layout) or data and extra (authors' layout)"
     )
-
-
-def write_utterances(
-    path: Path, train: Iterable[tuple[Events, int]], test: Iterable[tuple[Events, int]]
-) -> None:
-    """Write (recording, label) pairs in the authors' layout: keys 0.. for training, then
-    testing.
-    """
-    import h5py
-
-    sides = list(train), list(test)
-    with h5py.File(path, "w") as file:
-        for key, (recording, label) in enumerate(sides[0] + sides[1]):
-            group = file.create_group(f"data/{key}")
-            group["times"] = recording.t.astype(np.uint32)
-            group["addrs"] = recording.x.astype(np.uint8)[:, None]
-            group["labels"] = np.uint8(label)
-            group.attrs["meta_info"] = ""
-        extra = file.create_group("extra")
-        counts = len(sides[0]), len(sides[1])
-        extra["train_keys"] = np.arange(counts[0])
-        extra["test_keys"] = np.arange(counts[0], sum(counts))
-        extra.attrs.update({"N": sum(counts), "Ntrain": counts[0], "Ntest": counts[1]})
 
 
 def _authors(path: Path, file: Any) -> Pair:
@@ -140,9 +110,7 @@ def _publisher(path: Path, file: Any) -> Pair:
 def _utterances(path: Path, labels: list[int], columns: list[tuple[str, str]]) -> Utterances:
     if any(not 0 <= label < len(CLASSES) for label in labels):
         raise DataError(f"{path}: labels up to {max(labels)}, expected 0 to {len(CLASSES) - 1}")
-    stat = path.stat()
-    stamp = f"{stat.st_size} {stat.st_mtime_ns}"
-    return Utterances(path, stamp, np.array(labels, np.int64), tuple(columns))
+    return Utterances(path, stamp(path), np.array(labels, np.int64), tuple(columns))
 
 
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
@@ -161,10 +129,12 @@ N_TIDIGITS = EventSet(
     title="N-TIDIGITS: spoken digits through a silicon cochlea, 64 channels",
     folder="NTIDIGITS",
     layout="NTIDIGITS/n-tidigits.hdf5  (or n-tidigits-single.hdf5)",
-    obtain="n-tidigits.hdf5 of the page of the data set (docs.inivation.com, data sets)",
+    origin="n-tidigits.hdf5 of the page of the data set (docs.inivation.com, data sets)",
     classes=CLASSES,
     published={"train": 2_463, "test": 2_486},
     framing=Framing(T=250, by="window", dt=5_000, horizon=True),
     find=_find,
     audio=True,
 )
+
+DATA_SETS = (N_TIDIGITS,)

@@ -13,7 +13,7 @@ float16  `floor(t 1000 / dt_ms)` computed in float16, as the first-spike program
 exact    `floor(t / dt)` without rounding
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -21,11 +21,12 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from spikeloom.data.api import Remote
 from spikeloom.data.events.array import Events, spikes
 from spikeloom.data.events.frames import Frames, Framing, integrate
-from spikeloom.data.events.recordings import EventSet, Pair
-from spikeloom.data.files.archive import Entry, matching
-from spikeloom.data.files.hdf5 import check_lengths, column, local, opened, reading
+from spikeloom.data.events.recordings import EventSet, Pair, Recordings
+from spikeloom.data.files.archive import Entry, local, matching, stamp
+from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError
 
 CHANNELS = 700
@@ -35,18 +36,14 @@ WORDS += ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 @dataclass(frozen=True)
-class SpikeFile:
+class SpikeFile(Recordings):
     """Recordings of a file in SHD's layout."""
 
     path: Path
     stamp: str
     labels: npt.NDArray[np.int64]
     binning: Binning = "float16"
-    channels: int = CHANNELS
-
-    @property
-    def size(self) -> tuple[int, int, int]:
-        return 1, 1, self.channels
+    size: tuple[int, int, int] = (1, 1, CHANNELS)
 
     def fingerprint(self) -> str:
         return f"{self.path.name} {self.stamp} {self.binning}"
@@ -56,18 +53,15 @@ class SpikeFile:
 
     def read(self, index: int) -> Events:
         times, units = self._columns(index)
-        # a float16 times a million is exact in float64, so this floor loses nothing that `exact`
-        # needs
-        return spikes(
-            times.astype(np.float64) * 1e6, units, self.channels, source=self.title(index)
-        )
+        # a float16 times a million is exact in float64: this floor loses nothing that `exact` needs
+        return spikes(times.astype(np.float64) * 1e6, units, self.size[2], source=self.title(index))
 
     def frames(self, index: int, framing: Framing) -> Frames:
         if self.binning == "exact" or framing.by != "window":
             return integrate(self.read(index), framing)
         times, units = self._columns(index)
         bins = float16_bins(times, framing.dt)
-        placed = spikes(bins * framing.dt, units, self.channels, source=self.title(index))
+        placed = spikes(bins * framing.dt, units, self.size[2], source=self.title(index))
         return integrate(placed, framing)
 
     def _columns(self, index: int) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.integer]]:
@@ -100,14 +94,12 @@ def float16_bins(times: npt.NDArray[np.floating], dt: int) -> npt.NDArray[np.int
     return np.floor(scaled).astype(np.int64)
 
 
-def open_spikes(path: Path, *, binning: Binning = "float16", channels: int = CHANNELS) -> SpikeFile:
+def open_spikes(path: Path, *, binning: Binning = "float16") -> SpikeFile:
     """The recordings of a file in SHD's layout. Raises `DataError` if it is damaged."""
     file = opened(path)
     labels = column(file, "labels", path)
     with reading(path, "spikes"):
         counts = {name: len(file[f"spikes/{name}"]) for name in ("times", "units")}
-    for name in counts:
-        check_lengths(file, f"spikes/{name}", path)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or set(counts.values()) != {len(labels)}:
         raise DataError(
             f"{path}: {labels.shape} labels for {counts} recordings; expected one integer label "
@@ -117,29 +109,7 @@ def open_spikes(path: Path, *, binning: Binning = "float16", channels: int = CHA
         raise DataError(
             f"{path}: labels run from {labels.min()} to {labels.max()}; the file is damaged"
         )
-    stat = path.stat()
-    stamp = f"{stat.st_size} {stat.st_mtime_ns}"
-    return SpikeFile(path, stamp, labels.astype(np.int64), binning, channels)
-
-
-def write_spikes(
-    path: Path, recordings: Iterable[tuple[Events, int]], *, exact: bool = False
-) -> None:
-    """Write (recording, label) pairs in SHD's layout; times become float16 seconds, float64 if
-    `exact`.
-    """
-    import h5py
-
-    kind = np.float64 if exact else np.float16
-    pairs = list(recordings)
-    with h5py.File(path, "w") as file:
-        group = file.create_group("spikes")
-        times = group.create_dataset("times", (len(pairs),), h5py.vlen_dtype(kind))
-        units = group.create_dataset("units", (len(pairs),), h5py.vlen_dtype(np.uint16))
-        for index, (recording, _) in enumerate(pairs):
-            times[index] = (recording.t / 1e6).astype(kind)
-            units[index] = recording.x.astype(np.uint16)
-        file["labels"] = np.array([label for _, label in pairs], np.uint16)
+    return SpikeFile(path, stamp(path), labels.astype(np.int64), binning)
 
 
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
@@ -169,7 +139,14 @@ SHD = EventSet(
     title="SHD: spoken digits, German and English, through a cochlea model, 700 channels",
     folder="SHD",
     layout="SHD/shd_train.h5  (or .h5.gz, .h5.zip)\nSHD/shd_test.h5   (or .h5.gz, .h5.zip)",
-    obtain="shd_train.h5.gz and shd_test.h5.gz (zenkelab.org/datasets)",
+    origin="shd_train.h5.gz and shd_test.h5.gz (zenkelab.org/datasets)",
+    remotes=tuple(
+        Remote(f"https://zenkelab.org/datasets/shd_{split}.h5.zip", f"SHD/shd_{split}.h5.zip", sum_)
+        for split, sum_ in (
+            ("train", "sha256:d21bf17b71bededa52cc9134717b2bfee25dc4a99a94c1807be9a3c4f9697dc4"),
+            ("test", "sha256:f50b1d1f614ed84ff92f34aa771c33b237944722455b52ce1ccd2eac7903812c"),
+        )
+    ),
     archives=r"shd(_(train|test)\.h5)?\.zip",
     classes=tuple(WORDS),
     published={"train": 8_156, "test": 2_264},
@@ -178,3 +155,5 @@ SHD = EventSet(
     options={"binning": ("float16", "exact")},
     audio=True,
 )
+
+DATA_SETS = (SHD,)

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from spikeloom.config.data import ImagesConfig
+from spikeloom.config.data import DataConfig, ImagesConfig
+from spikeloom.data.api import Source
 from spikeloom.data.base import DataSet
-from spikeloom.data.images import ImageSource, ImageSplit
+from spikeloom.data.images.decode import ImageSplit
 from spikeloom.data.spec import DataSpec
 
 CLASSES = 1000
@@ -40,15 +41,16 @@ class SyntheticSplit(ImageSplit):
         return f"synthetic image {index}"
 
 
-class SyntheticImages(ImageSource):
+class SyntheticImages(Source):
     """The data set above; it needs no files."""
 
     name = "imagenet-synthetic"
     title = "made-up photographs in the sizes of ImageNet, to measure the input pipeline"
     published = {"train": 12_811, "test": 500}
+    sections = ("images",)
 
-    def load(self, root: Path | None, images: ImagesConfig | None = None) -> DataSet:
-        """As `ImageSource.load`; `root` is not looked at."""
+    def load(self, root: Path | None = None, images: ImagesConfig | None = None) -> DataSet:
+        """As `Source.load`; `root` is not looked at. `images` says how large they are cut."""
         images = images or ImagesConfig()
         files = synthetic_jpegs(_DIFFERENT)
         spec = DataSpec(
@@ -61,11 +63,12 @@ class SyntheticImages(ImageSource):
         )
         return DataSet(spec, train, test, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
+    def for_recipe(self, config: DataConfig, T: int | None) -> DataSet:
+        self.refuse_unused(config)
+        return self.load(None, config.images)
+
     def files(self, root: Path | None) -> tuple[Path, ...]:
         return ()
-
-    def prepare(self, root: Path | None) -> str:
-        return f"{self.name}: made when it is loaded, nothing to prepare"
 
 
 def synthetic_jpegs(count: int) -> tuple[bytes, ...]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.frames import Framing, integrate
+from spikeloom.data.registry import source
 from spikeloom.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,19 +44,18 @@ def show(
 
     Raises `DataError` if the data set has no recordings or the split no such index.
     """
-    from spikeloom.data.registry import source
-
-    events = getattr(source(name), "events", None)
+    events = source(name).events
     if events is None:
         raise DataError(f"{name} holds images, no recordings; choose an event data set")
     if split not in ("train", "test"):
         raise DataError(f"split {split!r}: give train or test")
-    recordings = getattr(events.open(root), split)
+    pair = events.open(root)
+    recordings = pair.train if split == "train" else pair.test
     count = len(recordings.labels)
     if not 0 <= index < count:
         raise DataError(f"{name} {split} has recordings 0 to {count - 1}, there is no {index}")
     recording = recordings.read(index)
-    label = events.classes[int(recordings.labels[index])]
+    label = events.class_names(pair)[int(recordings.labels[index])]
     text = (
         f"{name} {split} {index}: {label}, {len(recording):,} events in "
         f"{recording.duration / 1000:.0f} ms ({recordings.title(index)})"

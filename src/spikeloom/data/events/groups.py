@@ -1,4 +1,4 @@
-"""The first-spike authors' HDF5 layouts of camera data, read and written.
+"""The first-spike authors' HDF5 layouts of camera data.
 
 DVS Gesture   group `train` or `test`, in it a group per sample "0", "1", ...
 DVSPlane      a group per sample "0", "1", ... at the top
@@ -7,7 +7,6 @@ Each sample has `time` uint32 [n] microseconds, `data` [n, 3] = (x, y, p), `labe
 N-TIDIGITS layout is in `ntidigits`, and for SHD they read the publisher's, see `shd`.)
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from spikeloom.data.events.array import Events, events
-from spikeloom.data.events.frames import Frames, Framing, integrate
-from spikeloom.data.events.recordings import Pair
-from spikeloom.data.files.archive import Entry, matching
-from spikeloom.data.files.hdf5 import column, local, opened, reading
+from spikeloom.data.events.recordings import Pair, Recordings
+from spikeloom.data.files.archive import Entry, local, matching, stamp
+from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError
 
 
 @dataclass(frozen=True)
-class Groups:
+class Groups(Recordings):
     """Recordings of a file, one per numbered group below `prefix`."""
 
     path: Path
@@ -50,9 +48,6 @@ class Groups:
         x, y, p = rows.T
         return events(t, x, y, p, self.size, source=self.title(index))
 
-    def frames(self, index: int, framing: Framing) -> Frames:
-        return integrate(self.read(index), framing)
-
 
 def open_groups(path: Path, size: tuple[int, int, int], classes: int) -> Groups:
     """The recordings of a file in either layout. Raises `DataError` if numbers are missing or
@@ -73,9 +68,7 @@ def open_groups(path: Path, size: tuple[int, int, int], classes: int) -> Groups:
     wrong = [label for label in labels if not 0 <= label < classes]
     if wrong:
         raise DataError(f"{path}: label {wrong[0]}, expected 0 to {classes - 1}")
-    stat = path.stat()
-    stamp = f"{stat.st_size} {stat.st_mtime_ns}"
-    return Groups(path, stamp, np.array(labels, np.int64), prefix, size)
+    return Groups(path, stamp(path), np.array(labels, np.int64), prefix, size)
 
 
 def open_layout(
@@ -91,25 +84,3 @@ def open_layout(
         if split not in found:
             raise DataError(f"{next(iter(found.values()))}: the {split} file beside it is missing")
     return Pair(*(open_groups(local(found[split]), size, classes) for split in ("train", "test")))
-
-
-def write_groups(
-    path: Path, recordings: Iterable[tuple[Events, int]], *, split: str | None = None
-) -> None:
-    """Write (recording, label) pairs: DVS Gesture's layout if `split` is given, else DVSPlane's."""
-    import h5py
-
-    with h5py.File(path, "w") as file:
-        root = file.create_group(split) if split else file
-        for key, (recording, label) in enumerate(recordings):
-            if len(recording) and not 0 <= recording.t.min() <= recording.t.max() < 1 << 32:
-                raise DataError(
-                    f"sample {key}: times up to {recording.t.max()} us do not fit the layout's 32 "
-                    "bits"
-                )
-            columns = np.stack([recording.x, recording.y, recording.p], 1)
-            kind = np.uint8 if max(recording.size) <= 256 else np.uint16
-            group = root.create_group(str(key))
-            group["time"] = recording.t.astype(np.uint32)
-            group["data"] = columns.astype(kind)
-            group["labels"] = np.uint8(label)

@@ -4,14 +4,16 @@ All frames and polarities of a sample change alike: one crop, one mirror image, 
 sample. Crop, flip and rotation are those of images (`augment`), on frames folded into channels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikeloom.config.data import Augmentation
-from spikeloom.data.augment import augment
+from spikeloom.config.data import Augmentation, DataConfig
+from spikeloom.data.images.augment import augment
+from spikeloom.data.spec import DataSpec
+from spikeloom.errors import ConfigError
 
 
 class FrameTransform:
@@ -48,6 +50,36 @@ class FrameTransform:
         if self.steps:
             frames = augment_frames(frames, self.steps, generator)
         return roll(frames, self.roll, generator) if self.roll else frames
+
+
+def frame_transform(config: DataConfig, spec: DataSpec, *, training: bool) -> FrameTransform:
+    """What happens to a batch of frames on the device, with random changes if it is for
+    training.
+    """
+    frames = config.frames
+    if len(spec.shape) == 1 and (config.augment or frames.resize or frames.roll):
+        raise ConfigError(
+            "data.augment, data.frames.resize and data.frames.roll change pictures, and "
+            f"{spec.name} has channels: remove them"
+        )
+    if any(step.kind == "autoaugment" for step in config.augment):
+        raise ConfigError(
+            "data.augment has autoaugment, whose policies are for images of 8 bits, and "
+            f"{spec.name} has event frames: remove it"
+        )
+    if frames.deletion and frames.normalization != "none":
+        raise ConfigError(
+            f"data.frames.deletion = {frames.deletion} deletes counted events, and normalization = "
+            f"{frames.normalization} leaves no counts: set one of them to its default"
+        )
+    return FrameTransform(
+        config.augment if training else (),
+        side=frames.resize,
+        antialias=frames.antialias,
+        roll=frames.roll if training else 0,
+        deletion=frames.deletion if training else 0.0,
+        choose=frames.choose if training else None,
+    )
 
 
 def augment_frames(
@@ -108,30 +140,3 @@ def choose_frames(frames: Tensor, count: int, generator: torch.Generator) -> Ten
         raise ValueError(f"count = {count}: give 1 to {len(frames)}, the frames there are")
     drawn = torch.randperm(len(frames), generator=generator, device=generator.device)[:count]
     return frames[drawn.sort().values.to(frames.device)]
-
-
-def append_empty(frames: Tensor, count: int) -> Tensor:
-    """`frames` `[T, ...]` and `count` zero frames after them."""
-    return torch.cat([frames, frames.new_zeros(count, *frames.shape[1:])])
-
-
-def min_max(frames: Tensor) -> Tensor:
-    """All values of a sample mapped to 0..1; a constant sample becomes 0."""
-    low, high = frames.min(), frames.max()
-    return (frames - low) / torch.where(high > low, high - low, 1)
-
-
-def pad(samples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Samples `[T_i, ...]` of different lengths as `[T, B, ...]` with T the longest, zeros after
-    each end.
-
-    The second result is True where a frame is a sample's own, bool `[T, B]`.
-    """
-    if not samples:
-        raise ValueError("no samples to pad: give at least one")
-    lengths = torch.tensor([len(sample) for sample in samples])
-    longest = int(lengths.max())
-    batch = samples[0].new_zeros(longest, len(samples), *samples[0].shape[1:])
-    for place, sample in enumerate(samples):
-        batch[: len(sample), place] = sample
-    return batch, torch.arange(longest)[:, None] < lengths

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikeloom.config.data import Affine, Augmentation, AutoAugment, Crop, Cutout, Flip
-from spikeloom.data.autoaugment import random_policy
+from spikeloom.data.images.autoaugment import random_policy
 
 _FIXED_POINT = 16
 """Binary places of source positions; the number that Pillow uses, so that ties round alike."""

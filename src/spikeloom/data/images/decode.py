@@ -10,35 +10,27 @@ import io
 import math
 import struct
 import zlib
-from abc import abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from spikeloom.config.data import ImagesConfig
-from spikeloom.data.base import DataSet, Source
+from spikeloom.data.base import Split
 from spikeloom.errors import DataError
 
 Cut = Callable[[Image.Image], Image.Image]
 """From a whole image to the part of it that is given to the network."""
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF", "MPO")
+"""What Pillow may take a file for, whatever its name: others start programs (EPS: Ghostscript)."""
 
 _TRIES = 10
 """Draws of a part before the largest central one is taken, as torchvision has it."""
-
-
-class ImageSource(Source):
-    """A data set of photographs, cut to the size that a recipe asks for."""
-
-    @abstractmethod
-    def load(self, root: Path | None, images: ImagesConfig | None = None) -> DataSet:
-        """As `Source.load`; `images` says how large they are cut (None: 224 x 224)."""
-
 
 # What Pillow's decoders raise on damaged files.
 _UNDECODABLE = (
@@ -57,16 +49,43 @@ _UNDECODABLE = (
 )
 
 
-class ImageSplit:
+def open_image(content: bytes, name: object, cut: Cut, mode: str = "RGB") -> Image.Image:
+    """The image in `content` as 8 bits of `mode`, upright, after `cut`.
+
+    16-bit images are scaled, 65535 to 255; turned ones are set upright as their EXIF entry says.
+    Raises `DataError` if it is no image of `FORMATS`, damaged, or of floats.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.getexif().get(0x0112, 1) != 1:
+                image = ImageOps.exif_transpose(image)
+            return cut(_in_8_bits(image, mode))
+    except _UNDECODABLE as error:
+        raise DataError(
+            f"{name}: cannot be decoded as an image ({str(error).splitlines()[0]}): fetch the file "
+            "again, or remove it"
+        ) from error
+
+
+def _in_8_bits(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits, or 32 that hold them
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError(f"values from {values.min()} to {values.max()}, expected 16 bits")
+        image = Image.fromarray((values / 257).round().astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("its pixels are floats without a known range: save it with 8 or 16 bits")
+    return image.convert(mode)
+
+
+class ImageSplit(Split):
     """Images of one split, decoded as RGB when they are read."""
 
-    in_memory = False
     draws = True
-    """`read_random` cuts at random; the loader calls it for training."""
 
     def __init__(self, labels: Tensor, images: ImagesConfig) -> None:
         self._labels = labels
-        self._images = images
+        self.images = images
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -85,48 +104,42 @@ class ImageSplit:
 
     def read(self, indices: Tensor) -> Tensor:
         """uint8 `[B, 3, size, size]`: the centre of each image."""
-        return self._decoded(indices, self._centre)
+        return self._decoded(indices, lambda image: centre(image, self.images))
 
     def read_random(self, indices: Tensor, seed: int) -> Tensor:
         """uint8 `[B, 3, size, size]`: a part of each image, drawn by a generator of `seed`."""
         generator = np.random.default_rng(seed)
 
         def part(image: Image.Image) -> Image.Image:
-            box = random_box(image.size, self._images, generator)
-            size = self._images.size
+            box = random_box(image.size, self.images, generator)
+            size = self.images.size
             return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
 
         return self._decoded(indices, part)
 
     def _decoded(self, indices: Tensor, cut: Cut) -> Tensor:
-        size = self._images.size
+        size = self.images.size
         # Channels last, as they are decoded; convolutions are faster on it, too.
         batch = np.empty((len(indices), size, size, 3), dtype=np.uint8)
         for place, index in enumerate(indices.tolist()):
-            content = self.content(index)
-            try:
-                with Image.open(io.BytesIO(content)) as image:
-                    batch[place] = np.asarray(cut(image.convert("RGB")))
-            except _UNDECODABLE as error:
-                raise DataError(
-                    f"{self.name(index)}: cannot be decoded as an image ({error}): fetch the file "
-                    "again, or remove it"
-                ) from error
+            batch[place] = np.asarray(open_image(self.content(index), self.name(index), cut))
         return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
-    def _centre(self, image: Image.Image) -> Image.Image:
-        width, height = image.size
-        resize, size = self._images.shorter_side, self._images.size
-        factor = resize / min(width, height)
-        # The longer side is cut to a whole pixel, as torchvision does.
-        width, height = (
-            resize if side == min(width, height) else int(side * factor) for side in (width, height)
-        )
-        if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
-            raise ValueError(f"{image.width} x {image.height} pixels are no picture")
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = round((width - size) / 2), round((height - size) / 2)
-        return image.crop((left, top, left + size, top + size))
+
+def centre(image: Image.Image, images: ImagesConfig) -> Image.Image:
+    """The middle of an image whose shorter side was resized to `images.shorter_side`."""
+    width, height = image.size
+    resize, size = images.shorter_side, images.size
+    factor = resize / min(width, height)
+    # The longer side is cut to a whole pixel, as torchvision does.
+    width, height = (
+        resize if side == min(width, height) else int(side * factor) for side in (width, height)
+    )
+    if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise ValueError(f"{image.width} x {image.height} pixels are no picture")
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
 
 
 def random_box(

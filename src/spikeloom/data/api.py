@@ -1,0 +1,121 @@
+"""What a data set declares, and the one way in which it is loaded.
+
+Nothing here imports torch: processes that prepare frames load data set modules in a fraction of a
+second.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from spikeloom.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spikeloom.config.data import DataConfig
+    from spikeloom.data.base import DataSet
+    from spikeloom.data.events.recordings import EventSet
+
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples in all)."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A publisher's file: where it is, where it goes below the data root, and its check sum.
+
+    `digest` is "sha256:..." or "md5:..." in hexadecimal, "" if the publisher gives none.
+    """
+
+    url: str
+    path: str
+    digest: str = ""
+
+
+class Source(ABC):
+    """One data set by name: where its files are, and how they become a `DataSet`.
+
+    name       as in a recipe
+    title      one line for lists
+    published  samples of the publisher's files, per split
+    layout     the files expected below the data root, as a tree for error messages
+    origin     where a user gets them
+    remotes    what `spikeloom data get` fetches, where the publisher allows it
+    checksums  MD5 sums of the publisher's files by name, as far as they are known
+    options    names of the set's own choices (`data.options`) and what they may be, the first is
+               the default; without choices it is any text, and the default is ""
+    sections   sections of `[data]` that have an effect: "images", "frames"
+    A data set of one's own defines `name`, `title`, `published`, `load` and `files`.
+    """
+
+    name: str
+    title: str
+    published: Mapping[str, int]
+    layout: str = ""
+    origin: str = ""
+    remotes: tuple[Remote, ...] = ()
+    checksums: Mapping[str, str] = MappingProxyType({})
+    options: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    sections: tuple[str, ...] = ()
+
+    @property
+    def events(self) -> "EventSet | None":
+        """Its recordings, where it has any."""
+        return None
+
+    @abstractmethod
+    def load(self, root: Path | None = None) -> "DataSet":
+        """Read and check everything. `root` is where the user says that the files are.
+
+        Raises `DataError` if a file is missing, damaged, or holds impossible values.
+        """
+
+    @abstractmethod
+    def files(self, root: Path | None) -> tuple[Path, ...]:
+        """The files that `load` reads. Raises `DataError` if one is missing."""
+
+    def for_recipe(self, config: "DataConfig", T: int | None) -> "DataSet":
+        """The data set as `[data]` of a recipe asks for it, for a network of `T` time steps."""
+        del T
+        self.refuse_unused(config)
+        return self.load(None if config.root is None else Path(config.root))
+
+    def prepare(self, root: Path | None) -> str:
+        """Convert the publisher's files where that pays, and say in one line what was done."""
+        return self.describe(self.load(root))
+
+    def describe(self, data: "DataSet") -> str:
+        """One line about what there is to train on, after it was verified."""
+        del data
+        return f"{self.name}: verified; read as published, nothing to prepare"
+
+    def refuse_unused(self, config: "DataConfig") -> None:
+        """Raises `ConfigError` for keys of `[data]` that have no effect on this data set."""
+        images = self.events is None
+        keys = ["data.options"] if images and config.options and not self.options else []
+        for section in ("images", "frames"):
+            given: Any = getattr(config, section)
+            if section not in self.sections and given != type(given)():
+                keys += [f"data.{section}.{key}" for key in sorted(given.model_fields_set)]
+        if keys:
+            held = "images, not recordings of events" if images else "recordings of events"
+            it = "them" if keys[1:] else "it"
+            raise ConfigError(f"{', '.join(keys)}: {self.name} holds {held}; remove {it}")
+
+    def choices(self, given: Mapping[str, str] | None) -> dict[str, str]:
+        """Every option with its value. Raises `ConfigError` for one that the set does not have."""
+        chosen = {name: (known or ("",))[0] for name, known in self.options.items()}
+        for key, value in (given or {}).items():
+            known = self.options.get(key)
+            if known is None or (known and value not in known):
+                all_ = "; ".join(
+                    f"{name} = {' or '.join(values) or '...'}"
+                    for name, values in self.options.items()
+                )
+                raise ConfigError(
+                    f"data.options.{key} = {value!r}: {self.name} has {all_ or 'no options'}"
+                )
+            chosen[key] = value
+        return chosen

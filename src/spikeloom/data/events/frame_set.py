@@ -1,0 +1,137 @@
+"""The splits of an event data set as prepared frames, ready to train on."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from spikeloom.data.api import Progress
+from spikeloom.data.base import DataSet, Split, missing_samples
+from spikeloom.data.events.cache import Prepared, prepared
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.normalization import Normalization, normalize
+from spikeloom.data.events.recordings import Pair, Recordings
+from spikeloom.data.spec import DataSpec
+from spikeloom.errors import DataError
+
+if TYPE_CHECKING:
+    from spikeloom.data.events.recordings import EventSet
+
+READ_AHEAD = 1 << 30  # bytes of counts beyond which a page cache cannot be taken for granted
+SEEN = 0.5  # part of the events that frames should hold; below it there is a note
+
+
+class FrameSplit(Split):
+    """Prepared frames of one split.
+
+    `read` gives counts `[T, B, 2, H, W]` (`[T, B, channels]` for a cochlea), uint8, or int32 if a
+    count is above 255; float32 where they are normalised.
+    """
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        frames: Prepared,
+        normalization: Normalization = "none",
+        *,
+        flat: bool = False,
+    ) -> None:
+        self.recordings = recordings
+        self.frames = frames
+        self.normalization: Normalization = normalization
+        self.in_memory = frames.bytes <= READ_AHEAD
+        self._flat = flat
+        self._labels = torch.from_numpy(recordings.labels)
+
+    def __len__(self) -> int:
+        return self.frames.count
+
+    @property
+    def labels(self) -> Tensor:
+        return self._labels
+
+    def read(self, indices: Tensor) -> Tensor:
+        rows = indices.numpy()
+        counts = torch.from_numpy(self.frames.read(rows))
+        if self.normalization != "none":
+            durations = torch.from_numpy(self.frames.durations[rows].T.copy())
+            counts = normalize(counts, self.normalization, durations)
+        return counts.flatten(2) if self._flat else counts
+
+
+def frame_set(
+    events: "EventSet",
+    pair: Pair,
+    framing: Framing,
+    normalization: Normalization,
+    options: Mapping[str, str],
+    progress: Progress | None,
+) -> DataSet:
+    """The frames of both splits, from the cache or prepared now."""
+    for name, recordings in (("train", pair.train), ("test", pair.test)):
+        if not len(recordings.labels):  # told before the other split is prepared
+            raise DataError(
+                f"{events.name}: the {name} split has no recordings: complete the files, or name "
+                f"the folder that holds both splits; expected:\n{events.layout}"
+            )
+    meaning = f"{events.version} {sorted(options.items())}"
+    train, test = (
+        FrameSplit(
+            recordings,
+            prepared(
+                f"{events.name}-{split}", recordings, framing, meaning=meaning, progress=progress
+            ),
+            normalization,
+            flat=events.audio,
+        )
+        for split, recordings in (("train", pair.train), ("test", pair.test))
+    )
+    shape = framing.shape(pair.train.size)[1:]
+    spec = DataSpec(
+        events.name,
+        (shape[-1],) if events.audio else shape,
+        events.class_names(pair),
+        kind="events",
+    )
+    notes = [*pair.notes, *missing_samples(events.name, events.published, train, test)]
+    for name, split in (("train", train), ("test", test)):
+        notes += _told(f"{events.name} {name}", split.frames, framing, framing == events.framing)
+    channels = spec.shape[0]
+    return DataSet(spec, train, test, (0.0,) * channels, (1.0,) * channels, tuple(notes))
+
+
+def _told(name: str, frames: Prepared, framing: Framing, usual: bool) -> list[str]:
+    """Notes about what the frames do not show."""
+    notes = []
+    kept, there = frames.events["kept"], frames.events["there"]
+    if not usual and kept < SEEN * there:
+        notes.append(
+            f"{name}: {there - kept:,} of {there:,} events lie outside the {framing.T} windows of "
+            f"{framing.dt / 1000:g} ms and are dropped: is data.frames.dt (milliseconds) or "
+            "data.frames.begin as it was meant?"
+        )
+    if frames.events["empty"]:
+        notes.append(f"{name}: {frames.events['empty']:,} recordings give frames without an event")
+    if frames.events["unsorted"]:
+        notes.append(
+            f"{name}: {frames.events['unsorted']:,} recordings are not in time order"
+            + (": frames by number follow the order of the file" if framing.by == "number" else "")
+        )
+    return notes
+
+
+def describe(data: DataSet) -> str:
+    """One line about prepared frames, after every file of them was verified."""
+    size = 0
+    for split in (data.train, data.test):
+        frames: Prepared = split.frames  # type: ignore[attr-defined]
+        frames.verify()
+        size += frames.bytes
+    shape = "x".join(map(str, (frames.shape[0], *data.spec.shape)))
+    counts = f"{len(data.train):,} + {len(data.test):,}"
+    notes = "".join(f"\nnote: {note}" for note in data.notes)
+    return (
+        f"{data.spec.name}: {counts} recordings as frames {shape}, {size / 1e6:,.1f} MB in "
+        f"{frames.folder.parent}{notes}"
+    )

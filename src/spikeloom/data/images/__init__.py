@@ -1,0 +1,1 @@
+"""Pictures: decoded and cut to one size, changed in whole batches."""
