@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
         return getattr(home, attribute) if attribute else home
     if name == "__all__":
         return __dir__()
-    if name[0] != "_":
+    if name[0].isupper():  # small names are asked for too, where a module of ours is imported
         value = getattr(importlib.import_module("spikeloom.neurons"), name, None)
         if isinstance(value, type):
             return value

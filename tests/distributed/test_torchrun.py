@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from run_folders import assert_same_run
+from spikeloom.processes import launch
 
-pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+pytestmark = pytest.mark.distributed
 
 TINY = ("epochs=2", "T=2", "channels=4", "hidden=16", "batch_size=200", "backend=eager")
 OFTEN = ("tensorboard=false", "checkpoint.every_steps=1", "seed=3")
@@ -45,6 +49,7 @@ def torchrun(folder: Path, *arguments: str, options: tuple[str, ...] = ()) -> st
     return answer.stdout
 
 
+@pytest.mark.slow
 def test_what_torchrun_starts_again_goes_on_in_its_folder(tmp_path: Path) -> None:
     said = torchrun(tmp_path, "train", "plif/digits", *TINY, *OFTEN)
     assert said.count("run folder runs/plif-digits/1\n") == said.count("report runs/") == 1
@@ -57,3 +62,22 @@ def test_what_torchrun_starts_again_goes_on_in_its_folder(tmp_path: Path) -> Non
     runs = tmp_path / "runs" / "plif-digits"
     assert sorted(path.name for path in runs.iterdir()) == ["1", "2"]
     assert_same_run(runs / "1", runs / "2")
+
+
+def test_a_start_reads_nothing_of_the_starts_before_it() -> None:
+    """Three processes join through one store again and again, the first of them first or last."""
+    store, names = dist.HashStore(), set()
+    for again in range(4):
+        late = 0 if again % 2 else 2
+
+        def join(rank: int, late: int = late) -> dist.Store:
+            time.sleep(0.2 * (rank == late))
+            return launch._of_this_start(store, rank, 3)
+
+        with ThreadPoolExecutor(3) as pool:
+            stores = list(pool.map(join, range(3)))
+        assert all(not each.check(["address"]) for each in stores)
+        stores[0].set("address", f"{again}")
+        assert {each.get("address") for each in stores} == {f"{again}".encode()}
+        names.add(store.get(launch._START))
+    assert len(names) == 4

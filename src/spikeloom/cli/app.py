@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -23,6 +23,7 @@ from spikeloom.cli import (
     train,
 )
 from spikeloom.errors import ConfigError, SpikeloomError
+from spikeloom.processes import environment
 
 app = typer.Typer(
     name="spikeloom",
@@ -63,20 +64,24 @@ def _options(
     del version, debug
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 fine, 1 something is broken, 2 a mistake in what was asked
-    for, 130 interrupted.
+def run(arguments: Sequence[str] | None) -> None:
+    """Run a verb and exit.
 
-    An error of the library is one line on stderr for each mistake, without a traceback.
+    An error of the library, or of the file system, is one line on stderr for each mistake, without
+    a traceback.
     """
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
-        _main(arguments)
+    try:
+        alone = environment.number("WORLD_SIZE", 1) == 1
+    except ConfigError as error:
+        _fail(str(error))
+    if alone:
+        _run(arguments)
         return
     # One of several processes: whatever happened, it must not wait for others while Python takes
     # its objects down, the process group among them.
     code: object = 1
     try:
-        _main(arguments)
+        _run(arguments)
     except SystemExit as stop:
         code = stop.code or 0
     except BaseException:
@@ -86,11 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os._exit(code if isinstance(code, int) else 1)
 
 
-def _main(arguments: Sequence[str] | None = None) -> None:
+def _run(arguments: Sequence[str] | None) -> None:
     # Threads that spin while they wait make a run many times slower on a machine that others use
     # too. It must be said before torch is loaded; whoever said otherwise is heard.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    rank = int(os.environ.get("RANK") or 0)
     if "RANK" in os.environ:
         # One of several processes: warnings of torch's C++ parts would come from each of them. Read
         # when torch is loaded, too.
@@ -98,7 +102,9 @@ def _main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug at the end of the line that failed, where only the verb's options may be.
     debug = "--debug" in given
+    rank = 0
     try:
+        rank = environment.number("RANK", 0)
         app(args=[argument for argument in given if argument != "--debug"])
     except SpikeloomError as error:
         if debug:
@@ -106,7 +112,14 @@ def _main(arguments: Sequence[str] | None = None) -> None:
         # What all processes of a run have found is said by the first.
         if rank and (error.shared or isinstance(error, ConfigError)):
             sys.exit(2)
-        mistakes = str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]
-        for mistake in mistakes:
-            typer.echo(f"error: {mistake}", err=True)
-        sys.exit(2)
+        _fail(*(str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]))
+    except OSError as error:
+        if debug or error.filename is None:
+            raise
+        _fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
+
+
+def _fail(*mistakes: str) -> NoReturn:
+    for mistake in mistakes:
+        typer.echo(f"error: {mistake}", err=True)
+    sys.exit(2)

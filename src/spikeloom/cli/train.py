@@ -53,7 +53,7 @@ def train(
     resolved = load_recipe(recipe, overrides or ())
     if out is not None and name is not None:
         raise RunError(f"--out {out} and --name {name} both name the run folder: give one of them")
-    parent = _RUNS / resolved.origin.replace("/", "-")
+    parent = _RUNS / resolved.origin.replace("/", "-").lstrip(".")  # ".." leads elsewhere
     if out is None and name is not None:
         out = _named(parent, name)
 
@@ -65,7 +65,7 @@ def train(
 
     with training.processes():
         main = training.is_main()
-        before = training.from_main(lambda: training.restarted_folder(out, parent))
+        before = training.restarted_folder(out, parent)
         if before is not None:
             folder = before
             if main:

@@ -8,7 +8,6 @@ An error that one process raises inside `together`, `from_main`, or `lockstep` i
 them, in its own words: none is left waiting for another that will not come.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from spikeloom import errors
 from spikeloom.errors import SpikeloomError
+from spikeloom.processes import environment
 
 T = TypeVar("T")
 E = TypeVar("E", bound=SpikeloomError)
@@ -31,7 +31,7 @@ def rank() -> int:
 
 def local_rank() -> int:
     """This process's number on its machine, from 0: the number of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", rank())) if world_size() > 1 else 0
+    return environment.number("LOCAL_RANK", rank()) if world_size() > 1 else 0
 
 
 def world_size() -> int:

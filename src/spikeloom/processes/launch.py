@@ -7,18 +7,23 @@ may start all of them again; TORCHELASTIC_RESTART_COUNT then says how often it h
 
 import gc
 import os
+import secrets
 import socket
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from spikeloom.errors import ConfigError, RunError, SpikeloomError
-from spikeloom.processes import distributed
+from spikeloom.processes import distributed, environment
 
 
 class UsesGroup(Protocol):
@@ -38,6 +43,8 @@ def let_go_at_end(user: UsesGroup) -> None:
 
 _users: "weakref.WeakSet[UsesGroup]" = weakref.WeakSet()
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_START = "spikeloom/start"
+_JOIN_SECONDS = 600  # torchrun ends a start sooner if one of its processes does
 
 
 @contextmanager
@@ -51,8 +58,8 @@ def processes() -> Iterator[None]:
         ConfigError: the processes cannot reach each other.
         RunError: another process ended without a word; instead of the collective's own error.
     """
-    launched = all(name in os.environ for name in _NEEDED) and int(os.environ["WORLD_SIZE"]) > 1
-    if not launched or dist.is_initialized():
+    launched = all(name in os.environ for name in _NEEDED) and environment.number("WORLD_SIZE", 1)
+    if launched < 2 or dist.is_initialized():
         yield
         return
     _join("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
@@ -90,14 +97,47 @@ def _close_users() -> None:
 
 
 def _join(backend: str) -> None:
+    rank, size = environment.number("RANK", 0), environment.number("WORLD_SIZE", 1)
     try:
-        dist.init_process_group(backend)
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+            store = _of_this_start(next(rendezvous("env://"))[0], rank, size)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+        else:
+            dist.init_process_group(backend)
     except (RuntimeError, ValueError) as error:
         where = ", ".join(f"{name}={os.environ[name]}" for name in _NEEDED)
         raise ConfigError(
             f"the processes of this run cannot reach each other ({where}): "
             f"{str(error).splitlines()[0]}"
         ) from error
+
+
+def _of_this_start(store: Store, rank: int, size: int) -> Store:
+    """A part of torchrun's store that no process of an earlier start has written into.
+
+    The store lives as long as torchrun, and this PyTorch keeps the addresses of processes that are
+    gone under the keys of those that follow. How often torchrun has restarted is no name for a
+    start: with several machines each counts for itself. So the first process makes up a name, and
+    goes on once all others have answered under it; each of them waits to read its own answer back,
+    and follows where the name changes under it.
+    """
+    mine, deadline = secrets.token_hex(8), time.monotonic() + _JOIN_SECONDS
+    others = [f"{number}" for number in range(1, size)]
+    if rank == 0:
+        start = PrefixStore(mine, store)
+        store.set(_START, mine)
+        start.wait(others, timedelta(seconds=_JOIN_SECONDS))
+        start.set("all", " ".join(start.get(number).decode() for number in others))
+        return start
+    while time.monotonic() < deadline:
+        if store.check([_START]):
+            start = PrefixStore(store.get(_START).decode(), store)
+            if not start.check(["all"]):
+                start.set(f"{rank}", mine)
+            elif mine in start.get("all").decode().split():
+                return start
+        time.sleep(0.05)
+    raise RuntimeError(f"the first of them was not there for {_JOIN_SECONDS} s")
 
 
 def _lost_contact(error: RuntimeError) -> bool:

@@ -24,6 +24,7 @@ from torch import Tensor
 from spikeloom import __version__, files
 from spikeloom.errors import RunError
 from spikeloom.processes import distributed
+from spikeloom.processes import environment as environ
 from spikeloom.processes.launch import launch_id
 
 
@@ -50,8 +51,8 @@ class RunFolder:
             RunError: something is there already, or the folder cannot be made.
         """
         folder = cls(path)
-        folder._check_unborn()
         try:
+            folder._check_unborn()
             path.mkdir(parents=True, exist_ok=True)
             with folder.locked():
                 folder._check_unborn()  # another process may have been faster
@@ -119,18 +120,25 @@ class RunFolder:
         if not self.metrics.exists():
             return 0
         content = self.metrics.read_bytes()[:size]
-        size = content.rfind(b"\n") + 1
-        os.truncate(self.metrics, size)
-        files.sync_file(self.metrics)
-        return size
+        content = content[: content.rfind(b"\n") + 1]
+        # a new file: this one may have a second name somewhere else
+        files.write(self.metrics, content, sync=True)
+        return len(content)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the run folder for this process; the lock is gone when the process is, however.
 
         Raises:
-            RunError: another process trains in this folder.
+            RunError: another process trains in this folder, or something in it is a link.
         """
+        # What comes from a stranger could lead out of the folder. Other files are made anew.
+        for place in (self.lock, self.metrics, self.checkpoints, self.tensorboard):
+            if place.is_symlink():
+                raise RunError(
+                    f"{place} is a link, and a run writes nothing outside its folder: "
+                    "put what it points to in its place"
+                )
         with ExitStack() as stack:
             try:
                 stack.enter_context(files.locked(self.lock, wait=False))
@@ -199,12 +207,19 @@ def _processor() -> str:
 
 
 def restarted_folder(given: Path | None, parent: Path) -> Path | None:
-    """The run folder that this launch trained into before torchrun started it again.
+    """The run folder that this launch trained into before torchrun started it again; asked by all
+    processes.
 
     None if it is the first start, or nothing was begun. `given`: the folder that was asked for;
     else the newest in `parent` that this launch has made.
     """
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0 or (name := launch_id()) is None:
+    # each machine counts its own restarts
+    again = distributed.any_of(environ.number("TORCHELASTIC_RESTART_COUNT", 0) > 0)
+    return distributed.from_main(lambda: _of_this_launch(given, parent) if again else None)
+
+
+def _of_this_launch(given: Path | None, parent: Path) -> Path | None:
+    if (name := launch_id()) is None:
         return None
     folders = [given] if given is not None else list(parent.glob("*"))
     mine = [folder for folder in folders if _launch_of(folder) == name]
