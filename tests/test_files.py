@@ -1,5 +1,7 @@
 """A name never stands for half a file."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,41 @@ def test_a_lock_is_refused_to_the_second_and_free_when_the_first_is_gone(tmp_pat
         second.__enter__()
     with files.locked(tmp_path / "lock", wait=False):
         pass
+
+
+def test_links_are_replaced_and_never_followed(tmp_path: Path) -> None:
+    outside, name = tmp_path / "outside", tmp_path / "run" / "name"
+    outside.write_text("precious")
+    name.parent.mkdir()
+    name.symlink_to(outside)
+    with pytest.raises(OSError, match="symbolic links"):
+        files.open_to_append(name)
+    with pytest.raises(OSError, match="symbolic links"), files.locked(name):
+        pass
+    files.write(name, "new")
+    assert not name.is_symlink() and outside.read_text() == "precious"
+
+
+def test_names_as_long_as_the_system_has_them_or_no_utf8(tmp_path: Path) -> None:
+    for name in (b"x" * 255, b"a\xff", "ä".encode() * 127):
+        path = tmp_path / os.fsdecode(name)
+        files.write(path, f"in {path.name}")
+        assert path.read_bytes().startswith(b"in ")
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe, plain = tmp_path / "pipe", tmp_path / "plain"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    files.deliver(pipe, "text")
+    reader.join(10)
+    assert read == ["text"] and pipe.is_fifo()
+    files.deliver(plain, "text")
+    assert plain.read_text() == "text"
+    with pytest.raises(OSError, match="not an ordinary file"):
+        files.open_to_append(Path(os.devnull))
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,16 @@ Python's standard library has neither; the packages that have (atomicwrites, fil
 kept, or more than these lines.
 """
 
+import errno
 import fcntl
 import os
+import secrets
 import shutil
-import threading
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 TEMPORARY = ".tmp"
 """The end of the name of a file that is not finished; such a file may be deleted."""
@@ -18,18 +21,19 @@ TEMPORARY = ".tmp"
 
 @contextmanager
 def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """The name of a new file beside `path`, which takes the place of `path` when the block ends.
+    """A new, empty file beside `path`, which takes the place of `path` when the block ends.
 
     After an error, a full disk for example, the new file is gone and `path` is as it was. The
-    folder is made if there is none.
+    folder is made if there is none. A link in the place of `path` is replaced, not followed.
 
     Args:
         path: The file to make or to replace.
         sync: Bring it to the disk first, so that it survives a power failure too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    number = f"{os.getpid()}-{threading.get_ident()}"
-    temporary = path.with_name(f"{path.name}.{number}{TEMPORARY}")
+    temporary = _beside(path)
+    # O_EXCL: whatever lies under that name, a link to somewhere else too, is an error
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         if sync:
@@ -43,19 +47,56 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
 def write(path: Path, content: bytes | str, *, sync: bool = False) -> None:
     """Makes `path` hold `content` (text as UTF-8), in one instant."""
     with replacing(path, sync=sync) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(_encoded(content))
+
+
+def deliver(path: Path, content: bytes | str) -> None:
+    """`write` to a place that a user named, who may have named a pipe or a device such as
+    `/dev/stdout`: that is written to."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with open(path, "wb") as file:
+            file.write(_encoded(content))
+    else:
+        write(path, content)
 
 
 def link(source: Path, name: Path) -> None:
     """Gives the file `source` the second name `name`, replacing what had it, in one instant."""
     if name.exists() and name.samefile(source):
         return  # renaming one name of a file onto another name of the same file does nothing
-    with replacing(name) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:  # a file system without hard links
+    temporary = _beside(name)
+    try:
+        os.link(source, temporary)
+    except OSError:  # a file system without hard links
+        with replacing(name, sync=True) as temporary:
             shutil.copyfile(source, temporary)
-            sync_file(temporary)
+    else:
+        os.replace(temporary, name)
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """`path` to write on at its end, made if it is not there.
+
+    Raises:
+        OSError: it is a link, or no ordinary file.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = open(os.open(path, flags, 0o666), "ab")  # noqa: SIM115 - the caller's
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not an ordinary file", str(path))
+    return file
+
+
+def _beside(path: Path) -> Path:
+    """A name that nobody else writes to and nobody could know, no longer than a name may be."""
+    start = os.fsdecode(os.fsencode(path.name)[:200])
+    return path.with_name(f"{start}.{secrets.token_hex(8)}{TEMPORARY}")
+
+
+def _encoded(content: bytes | str) -> bytes:
+    # the name of a file may hold bytes that are no UTF-8
+    return content.encode(errors="backslashreplace") if isinstance(content, str) else content
 
 
 def sync_file(path: Path) -> None:
@@ -78,7 +119,8 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 
     Raises:
         BlockingIOError: another process holds it, and `wait` is false.
+        OSError: it is a link.
     """
-    with open(path, "ab") as file:
+    with open_to_append(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

@@ -17,12 +17,13 @@ import torch
 
 import event_files as make
 import spikeloom
+from spikeloom import report, training
 from spikeloom.cache_home import check_trust, distrust
 from spikeloom.data.events import cache
 from spikeloom.data.events.frames import Frames, Framing, integrate
 from spikeloom.data.files import archive, saved_tensors
 from spikeloom.data.files.pickles import read_pickle
-from spikeloom.errors import CheckpointError, ConfigError, DataError
+from spikeloom.errors import CheckpointError, ConfigError, DataError, SpikeloomError
 from spikeloom.methods import catalog
 from spikeloom.run import checkpoint
 
@@ -319,3 +320,39 @@ def test_prepared_frames_hold_no_objects(tmp_path: Path, name: str) -> None:
         assert again.durations.size
         again.read(np.array([0]))
     assert not target.exists()
+
+
+# Run folders
+
+LEADING = ("lock", "metrics.jsonl", "checkpoints", "tensorboard")
+REPLACED = ("environment.json", "weights.safetensors", "report.html", "checkpoints/last.pt")
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "second name"])
+@pytest.mark.parametrize("names", [*((name,) for name in LEADING), REPLACED], ids=lambda n: n[0])
+def test_a_run_folder_leads_nowhere(tmp_path: Path, monkeypatch, names, kind: str) -> None:
+    """Resumed and reported, it changes and makes nothing outside; what it cannot use it refuses."""
+    if kind == "second name" and names[0] in ("checkpoints", "tensorboard"):
+        return
+    monkeypatch.chdir(tmp_path)
+    outside, run = tmp_path / "outside", tmp_path / "run"
+    outside.mkdir()
+    (outside / "last.pt").write_text("precious")
+    changes = ["epochs=1", "T=1", "channels=2", "hidden=8", "backend=eager", "threads=1"]
+    for name in names:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        folder = name in ("checkpoints", "tensorboard")
+        target = outside if folder else outside / "last.pt"
+        if kind == "second name":
+            os.link(target, run / name)
+        else:
+            (run / name).symlink_to(target if kind == "link" else outside / "new")
+    (run / "recipe.toml").write_text(catalog.dump(catalog.load_recipe("plif/digits", changes)))
+    for action in (training.resume, lambda run: report.write([run], samples=4)):
+        try:
+            action(run)
+        except SpikeloomError as error:
+            assert str(error) and "\n" not in str(error)
+    assert [path.name for path in outside.iterdir()] == ["last.pt"]
+    assert (outside / "last.pt").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "run"]

@@ -16,13 +16,13 @@ import linecache
 import os
 import stat
 import sys
-import tempfile
 import threading
 import warnings
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from spikeloom import files
 from spikeloom.cache_home import cache_root, distrust, make_own, trusted_users
 
 _lock = threading.Lock()
@@ -134,17 +134,12 @@ def write(name: str, content: bytes) -> None:
     """Keeps `content` under `name`; where that is impossible, the reason is told once."""
     problem = obstacle()
     if problem is None:
-        path = folder() / name
-        temporary = None
         try:
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(_digest(name, content) + content)
-            os.replace(temporary, path)
+            with files.replacing(folder() / name) as temporary:
+                temporary.chmod(0o600)
+                temporary.write_bytes(_digest(name, content) + content)
         except OSError as error:
             problem = error.strerror or str(error)
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
     if problem is not None:
         _tell_uncached(problem)
 

@@ -44,7 +44,8 @@ def write(
     Args:
         folders: Run folders; a run may still be going on, or have been killed.
         output: The file to write; `report.html` in the run folder for one run, in the current
-            folder for several. It is replaced in one instant.
+            folder for several. It is replaced in one instant; a pipe or a device
+            is written to.
         samples: How many test samples the trained network sees at most.
 
     Raises:
@@ -60,7 +61,13 @@ def write(
     else:
         path = Path(output) if output else Path("report.html")
         page = several(runs, found)
-    _replace(path, page)
+    try:
+        # one in a stranger's run folder may be a pipe, or a link to a device
+        (files.deliver if output else files.write)(path, page)
+    except OSError as error:
+        raise RunError(
+            f"cannot write the report {path}: {error.strerror}; give another output file"
+        ) from error
     return path
 
 
@@ -308,12 +315,3 @@ def _decisions(found: Examination, figures: Any) -> dict[str, Any]:
             for sample, colour in zip(by_class, palette(len(by_class)), strict=True)
         ],
     }
-
-
-def _replace(path: Path, page: str) -> None:
-    try:
-        files.write(path, page)
-    except OSError as error:
-        raise RunError(
-            f"cannot write the report {path}: {error.strerror}; give another output file"
-        ) from error

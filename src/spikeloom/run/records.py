@@ -27,6 +27,7 @@ from tensorboard.compat.proto.summary_pb2 import (
 )
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from spikeloom import files
 from spikeloom.errors import RunError
 from spikeloom.units import duration
 
@@ -90,7 +91,7 @@ class JsonLines:
     """metrics.jsonl: one JSON object a line; numbers keep every bit."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
+        self._file = files.open_to_append(path)
 
     def emit(self, event: Event) -> None:
         if event["event"] in _RECORDED:
