@@ -16,12 +16,13 @@ def test_binary_gates_are_the_eight_classical_neurons(gate: tuple[int, int, int]
     neuron = GLIF(2, 5, gates="static_hard", gate=gate, backend="eager").double()
     x = torch.randn(5, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     constant = neuron.constants()
-    k, leak, th, r = (constant[name] for name in ("tau", "leak", "Vth", "reVth"))
+    k, leak, th, r = (constant[name] for name in ("decay", "leak", "threshold", "reset"))
     u = torch.zeros(3, 2, dtype=torch.float64)
     s = torch.zeros_like(u)
+    gain = constant["conductance"] if weighted else torch.ones(5)
     for t, spikes in enumerate(neuron(x)):
         u = (k * u if exponential else u) * (1 - s if hard else 1)
-        u = u - (0 if exponential else leak) + x[t] * (constant["conduct"][t] if weighted else 1)
+        u = u - (0 if exponential else leak) + x[t] * gain[t]
         u = u - (0 if hard else r * s)
         s = (u > th).double()
         assert torch.equal(spikes, s)
@@ -80,8 +81,8 @@ def test_fused_neuron_is_the_gated_one_with_all_features() -> None:
     c = neuron.constants()
     u = s = torch.zeros(4, 2, dtype=torch.float64)
     for t, spikes in enumerate(neuron(x)):
-        u = c["tau"] * u * (1 - s) - c["leak"] + c["conduct"][t] * x[t] - c["reVth"] * s
-        s = (u > c["Vth"]).double()
+        u = c["decay"] * u * (1 - s) - c["leak"] + c["conductance"][t] * x[t] - c["reset"] * s
+        s = (u > c["threshold"]).double()
         assert torch.equal(spikes, s)
     assert s.any()
 

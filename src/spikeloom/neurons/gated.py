@@ -111,6 +111,12 @@ class Gated(Neuron):
         names = ("tau", "Vth", "leak", "reVth", "conduct")
         return {name: getattr(self, name).sigmoid() for name in names}
 
+    def constants(self) -> dict[str, Tensor]:
+        """As they act, between 0 and 1: `decay` k (the parameter tau, which is no time constant),
+        `threshold` th (Vth), `leak` l, `reset` r (reVth), `conductance` c (conduct)."""
+        words = ("decay", "threshold", "leak", "reset", "conductance")
+        return dict(zip(words, (v.detach() for v in self.membrane().values()), strict=True))
+
     @property
     def time_steps(self) -> int | None:
         """T, where a parameter has one value per step; else None, and any T will do."""
@@ -276,10 +282,10 @@ class GLIF(Gated):
 
     @torch.no_grad()
     def constants(self) -> dict[str, Tensor]:
-        """All eight as they act, between 0 and 1: gates `alpha` A, `beta` B, `gamma` G; `tau` k,
-        `Vth` th, `leak` l, `reVth` r, `conduct` c."""
+        """All eight as they act, between 0 and 1: gates `alpha` A, `beta` B, `gamma` G, and those
+        of `Gated.constants`."""
         gates = dict(zip(("alpha", "beta", "gamma"), self.gate_values(), strict=True))
-        return {name: value.detach() for name, value in (gates | self.membrane()).items()}
+        return {name: value.detach() for name, value in gates.items()} | super().constants()
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, gates={self.gates!r}"
@@ -324,11 +330,6 @@ class FusedGLIF(Gated):
         threshold: Tensor,
     ) -> tuple[Tensor, ...]:
         return self.advance(x, v, decay, drop, gain, soft, threshold)
-
-    @torch.no_grad()
-    def constants(self) -> dict[str, Tensor]:
-        """`tau` k, `Vth` th, `leak` l, `reVth` r, `conduct` c, between 0 and 1."""
-        return {name: value.detach() for name, value in self.membrane().items()}
 
 
 def logit(name: str, value: float) -> float:

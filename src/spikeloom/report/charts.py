@@ -219,12 +219,20 @@ def method_figure(figure: "MethodFigure") -> Chart:
     )
 
 
-def overlay(lines: Sequence[Line], what: str, *, percent: bool = False, log: bool = False) -> Chart:
+def overlay(
+    lines: Sequence[Line],
+    what: str,
+    *,
+    percent: bool = False,
+    log: bool = False,
+    size: tuple[float, float] = HALF,
+) -> Chart:
     """A curve for each run, as in a comparison."""
     floor = accuracy_floor(lines) if percent else None
     return chart(
         f"{what} of every run over epochs",
         lambda ax: plot.curves(lines, y=what, percent=percent, log=log, floor=floor, ax=ax),
+        size,
         cut=floor is not None,
     )
 

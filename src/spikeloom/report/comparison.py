@@ -111,8 +111,11 @@ def _overlay(
         known = [(float(e.epoch), y) for e in run.epochs if (y := value(e)) is not None]
         if known:
             lines.append(Line(name, [x for x, _ in known], [y for _, y in known], colour))
-    percent = "accuracy" in what
-    return charts.overlay(lines, what, percent=percent, log=not percent) if lines else None
+    if not lines:
+        return None
+    if "accuracy" in what:
+        return charts.overlay(lines, what, percent=True)
+    return charts.overlay(lines, what, log=True, size=charts.PANEL)
 
 
 def _losses(
