@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from spikeloom.analysis.decisions import DecisionCounter, rate_course, settled_mean, time_delay
+from spikeloom.analysis.decisions import DecisionCounter, rate_course, time_delay
 
 # [T = 4, B = 3, classes = 2]: class 0 fires first and class 1 more; nothing fires; class 1 late.
 SPIKES = torch.tensor(
@@ -65,28 +65,18 @@ def test_nothing_fires():
     assert found.first_spike_accuracy == 0 and found.rate_course == [0, 0, 0]
 
 
-def test_window_forgets():
-    right = rate_course(SPIKES, LABELS, window=1)
-    assert right.tolist() == [1, 0, 1]
-
-
 def test_population_means_tie_as_their_counts_do():
     # 0.1 + 0.2 against 0.3: as many spikes of ten neurons
     votes = torch.tensor([[[0.1, 0.0]], [[0.2, 0.3]]], dtype=torch.float64)
     assert rate_course(votes, torch.tensor([0])).tolist() == [1, 1]
 
 
-def test_delays_and_settled_mean():
+def test_delays():
     course = [0.0, 0.4, 0.5, 0.8, 0.8]
     assert time_delay(course, 50) == 1
     assert time_delay(course, 90) == 3
-    assert time_delay(course, 60, absolute=True) == 3
-    assert time_delay(course, 90, absolute=True) == math.inf
-    assert settled_mean(course) == pytest.approx((0.5 + 0.8 + 0.8) / 3)
 
 
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="expected"):
         DecisionCounter().add(torch.zeros(3, 2, 4), torch.tensor([0]))
-    with pytest.raises(ValueError, match="window=4"):
-        rate_course(SPIKES, LABELS, window=4)

@@ -29,10 +29,10 @@ def _run(*arguments: str) -> int | str | None:
 def test_rates_and_total(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("rates", str(trained), "--json") in (0, None)
     found = json.loads(capsys.readouterr().out)
-    rates, spikes = found["firing_rates"], found["spikes"]
-    assert list(rates) == ["feedback.neurons.0"] and found["time_steps"] == 5
+    rates, spikes = found["firing_rates"], found["spikes_per_sample"]
+    assert list(rates) == ["feedback.neurons.0"]
     assert found["total"] == rates["feedback.neurons.0"]  # one layer
-    places = found["samples"] * 5 * 4 * 4 * 4  # samples, steps, channels, pixels
+    places = 5 * 4 * 4 * 4  # steps, channels, pixels
     assert spikes["feedback.neurons.0"] / places == pytest.approx(found["total"])
     recorded = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     epoch = next(event for event in recorded if event["event"] == "epoch")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.analysis.first_spike import first_spike_times
+from spikeloom.analysis.latency import running_choice
 
 
 @dataclass(frozen=True)
@@ -115,37 +116,20 @@ class DecisionCounter:
         )
 
 
-def rate_course(spikes: Tensor, labels: Tensor, window: int | None = None) -> Tensor:
-    """How many of the B samples are right at each step if the class with most spikes is taken.
-
-    Counted are the spikes since the beginning, `[T]`; or those of `window` steps from the step on,
-    `[T - window]`. A sample without a spike there is wrong. Ties go to the first class.
+def rate_course(spikes: Tensor, labels: Tensor) -> Tensor:
+    """How many of the B samples are right after 1..T steps, `[T]`, if the class with most spikes
+    so far is taken, the first of them where there are several. A sample without a spike is wrong.
     """
-    counts = spikes.double().cumsum(0)
-    if window is not None:
-        if not 1 <= window < len(spikes):
-            raise ValueError(f"window={window}: expected 1 to {len(spikes) - 1} time steps")
-        before = torch.cat([torch.zeros_like(counts[:1]), counts])
-        counts = (before[window:] - before[:-window])[: len(spikes) - window]
-    most, choice = counts.max(2)
-    # Sums of population means differ in their last bits between classes with equally many spikes.
-    choice = (counts >= most[..., None] * (1 - 1e-9)).int().argmax(2)
+    choice, most = running_choice(spikes if spikes.is_floating_point() else spikes.double())
     return ((choice == labels) & (most > 0)).sum(1)
 
 
-def time_delay(course: Sequence[float], percent: float, *, absolute: bool = False) -> float:
+def time_delay(course: Sequence[float], percent: float) -> float:
     """td: the first step, from 0, at which the accuracy reaches `percent` % of its maximum over
-    time (or `percent` % itself, if `absolute`); infinite if it never does.
+    time; infinite if it never does.
 
     As published, accuracies are rounded to 0.01 % first, and may fall short by 0.001 %.
     """
     rounded = [round(100 * value, 2) for value in course]
-    level = percent if absolute else percent / 100 * max(rounded, default=math.inf)
+    level = percent / 100 * max(rounded, default=math.inf)
     return next((t for t, value in enumerate(rounded) if value >= level - 1e-3), math.inf)
-
-
-def settled_mean(course: Sequence[float]) -> float:
-    """The mean accuracy of the steps that are at or above the mean of all, 0..1."""
-    mean = sum(course) / len(course)
-    above = [value for value in course if value >= mean - 1e-7]
-    return sum(above) / len(above)

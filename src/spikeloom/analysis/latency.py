@@ -22,9 +22,7 @@ class Latency:
                 f"votes {list(votes.shape)} and labels {list(labels.shape)} do not match: "
                 "expected [T, B, classes] and [B]"
             )
-        right = torch.stack(
-            [(_first_best(votes[:t]) == labels).sum() for t in range(1, votes.shape[0] + 1)]
-        )
+        right = (running_choice(votes)[0] == labels).sum(1)
         self._right = right if self._right is None else self._right + right
         self._samples += labels.shape[0]
 
@@ -39,16 +37,18 @@ class Latency:
         return [right / self._samples for right in self._right.tolist()]
 
 
-def _first_best(votes: Tensor) -> Tensor:
-    """The first class whose votes `[t, B, classes]` add up to the maximum, `[B]`.
+def running_choice(votes: Tensor) -> tuple[Tensor, Tensor]:
+    """The first class whose `votes` `[T, B, classes]` add up to the maximum after 1..T steps, and
+    that maximum; both `[T, B]`.
 
     Votes are often means over neurons, tenths that no float holds: two classes with equally many
     spikes then differ in the last bits. Each vote is off by at most eps / 2 of itself, and each
-    of the t additions in float64 by less than its eps: sums that are closer than these times the
+    of the additions in float64 by less than its eps: sums that are closer than these times the
     sum of magnitudes count as equal, as they are before rounding.
     """
     exact = votes.double()
-    sums = exact.sum(0)
+    sums = exact.cumsum(0)
+    most = sums.amax(-1)
     eps = torch.finfo(votes.dtype).eps + len(votes) * torch.finfo(torch.float64).eps
-    slack = eps * exact.abs().sum(0).amax(-1, keepdim=True)
-    return (sums >= sums.amax(-1, keepdim=True) - slack).int().argmax(-1)
+    slack = eps * exact.abs().cumsum(0).amax(-1)
+    return (sums >= (most - slack)[..., None]).int().argmax(-1), most

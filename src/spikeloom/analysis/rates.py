@@ -3,7 +3,7 @@
 rate of a layer = spikes / (neurons x samples x time steps)      per neuron and time step, 0..1
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple
@@ -32,6 +32,12 @@ class SpikeCount(NamedTuple):
 
     spikes: int
     places: int
+
+    @classmethod
+    def sum(cls, counts: "Iterable[SpikeCount]") -> "SpikeCount":
+        """All of `counts` together."""
+        pairs = list(counts)
+        return cls(sum(c.spikes for c in pairs), sum(c.places for c in pairs))
 
     @property
     def rate(self) -> float:

@@ -1,4 +1,4 @@
-"""`spikeloom rates`: firing rates of a trained run, layer by layer and over all neurons."""
+"""`spikeloom rates`: the firing rates of `spikeloom eval`, and nothing else."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,50 +23,30 @@ def rates(
 
     A rate is spikes per neuron and time step; the total is over all neurons, not over layers.
     """
-    from spikeloom.analysis.rates import FiringRates, SpikeCount
-    from spikeloom.evaluation.evaluation import load_run, measure
-    from spikeloom.run.device import surroundings
+    from spikeloom import training
 
-    run = load_run(folder, checkpoint, timesteps=T, device=device)
-    with surroundings(run.recipe.training, run.device), FiringRates(run.classifier) as counter:
-        measurement = measure(
-            run.classifier,
-            run.test_loader(),
-            classes=run.data.spec.class_count,
-            device=run.device,
-            precision=run.recipe.training.precision,
-        )
-    samples = int(measurement.confusion.sum())
-    counts = counter.counts()
-    steps = T or getattr(run.recipe.network, "T", None)
-    total = SpikeCount(
-        sum(c.spikes for c in counts.values()), sum(c.places for c in counts.values())
-    )
+    found = training.evaluate(folder, checkpoint, timesteps=T, device=device)
     if as_json:
         print_json(
             {
                 "checkpoint": checkpoint,
-                "epochs": run.epochs,
-                "samples": samples,
-                "time_steps": steps,
-                "loss": measurement.loss,
-                "accuracy": measurement.accuracy,
-                "firing_rates": {layer: count.rate for layer, count in counts.items()},
-                "spikes": {layer: count.spikes for layer, count in counts.items()},
-                "total": total.rate,
+                "epochs": found.epochs,
+                "samples": found.samples,
+                "loss": found.loss,
+                "accuracy": found.accuracy,
+                "firing_rates": found.firing_rates,
+                "spikes_per_sample": found.spikes,
+                "total": found.rate,
             }
         )
         return
-    typer.echo(
-        f"{folder}: checkpoint {checkpoint} after {run.epochs} epochs, {samples:,} test samples"
-        + (f", T = {steps}" if steps else "")
-    )
-    typer.echo(f"accuracy {measurement.accuracy:.2%}   loss {measurement.loss:.5f}\n")
+    about = f"{folder}: checkpoint {checkpoint} after {found.epochs} epochs"
+    steps = f", T = {T}" if T else ""
+    typer.echo(f"{about}, {found.samples:,} test samples{steps}")
+    typer.echo(f"accuracy {found.accuracy:.2%}   loss {found.loss:.5f}\n")
+    total = ("all neurons", found.rate, sum(found.spikes.values()))
+    rows = [(layer, rate, found.spikes[layer]) for layer, rate in found.firing_rates.items()]
+    columns = ("neuron layer", "firing rate", "spikes per sample")
     print_table(
-        ("neuron layer", "firing rate", "spikes per sample"),
-        [
-            (layer, f"{count.rate:.4f}", f"{count.spikes / max(samples, 1):,.1f}")
-            for layer, count in [*counts.items(), ("all neurons", total)]
-        ],
-        right=("firing rate", "spikes per sample"),
+        columns, [(n, f"{r:.4f}", f"{s:,.1f}") for n, r, s in [*rows, total]], right=columns[1:]
     )

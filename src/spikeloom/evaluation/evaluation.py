@@ -46,7 +46,8 @@ CheckpointName = Literal["best", "last", "previous"]
 class Measurement:
     """One pass over a split. `confusion` `[label, prediction]` counts samples, on the CPU;
     `firing_rates` are spikes per neuron and time step by layer, `spikes` those of a layer per
-    sample, and `neurons` its size; all empty if not asked for."""
+    sample, and `neurons` its size; `rate`: that of all neurons together; empty or 0 if not asked
+    for."""
 
     loss: float
     accuracy: float
@@ -54,6 +55,7 @@ class Measurement:
     firing_rates: dict[str, float]
     spikes: dict[str, float]
     neurons: dict[str, int]
+    rate: float
     top5_accuracy: float | None
     """Part of the samples whose label is among the five largest scores; None up to 5 classes."""
 
@@ -72,7 +74,8 @@ class Evaluation:
     `confusion` `[label, prediction]` counts samples. `firing_rates`: spikes per neuron and time
     step, by layer. `accuracy_per_timestep`: accuracy if the network were stopped after 1..T steps;
     empty for a method whose readout has no votes per step. `operations`: per sample, with
-    `operations.assumptions`. `spikes`: of each layer per sample, and `neurons` its size.
+    `operations.assumptions`. `spikes`: of each layer per sample, and `neurons` its size; `rate`:
+    spikes per neuron and time step over all neurons.
     `decisions`: by first spike and by rate, where the output layer is one of spiking neurons.
     `top5_accuracy`: label among the five largest scores; None for five classes or fewer.
     """
@@ -88,6 +91,7 @@ class Evaluation:
     operations: Operations
     spikes: dict[str, float]
     neurons: dict[str, int]
+    rate: float
     decisions: Decisions | None
     top5_accuracy: float | None
 
@@ -245,6 +249,7 @@ def evaluate(
         operations=operations.per_sample(),
         spikes=measurement.spikes,
         neurons=measurement.neurons,
+        rate=measurement.rate,
         decisions=decisions.result(),
         top5_accuracy=measurement.top5_accuracy,
     )
@@ -317,6 +322,7 @@ def measure(
         firing_rates={layer: count.rate for layer, count in counts.items()},
         spikes={layer: count.spikes / score.samples for layer, count in counts.items()},
         neurons={} if rates is None else rates.neurons(),
+        rate=SpikeCount.sum(counts.values()).rate,
         top5_accuracy=top5.item() / max(score.samples, 1) if classes > 5 else None,
     )
 

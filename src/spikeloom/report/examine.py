@@ -115,7 +115,7 @@ def _examine(run: Run, samples: int) -> Examination:
     from spikeloom.analysis.first_spike import first_spike_times
     from spikeloom.analysis.latency import Latency
     from spikeloom.analysis.operations import SynapticOperations
-    from spikeloom.analysis.rates import FiringRates
+    from spikeloom.analysis.rates import FiringRates, SpikeCount
     from spikeloom.analysis.traces import trace
     from spikeloom.evaluation.evaluation import build, load_run
     from spikeloom.evaluation.loaders import make_transform
@@ -182,7 +182,6 @@ def _examine(run: Run, samples: int) -> Examination:
         few = chosen[:_FIGURE_SAMPLES]
         inputs = transform(data.test.read(few).to(trained.device), unused)
         figures = network.figures(inputs, data.test.labels[few].to(trained.device))
-    fired = rates.counts().values()
     return Examination(
         classes=data.spec.classes,
         samples=count,
@@ -190,7 +189,7 @@ def _examine(run: Run, samples: int) -> Examination:
         accuracy=score.accuracy,
         spikes={layer: spikes.spikes / count for layer, spikes in rates.counts().items()},
         neurons=rates.neurons(),
-        rate=sum(c.spikes for c in fired) / max(sum(c.places for c in fired), 1),
+        rate=SpikeCount.sum(rates.counts().values()).rate,
         operations=operations.per_sample(),
         latency=tuple(latency.accuracy()),
         confusion=tuple(tuple(row) for row in score.confusion.tolist()),
