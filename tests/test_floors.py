@@ -65,3 +65,16 @@ def test_methods_do_not_import_each_other() -> None:
 def test_importing_the_package_does_not_load_torch() -> None:
     code = "import sys, spikeloom; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_two_modules_share_the_name_of_a_class() -> None:
+    """But the two targets of the compiler, which are alike on purpose."""
+    homes: dict[str, set[str]] = {}
+    for path in MODULES:
+        place = path.relative_to(ROOT).as_posix()
+        if place.startswith(("compiler/cpu/", "compiler/gpu/")):
+            place = "compiler's targets"
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name[0] != "_":
+                homes.setdefault(node.name, set()).add(place)
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.feedback import FeedbackNetwork
 from spikeloom.methods.ide.restriction import SpectralRestriction
-from spikeloom.methods.ide.transforms import Masks, Transform
+from spikeloom.methods.ide.transforms import Masks, WeightTransform
 
 Arrays = dict[str, np.ndarray]
 
@@ -68,12 +68,12 @@ def build(arrays: Arrays, backend: str, rate_size: int | None = None, **settings
     return network.train()
 
 
-def named(arrays: Arrays, network: FeedbackNetwork) -> list[tuple[str, Transform]]:
+def named(arrays: Arrays, network: FeedbackNetwork) -> list[tuple[str, WeightTransform]]:
     transforms = [network.input_transform, *network.transforms]
     return list(zip(["x", *prefixes(arrays)], transforms, strict=True))  # type: ignore[arg-type]
 
 
-def places(transform: Transform) -> dict[str, Tensor]:
+def places(transform: WeightTransform) -> dict[str, Tensor]:
     """Where the arrays `<prefix>.<name>` live in a transform."""
     synapse, norm = transform.synapse, transform.norm
     found: dict[str, Tensor] = {}
@@ -101,31 +101,31 @@ def masks(arrays: Arrays) -> Masks:
     return Masks(given=given)
 
 
-def _input(arrays: Arrays, rate_size: int | None) -> Transform:
+def _input(arrays: Arrays, rate_size: int | None) -> WeightTransform:
     weight = arrays["x.W"]
     if weight.ndim == 2:
-        return Transform(nn.Linear(weight.shape[1], weight.shape[0]), norm=True)
+        return WeightTransform(nn.Linear(weight.shape[1], weight.shape[0]), norm=True)
     kernel = weight.shape[2]
     padding = kernel // 2
     if len(prefixes(arrays)) == 1 and rate_size is not None:
         size = next(arrays[name].shape[2] for name in ("x", "x0") if name in arrays)
         padding = next(p for p in (1, 2) if (size + 2 * p - kernel) // 2 + 1 == rate_size)
     synapse = nn.Conv2d(weight.shape[1], weight.shape[0], kernel, stride=2, padding=padding)
-    return Transform(synapse, norm=True)
+    return WeightTransform(synapse, norm=True)
 
 
-def _between(arrays: Arrays, prefix: str) -> Transform:
+def _between(arrays: Arrays, prefix: str) -> WeightTransform:
     restricted = f"{prefix}.Wraw" in arrays
     weight = arrays[f"{prefix}.Wraw" if restricted else f"{prefix}.W"]
     if weight.ndim == 2:
-        return Transform(
+        return WeightTransform(
             nn.Linear(weight.shape[1], weight.shape[0], bias=not restricted), norm=not restricted
         )
     if restricted and prefix != "s":
         back = nn.ConvTranspose2d(
             *weight.shape[:3], stride=2, padding=1, output_padding=1, bias=False
         )
-        return Transform(back, norm=False)
+        return WeightTransform(back, norm=False)
     synapse = nn.Conv2d(
         weight.shape[1],
         weight.shape[0],
@@ -134,4 +134,4 @@ def _between(arrays: Arrays, prefix: str) -> Transform:
         padding=weight.shape[2] // 2,
         bias=not restricted,
     )
-    return Transform(synapse, norm=not restricted)
+    return WeightTransform(synapse, norm=not restricted)

@@ -8,7 +8,7 @@ import typer
 from spikeloom.cli.output import complete_recipe, print_json, print_table
 
 if TYPE_CHECKING:
-    from spikeloom.config.explain import Explanation
+    from spikeloom.config.explain import KeyExplanation
 
 app = typer.Typer(help="Explain, check, and show recipes.", no_args_is_help=True)
 
@@ -97,16 +97,16 @@ def _names_recipe(text: str, names: list[str]) -> bool:
     return text in names or text.endswith(".toml") or "/" in text
 
 
-def _sections(explanations: "list[Explanation]") -> "dict[str, list[Explanation]]":
+def _sections(explanations: "list[KeyExplanation]") -> "dict[str, list[KeyExplanation]]":
     """The keys by the section that they are in, under the title that a table of them has."""
-    sections: dict[str, list[Explanation]] = {}
+    sections: dict[str, list[KeyExplanation]] = {}
     for one in explanations:
         section = one.key.rpartition(".")[0]
         sections.setdefault(f"[{section}]" if section else "recipe", []).append(one)
     return sections
 
 
-def _print_one(explanation: "Explanation", title: str, recipe: str | None) -> None:
+def _print_one(explanation: "KeyExplanation", title: str, recipe: str | None) -> None:
     of_method = title.partition("] of ")[2]
     typer.echo(explanation.key + (f" ({of_method})" if of_method else ""))
     typer.echo(f"  {explanation.meaning}")
@@ -118,7 +118,7 @@ def _print_one(explanation: "Explanation", title: str, recipe: str | None) -> No
             typer.echo(f"  {name:<8} {text}")
 
 
-def _print_section(explanations: "list[Explanation]", title: str) -> None:
+def _print_section(explanations: "list[KeyExplanation]", title: str) -> None:
     with_value = explanations[0].value is not None
     print_table(
         ("key", *(["value"] if with_value else []), "default", "type", "range", "meaning"),

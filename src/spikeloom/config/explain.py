@@ -11,7 +11,7 @@ from spikeloom.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Explanation:
+class KeyExplanation:
     """One key. `value` is that of the recipe that was asked about, or None without a recipe."""
 
     key: str
@@ -22,11 +22,11 @@ class Explanation:
     value: str | None
 
 
-def explain(recipe: Recipe | None, network: type[Section] | None) -> list[Explanation]:
+def explain(recipe: Recipe | None, network: type[Section] | None) -> list[KeyExplanation]:
     """All keys in schema order, sections left out; `network` is the method's network schema."""
     known = fields.keys(network)
     return [
-        Explanation(
+        KeyExplanation(
             key=name,
             meaning=key.info.description or "",
             type=fields.type_text(key.info.annotation),
@@ -39,7 +39,7 @@ def explain(recipe: Recipe | None, network: type[Section] | None) -> list[Explan
     ]
 
 
-def select(explanations: list[Explanation], key: str, source: str) -> list[Explanation]:
+def select(explanations: list[KeyExplanation], key: str, source: str) -> list[KeyExplanation]:
     """Those of one key, of all keys with this last part, or of one section.
 
     Raises ConfigError with the nearest key if there is none; `source` is what was asked about.

@@ -12,7 +12,7 @@ from spikeloom.neurons.integrate_fire import IF as IF
 from spikeloom.neurons.leaky import LIF as LIF
 from spikeloom.neurons.leaky import PLIF as PLIF
 from spikeloom.neurons.neuron import Neuron as Neuron
-from spikeloom.neurons.neuron import Run as Run
+from spikeloom.neurons.neuron import Response as Response
 from spikeloom.neurons.neuron import State as State
 from spikeloom.neurons.rate import RateLIF as RateLIF
 from spikeloom.neurons.scaled import Scaled as Scaled

@@ -22,7 +22,7 @@ GivenState = State | None | Literal[False]
 """A state to start from; None: at rest; False: at rest, and no state is asked for."""
 
 
-class Run(NamedTuple):
+class Response(NamedTuple):
     """Spikes `[T, B, ...]`; the state after the last step (as of `initial_state`); the requested
     records `[T, B, ...]` by name.
     """
@@ -113,10 +113,10 @@ class Neuron(nn.Module):
     @overload
     def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]: ...
     @overload
-    def forward(self, x: Tensor, state: GivenState, record: tuple[str, ...]) -> Run: ...
+    def forward(self, x: Tensor, state: GivenState, record: tuple[str, ...]) -> Response: ...
     def forward(
         self, x: Tensor, state: GivenState = False, record: tuple[str, ...] | None = None
-    ) -> Tensor | tuple[Tensor, State] | Run:
+    ) -> Tensor | tuple[Tensor, State] | Response:
         """Spikes `[T, B, ...]` (0 or 1, in the dtype of `x`) for the input current `x` `[T, B,
         ...]`.
 
@@ -130,7 +130,7 @@ class Neuron(nn.Module):
             return run
         return run.spikes if state is False else (run.spikes, run.state)
 
-    def run(self, x: Tensor, state: GivenState = False, record: tuple[str, ...] = ()) -> Run:
+    def run(self, x: Tensor, state: GivenState = False, record: tuple[str, ...] = ()) -> Response:
         """As `forward`, and the sequence `[T, B, ...]` of every state or observed value named in
         `record`.
 
@@ -139,7 +139,9 @@ class Neuron(nn.Module):
         """
         return self._run(x, state, tuple(record), want_state=True)
 
-    def _run(self, x: Tensor, given: GivenState, record: tuple[str, ...], want_state: bool) -> Run:
+    def _run(
+        self, x: Tensor, given: GivenState, record: tuple[str, ...], want_state: bool
+    ) -> Response:
         self._check(x, given, record)
         coefs = self._all_coefs()
         state, clock = given or None, ()
@@ -156,7 +158,7 @@ class Neuron(nn.Module):
             spikes, final, records = run_eager(
                 self._step(), x, list(start), list(coefs.values()), record
             )
-        return Run(spikes, (*final, *clock), records)
+        return Response(spikes, (*final, *clock), records)
 
     def _part(
         self, x: Tensor, given: GivenState, coefs: dict[str, Tensor]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from spikeloom.neurons import Run
+from spikeloom.neurons import Response
 
 NetworkState = dict[str, Any]
 """The states of layers by their names in a container: tuples of tensors, or dicts of the same."""
@@ -159,9 +159,9 @@ def _carried(
 
         def take(_: nn.Module, inputs: Any, answer: Any) -> Any:
             if not ask_rest:
-                keep(answer.state if isinstance(answer, Run) else answer[1])
+                keep(answer.state if isinstance(answer, Response) else answer[1])
             calls[path] += 1
-            return answer if isinstance(answer, Run) else answer[0]
+            return answer if isinstance(answer, Response) else answer[0]
 
         handles.append(layer.register_forward_pre_hook(give, with_kwargs=True))
         handles.append(layer.register_forward_hook(take, prepend=True))

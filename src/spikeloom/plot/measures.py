@@ -19,7 +19,7 @@ from spikeloom.plot.style import (
     palette,
 )
 from spikeloom.plot.words import constant_words
-from spikeloom.run.reading import Epoch, Run, read
+from spikeloom.run.reading import EpochRecord, RunRecord, read
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from spikeloom.analysis.operations import Operations
 
-Source = Run | Path | str
+Source = RunRecord | Path | str
 _MOST_BANDS = 8
 _MOST_ENDS = 8
 _MOST_CELLS = 20
@@ -237,7 +237,7 @@ def tradeoff(
     return ax
 
 
-def layer_names(epochs: Sequence[Epoch]) -> list[str]:
+def layer_names(epochs: Sequence[EpochRecord]) -> list[str]:
     """Every neuron layer that the records name, in module order."""
     names: dict[str, None] = {}
     for epoch in epochs:
@@ -247,7 +247,7 @@ def layer_names(epochs: Sequence[Epoch]) -> list[str]:
     return list(names)
 
 
-def constant_names(epochs: Sequence[Epoch]) -> list[str]:
+def constant_names(epochs: Sequence[EpochRecord]) -> list[str]:
     """The constants that some layer has, as "tau"."""
     return list(dict.fromkeys(key.rpartition("/")[2] for e in epochs for key in e.constants))
 
@@ -269,8 +269,8 @@ def _bars(
     return ax
 
 
-def _run(source: Source) -> Run:
-    return source if isinstance(source, Run) else read(Path(source))
+def _run(source: Source) -> RunRecord:
+    return source if isinstance(source, RunRecord) else read(Path(source))
 
 
 def _some(values: object, otherwise: str) -> None:

@@ -10,7 +10,7 @@ from spikeloom import plot
 from spikeloom.plot.lines import Line, accuracy_floor
 from spikeloom.plot.style import BLUE, MUTED, ORANGE, palette
 from spikeloom.plot.svg import THEME
-from spikeloom.run.reading import Epoch, Run
+from spikeloom.run.reading import EpochRecord, RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,10 +61,10 @@ def chart(
     return Chart(Markup(plot.svg(ax, describe)), tuple(named), cut)
 
 
-def epoch_lines(run: Run, what: str) -> list[Line]:
+def epoch_lines(run: RunRecord, what: str) -> list[Line]:
     """Loss or accuracy of each split over the epochs."""
 
-    def value(epoch: Epoch, split: str) -> float | None:
+    def value(epoch: EpochRecord, split: str) -> float | None:
         if split == "training":
             return epoch.train_loss if what == "loss" else epoch.train_accuracy
         score = epoch.val if split == "validation" else epoch.test
@@ -78,7 +78,7 @@ def epoch_lines(run: Run, what: str) -> list[Line]:
     return lines
 
 
-def accuracy(run: Run) -> Chart:
+def accuracy(run: RunRecord) -> Chart:
     lines, best = epoch_lines(run, "accuracy"), run.best
     published = run.published
     floor = accuracy_floor(lines)
@@ -98,20 +98,20 @@ def accuracy(run: Run) -> Chart:
     )
 
 
-def loss(run: Run) -> Chart:
+def loss(run: RunRecord) -> Chart:
     lines = epoch_lines(run, "loss")
     return chart(
         "loss over epochs", lambda ax: plot.curves(lines, y="loss", log=True, ax=ax), THIRD
     )
 
 
-def learning_rate(run: Run) -> Chart:
+def learning_rate(run: RunRecord) -> Chart:
     line = Line("learning rate", *_columns([(float(e.epoch), e.lr) for e in run.epochs]), BLUE)
     draw = lambda ax: plot.curves([line], y="learning rate", floor=0.0, ax=ax)  # noqa: E731
     return chart("learning rate over epochs", draw, SLIM)
 
 
-def first_epoch(run: Run, name: str) -> Chart:
+def first_epoch(run: RunRecord, name: str) -> Chart:
     points = [(float(step.step), getattr(step, name)) for step in run.steps]
     line, percent = Line(name, *_columns(points), MUTED), name == "accuracy"
     return chart(
@@ -120,18 +120,18 @@ def first_epoch(run: Run, name: str) -> Chart:
     )
 
 
-def constant(run: Run, name: str, size: tuple[float, float] = HALF) -> Chart:
+def constant(run: RunRecord, name: str, size: tuple[float, float] = HALF) -> Chart:
     what = f"{name} of every layer of {run.name} over epochs"
     return chart(what, lambda ax: plot.constants(run, name, ax=ax), size)
 
 
-def rates(run: Run, size: tuple[float, float] = HALF, top: float | None = None) -> Chart:
+def rates(run: RunRecord, size: tuple[float, float] = HALF, top: float | None = None) -> Chart:
     """`top`: where the axis ends, for charts that are compared."""
     what = f"firing rate of every layer of {run.name} over epochs"
     return chart(what, lambda ax: plot.rates(run, ax=ax).set_ylim(top=top), size)
 
 
-def scalars(run: Run, names: Sequence[str]) -> Chart:
+def scalars(run: RunRecord, names: Sequence[str]) -> Chart:
     lines = []
     for name, colour in zip(names, palette(len(names)), strict=True):
         known = [(float(e.epoch), e.scalars[name]) for e in run.epochs if name in e.scalars]

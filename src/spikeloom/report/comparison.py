@@ -9,13 +9,13 @@ from spikeloom.plot.style import palette
 from spikeloom.report import charts
 from spikeloom.report.examine import Examination
 from spikeloom.report.summary import Group, Row, grouped, paired_differences, summary
-from spikeloom.run.reading import Epoch, Run
+from spikeloom.run.reading import EpochRecord, RunRecord
 
 APART = ("title", "notes", "origin", "label", "source", "seed")
 """Keys of a recipe that say nothing about how a run was trained, or are shown elsewhere."""
 
 
-def comparison(runs: Sequence[Run], found: Sequence[Examination | str]) -> dict[str, Any]:
+def comparison(runs: Sequence[RunRecord], found: Sequence[Examination | str]) -> dict[str, Any]:
     """What the page about several runs is filled with, in the order given."""
     rows = [summary(run, shown) for run, shown in zip(runs, found, strict=True)]
     groups = grouped(runs, rows)
@@ -84,14 +84,14 @@ def flatten(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[RunRecord]) -> list[str]:
     """Method and folder of each run; the folder alone tells them apart within one method."""
     names = [run.name for run in runs]
     short = [run.folder.resolve().name for run in runs]
     return short if len(set(short)) == len(short) and not any(s.isdigit() for s in short) else names
 
 
-def _colours(runs: Sequence[Run]) -> list[str]:
+def _colours(runs: Sequence[RunRecord]) -> list[str]:
     """One colour for each run; seeds of one recipe share theirs."""
     keys = [Group.key_of(run) for run in runs]
     distinct = list(dict.fromkeys(keys))
@@ -100,10 +100,10 @@ def _colours(runs: Sequence[Run]) -> list[str]:
 
 
 def _overlay(
-    runs: Sequence[Run],
+    runs: Sequence[RunRecord],
     names: Sequence[str],
     colours: Sequence[str],
-    value: Callable[[Epoch], float | None],
+    value: Callable[[EpochRecord], float | None],
     what: str = "test accuracy",
 ) -> charts.Chart | None:
     lines = []
@@ -119,7 +119,7 @@ def _overlay(
 
 
 def _losses(
-    runs: Sequence[Run], names: Sequence[str], colours: Sequence[str]
+    runs: Sequence[RunRecord], names: Sequence[str], colours: Sequence[str]
 ) -> Iterator[tuple[str, charts.Chart]]:
     """Training losses, those of different kinds apart: their numbers do not compare."""
     kinds: dict[str, list[int]] = {}
@@ -161,7 +161,7 @@ def _tradeoff(
     return charts.tradeoff(shown) if len(shown) > 1 else None
 
 
-def _layers(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
+def _layers(runs: Sequence[RunRecord], names: Sequence[str]) -> list[dict[str, Any]]:
     """By method: small charts of the rates of its runs, on one axis for all, and of constants."""
     top = max((rate for run in runs for rate in run.firing_rates.values()), default=0.0)
     folds: dict[str, dict[str, Any]] = {}
@@ -176,7 +176,7 @@ def _layers(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
     return list(folds.values())
 
 
-def _differences(runs: Sequence[Run]) -> dict[str, list[tuple[str, list[str]]]]:
+def _differences(runs: Sequence[RunRecord]) -> dict[str, list[tuple[str, list[str]]]]:
     """The keys that are not equal in all runs: those that all of them have, and the others."""
     flat = [flatten(run.recipe) for run in runs]
     keys = list(dict.fromkeys(key for recipe in flat for key in recipe))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spikeloom.errors import SpikeloomError
 from spikeloom.report.origin import Origin, examine_origin
 from spikeloom.report.pictures import picture
-from spikeloom.run.reading import Run
+from spikeloom.run.reading import RunRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +97,7 @@ class Examination:
         return f"{self.samples:,} of {self.test_samples:,} test samples"
 
 
-def examine(run: Run, samples: int = SAMPLES) -> Examination | str:
+def examine(run: RunRecord, samples: int = SAMPLES) -> Examination | str:
     """The examination of `run`, or the reason why there is none."""
     try:
         return _examine(run, samples)
@@ -107,7 +107,7 @@ def examine(run: Run, samples: int = SAMPLES) -> Examination | str:
         return f"{error.filename or run.folder}: {error.strerror}"
 
 
-def _examine(run: Run, samples: int) -> Examination:
+def _examine(run: RunRecord, samples: int) -> Examination:
     import torch
 
     from spikeloom.analysis.decisions import DecisionCounter

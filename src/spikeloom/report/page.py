@@ -18,7 +18,7 @@ from spikeloom.report import charts
 from spikeloom.report.comparison import comparison
 from spikeloom.report.examine import SAMPLES, Examination, OutputSpikes, examine
 from spikeloom.report.words import NOTHING, count, energy, percent, points
-from spikeloom.run.reading import Run, read
+from spikeloom.run.reading import RunRecord, read
 from spikeloom.units import duration
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def write(
     """Writes the report of one run, or of several side by side, and returns its path.
 
     Args:
-        folders: Run folders; a run may still be going on, or have been killed.
+        folders: RunRecord folders; a run may still be going on, or have been killed.
         output: The file to write; `report.html` in the run folder for one run, in the current
             folder for several. It is replaced in one instant; a pipe or a device
             is written to.
@@ -71,7 +71,7 @@ def write(
     return path
 
 
-def single(run: Run, found: Examination | str) -> str:
+def single(run: RunRecord, found: Examination | str) -> str:
     """The page about one run; `found` is what its network showed, or why it could not."""
     values: dict[str, Any] = {
         "title": run.title,
@@ -93,7 +93,7 @@ def single(run: Run, found: Examination | str) -> str:
     return _environment().get_template("run.html").render(values)
 
 
-def several(runs: Sequence[Run], found: Sequence[Examination | str]) -> str:
+def several(runs: Sequence[RunRecord], found: Sequence[Examination | str]) -> str:
     """The page that compares runs."""
     values = {"description": "; ".join(map(_result, runs))} | comparison(runs, found)
     return _environment().get_template("comparison.html").render(values)
@@ -131,20 +131,20 @@ def verdict(sample: OutputSpikes, classes: Sequence[str]) -> str:
     return f"{name} (taken for {classes[choice]} in step {step + 1})"
 
 
-def _result(run: Run) -> str:
+def _result(run: RunRecord) -> str:
     """The run's result in one phrase."""
     if run.best is None:
         return f"{run.name}: no evaluation yet"
     return f"{run.name}: accuracy-{run.protocol} {percent(run.best.test_accuracy)}"
 
 
-def _interval(run: Run) -> tuple[float, float] | None:
+def _interval(run: RunRecord) -> tuple[float, float] | None:
     if run.best is None or not run.start.test_samples:
         return None
     return wilson(run.best.test_accuracy, run.start.test_samples)
 
 
-def _tiles(run: Run, found: Examination | str) -> list[tuple[str, object, str]]:
+def _tiles(run: RunRecord, found: Examination | str) -> list[tuple[str, object, str]]:
     """Key figures: name, value, and a line of explanation."""
     done, planned = len(run.epochs), run.planned_epochs
     last = max((epoch.step for epoch in run.epochs), default=0)
@@ -176,7 +176,7 @@ def _tiles(run: Run, found: Examination | str) -> list[tuple[str, object, str]]:
     return tiles
 
 
-def _layers(run: Run) -> list[dict[str, Any]]:
+def _layers(run: RunRecord) -> list[dict[str, Any]]:
     """A row per neuron layer: its colour, its rate, and its constants at the last epoch."""
     names = layer_names(run.epochs)
     if not names:
@@ -193,7 +193,7 @@ def _layers(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _scalars(run: Run) -> dict[str, list[str]]:
+def _scalars(run: RunRecord) -> dict[str, list[str]]:
     """What a method logs besides, names that end in numbers together."""
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for epoch in run.epochs for name in epoch.scalars):
@@ -201,7 +201,7 @@ def _scalars(run: Run) -> dict[str, list[str]]:
     return groups
 
 
-def _confusion(run: Run, found: Examination | str) -> dict[str, Any]:
+def _confusion(run: RunRecord, found: Examination | str) -> dict[str, Any]:
     matrix: Sequence[Sequence[int]] = run.end.confusion if run.end is not None else ()
     note, classes = "All test samples, at the epoch that is reported.", ()
     if isinstance(found, Examination):

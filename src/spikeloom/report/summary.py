@@ -9,7 +9,7 @@ from typing import Any
 from spikeloom.analysis.statistics import mean_and_deviation, wilson
 from spikeloom.errors import RunError
 from spikeloom.report.examine import SAMPLES, Examination, examine
-from spikeloom.run.reading import Run, read
+from spikeloom.run.reading import RunRecord, read
 
 Row = dict[str, Any]
 
@@ -24,7 +24,7 @@ def compare(folders: Sequence[Path | str], *, samples: int = SAMPLES) -> list[Ro
     evaluations included; `seconds`, `finished`; `note` says why figures are missing (None).
 
     Args:
-        folders: Run folders.
+        folders: RunRecord folders.
         samples: How many test samples each trained network sees at most.
 
     Raises:
@@ -36,7 +36,7 @@ def compare(folders: Sequence[Path | str], *, samples: int = SAMPLES) -> list[Ro
     return [summary(run, examine(run, samples)) for run in runs]
 
 
-def summary(run: Run, found: Examination | str) -> Row:
+def summary(run: RunRecord, found: Examination | str) -> Row:
     """The figures of one run; `found` is what its network showed, or why it could not."""
     best, tested = run.best, run.start.test_samples
     accuracy = None if best is None else best.test_accuracy
@@ -85,7 +85,7 @@ class Group:
     rows: tuple[Row, ...]
 
     @staticmethod
-    def key_of(run: Run) -> str:
+    def key_of(run: RunRecord) -> str:
         """Equal for runs that differ in nothing but their seed and their name."""
         apart = ("seed", "title", "notes", "origin", "label", "source")
         return repr([(key, value) for key, value in run.recipe.items() if key not in apart])
@@ -106,9 +106,9 @@ class Group:
         return mean_and_deviation(values)[1] if values else None
 
 
-def grouped(runs: Sequence[Run], rows: Sequence[Row]) -> list[Group]:
+def grouped(runs: Sequence[RunRecord], rows: Sequence[Row]) -> list[Group]:
     """The runs by recipe, seeds together, in the order of their first."""
-    members: dict[str, list[tuple[Run, Row]]] = {}
+    members: dict[str, list[tuple[RunRecord, Row]]] = {}
     for run, row in zip(runs, rows, strict=True):
         members.setdefault(Group.key_of(run), []).append((run, row))
     return [Group(pairs[0][0].name, tuple(row for _, row in pairs)) for pairs in members.values()]

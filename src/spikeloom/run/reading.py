@@ -2,7 +2,7 @@
 
 The folder may belong to a run that is still going on or that was killed: every file but recipe.toml
 may be missing, and the last line of metrics.jsonl may be cut short. What cannot be read is named
-in `Run.problems`; the rest is used.
+in `RunRecord.problems`; the rest is used.
 """
 
 import json
@@ -25,7 +25,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=True)
 
 
-class Spread(Record):
+class SpreadRecord(Record):
     """Mean, minimum and maximum of a constant over one layer."""
 
     mean: float
@@ -33,7 +33,7 @@ class Spread(Record):
     max: float
 
 
-class Score(Record):
+class ScoreRecord(Record):
     """One evaluation; accuracy is a fraction, firing rates are spikes per neuron and time step."""
 
     loss: float
@@ -41,7 +41,7 @@ class Score(Record):
     firing_rates: dict[str, float] = {}
 
 
-class Best(Record):
+class BestRecord(Record):
     """The epoch that the protocol reports, and by which metric it was chosen."""
 
     epoch: int
@@ -50,13 +50,13 @@ class Best(Record):
     test_accuracy: float
 
 
-class Start(Record):
+class StartRecord(Record):
     parameters: int | None = None
     train_samples: int | None = None
     test_samples: int | None = None
 
 
-class Step(Record):
+class StepRecord(Record):
     epoch: int
     step: int
     loss: float
@@ -64,7 +64,7 @@ class Step(Record):
     lr: float
 
 
-class Epoch(Record):
+class EpochRecord(Record):
     """Everything that one epoch reports; `seconds` is its wall time."""
 
     epoch: int
@@ -73,36 +73,36 @@ class Epoch(Record):
     train_loss: float
     train_accuracy: float
     seconds: float
-    constants: dict[str, Spread] = {}
+    constants: dict[str, SpreadRecord] = {}
     scalars: dict[str, float] = {}
-    test: Score | None = None
-    val: Score | None = None
-    best: Best | None = None
+    test: ScoreRecord | None = None
+    val: ScoreRecord | None = None
+    best: BestRecord | None = None
 
 
-class End(Record):
+class EndRecord(Record):
     """`confusion[label][prediction]` counts test samples; `seconds` is the wall time of the run,
     `peak_memory_mb` the most that its process held (of the GPU, where it ran on one).
     """
 
-    best: Best | None = None
+    best: BestRecord | None = None
     confusion: tuple[tuple[int, ...], ...] = ()
     seconds: float | None = None
     peak_memory_mb: float | None = None
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """One run folder. `recipe` is the parsed recipe.toml, `recipe_text` its text."""
 
     folder: Path
     recipe: Mapping[str, Any]
     recipe_text: str
     environment: Mapping[str, Any] = field(default_factory=dict)
-    start: Start = field(default_factory=Start)
-    steps: tuple[Step, ...] = ()
-    epochs: tuple[Epoch, ...] = ()
-    end: End | None = None
+    start: StartRecord = field(default_factory=StartRecord)
+    steps: tuple[StepRecord, ...] = ()
+    epochs: tuple[EpochRecord, ...] = ()
+    end: EndRecord | None = None
     problems: tuple[str, ...] = ()
 
     def setting(self, key: str, default: Any = None) -> Any:
@@ -180,7 +180,7 @@ class Run:
         return self.end is not None
 
     @property
-    def best(self) -> Best | None:
+    def best(self) -> BestRecord | None:
         """The protocol's result so far."""
         if self.end is not None and self.end.best is not None:
             return self.end.best
@@ -200,7 +200,7 @@ class Run:
         return next(rates, {})
 
 
-def read(folder: Path) -> Run:
+def read(folder: Path) -> RunRecord:
     """The run in `folder`.
 
     Raises:
@@ -220,17 +220,20 @@ def read(folder: Path) -> Run:
         raise RunError(f"{path} cannot be read ({error}): restore it, then try again") from error
     problems: list[str] = []
     events = _events(folder / "metrics.jsonl", problems)
-    starts = _records(events, "start", Start, problems)
-    ends = _records(events, "end", End, problems)
-    return Run(
+    starts = _records(events, "start", StartRecord, problems)
+    ends = _records(events, "end", EndRecord, problems)
+    steps = _records(events, "step", StepRecord, problems)
+    epochs = _records(events, "epoch", EpochRecord, problems)
+    # A run that was resumed may have written an epoch twice: the later record counts.
+    return RunRecord(
         folder=folder,
         recipe=recipe,
         recipe_text=text,
         environment=_environment(folder / "environment.json", problems),
-        start=starts[-1] if starts else Start(),
+        start=starts[-1] if starts else StartRecord(),
         # A run that was resumed may have written an epoch twice: the later record counts.
-        steps=tuple({s.step: s for s in _records(events, "step", Step, problems)}.values()),
-        epochs=tuple({e.epoch: e for e in _records(events, "epoch", Epoch, problems)}.values()),
+        steps=tuple({record.step: record for record in steps}.values()),
+        epochs=tuple({record.epoch: record for record in epochs}.values()),
         end=ends[-1] if ends else None,
         problems=tuple(problems),
     )

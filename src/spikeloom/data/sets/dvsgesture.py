@@ -43,7 +43,7 @@ OTHER = 10
 
 
 @dataclass(frozen=True)
-class Segment:
+class Gesture:
     """One row of a trial's table: label 0 to 10 and `start <= t < stop` in microseconds."""
 
     trial: Entry
@@ -56,7 +56,7 @@ class Segment:
 class SegmentRecordings(Recordings):
     """Gestures cut out of their trials; a trial is decoded once for neighbouring samples."""
 
-    segments: tuple[Segment, ...]
+    segments: tuple[Gesture, ...]
     labels: npt.NDArray[np.int64]
     size: tuple[int, int, int] = DVS128
 
@@ -117,7 +117,7 @@ def _find(entries: list[Entry], options: Mapping[str, str], *, other: bool) -> P
         if name not in files:
             splits.append(SegmentRecordings((), np.zeros(0, np.int64)))
             continue
-        segments: list[Segment] = []
+        segments: list[Gesture] = []
         for trial in sorted(files[name].read().decode("utf-8", "replace").split()):
             table = trial.removesuffix(".aedat") + "_labels.csv"
             for needed in (trial, table):
@@ -128,7 +128,7 @@ def _find(entries: list[Entry], options: Mapping[str, str], *, other: bool) -> P
                     )
             rows = sorted(read_labels(files[table].read(), files[table]), key=lambda row: row[1])
             segments += [
-                Segment(files[trial], label - 1, start, stop)
+                Gesture(files[trial], label - 1, start, stop)
                 for label, start, stop in rows
                 if other or label - 1 != OTHER
             ]

@@ -109,7 +109,7 @@ class GlifClassifier(Classifier):
                 yield {"params": learned, **option}
 
 
-class ImageClassifier(GlifClassifier):
+class GlifImageClassifier(GlifClassifier):
     """A network for images, shown at all T steps: the stem up to its first neuron runs once."""
 
     def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
@@ -123,7 +123,7 @@ class ImageClassifier(GlifClassifier):
         return inputs.expand(self.time_steps, *inputs.shape)
 
 
-class ResNet(ImageClassifier):
+class ResNet(GlifImageClassifier):
     """ResNet-18 ("stand18"), ResNet-19, ResNet-34, and the MS nets: stem, residual blocks, global
     average pooling of each step, linear layers.
 
@@ -159,7 +159,7 @@ class ResNet(ImageClassifier):
         return self.lastave(features.mean((3, 4)))
 
 
-class CifarNet(ImageClassifier):
+class CifarNet(GlifImageClassifier):
     """[conv3x3 - norm - N] of 128, 256, AvgPool2, 512, AvgPool2, 1024, 512 channels; three linear
     layers with nothing between them."""
 

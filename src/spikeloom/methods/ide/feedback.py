@@ -29,7 +29,7 @@ from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.equilibrium import implicit_rate, solve_implicit
 from spikeloom.methods.ide.restriction import restrict
 from spikeloom.methods.ide.solver import Settings, Solution
-from spikeloom.methods.ide.transforms import Masks, Statistics, Transform
+from spikeloom.methods.ide.transforms import Masks, Statistics, WeightTransform
 from spikeloom.neurons.rate import RateLIF, weight_sum
 from spikeloom.processes import synced
 
@@ -62,8 +62,8 @@ class FeedbackNetwork(nn.Module):
 
     def __init__(
         self,
-        input_transform: Transform,
-        transforms: Iterable[Transform],
+        input_transform: WeightTransform,
+        transforms: Iterable[WeightTransform],
         settings: IdeNetwork,
         *,
         feedback: int = 1,
@@ -325,12 +325,12 @@ class FeedbackNetwork(nn.Module):
     def _saturate(self, current: Tensor) -> Tensor:
         return (current / self.v_threshold).clamp(0, 1)
 
-    def _transform(self, index: int) -> Transform:
+    def _transform(self, index: int) -> WeightTransform:
         transform = self.transforms[index]
-        assert isinstance(transform, Transform)
+        assert isinstance(transform, WeightTransform)
         return transform
 
-    def _all_transforms(self) -> list[Transform]:
+    def _all_transforms(self) -> list[WeightTransform]:
         return [self._transform(i) for i in range(len(self.transforms))]
 
     def _neuron(self, index: int) -> RateLIF:

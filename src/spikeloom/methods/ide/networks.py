@@ -23,7 +23,7 @@ from spikeloom.errors import ConfigError
 from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.convergence import figures
 from spikeloom.methods.ide.feedback import FeedbackNetwork
-from spikeloom.methods.ide.transforms import Transform
+from spikeloom.methods.ide.transforms import WeightTransform
 from spikeloom.nn import Classifier, Figure, Output
 
 CHANNELS = {
@@ -63,8 +63,8 @@ class IdeClassifier(Classifier):
 
     def __init__(
         self,
-        input_transform: Transform,
-        transforms: Iterable[Transform],
+        input_transform: WeightTransform,
+        transforms: Iterable[WeightTransform],
         features: int,
         network: IdeNetwork,
         data: DataSpec,
@@ -130,7 +130,7 @@ class IdeClassifier(Classifier):
         return inputs.flatten(len(time) + 1) if self.flat else inputs
 
 
-Layers = tuple[Transform, list[Transform], int]
+Layers = tuple[WeightTransform, list[WeightTransform], int]
 """A_x, A_1 ... A_N, and the number of output rates."""
 
 
@@ -138,8 +138,8 @@ def _linear(width: int, data: DataSpec) -> Layers:
     inputs = 1
     for size in data.shape:
         inputs *= size
-    transforms = [Transform(nn.Linear(width, width, bias=False), norm=False)]
-    return Transform(nn.Linear(inputs, width), norm=True), transforms, width
+    transforms = [WeightTransform(nn.Linear(width, width, bias=False), norm=False)]
+    return WeightTransform(nn.Linear(inputs, width), norm=True), transforms, width
 
 
 def _one_convolution(width: int, network: IdeNetwork, data: DataSpec) -> Layers:
@@ -153,8 +153,8 @@ def _one_convolution(width: int, network: IdeNetwork, data: DataSpec) -> Layers:
             f"{data.shape[2]}: nothing is left after the 5x5 convolution; use larger samples"
         )
     return (
-        Transform(nn.Conv2d(data.shape[0], width, 5, stride=2, padding=padding), norm=True),
-        [Transform(nn.Conv2d(width, width, 5, padding=2, bias=False), norm=False)],
+        WeightTransform(nn.Conv2d(data.shape[0], width, 5, stride=2, padding=padding), norm=True),
+        [WeightTransform(nn.Conv2d(width, width, 5, padding=2, bias=False), norm=False)],
         width * height * wide,
     )
 
@@ -167,7 +167,7 @@ def _five_convolutions(channels: tuple[int, ...], network: IdeNetwork, data: Dat
             "doubles what the stride halved, so height and width must be multiples of 4"
         )
     transforms = [
-        Transform(
+        WeightTransform(
             nn.Conv2d(before, after, 3, stride=2 if i == 1 else 1, padding=1),
             norm=True,
         )
@@ -177,8 +177,8 @@ def _five_convolutions(channels: tuple[int, ...], network: IdeNetwork, data: Dat
         channels[-1], channels[0], 3, stride=2, padding=1, output_padding=1, bias=False
     )
     return (
-        Transform(nn.Conv2d(data.shape[0], channels[0], 3, stride=2, padding=1), norm=True),
-        [*transforms, Transform(back, norm=False)],
+        WeightTransform(nn.Conv2d(data.shape[0], channels[0], 3, stride=2, padding=1), norm=True),
+        [*transforms, WeightTransform(back, norm=False)],
         channels[-1] * first[0] // 2 * (first[1] // 2),
     )
 

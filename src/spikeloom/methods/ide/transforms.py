@@ -42,7 +42,7 @@ class Masks:
         return current * self._masks[name] if name in self._masks else current
 
 
-class Transform(nn.Module):
+class WeightTransform(nn.Module):
     """One arrow of the network, on `[B, ...]`.
 
     `synapse`: `nn.Linear`, `nn.Conv2d`, or `nn.ConvTranspose2d`; its weights are drawn anew from

@@ -59,7 +59,7 @@ def build(network: PlifNetwork, data: DataSpec) -> "PlifClassifier":
             f"{data.name!r} are {data.shape[1]}x{data.shape[2]}: use larger samples or fewer "
             "network.layers"
         )
-    return (ImageClassifier if kind == "static" else FrameClassifier)(network, data)
+    return (PlifImageClassifier if kind == "static" else FrameClassifier)(network, data)
 
 
 _KINDS = {"static": "images", "events": "event frames"}
@@ -103,7 +103,7 @@ class PlifClassifier(Classifier):
         return {f"w{i}": layer.w.item() for i, layer in enumerate(layers)}
 
 
-class ImageClassifier(PlifClassifier):
+class PlifImageClassifier(PlifClassifier):
     """The networks for images: a coding layer computed once, its output the input current at every
     time step."""
 
