@@ -29,6 +29,7 @@ from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.equilibrium import implicit_rate, solve_implicit
 from spikeloom.methods.ide.restriction import restrict
 from spikeloom.methods.ide.solver import Settings, Solution
+from spikeloom.methods.ide.sparse import on_spikes
 from spikeloom.methods.ide.transforms import Masks, Statistics, WeightTransform
 from spikeloom.neurons.rate import RateLIF, weight_sum
 from spikeloom.processes import synced
@@ -165,16 +166,24 @@ class FeedbackNetwork(nn.Module):
         """
         time_steps = len(currents)
         layers = range(len(self.neurons))
+        maps = [on_spikes(self._transform(i).synapse) for i in layers]
+
+        def felt(i: int, x: Tensor) -> Tensor:
+            transform = self._transform(i)
+            return masks.apply(
+                f"s{i + 1}", transform.finish(transform.normalise(maps[i](x), "running"))
+            )
+
         states: list[tuple[Tensor, ...] | None] = [None for _ in layers]
         spikes: list[Tensor] = []
         for t in range(time_steps):
             current = currents[t]
             if t:
-                current = current + self._current(layers[-1], spikes[-1], "running", masks)
+                current = current + felt(layers[-1], spikes[-1])
             spikes = []
             for i in layers:
                 if i:
-                    current = self._current(i - 1, spikes[-1], "running", masks)
+                    current = felt(i - 1, spikes[-1])
                 x = current.unsqueeze(0)
                 neuron = self._neuron(i)
                 fired, states[i] = neuron(x, states[i] or neuron.initial_state(x))
