@@ -12,7 +12,8 @@ from torch import nn
 from spikeloom.errors import ConfigError, NonFiniteError, RunError
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier, Output
-from spikeloom.run.checkpoint import read
+from spikeloom.run.checkpoint import Checkpoints, read, write
+from spikeloom.run.folder import RunFolder
 from spikeloom.training import resume, train
 from spikeloom.training.trainer import Trainer
 
@@ -350,19 +351,98 @@ def test_without_watching_every_step_the_step_is_found_by_going_back(
     assert [e["step"] for e in events if e["event"] == "step"] == [0, 2, 4, 6]
 
 
-def test_an_infinite_gradient_never_reaches_a_checkpoint(install, recipe, screen, tmp_path):
-    class BadGradient(TinyClassifier):
-        def before_step(self):
-            self.second.bias.grad.fill_(math.inf)
+class Spoil(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
 
-    install(BadGradient)
-    with pytest.raises(NonFiniteError, match=r"parameter second.bias became non-finite"):
-        train(
-            recipe("checkpoint.every_steps=1"),
-            tmp_path / "run",
-            console=screen.console,
-        )
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * math.inf
+
+
+class Spoiled(nn.Module):
+    """The identity; its gradient is infinite."""
+
+    def forward(self, x):
+        return Spoil.apply(x)
+
+
+class SpoiledGradient(TinyClassifier):
+    def __init__(self, network, data):
+        super().__init__(network, data)
+        self.drop = Spoiled()
+
+
+class ChangedGradient(TinyClassifier):
+    def before_step(self):
+        self.second.bias.grad.fill_(math.inf)
+
+
+class LargeGradient(TinyClassifier):
+    """Its square is infinite, and a step by Adam from then on zero."""
+
+    def before_step(self):
+        self.second.bias.grad.fill_(1e30)
+
+
+class BadStatistics(TinyClassifier):
+    """Normalised, the current is none of note."""
+
+    def __init__(self, network, data):
+        super().__init__(network, data)
+        self.norm.register_forward_pre_hook(lambda _, given: (given[0] * 1e30,))
+
+
+@pytest.mark.parametrize("watches", [True, False], ids=["every step", "now and then"])
+@pytest.mark.parametrize(
+    ("make", "changes", "expected"),
+    [
+        (SpoiledGradient, [], "gradient of first.weight .* it began in drop (Spoiled)"),
+        (ChangedGradient, [], "gradient of second.bias .* what was done to it"),
+        (LargeGradient, [], "optimizer's exp_avg_sq of second.bias .* the optimizer's step"),
+        (BadStatistics, [], "buffer norm.running_var .* it began in .*norm"),
+        (TinyClassifier, ["lr=1e308"], "parameter first.weight .* the optimizer's step"),
+    ],
+)
+def test_what_is_not_finite_is_named_with_its_step(
+    install, recipe, screen, tmp_path, monkeypatch, make, changes, expected, watches
+):
+    """The loss is finite each time; and nothing of it is in a file."""
+    if not watches:  # as on a GPU
+        begin = Trainer.begin
+
+        def begin_unwatched(self):
+            self.watches_every_step = hasattr(self, "watch")  # the second time
+            begin(self)
+
+        monkeypatch.setattr(Trainer, "begin", begin_unwatched)
+    install(make)
+    run = recipe("checkpoint.every_steps=1", "logging.every_steps=2", *changes)
+    expected = expected.replace("(", r"\(").replace(")", r"\)")
+    expected = expected.replace(" .* ", r" became .* epoch 0, step 0 \(optimizer step 0\): .*")
+    with pytest.raises(NonFiniteError, match=expected):
+        train(run, tmp_path / "run", console=screen.console)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_no_file_holds_what_is_not_finite(install, recipe, screen, tmp_path):
+    """Neither does a run go on from one."""
+    install()
+    train(recipe(), tmp_path / "run", console=screen.console)
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    state = read(checkpoints.last)
+    state["optimizer"]["state"][0]["exp_avg"][0, 0] = math.nan
+    before = checkpoints.last.read_bytes()
+    with pytest.raises(NonFiniteError, match=r"optimizer.state.0.exp_avg is not finite"):
+        checkpoints.save(state)
+    with pytest.raises(NonFiniteError, match=r"second.bias is not finite"):
+        RunFolder(tmp_path / "run").write_weights({"second.bias": torch.tensor(math.inf)})
+    assert checkpoints.last.read_bytes() == before
+    write(checkpoints.last, state)
+    resume(tmp_path / "run", console=screen.console)
+    assert "last.pt: optimizer.state.0.exp_avg is not finite" in screen.text
+    assert "going on from previous.pt" in screen.text
 
 
 def test_a_bad_evaluation_is_named(install, recipe, screen, tmp_path):

@@ -1,10 +1,60 @@
 """Where a NaN or an infinity began."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from spikeloom.hooks import hooked
 from spikeloom.nn.classifier import Classifier
+
+
+def first_bad_gradient(classifier: Classifier, backward: Callable[[], object]) -> str:
+    """Names the first module whose backward pass gives a gradient that is not finite.
+
+    Args:
+        backward: Runs forward and backward again; what happens to the gradients does not matter.
+    """
+    found: list[str] = []
+    innermost: dict[int, tuple[str, Tensor]] = {}  # by the number of an input, which it keeps alive
+
+    def note(name: str, gradient: Tensor) -> None:
+        if not found and not _finite(gradient):
+            found.append(name)
+
+    def look(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        def look_at_inputs(_: nn.Module, inputs: tuple[object, ...]) -> None:
+            for value in inputs:
+                if isinstance(value, Tensor) and value.requires_grad:
+                    number, new = id(value), id(value) not in innermost
+                    innermost[number] = (name, value)
+                    if new:
+                        value.register_hook(partial(note_of, number))
+
+        return look_at_inputs
+
+    def note_of(number: int, gradient: Tensor) -> None:
+        note(innermost[number][0], gradient)
+
+    named = {
+        module: f"{name} ({type(module).__name__})"
+        for name, module in classifier.named_modules()
+        if name
+    }
+    handles = [
+        parameter.register_hook(partial(note, named.get(module, name)))
+        for module in classifier.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.requires_grad
+    ]
+    try:
+        with hooked({module: look(name) for module, name in named.items()}):
+            backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else "the sum of several gradients, or what was done to it"
 
 
 @torch.no_grad()

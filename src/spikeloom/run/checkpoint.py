@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypedDict, cast
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from spikeloom import files
 from spikeloom.data.files import saved_tensors
-from spikeloom.errors import CheckpointError
+from spikeloom.errors import CheckpointError, NonFiniteError
 
 FORMAT = 1
 _MARK = f"\nspikeloom checkpoint {FORMAT} sha256 ".encode()
@@ -91,7 +91,9 @@ class Checkpoints:
 
         Raises:
             CheckpointError: there is no room for it; the checkpoints that exist are as before.
+            NonFiniteError: a tensor in it is NaN or infinite.
         """
+        check_finite(state)
         self.folder.mkdir(parents=True, exist_ok=True)
         with files.replacing(self.last) as temporary:
             write(temporary, state)
@@ -191,6 +193,10 @@ def read(path: Path) -> State:
             f"{path} holds something else than tensors and numbers ({error}): "
             "take a checkpoint that spikeloom wrote"
         ) from error
+    try:
+        check_finite(state)
+    except NonFiniteError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     if isinstance(state, dict):
         state.setdefault("processes", 1)
     if not _is_state(state):
@@ -199,6 +205,23 @@ def read(path: Path) -> State:
             "take a checkpoint that spikeloom wrote"
         )
     return cast(State, state)
+
+
+def check_finite(values: object, name: str = "") -> None:
+    """Refuses a tensor that is NaN or infinite anywhere in `values`, dictionaries and lists.
+
+    Raises:
+        NonFiniteError: the text says where, as "model.layers.0.weight".
+    """
+    if isinstance(values, Tensor):
+        if values.is_floating_point() and not values.isfinite().all():
+            raise NonFiniteError(f"{name[1:]} is not finite: take other weights")
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            check_finite(value, f"{name}.{key}")
+    elif isinstance(values, list | tuple):
+        for number, value in enumerate(values):
+            check_finite(value, f"{name}.{number}")
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -26,6 +26,7 @@ from spikeloom.errors import RunError
 from spikeloom.processes import distributed
 from spikeloom.processes import environment as environ
 from spikeloom.processes.launch import launch_id
+from spikeloom.run.checkpoint import check_finite
 
 
 class RunFolder:
@@ -91,7 +92,12 @@ class RunFolder:
         files.write(self.recipe, text, sync=True)
 
     def write_weights(self, weights: dict[str, Tensor]) -> None:
-        """The model's state as safetensors, replaced in one instant."""
+        """The model's state as safetensors, replaced in one instant.
+
+        Raises:
+            NonFiniteError: a tensor in it is NaN or infinite.
+        """
+        check_finite(weights)
         # Copies: safetensors refuses tensors that share memory or are not contiguous.
         copies = {name: value.cpu().contiguous().clone() for name, value in weights.items()}
         files.write(self.weights, safetensors.torch.save(copies), sync=True)

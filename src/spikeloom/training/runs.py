@@ -11,6 +11,7 @@ from spikeloom.config.schema import Recipe
 from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.processes.launch import processes
+from spikeloom.run.checkpoint import check_finite
 from spikeloom.run.device import choose_device, surroundings
 from spikeloom.run.failures import explained
 from spikeloom.run.folder import RunFolder, environment
@@ -86,6 +87,7 @@ def adopt(
         trainer = Trainer(recipe, device, console or Console())
         method = catalog.methods()[recipe.method]
         weights = method.read_checkpoint(Path(file), trainer.classifier)
+        check_finite(weights, f".{file}")
         run = RunFolder.create(Path(folder), catalog.dump(recipe), environment(device))
         trainer.adopt(run, weights)
 

@@ -46,6 +46,7 @@ from spikeloom.run.records import (
 from spikeloom.seeding import stream
 from spikeloom.training import optim, snapshot
 from spikeloom.training.parallel import Parallel
+from spikeloom.training.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,9 @@ class Trainer:
             lambda: make_loaders(recipe, data, self.protocol, device)
         )
         self.steps = -(-len(self.loaders.train) // recipe.training.accumulate)
-        # On a CPU reading the loss costs nothing. On a GPU it would wait for the step, so the sums
-        # are looked at now and then, and a bad one is found by going over the steps again. So it is
-        # on several processes, which would have to agree on it in every step.
+        # On a CPU reading loss and watch costs nothing. On a GPU it would wait for the step; they
+        # are looked at now and then, and a bad step is found by going over the steps again. So it
+        # is on several processes, which would have to agree on it in every step.
         self.watches_every_step = device.type == "cpu" and distributed.world_size() == 1
         self.events = Stream([])
         self.begin()
@@ -98,6 +99,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.epoch = self.step = self.global_step = 0
         self.score = Score(self.spec.class_count, self.device)
+        self.watch = Watch(self.classifier, self.optimizer, self.scaler.is_enabled(), self.device)
         self.epoch_seconds = self.run_seconds = 0.0
         self.best: Best | None = None
         self.confusion: Tensor | None = None  # of the test samples, at the best epoch
@@ -113,7 +115,7 @@ class Trainer:
                     return self.train_to_end()
             except _BadSums:
                 self.events.message(
-                    f"the loss became non-finite before epoch {self.epoch}, step {self.step}; "
+                    f"something became non-finite before epoch {self.epoch}, step {self.step}; "
                     "going over the steps since the last checkpoint to find where"
                 )
                 self.events.close()
@@ -194,11 +196,15 @@ class Trainer:
                 results.append(self.add_gradients(batch, share))
         self.scaler.unscale_(self.optimizer)
         self.classifier.before_step()
+        self.watch.before_step()
+        self.stop_if_bad(batches[-1])
         if (norm := self.recipe.training.clip_norm) is not None:
             nn.utils.clip_grad_norm_(self.classifier.parameters(), norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.classifier.after_step()
+        self.watch.after_step()
+        self.stop_if_bad(batches[-1])
         if not self.recipe.training.carry_gradients:
             self.optimizer.zero_grad(set_to_none=True)
         return results[-1]
@@ -289,7 +295,6 @@ class Trainer:
     def save(self) -> None:
         """Writes a checkpoint of this instant."""
         self.check_sums()
-        self.check_parameters()
         sums = self.score.state()
 
         def write() -> None:
@@ -448,16 +453,20 @@ class Trainer:
         self.clock = now
 
     def check_sums(self) -> None:
-        """Notices a non-finite loss since the last look, where not every step is watched."""
-        if distributed.any_of(not math.isfinite(self.score.loss_sum.item())):
+        """Notices what became non-finite since the last look, where not every step is watched."""
+        if distributed.any_of(not math.isfinite(self.score.loss_sum.item()) or self.watch.bad()):
             raise _BadSums
 
-    def check_parameters(self) -> None:
-        """Keeps checkpoints good: a finite loss can still have a gradient that is not."""
-        parameters = dict(self.classifier.named_parameters())
-        if not torch.stack([value.isfinite().all() for value in parameters.values()]).all():
-            bad = next(name for name, value in parameters.items() if not value.isfinite().all())
-            raise self.non_finite(f"the parameter {bad} became non-finite", "its gradient")
+    def stop_if_bad(self, batch: Batch) -> None:
+        """Raises NonFiniteError for what the watch saw, where every step is watched."""
+        if not self.watches_every_step or not distributed.any_of(self.watch.bad()):
+            return
+        bad = self.watch.names()
+        self.seed(self.epoch, batch.step, self.rank, "forward")
+        with autocast(self.recipe.training.precision, self.device), own_batches(self.classifier):
+            where = self.watch.origin(bad, batch)
+        what = f"{bad[0]} became non-finite" if bad else "another process is not finite"
+        raise distributed.common(self.non_finite(what, where), bool(bad))
 
     def find_non_finite(self, loss: Tensor, batch: Batch) -> NonFiniteError:
         """The error for a loss that is not finite, found before the step was taken."""
