@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 import spikeloom as sl
+from spikeloom.neurons.ranges import within
 
 
 class Cosine(sl.Surrogate):
@@ -25,7 +26,7 @@ class LearnedWidth(sl.Surrogate):
         self.width = torch.nn.Parameter(torch.tensor(width))
 
     def coefs(self) -> dict[str, Tensor]:
-        return {"width": self.width}
+        return {"width": within(self.width, 0.01)}  # it cannot cross 0
 
     def derivative(self, u: Tensor, width: Tensor) -> Tensor:
         return torch.relu(1 - u.abs() / width) / width

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spikeloom.neurons.current import raw_decay
 from spikeloom.neurons.integrate_fire import Integrator, IntegratorOptions
+from spikeloom.neurons.ranges import within
 from spikeloom.neurons.surrogate import FastSigmoid
 
 
@@ -53,8 +54,8 @@ class AdLIF(Integrator):
         return {
             "beta": self.membrane.sigmoid(),
             "rho": self.adaptation.sigmoid(),
-            "a": _bounded(self.a),
-            "b": _bounded(self.b),
+            "a": within(self.a, 0, 1),
+            "b": within(self.b, 0, 1),
         }
 
     def step(
@@ -93,10 +94,3 @@ class AdLIF(Integrator):
             "a": coefs["a"],
             "b": coefs["b"],
         }
-
-
-def _bounded(value: Tensor) -> Tensor:
-    """`value` clamped to [0, 1], with the gradient of the identity. The sum is exactly the
-    bound.
-    """
-    return value + (value.clamp(0, 1) - value).detach()

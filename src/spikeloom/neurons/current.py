@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.neurons.integrate_fire import Integrator, IntegratorOptions
+from spikeloom.neurons.ranges import within
 from spikeloom.neurons.surrogate import FastSigmoid
 
 Form = Literal["sigmoid", "direct"]
@@ -106,8 +107,8 @@ class PCuLIF(CurrentNeuron):
     `shape`: `()` for one pair per layer, `(C,)` for one per channel (axis 2 of the input).
     `form`, what the parameters `membrane` and `synapse` are:
         "sigmoid"  raw values p with decay = sigmoid(p), p = -ln(exp(1 / tau) - 1) at first
-        "direct"   the decays themselves; `clamp_()` after an optimizer step keeps them in
-                   [2/e, 0.995]
+        "direct"   the decays themselves, learned ones as if clamped to [2/e, 0.995] (with the
+                   gradient of the identity); `clamp_()` brings the parameters back
     `learn=False`: they are buffers; the published autograd networks clamp these too.
     The other arguments as for `CuLIF`.
     """
@@ -138,7 +139,10 @@ class PCuLIF(CurrentNeuron):
 
     def coefs(self) -> dict[str, Tensor]:
         if self.form == "direct":
-            return {"beta": self.membrane, "alpha": self.synapse}
+            if not isinstance(self.membrane, nn.Parameter):
+                return {"beta": self.membrane, "alpha": self.synapse}
+            bounds = LOWEST_DECAY, HIGHEST_DECAY
+            return {"beta": within(self.membrane, *bounds), "alpha": within(self.synapse, *bounds)}
         return {"beta": self.membrane.sigmoid(), "alpha": self.synapse.sigmoid()}
 
     def step(

@@ -14,7 +14,7 @@ lies in (0, 1).
 """
 
 import math
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +159,13 @@ class Gated(Neuron):
                 f"an input of {x.shape[0]}: build it with time_steps={x.shape[0]}, or call "
                 f"interpolate_time({x.shape[0]})"
             )
+
+    def fixed(self) -> dict[str, Any]:
+        """Constants that are not learned are in no state dict: they are compared."""
+        constants = super().fixed()
+        if not isinstance(self.tau, nn.Parameter):
+            constants |= {name: value.tolist() for name, value in self.membrane().items()}
+        return constants
 
     def advance(
         self,

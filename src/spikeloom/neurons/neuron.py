@@ -15,6 +15,7 @@ from spikeloom.compiler.dispatch import Backend, Choice, choose, kernel_source
 from spikeloom.compiler.eager import compute_dtype, run_eager
 from spikeloom.compiler.front.step import Signature, Step
 from spikeloom.compiler.function import run_compiled
+from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.surrogate import ATan, Surrogate, bound
 
 State = tuple[Tensor, ...]
@@ -39,7 +40,7 @@ class NeuronOptions(TypedDict, total=False):
     backend: Backend
 
 
-class Neuron(nn.Module):
+class Neuron(FixedConstants):
     """A layer of spiking neurons on `[T, B, ...]`, time first.
 
     A subclass says which states it carries and overrides `step`; `coefs` returns its learnable

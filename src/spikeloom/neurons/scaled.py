@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.neurons.neuron import Neuron, NeuronOptions
+from spikeloom.neurons.ranges import within
 
 
 class ScaledOptions(NeuronOptions, total=False):
@@ -61,7 +62,7 @@ class Scaled(Neuron):
             self.register_buffer("threshold", value)
 
     def coefs(self) -> dict[str, Tensor]:
-        return {"threshold": self.threshold.clamp_min(self.bound)}
+        return {"threshold": within(self.threshold, self.bound)}
 
     def constants(self) -> dict[str, Tensor]:
         return {"threshold": self.threshold.detach().clamp_min(self.bound)}

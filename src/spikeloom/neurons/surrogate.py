@@ -20,11 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeloom.neurons.fixed import FixedConstants
+from spikeloom.neurons.ranges import within
+
 # Constants that a running step carries for a surrogate, by the surrogate's id (see `bound`).
 _BOUND: ContextVar[dict[int, dict[str, Tensor]] | None] = ContextVar("bound", default=None)
 
 
-class Surrogate(nn.Module):
+class Surrogate(FixedConstants):
     """Base class: override `derivative`, and `primitive` if the smooth mode is wanted.
 
     `strict`: fire at u > 0 instead of u >= 0. `spiking=False`: while training, `primitive(u)`
@@ -33,13 +36,17 @@ class Surrogate(nn.Module):
 
     Constants that learn are returned by `coefs()`; `derivative` and `primitive` then receive them
     as keyword arguments, and `coef_derivatives` returns the derivative of the output with respect
-    to each.
+    to each. Keep them in their range there: `within` of `neurons/ranges.py`.
     """
 
     def __init__(self, *, strict: bool = False, spiking: bool = True) -> None:
         super().__init__()
         self.strict = strict
         self.spiking = spiking
+
+    def fixed(self) -> dict[str, Any]:
+        """Only what changes a spike: steepness and kind may be chosen anew."""
+        return {"strict": self.strict}
 
     def coefs(self) -> dict[str, Tensor]:
         """Constants that learn, by name: a scalar, or per channel `[C]`. None by default."""
@@ -136,6 +143,10 @@ class _Spike(torch.autograd.Function):
         return result
 
 
+LOWEST_STEEPNESS = 1e-3
+"""Below 0 a learned steepness would turn every gradient round."""
+
+
 class ATan(Surrogate):
     """Arctangent surrogate.
 
@@ -143,7 +154,8 @@ class ATan(Surrogate):
         primitive   atan(pi/2 * alpha * u) / pi + 1/2
 
     `alpha` (2.0) is the steepness, unitless, > 0; with `learnable=True` it is a scalar parameter
-    whose gradient is that of the primitive: (u / 2) / (1 + (pi/2 * alpha * u)^2). Source: PLIF
+    whose gradient is that of the primitive: (u / 2) / (1 + (pi/2 * alpha * u)^2); it acts as if it
+    were at least 0.001, and its gradient brings it back from below. Source: PLIF
     (Fang et al., ICCV 2021), section 4.4.
     """
 
@@ -160,18 +172,23 @@ class ATan(Surrogate):
         self.alpha = nn.Parameter(torch.tensor(float(alpha))) if learnable else float(alpha)
 
     def coefs(self) -> dict[str, Tensor]:
-        return {"alpha": self.alpha} if isinstance(self.alpha, Tensor) else {}
+        if not isinstance(self.alpha, Tensor):
+            return {}
+        return {"alpha": within(self.alpha, LOWEST_STEEPNESS)}
+
+    def _steepness(self, alpha: Tensor | None) -> Tensor | float:
+        return self.coefs().get("alpha", self.alpha) if alpha is None else alpha
 
     def derivative(self, u: Tensor, alpha: Tensor | None = None) -> Tensor:
-        a = self.alpha if alpha is None else alpha
+        a = self._steepness(alpha)
         return (a / 2) / (1 + (math.pi / 2 * a * u) ** 2)
 
     def coef_derivatives(self, u: Tensor, alpha: Tensor | None = None) -> dict[str, Tensor]:
-        a = self.alpha if alpha is None else alpha
+        a = self._steepness(alpha)
         return {"alpha": (u / 2) / (1 + (math.pi / 2 * a * u) ** 2)}
 
     def primitive(self, u: Tensor, alpha: Tensor | None = None) -> Tensor:
-        a = self.alpha if alpha is None else alpha
+        a = self._steepness(alpha)
         return torch.atan(math.pi / 2 * a * u) / math.pi + 0.5
 
 

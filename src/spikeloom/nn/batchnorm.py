@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.nn.fold import is_constant
 from spikeloom.processes import synced
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(FixedConstants):
     """Normalise every channel of `x` `[T, B, C, ...]`.
 
         y = weight * (x - mean) / sqrt(var + eps) + bias
@@ -92,6 +93,9 @@ class BatchNorm(nn.Module):
                 self.eps,
             )
         return self._normalise(x.flatten(0, 1), self.momentum).unflatten(0, x.shape[:2])
+
+    def fixed(self) -> dict[str, Any]:
+        return {"eps": self.eps, "scale": self.scale}
 
     def _gain(self) -> Tensor:
         return self.weight if self.scale == 1 else self.weight * self.scale
