@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from spikeloom.config.data import Flip, ImagesConfig
+from spikeloom.components.augmentations import Flip
+from spikeloom.config.data import ImagesConfig
 from spikeloom.data.base import Split
 from spikeloom.data.images.augment import Transform
 from spikeloom.data.images.decode import ImageSplit

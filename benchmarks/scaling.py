@@ -138,7 +138,7 @@ def _work(name: str, steps: int, overrides: Sequence[str]) -> dict[str, float]:
                 begin = now
                 if len(seconds) == steps + 3:
                     break
-            trainer.epoch += 1
+            trainer.position.epoch += 1
         gradients = torch.zeros(sum(p.numel() for p in trainer.classifier.parameters()))
         reduce = _seconds(lambda: distributed.sum_over_ranks(gradients))
         agree = _seconds(lambda: distributed.any_of(False))

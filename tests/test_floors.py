@@ -12,7 +12,7 @@ import spikeloom
 ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
     *("errors", "files", "units", "cache_home", "seeding", "extensions", "processes", "config"),
-    *("data", "components", "compiler", "neurons", "synapses", "hooks", "nn", "analysis"),
+    *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
     *("methods", "run", "evaluation", "training", "plot", "report", "cli"),
 ]
 """From the ground up."""

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from spikeloom.config.files import Library
+from spikeloom.config.loading import Library
 from spikeloom.config.section import Section
 
 

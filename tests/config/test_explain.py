@@ -2,15 +2,14 @@
 
 import pytest
 
-from spikeloom.config.explain import KeyExplanation, explain, select
-from spikeloom.config.files import Library
-from spikeloom.config.loading import load
+from spikeloom.config.fields import KeyExplanation, explain, select
+from spikeloom.config.loading import Library, load
 from spikeloom.errors import ConfigError
 
 
 @pytest.fixture
 def explained(library: Library) -> dict[str, KeyExplanation]:
-    recipe = load("toy/digits", ["clip_norm=2", "milestones=[1, 2]"], library)
+    recipe = load("toy/digits", ["clip_norm=2", "schedule=multistep", "milestones=[1, 2]"], library)
     return {one.key: one for one in explain(recipe, type(recipe.network))}
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spikeloom.config.files import Library
-from spikeloom.config.loading import dump, load, parse
+from spikeloom.config.loading import Library, dump, load, parse
 from spikeloom.errors import ConfigError
 
 
@@ -96,8 +95,9 @@ def test_parse_names_its_source(library: Library):
         "runs/1/recipe.toml: title: missing, expected text, not empty",
         "runs/1/recipe.toml: data: missing, expected a table",
         "runs/1/recipe.toml: training: missing, expected a table",
-        "runs/1/recipe.toml: extends: unknown key; known: checkpoint, data, logging, method, "
-        "network, notes, optimizer, protocol, published, schedule, seed, title, training",
+        "runs/1/recipe.toml: extends: unknown key; known: callbacks, checkpoint, data, logging, "
+        "loss, method, network, notes, optimizer, protocol, published, schedule, seed, title, "
+        "training",
     ]
 
 
@@ -194,14 +194,14 @@ def test_wrong_values_are_named_with_type_and_range(library: Library, write):
     assert errors(library, path) == [
         "v.toml: network.T: got 0, expected an integer, at least 1",
         "v.toml: seed: got -1, expected an integer, at least 0",
-        "v.toml: published: got { A = 101, C = 3 }, expected a table of A, B = number, "
+        "v.toml: published: got { A = 101, C = 3 }, expected a table of text = number, "
         "each at least 0 and at most 100",
         "v.toml: data.batch_size: got true, expected an integer, at least 1",
-        'v.toml: data.augment[0]: got kind = "affin", expected one of affine, crop, flip, '
-        "autoaugment, cutout",
+        'v.toml: data.augment[0].kind: got "affin", expected one of affine, crop, flip, '
+        'autoaugment, cutout; did you mean "affine"?',
         "v.toml: data.augment[1]: got 3, expected a table with kind = affine, crop, flip, "
         "autoaugment, cutout",
-        "v.toml: data.augment[2]: got kind = none, expected one of affine, crop, flip, "
+        "v.toml: data.augment[2].kind: missing, expected one of affine, crop, flip, "
         "autoaugment, cutout",
         'v.toml: optimizer.lr: got "fast", expected a number, above 0',
         "v.toml: optimizer.betas: got [1.5], expected a list of 2 numbers, "
@@ -225,7 +225,7 @@ def test_settings_that_do_not_fit_together(library: Library, write):
     assert errors(library, path) == [
         "s.toml: data.augment[0]: scale = [2.0, 1.0]: give the smaller factor first, "
         "scale = [1.0, 2.0]",
-        's.toml: optimizer: momentum = 0.9 has no effect on adam; set name = "sgd" or momentum = 0',
+        's.toml: optimizer: momentum = 0.9 has no effect on adam; set name = "sgd" or remove it',
     ]
 
 

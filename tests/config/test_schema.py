@@ -5,17 +5,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
+from spikeloom.components.augmentations import Affine, Crop, Flip
+from spikeloom.components.optimizers import Adam
+from spikeloom.components.schedules import Multistep
 from spikeloom.config import fields
-from spikeloom.config.data import Affine, Crop, DataConfig, Flip
-from spikeloom.config.files import Library
-from spikeloom.config.loading import dump, parse
+from spikeloom.config.data import DataConfig
+from spikeloom.config.loading import Library, dump, parse
 from spikeloom.config.schema import (
     CheckpointConfig,
     LoggingConfig,
-    OptimizerConfig,
-    ProtocolConfig,
+    Optimizer,
+    Protocol,
     Recipe,
-    ScheduleConfig,
+    Schedule,
     TrainingConfig,
 )
 from spikeloom.config.section import Section
@@ -52,15 +54,15 @@ def test_a_field_that_may_be_none_is_none_by_default():
         (TrainingConfig, {"epochs": 0}),
         (TrainingConfig, {"epochs": 1, "device": "gpu"}),
         (TrainingConfig, {"epochs": 1, "threads": 0}),
-        (OptimizerConfig, {"lr": "1e-3"}),
-        (OptimizerConfig, {"lr": float("nan")}),
-        (OptimizerConfig, {"lr": 0}),
-        (OptimizerConfig, {"betas": [0.9]}),
-        (OptimizerConfig, {"betas": [0.9, 1.0]}),
+        (Optimizer, {"lr": "1e-3"}),
+        (Optimizer, {"lr": float("nan")}),
+        (Optimizer, {"lr": 0}),
+        (Optimizer, {"betas": [0.9]}),
+        (Optimizer, {"betas": [0.9, 1.0]}),
         (DataConfig, {"name": ""}),
         (DataConfig, {"name": "x", "drop_last": 1}),
-        (ScheduleConfig, {"name": "linear"}),
-        (ProtocolConfig, {"val_ratio": 1.0}),
+        (Schedule, {"name": "linear"}),
+        (Protocol, {"val_ratio": 1.0}),
     ],
 )
 def test_wrong_types_and_values_are_refused(section: type[Section], values: dict):
@@ -69,16 +71,16 @@ def test_wrong_types_and_values_are_refused(section: type[Section], values: dict
 
 
 def test_whole_numbers_are_numbers():
-    assert OptimizerConfig.model_validate({"lr": 1}).lr == 1.0
+    assert Optimizer.model_validate({"lr": 1}).lr == 1.0
 
 
 @pytest.mark.parametrize(
     ("section", "values", "text"),
     [
-        (OptimizerConfig, {"momentum": 0.9}, 'set name = "sgd" or momentum = 0'),
-        (OptimizerConfig, {"name": "sgd", "nesterov": True}, "momentum above 0"),
-        (ScheduleConfig, {"name": "multistep"}, "needs milestones"),
-        (ScheduleConfig, {"name": "multistep", "milestones": [9, 3]}, "rising order"),
+        (Optimizer, {"momentum": 0.9}, 'set name = "sgd" or remove it'),
+        (Optimizer, {"name": "sgd", "nesterov": True}, "momentum above 0"),
+        (Schedule, {"name": "multistep"}, "needs milestones"),
+        (Schedule, {"name": "multistep", "milestones": [9, 3]}, "rising order"),
         (Affine, {"scale": [1.2, 0.8]}, "scale = [0.8, 1.2]"),
     ],
 )
@@ -102,6 +104,7 @@ _AUGMENT = st.one_of(
     st.builds(Crop, padding=st.integers(1, 99)),
     st.builds(Flip, p=_numbers(0, 1)),
 )
+_EPOCHS = st.lists(st.integers(1, 999), unique=True, min_size=1).map(sorted).map(tuple)
 # TOML holds every Unicode scalar value; half a surrogate pair is none.
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 _RECIPES = st.builds(
@@ -127,10 +130,8 @@ _RECIPES = st.builds(
         v_reset=st.none() | _numbers(-1e300, 1e300),
         name=st.just("none") | _TEXT,
     ),
-    optimizer=st.builds(OptimizerConfig, lr=_numbers(0, exclude_min=True)),
-    schedule=st.builds(
-        ScheduleConfig, milestones=st.lists(st.integers(1, 999), unique=True).map(sorted).map(tuple)
-    ),
+    optimizer=st.builds(Adam, lr=_numbers(0, exclude_min=True)),
+    schedule=st.builds(Multistep, milestones=_EPOCHS),
     training=st.builds(
         TrainingConfig,
         epochs=st.integers(1, 9999),

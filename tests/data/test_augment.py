@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spikeloom.config.data import Affine, AutoAugment, Crop, Cutout, Flip
+from spikeloom.components.augmentations import Affine, AutoAugment, Crop, Cutout, Flip
 from spikeloom.data import Transform, to_float
 from spikeloom.data.images import augment as module
 from spikeloom.data.images.augment import affine, augment

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spikeloom.config.data import AutoAugment, Cutout
+from spikeloom.components.augmentations import AutoAugment, Cutout
 from spikeloom.data.images import autoaugment as module
 from spikeloom.data.images.augment import augment
 from spikeloom.data.images.autoaugment import apply, policy

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikeloom.config.data import Affine
+from spikeloom.components.augmentations import Affine
 from spikeloom.data import Batch, Loader, Split, TensorSplit, Transform, subset
 from spikeloom.errors import DataError
 

@@ -19,11 +19,13 @@ from spikeloom.data.loader import Loader
 from spikeloom.errors import DataError
 from spikeloom.methods.catalog import load_recipe
 from spikeloom.nn import BatchNorm, TdBatchNorm
+from spikeloom.processes import distributed
 from spikeloom.processes.launch import processes
 from spikeloom.processes.synced import synchronise
 from spikeloom.run import checkpoint
 from spikeloom.training import resume, train
 from spikeloom.training import trainer as trainer_module
+from spikeloom.training.journal import Journal
 from spikeloom.training.parallel import Parallel
 from spikeloom.training.trainer import Trainer
 
@@ -230,16 +232,16 @@ def asked_to_stop(folder: Path) -> None:
 
     def signalled() -> None:
         calls = 0
-        original = Trainer.log_step
+        original = Journal.step
 
-        def counted(self: Trainer, *given: Any) -> None:
+        def counted(self: Journal, *given: Any) -> None:
             nonlocal calls
             calls += 1
-            if calls == 2 and self.rank == 1:
+            if calls == 2 and distributed.rank() == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
             original(self, *given)
 
-        Trainer.log_step = counted  # type: ignore[method-assign]
+        Journal.step = counted  # type: ignore[method-assign]
         awake()
         train(rich(), folder / "stopped", console=console())
 

@@ -36,6 +36,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -49,6 +50,8 @@ from spikeloom.run import checkpoint
 from spikeloom.run import folder as run_folder
 from spikeloom.run.records import JsonLines, TensorBoard
 from spikeloom.training import resume, train, trainer
+from spikeloom.training.journal import Journal
+from spikeloom.training.position import Position
 from spikeloom.training.trainer import Trainer
 
 INTERVAL = 4  # optimizer steps between checkpoints
@@ -146,18 +149,18 @@ def watch(board: Board) -> None:
     for function in ("replace", "rename", "link"):
         around(os, function, "rename or link")
 
-    train_epoch, log_step = Trainer.train_epoch, Trainer.log_step
+    train_epoch, log_step = Trainer.train_epoch, Journal.step
 
     def begin(self: Trainer) -> None:
         if not board.entered(NAMES.index("step")):
-            board.first = board.done = self.global_step
+            board.first = board.done = self.position.global_step
         train_epoch(self)
 
-    def count(self: Trainer, *args: torch.Tensor) -> None:
-        board.done = self.global_step
-        log_step(self, *args)
+    def count(self: Journal, position: Position, *args: Any) -> None:
+        board.done = position.global_step
+        log_step(self, position, *args)
 
-    Trainer.train_epoch, Trainer.log_step = begin, count  # type: ignore[method-assign]
+    Trainer.train_epoch, Journal.step = begin, count  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

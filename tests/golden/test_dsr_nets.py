@@ -10,7 +10,7 @@ from golden_dsr import Arrays, cases, our_name, small_input, small_net, tiny_net
 from torch import Tensor
 
 from spikeloom.compiler.dispatch import available_backends
-from spikeloom.config.schema import OptimizerConfig
+from spikeloom.components.optimizers import Sgd
 from spikeloom.methods.dsr.networks import DsrClassifier
 from spikeloom.methods.dsr.representation import Represented
 from spikeloom.methods.dsr.thresholds import calibrate, set_thresholds, write_thresholds
@@ -162,7 +162,7 @@ def test_hybrid_networks(
 
 def test_four_sgd_steps(dsr_pipeline: Arrays, backend: str, tmp_path: Path) -> None:
     net = _converted(dsr_pipeline, "snn_if", backend, torch.float64, tmp_path).train()
-    config = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4)
+    config = Sgd(lr=0.1, momentum=0.9, weight_decay=5e-4)
     optimizer = make_optimizer(config, net.parameter_groups())
     x = torch.from_numpy(dsr_pipeline["x"]).double()
     start = "snn_if.Vth."

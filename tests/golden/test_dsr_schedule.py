@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from spikeloom.config.schema import ScheduleConfig
+from spikeloom.components.schedules import Constant, Cosine
 from spikeloom.methods.catalog import load_recipe
-from spikeloom.training.optim import learning_rate
 
 Arrays = dict[str, np.ndarray]
 
@@ -12,14 +11,13 @@ Arrays = dict[str, np.ndarray]
 def test_cosine_with_warmup_over_iterations(dsr_schedule: Arrays) -> None:
     for program in ("cifar", "imagenet"):
         lr, epochs, steps, warmup = (float(value) for value in dsr_schedule[f"{program}_setting"])
-        schedule = ScheduleConfig(
-            name="cosine",
+        schedule = Cosine(
             T_max=int(epochs),
             warmup_steps=int(warmup),
             warmup_first_epoch_only=program == "imagenet",
         )
         ours = [
-            learning_rate(schedule, lr, epoch, epoch * int(steps) + step)
+            schedule.rate(lr, epoch, epoch * int(steps) + step)
             for epoch in range(int(epochs))
             for step in range(int(steps))
         ]
@@ -28,10 +26,10 @@ def test_cosine_with_warmup_over_iterations(dsr_schedule: Arrays) -> None:
 
 def test_a_warmup_longer_than_the_first_epoch() -> None:
     """The CIFAR program goes on with it in epoch 1, the ImageNet program does not."""
-    schedule = ScheduleConfig(name="constant", warmup_steps=400)
-    assert learning_rate(schedule, 1.0, 1, 391) == 392 / 400
+    schedule = Constant(warmup_steps=400)
+    assert schedule.rate(1.0, 1, 391) == 392 / 400
     first = schedule.model_copy(update={"warmup_first_epoch_only": True})
-    assert learning_rate(first, 1.0, 0, 390) == 391 / 400
-    assert learning_rate(first, 1.0, 1, 391) == 1.0
+    assert first.rate(1.0, 0, 390) == 391 / 400
+    assert first.rate(1.0, 1, 391) == 1.0
     for name in ("imagenet-ann", "imagenet-snn-if", "imagenet-snn-lif"):
         assert load_recipe(f"dsr/{name}").schedule.warmup_first_epoch_only

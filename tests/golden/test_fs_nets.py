@@ -20,7 +20,7 @@ from golden_fs_nets import (
 from torch import Tensor, nn
 
 from spikeloom.analysis.rates import FiringRates
-from spikeloom.config.schema import OptimizerConfig
+from spikeloom.components.optimizers import Adam
 from spikeloom.methods.fs.networks import FsClassifier
 from spikeloom.training.optim import make_optimizer
 
@@ -150,7 +150,7 @@ def _check_training(arrays: Arrays, form: str, carried: bool, backend: str) -> N
     """Adam with amsgrad, as the published loop has it: gradients are clipped and then kept."""
     case = "train_accum" if carried else "train_zerograd"
     net = mlp(arrays, form, "first-spike", backend, torch.float64)
-    config = OptimizerConfig(lr=1e-3, weight_decay=1e-4, amsgrad=True)
+    config = Adam(lr=1e-3, weight_decay=1e-4, amsgrad=True)
     optimizer = make_optimizer(config, net.parameter_groups())
     for i in range(len(arrays[f"{case}_loss_f64"])):
         if not carried:

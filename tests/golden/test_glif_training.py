@@ -8,12 +8,13 @@ from golden_glif_nets import load, set_backend
 from torch import Tensor, nn
 
 from spikeloom.compiler.dispatch import available_backends
-from spikeloom.config.schema import OptimizerConfig, ScheduleConfig
+from spikeloom.components.optimizers import Sgd
+from spikeloom.components.schedules import Cosine
 from spikeloom.methods.glif.blocks import BasicBlock, Parts
 from spikeloom.methods.glif.config import GlifNetwork
 from spikeloom.methods.glif.networks import GlifClassifier
 from spikeloom.nn import Sequential
-from spikeloom.training.optim import learning_rate, make_optimizer, set_learning_rate
+from spikeloom.training.optim import make_optimizer, set_learning_rate
 
 BACKENDS = [name for name in available_backends() if name in ("eager", "cpu")]
 
@@ -43,12 +44,11 @@ def test_training_steps(glif_steps: Arrays, backend: str) -> None:
     for precision, dtype in precisions(glif_steps):
         net = _Small(glif_steps).to(dtype).train()
         set_backend(net, backend)
-        config = OptimizerConfig(
-            name="sgd", lr=float(glif_steps[f"{precision}.lrs"][0, 0]), momentum=0.9,
+        config = Sgd(lr=float(glif_steps[f"{precision}.lrs"][0, 0]), momentum=0.9,
             weight_decay=4e-5,
         )  # fmt: skip
         optimizer = make_optimizer(config, net.parameter_groups())
-        schedule = ScheduleConfig(name="cosine", T_max=len(glif_steps["X"]))
+        schedule = Cosine(T_max=len(glif_steps["X"]))
         losses, rates = [], []
         for step, (x, y) in enumerate(zip(glif_steps["X"], glif_steps["Y"], strict=True)):
             set_learning_rate(optimizer, schedule, step)
@@ -76,13 +76,13 @@ def test_training_steps(glif_steps: Arrays, backend: str) -> None:
 def test_learning_rates(glif_schedules: Arrays) -> None:
     epochs, lr = int(glif_schedules["tunable.epochs"]), float(glif_schedules["tunable.lr0"])
     rates = [lr, lr, lr / float(glif_schedules["tunable.gate_lr_divisor"])]
-    schedule = ScheduleConfig(name="cosine", T_max=epochs)
+    schedule = Cosine(T_max=epochs)
     # The published rows beyond the last epoch are never trained with: the code holds 0 there.
-    ours = [[learning_rate(schedule, rate, epoch) for rate in rates] for epoch in range(epochs)]
+    ours = [[schedule.rate(rate, epoch) for rate in rates] for epoch in range(epochs)]
     golden = glif_schedules["tunable.lr"][:epochs]
     np.testing.assert_allclose(ours, golden, rtol=1e-9, atol=1e-15)
 
-    wave = ScheduleConfig(name="cosine", T_max=int(glif_schedules["dvs.T_max"]))
+    wave = Cosine(T_max=int(glif_schedules["dvs.T_max"]))
     lr = float(glif_schedules["dvs.lr0"])
-    ours_dvs = [learning_rate(wave, lr, epoch) for epoch in range(len(glif_schedules["dvs.lr"]))]
+    ours_dvs = [wave.rate(lr, epoch) for epoch in range(len(glif_schedules["dvs.lr"]))]
     np.testing.assert_allclose(ours_dvs, glif_schedules["dvs.lr"], rtol=1e-9, atol=1e-15)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spikeloom.analysis.rates import FiringRates
 from spikeloom.compiler.dispatch import available_backends
-from spikeloom.config.schema import OptimizerConfig
+from spikeloom.components.optimizers import Sgd
 from spikeloom.methods.ide.feedback import ConvergenceWarning, FeedbackNetwork
 from spikeloom.training.optim import make_optimizer
 
@@ -45,8 +45,7 @@ def test_sgd_steps(ide_training: Arrays, backend: str, solver: str) -> None:
     double = dtype_of(ide_training) == torch.float64
     tolerance = 1e-6 if double else 1e-4
     net, readout = _with_readout(ide_training, backend, solver=solver)
-    config = OptimizerConfig(
-        name="sgd",
+    config = Sgd(
         lr=float(ide_training["lr"]),
         momentum=float(ide_training["momentum"]),
         weight_decay=float(ide_training["weight_decay"]),

@@ -11,7 +11,7 @@ from golden_plif_nets import build_net, inputs, our_name, set_masks
 from torch import Tensor
 
 from spikeloom.compiler.dispatch import available_backends
-from spikeloom.config.schema import OptimizerConfig
+from spikeloom.components.optimizers import Adam
 from spikeloom.methods.plif.networks import PlifClassifier
 from spikeloom.neurons import PLIF, Neuron
 from spikeloom.training.optim import make_optimizer
@@ -49,7 +49,7 @@ class Training:
 def _train(arrays: Arrays, backend: str, dtype: torch.dtype) -> Training:
     net = build_net(arrays, backend, dtype)
     optimizer = make_optimizer(
-        OptimizerConfig(lr=float(arrays["cfg.lr"])), [{"params": list(net.parameters())}]
+        Adam(lr=float(arrays["cfg.lr"])), [{"params": list(net.parameters())}]
     )
     run = Training(net)
     x, labels = inputs(arrays, dtype), torch.from_numpy(arrays["label"])

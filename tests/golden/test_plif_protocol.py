@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 
-from spikeloom.config.schema import ScheduleConfig
+from spikeloom.components.schedules import Cosine
 from spikeloom.data.split import split_per_class
-from spikeloom.training.optim import learning_rate
 
 Arrays = dict[str, np.ndarray]
 
@@ -18,7 +17,7 @@ def test_split(plif_split: Arrays) -> None:
 
 
 def test_learning_rates(plif_lr: Arrays) -> None:
-    schedule = ScheduleConfig(name="cosine", T_max=int(plif_lr["T_max"]))
+    schedule = Cosine(T_max=int(plif_lr["T_max"]))
     lr = float(plif_lr["base_lr"])
-    ours = [learning_rate(schedule, lr, epoch) for epoch in range(len(plif_lr["lr"]))]
+    ours = [schedule.rate(lr, epoch) for epoch in range(len(plif_lr["lr"]))]
     np.testing.assert_allclose(ours, plif_lr["lr"], rtol=0, atol=1e-12)

@@ -40,7 +40,7 @@ class TinyClassifier(Classifier):
 
     def __init__(self, network: TinyNetwork, data: DataSpec) -> None:
         super().__init__()
-        self.T = network.T
+        self.time_steps = network.T
         self.first = nn.Linear(6, network.hidden)
         self.norm = nn.BatchNorm1d(network.hidden)
         self.drop = nn.Dropout(network.dropout)
@@ -50,7 +50,7 @@ class TinyClassifier(Classifier):
 
     def forward(self, inputs: Tensor) -> Output:
         current = self.drop(self.norm(self.first(inputs.flatten(1)))) * 4
-        spikes = self.hidden(current.expand(self.T, *current.shape))
+        spikes = self.hidden(current.expand(self.time_steps, *current.shape))
         votes = self.out(self.second(spikes) * 4)
         # The membrane of a real readout has many values; spikes alone would tie too often.
         votes = votes + 0.01 * self.second(spikes)

@@ -30,6 +30,7 @@ def state(epoch: int = 0, size: int = 50) -> State:
         "best": None,
         "confusion": None,
         "metrics_bytes": 12,
+        "callbacks": {},
     }
 
 
@@ -218,14 +219,15 @@ def test_a_real_file_size_limit_is_met_the_same_way(store):
 
 
 def test_recipes_differ_by_what_changes_numbers():
-    base = 'seed = 1\ntitle = "a"\n[data]\nroot = "x"\nbatch_size = 4\n[training]\nepochs = 3\n'
+    data = {"root": "x", "batch_size": 4}
+    base = {"seed": 1, "title": "a", "data": data, "training": {"epochs": 3}}
     assert recipe_difference(base, base) is None
-    free = base.replace('"a"', '"b"').replace('"x"', '"y"').replace("epochs = 3", "epochs = 9")
-    assert recipe_difference(base, free + "[checkpoint]\nevery_steps = 5\n") is None
+    free = base | {"title": "b", "data": data | {"root": "y"}, "training": {"epochs": 9}}
+    assert recipe_difference(base, free | {"checkpoint": {"every_steps": 5}}) is None
     assert (
-        recipe_difference(base, base.replace("batch_size = 4", "batch_size = 8"))
+        recipe_difference(base, base | {"data": data | {"batch_size": 8}})
         == "data.batch_size = 4 there, 8 in recipe.toml"
     )
-    assert recipe_difference(base, base + "threads = 2\n") == (
+    assert recipe_difference(base, base | {"training": {"epochs": 3, "threads": 2}}) == (
         "training.threads = not set there, 2 in recipe.toml"
     )

@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from spikeloom.config.schema import OptimizerConfig, ScheduleConfig
-from spikeloom.training.optim import learning_rate, make_optimizer, set_learning_rate
+from spikeloom.components.optimizers import Adam, AdamW, Sgd
+from spikeloom.components.schedules import Constant, Cosine, Multistep
+from spikeloom.config.schema import Optimizer, Schedule
+from spikeloom.training.optim import make_optimizer, set_learning_rate
 
 
 def rates(epochs: int = 20, lr: float = 0.1, **schedule) -> list[float]:
-    config = ScheduleConfig(**schedule)
-    return [learning_rate(config, lr, epoch) for epoch in range(epochs)]
+    config = Schedule.model_validate(schedule)
+    return [config.rate(lr, epoch) for epoch in range(epochs)]
 
 
 def test_constant():
@@ -58,11 +60,11 @@ def test_warm_up_rises_linearly_to_the_schedule():
 def test_groups_keep_their_own_rate_along_the_schedule():
     a, b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
     optimizer = make_optimizer(
-        OptimizerConfig(lr=0.1, weight_decay=0.5),
+        Adam(lr=0.1, weight_decay=0.5),
         [{"params": [a]}, {"params": [b], "lr": 0.02, "weight_decay": 0.0}],
     )
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
-    first = set_learning_rate(optimizer, ScheduleConfig(name="cosine", T_max=2), 1)
+    first = set_learning_rate(optimizer, Cosine(T_max=2), 1)
     assert first == pytest.approx(0.05)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.01])
 
@@ -71,19 +73,19 @@ def test_groups_keep_their_own_rate_along_the_schedule():
     ("config", "make"),
     [
         (
-            OptimizerConfig(lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.1),
+            Adam(lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.1),
             lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.1),
         ),
         (
-            OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.1),
+            AdamW(lr=0.1, weight_decay=0.1),
             lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1),
         ),
         (
-            OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+            Sgd(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
             lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
         ),
     ],
-    ids=lambda value: value.name if isinstance(value, OptimizerConfig) else "",
+    ids=lambda value: value.name if isinstance(value, Optimizer) else "",
 )
 def test_every_setting_reaches_the_optimizer(config, make):
     start = torch.linspace(-1, 1, 7)
@@ -98,13 +100,13 @@ def test_every_setting_reaches_the_optimizer(config, make):
 
 
 def test_warm_up_in_steps_rises_within_the_epochs() -> None:
-    schedule = ScheduleConfig(name="multistep", milestones=(1,), gamma=0.5, warmup_steps=4)
+    schedule = Multistep(milestones=(1,), gamma=0.5, warmup_steps=4)
     # Two steps an epoch: the decay of epoch 1 falls into the warm-up.
-    rates = [learning_rate(schedule, 0.8, step // 2, step) for step in range(6)]
+    rates = [schedule.rate(0.8, step // 2, step) for step in range(6)]
     assert rates == pytest.approx([0.2, 0.4, 0.3, 0.4, 0.4, 0.4])
-    assert learning_rate(schedule, 0.8, 0) == 0.8
+    assert schedule.rate(0.8, 0) == 0.8
 
 
 def test_one_kind_of_warm_up() -> None:
     with pytest.raises(ValueError, match="give one of them"):
-        ScheduleConfig(warmup_epochs=1, warmup_steps=10)
+        Constant(warmup_epochs=1, warmup_steps=10)

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from spikeloom.config.schema import ProtocolConfig
+from spikeloom.components.protocols import BestTestEpoch, BestValidationEpoch
+from spikeloom.config.schema import Protocol
 from spikeloom.data.base import DataSet, TensorSplit
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.evaluation.loaders import make_loaders
-from spikeloom.evaluation.protocol import Protocol
+from spikeloom.evaluation.protocol import choose
 from spikeloom.training import train
 
 from .conftest import recorded
@@ -23,16 +24,16 @@ def data(count: int = 40) -> DataSet:
     return DataSet(DataSpec("x", (1, 2, 3), tuple("abcd")), split, split, (0.5,), (0.25,))
 
 
-def chosen(config: ProtocolConfig, figures: list[tuple[float, float | None]]):
-    protocol, best = Protocol(config), None
+def chosen(protocol: Protocol, figures: list[tuple[float, float | None]]):
+    best = None
     for epoch, (test, val) in enumerate(figures):
-        best = protocol.choose(best, epoch, test, val)
+        best = choose(protocol, best, epoch, test, val)
     assert best is not None
     return best.epoch, best.value, best.test_accuracy, best.metric
 
 
 def test_a_reports_the_best_test_accuracy():
-    result = chosen(ProtocolConfig(), [(0.5, None), (0.9, None), (0.9, None), (0.7, None)])
+    result = chosen(BestTestEpoch(), [(0.5, None), (0.9, None), (0.9, None), (0.7, None)])
     # As published, the weights kept are those of the later of equal epochs.
     assert result == (2, 0.9, 0.9, "test accuracy")
 
@@ -42,8 +43,8 @@ GESTURE = [(0.9549, 1.0), (0.9479, 1.0), (0.9583, 1.0), (0.9653, 1.0), (0.9757, 
 
 
 def test_b_reports_the_test_accuracy_at_the_best_validation():
-    published = ProtocolConfig(name="B", validation="published")
-    clean = ProtocolConfig(name="B", validation="clean")
+    published = BestValidationEpoch(validation="published")
+    clean = BestValidationEpoch(validation="clean")
     assert chosen(published, GESTURE) == (3, 1.0, 0.9653, "validation accuracy")
     assert chosen(clean, GESTURE) == (0, 1.0, 0.9549, "validation accuracy")
     # A higher test accuracy alone changes nothing.
@@ -56,18 +57,18 @@ def test_b_reports_the_test_accuracy_at_the_best_validation():
 
 
 def test_splits_are_per_class():
-    protocol = Protocol(ProtocolConfig(name="B", val_ratio=0.15))
+    protocol = BestValidationEpoch(val_ratio=0.15)
     train_split, val = protocol.splits(data())
     assert val is not None
     # ceil(10 * 0.85) = 9 of each class train.
     assert torch.bincount(train_split.labels).tolist() == [9] * 4
     assert torch.bincount(val.labels).tolist() == [1] * 4
-    assert Protocol(ProtocolConfig()).splits(data())[1] is None
+    assert BestTestEpoch().splits(data())[1] is None
 
 
 def test_a_ratio_that_leaves_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"val_ratio = 0\.15 leaves 8 training and 0 validation"):
-        Protocol(ProtocolConfig(name="B")).splits(data(8))
+        BestValidationEpoch().splits(data(8))
 
 
 AUGMENT = '[{kind = "flip", p = 1.0}]'
@@ -75,7 +76,7 @@ AUGMENT = '[{kind = "flip", p = 1.0}]'
 
 def val_loader(recipe, *overrides):
     full = recipe("protocol=B", "val_ratio=0.3", f"data.augment={AUGMENT}", *overrides)
-    loaders = make_loaders(full, data(), Protocol(full.protocol), CPU)
+    loaders = make_loaders(full, data(), CPU)
     assert loaders.val is not None
     return loaders.val
 
@@ -105,7 +106,7 @@ def test_augmentation_reaches_training_and_published_validation_only(recipe):
         full = recipe(
             "protocol=B", "val_ratio=0.3", f"data.augment={AUGMENT}", f"validation={validation}"
         )
-        loaders = make_loaders(full, ramps, Protocol(full.protocol), CPU)
+        loaders = make_loaders(full, ramps, CPU)
         flipped = ramp.float().flip(1) / 255
         return {
             name: torch.equal(next(iter(loader.epoch())).inputs[0, 0], flipped)
@@ -119,7 +120,7 @@ def test_augmentation_reaches_training_and_published_validation_only(recipe):
 def test_normalisation_is_that_of_the_data_set_unless_switched_off(recipe):
     def value(*overrides: str) -> float:
         full = recipe(*overrides)
-        loaders = make_loaders(full, data(), Protocol(full.protocol), CPU)
+        loaders = make_loaders(full, data(), CPU)
         return next(iter(loaders.test.epoch())).inputs[3, 0, 0, 0].item()
 
     assert value() == pytest.approx((3 / 255 - 0.5) / 0.25)
@@ -136,7 +137,7 @@ def test_event_frames_stay_counts(recipe):
         DataSpec("e", (2, 4, 4), tuple("abcd"), "events"), split, split, (0.0, 0.0), (1.0, 1.0)
     )
     full = recipe()
-    batch = next(iter(make_loaders(full, events, Protocol(full.protocol), CPU).train.epoch()))
+    batch = next(iter(make_loaders(full, events, CPU).train.epoch()))
     assert batch.inputs.shape == (3, 4, 2, 4, 4)
     assert batch.inputs.dtype == torch.float32
     assert batch.inputs.unique().tolist() == [7.0]
@@ -153,7 +154,7 @@ def test_event_frames_are_flipped_as_images_are(recipe):
         DataSpec("e", (2, 4, 4), tuple("abcd"), "events"), split, split, (0.0, 0.0), (1.0, 1.0)
     )
     full = recipe(f"data.augment={AUGMENT}")
-    loaders = make_loaders(full, events, Protocol(full.protocol), CPU)
+    loaders = make_loaders(full, events, CPU)
     assert next(iter(loaders.train.epoch())).inputs[0, 0, 0, 0].tolist() == [3.0, 2.0, 1.0, 0.0]
     assert next(iter(loaders.test.epoch())).inputs[0, 0, 0, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
 

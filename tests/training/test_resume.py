@@ -15,12 +15,13 @@ import torch
 
 from run_folders import scalars
 from spikeloom.errors import CheckpointError, RunError
-from spikeloom.evaluation.protocol import Best, Protocol
+from spikeloom.evaluation.protocol import Best
 from spikeloom.methods import catalog
 from spikeloom.run import checkpoint
 from spikeloom.run.checkpoint import read
 from spikeloom.run.records import read_events
 from spikeloom.training import resume, train
+from spikeloom.training import trainer as trainer_module
 from spikeloom.training.trainer import Trainer
 
 from .conftest import TinyClassifier, assert_same_run, recorded
@@ -73,6 +74,11 @@ VARIANTS = {
     "protocol-B": ("protocol=B", "validation=published", "val_ratio=0.3", "every_epochs=2"),
     "float16": ("precision=float16", "checkpoint.every_steps=2"),
     "carried": ("carry_gradients=true", "clip_norm=0.1", "checkpoint.every_steps=2"),
+    "callbacks": (
+        'callbacks=[{ kind = "ema", decay = 0.9 }, { kind = "mixup" }, '
+        '{ kind = "time_curriculum" }, { kind = "early_stopping", patience = 2 }]',
+        "checkpoint.every_steps=2",
+    ),
     "bfloat16 sgd": ("precision=bfloat16", "optimizer=sgd", "momentum=0.9", "every_epochs=2"),
 }
 
@@ -182,7 +188,7 @@ def test_every_checkpoint_can_be_the_one_to_go_on_from(
     install, recipe, whole, screen, monkeypatch, damaged
 ):
     """After epochs of rising accuracy last, previous, and best are each the best of their time."""
-    monkeypatch.setattr(Protocol, "choose", _always_better)
+    monkeypatch.setattr(trainer_module, "choose", _always_better)
     run = whole("epochs=3")
     reference = run.with_name("reference")
     shutil.copytree(run, reference)
@@ -199,8 +205,8 @@ def test_every_checkpoint_can_be_the_one_to_go_on_from(
     assert_same_run(run, reference)
 
 
-def _always_better(self, best, epoch, test, val):
-    return Best(epoch, self.metric, test, test)
+def _always_better(protocol, best, epoch, test, val):
+    return Best(epoch, protocol.metric, test, test)
 
 
 def test_a_run_killed_before_its_first_checkpoint_can_be_given_more_epochs(interrupted, screen):

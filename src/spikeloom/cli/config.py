@@ -8,7 +8,7 @@ import typer
 from spikeloom.cli.output import complete_recipe, print_json, print_table
 
 if TYPE_CHECKING:
-    from spikeloom.config.explain import KeyExplanation
+    from spikeloom.config.fields import KeyExplanation
 
 app = typer.Typer(help="Explain, check, and show recipes.", no_args_is_help=True)
 
@@ -38,8 +38,8 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print every field with its meaning, type, range, default, and value."""
-    from spikeloom.config.explain import explain as explain_all
-    from spikeloom.config.explain import select
+    from spikeloom.config.fields import explain as explain_all
+    from spikeloom.config.fields import select
     from spikeloom.methods.catalog import load_recipe, methods, recipe_names
 
     # `config explain lr` asks about a key of no recipe in particular.

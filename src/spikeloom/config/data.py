@@ -1,80 +1,29 @@
 """The `[data]` section of a recipe: which data set, and how its samples become batches."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
-from spikeloom.config.section import Section
+from spikeloom.config.section import Component, Section
 
-
-class Affine(Section):
-    """Random rotation, translation, and scaling about the image centre, nearest neighbour."""
-
-    kind: Literal["affine"] = Field(
-        default="affine", description="random rotation, translation, scaling"
-    )
-    degrees: float = Field(
-        default=30.0, ge=0, le=180, description="angle drawn uniformly from -degrees to degrees"
-    )
-    translate: float = Field(
-        default=0.15, ge=0, lt=1, description="largest shift as a fraction of width and height"
-    )
-    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
-        default=(0.85, 1.11), description="smallest and largest scale factor"
-    )
-    fill: int = Field(
-        default=0, ge=0, le=255, description="grey level of pixels from outside the image"
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Affine":
-        if self.scale[0] > self.scale[1]:
-            raise ValueError(
-                f"scale = {list(self.scale)}: give the smaller factor first, "
-                f"scale = {list(self.scale[::-1])}"
-            )
-        return self
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
-class Crop(Section):
-    """Zero padding on all sides, then a random crop back to the original size."""
+class Augmentation(Component):
+    """A random change of a batch of training samples, on the device they are on."""
 
-    kind: Literal["crop"] = Field(
-        default="crop", description="random crop of the zero-padded image"
-    )
-    padding: int = Field(default=4, ge=1, description="pixels added on each side before the crop")
+    what: ClassVar[str] = "augmentation"
+    tag: ClassVar[str] = "kind"
+    frames: ClassVar[bool] = True
+    """Whether it is for event frames too; otherwise only for images of 8 bits."""
 
+    kind: str = Field(description="which change")
 
-class Flip(Section):
-    """Random mirror image, left and right exchanged."""
-
-    kind: Literal["flip"] = Field(default="flip", description="random horizontal flip")
-    p: float = Field(default=0.5, ge=0, le=1, description="probability that a sample is mirrored")
-
-
-class AutoAugment(Section):
-    """A learned policy: for each image one of 25 pairs of random changes, drawn uniformly."""
-
-    kind: Literal["autoaugment"] = Field(
-        default="autoaugment", description="a learned policy of changes of images of 8 bits"
-    )
-    policy: Literal["cifar10", "imagenet", "svhn"] = Field(
-        default="cifar10", description="data set that the policy was learned on"
-    )
-    fill: int = Field(
-        default=128, ge=0, le=255, description="grey level of pixels from outside the image"
-    )
-
-
-class Cutout(Section):
-    """Squares of zeros around random pixels; what lies outside the image is cut off."""
-
-    kind: Literal["cutout"] = Field(default="cutout", description="squares of zeros")
-    size: int = Field(default=16, ge=1, description="side of a square in pixels")
-    holes: int = Field(default=1, ge=1, description="squares in each sample")
-
-
-Augmentation = Annotated[Affine | Crop | Flip | AutoAugment | Cutout, Field(discriminator="kind")]
+    def apply(self, inputs: "Tensor", generator: "torch.Generator") -> "Tensor":
+        """`inputs` `[B, C, H, W]`, changed by numbers of `generator`; same shape and dtype."""
+        raise NotImplementedError
 
 
 class ImagesConfig(Section):
@@ -172,7 +121,7 @@ class DataConfig(Section):
     eval_batch_size: int | None = Field(
         default=None, ge=1, description="samples in an evaluation batch; none: batch_size"
     )
-    augment: tuple[Augmentation, ...] = Field(
+    augment: tuple[SerializeAsAny[Augmentation], ...] = Field(
         default=(), description="random changes of training samples, applied in this order"
     )
     drop_last: bool = Field(

@@ -1,72 +1,95 @@
-"""Reading the schema: all keys of a recipe, and each field's type, range, and values in words."""
+"""The schema in words: every key of a recipe with its meaning, type, range, default, and value."""
 
 import json
 import types
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic.fields import FieldInfo
 
 from spikeloom.config.schema import Recipe
-from spikeloom.config.section import Section
+from spikeloom.config.section import Component, Section
+from spikeloom.config.suggest import did_you_mean_key
+from spikeloom.errors import ConfigError
 
 _NAMES = {int: "integer", float: "number", str: "text", bool: "true or false"}
 
 
 @dataclass(frozen=True)
 class Key:
-    """One field of a recipe under its dotted name; `section` is set if the field is a section."""
+    """One field of a recipe under its dotted name; `section` is set if the field is a section.
+
+    `of` names the components that have the key, where it is one of a component.
+    """
 
     name: str
     info: FieldInfo
     section: type[Section] | None
+    of: tuple[str, ...] = ()
 
     @property
     def leaf(self) -> str:
         return self.name.rpartition(".")[2]
 
 
-def keys(network: type[Section] | None) -> dict[str, Key]:
+def keys(network: type[Section] | None, recipe: Recipe | None = None) -> dict[str, Key]:
     """All keys of a recipe whose network section has the schema `network`, in schema order.
 
-    The origin is left out: the loader sets it.
+    Where a section is one of several, those of all of them, or of the one that `recipe` has. The
+    origin is left out: the loader sets it.
     """
-    found = {key.name: key for key in _keys(Recipe, "", network)}
-    del found["origin"]
-    return found
+    known: dict[str, Key] = {}
+    todo: list[tuple[type[Section], str, Section | None]] = [(Recipe, "", recipe)]
+    while todo:
+        schema, prefix, values = todo.pop()
+        sections = [schema]
+        if values is None and issubclass(schema, Component):
+            sections += [one for one in schema.choices().values() if one is not schema]
+        elif values is not None:
+            sections = [type(values)]
+        inner = []
+        for section in sections:
+            for name, info in section.model_fields.items():
+                key = known.get(prefix + name)
+                if key is None:
+                    of_field = _annotated_section(info.annotation)
+                    if schema is Recipe and name == "network":
+                        of_field = network or of_field
+                    known[prefix + name] = Key(prefix + name, info, of_field)
+                    if of_field is not None:
+                        value = None if values is None else getattr(values, name)
+                        inner.append((of_field, f"{prefix}{name}.", value))
+        if values is None and issubclass(schema, Component):
+            for name in {name for one in sections[1:] for name in one.model_fields}:
+                having = tuple(n for n, one in schema.choices().items() if name in one.model_fields)
+                of = having if len(having) < len(sections) - 1 else ()
+                known[prefix + name] = replace(known[prefix + name], of=of)
+        todo += inner
+    order = sorted(known.items(), key=lambda item: _place(item[0]))
+    return {name: key for name, key in order if name != "origin"}
 
 
-def _keys(schema: type[Section], prefix: str, network: type[Section] | None) -> Iterator[Key]:
-    for name, info in schema.model_fields.items():
-        section = section_of(info.annotation)
-        if schema is Recipe and name == "network":
-            section = network or section
-        yield Key(prefix + name, info, section)
-        if section is not None:
-            yield from _keys(section, f"{prefix}{name}.", network)
+def _place(name: str) -> tuple[int, int]:
+    """Where a key stands: top-level keys in schema order, those of a section behind it."""
+    return list(Recipe.model_fields).index(name.partition(".")[0]), name.count(".") and 1
+
+
+def _annotated_section(annotation: Any) -> type[Section] | None:
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 
 def section_of(annotation: object) -> type[Section] | None:
     """The section class that an annotation is, if it is one."""
-    annotation = _bare(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    return None
+    return _annotated_section(annotation)
 
 
-def variants(annotation: object) -> dict[str, type[Section]]:
-    """The section classes among which `kind` chooses in a list of sections, by their kind."""
-    options = get_args(_bare(annotation))
-    if get_origin(_bare(annotation)) is tuple:
-        options = get_args(_bare(options[0])) if options else ()
-    sections = [section for option in options if (section := section_of(option)) is not None]
-    return {
-        section.model_fields["kind"].default: section
-        for section in sections
-        if "kind" in section.model_fields
-    }
+def items_of(annotation: object) -> type[Section] | None:
+    """The section class of the elements, where an annotation is a list of sections."""
+    bare = _bare(annotation)
+    return section_of(get_args(bare)[0]) if get_origin(bare) is tuple else None
 
 
 def type_text(annotation: object) -> str:
@@ -80,8 +103,6 @@ def type_text(annotation: object) -> str:
     if origin is Literal:
         return ", ".join(str(choice) for choice in args)
     if origin in (Union, types.UnionType):
-        if kinds := variants(annotation):
-            return f"table with kind = {', '.join(kinds)}"
         return " or ".join(type_text(option) for option in args)
     if origin is tuple:
         count = "" if args[-1] is Ellipsis else f"{len(args)} "
@@ -90,6 +111,9 @@ def type_text(annotation: object) -> str:
         return f"list of {count}{plural}"
     if origin is dict:
         return f"table of {type_text(args[0])} = {type_text(args[1])}"
+    section = section_of(annotation)
+    if section is not None and issubclass(section, Component):
+        return f"table with {section.tag} = {', '.join(section.choices())}"
     return "table"
 
 
@@ -135,6 +159,66 @@ def value_text(value: object) -> str:
 def default_text(info: FieldInfo) -> str:
     """The default as TOML would write it, or "required"."""
     return "required" if info.is_required() else value_text(info.get_default())
+
+
+@dataclass(frozen=True)
+class KeyExplanation:
+    """One key. `value` is that of the recipe that was asked about, or None without a recipe."""
+
+    key: str
+    meaning: str
+    type: str
+    range: str
+    default: str
+    value: str | None
+
+
+def explain(recipe: Recipe | None, network: type[Section] | None) -> list[KeyExplanation]:
+    """All keys in schema order, sections left out; `network` is the method's network schema."""
+    known = keys(network, recipe)
+    return [
+        KeyExplanation(
+            key=name,
+            meaning=(key.info.description or "") + (f" ({', '.join(key.of)})" if key.of else ""),
+            type=_choices(key) or type_text(key.info.annotation),
+            range=range_text(key.info),
+            default=default_text(key.info),
+            value=None if recipe is None else value_text(_value(recipe, name)),
+        )
+        for name, key in known.items()
+        if key.section is None
+    ]
+
+
+def select(explanations: list[KeyExplanation], key: str, source: str) -> list[KeyExplanation]:
+    """Those of one key, of all keys with this last part, or of one section.
+
+    Raises ConfigError with the nearest key if there is none; `source` is what was asked about.
+    """
+    exact = [one for one in explanations if one.key == key]
+    inside = [one for one in explanations if one.key.startswith(f"{key}.")]
+    by_leaf = [one for one in explanations if one.key.rpartition(".")[2] == key]
+    found = exact or inside or by_leaf
+    if not found:
+        hint = did_you_mean_key(key, [one.key for one in explanations])
+        raise ConfigError(f"{source}: unknown key {key}{hint}")
+    return found
+
+
+def _choices(key: Key) -> str:
+    """The names among which a key chooses a component; empty for another key."""
+    section = Recipe.model_fields.get(key.name.partition(".")[0])
+    kind = None if section is None else section_of(section.annotation)
+    if kind is None or not issubclass(kind, Component) or key.leaf != kind.tag:
+        return ""
+    return ", ".join(kind.choices())
+
+
+def _value(recipe: Recipe, name: str) -> object:
+    value: object = recipe
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
 
 
 def _bare(annotation: object) -> Any:

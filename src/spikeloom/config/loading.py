@@ -1,11 +1,16 @@
 """From files and overrides to one checked recipe, and back to TOML.
 
+extends = "plif/mnist"        # a recipe by name, or "base.toml" beside this file
+
 Files are merged, the extended one first: tables key by key, everything else replaced. `published`
 figures belong to the file that states them and are not inherited. Every key remembers the file or
 override that it came from, and all mistakes are reported together.
 """
 
 import copy
+import functools
+import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +20,31 @@ import tomli_w
 from pydantic import ValidationError
 
 from spikeloom.config import overrides
-from spikeloom.config.fields import Key, keys
-from spikeloom.config.files import Library, parse_toml, read_chain
+from spikeloom.config.fields import Key, keys, section_of, value_text
 from spikeloom.config.overrides import Override
 from spikeloom.config.problems import Location, problems
 from spikeloom.config.schema import Recipe
-from spikeloom.config.section import Section
+from spikeloom.config.section import Component, Section
 from spikeloom.config.suggest import did_you_mean
 from spikeloom.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Library:
+    """What recipes may refer to: the network schema of each method, and the named recipes."""
+
+    networks: Mapping[str, type[Section]]
+    recipes: Mapping[str, Path]
+
+    def find(self, name_or_path: str | Path) -> tuple[str, Path]:
+        """Name and file of a recipe: a name of the library, or the path of a .toml file."""
+        name = str(name_or_path)
+        if name in self.recipes:
+            return name, self.recipes[name]
+        if name.endswith(".toml"):
+            return name, Path(name)
+        hint = did_you_mean(name, self.recipes)
+        raise ConfigError(f"{name}: unknown recipe{hint} (or give the path of a .toml file)")
 
 
 def load(name_or_path: str | Path, given: Sequence[str], library: Library) -> Recipe:
@@ -32,7 +54,7 @@ def load(name_or_path: str | Path, given: Sequence[str], library: Library) -> Re
     """
     label, path = library.find(name_or_path)
     merged = _Merged(label)
-    for file_label, values in read_chain(label, path, library):
+    for file_label, values in _read_chain(label, path, library):
         for own in ("published", "origin"):
             merged.values.pop(own, None)
         merged.update(file_label, values)
@@ -43,8 +65,8 @@ def load(name_or_path: str | Path, given: Sequence[str], library: Library) -> Re
 
 def parse(text: str, library: Library, label: str = "recipe") -> Recipe:
     """The recipe that `dump` wrote; `label` names its source in error texts."""
-    merged = _Merged(label)
-    merged.update(label, parse_toml(text, label))
+    merged = _Merged(label, resolved=True)
+    merged.update(label, _parse_toml(text, label))
     return _check(merged, (), library)
 
 
@@ -60,8 +82,12 @@ class _Merged:
     label: str
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[Location, str] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    resolved: bool = False
+    """Whether it is what `dump` wrote, perhaps of a version whose sections held every key."""
 
     def update(self, label: str, values: dict[str, Any]) -> None:
+        self.order.append(label)
         self._merge(self.values, values, label, ())
 
     def set(self, label: str, key: str, value: object) -> None:
@@ -75,7 +101,29 @@ class _Merged:
                 table.pop(leaf, None)
         for part in reversed(key.split(".")):
             value = {part: value}
+        self.order.append(label)
         self._merge(self.values, value, label, ())
+
+    def drop_unused(self) -> None:
+        """Takes out what belongs to a component that a later source has exchanged: the momentum of
+        an extended recipe's SGD, where `optimizer=adam` came behind it."""
+        for name, field_ in Recipe.model_fields.items():
+            kind, values = section_of(field_.annotation), self.values.get(name)
+            if kind is None or not issubclass(kind, Component) or not isinstance(values, dict):
+                continue
+            component = kind.chosen(values)
+            if component is None:
+                continue
+            chosen_by = self._age((name, kind.tag))
+            for key in values.keys() - component.model_fields.keys():
+                known = any(key in one.model_fields for one in kind.choices().values())
+                if known and (self.resolved or self._age((name, key)) < chosen_by):
+                    del values[key]
+
+    def _age(self, location: Location) -> int:
+        """How late the source of a location was merged; -1 if it is the default."""
+        labels = list(dict.fromkeys(self.order))
+        return labels.index(self.sources[location]) if location in self.sources else -1
 
     def source(self, location: Location) -> str:
         """The source of a location, or of the nearest table around it."""
@@ -99,25 +147,27 @@ class _Merged:
 def _check(merged: _Merged, given: Sequence[str], library: Library) -> Recipe:
     parsed, lines = _split(given)
     network, unknown = _network_of(merged, parsed, library)
-    known = keys(network)
-    written = copy.deepcopy(merged.values)
+    known = functools.cache(lambda: keys(network))
+    written = copy.deepcopy(merged.values) if given else merged.values
     lines += unknown
-    lines += _apply(parsed, merged, known, complete=network is not None)
+    if parsed:
+        lines += _apply(parsed, merged, known(), complete=network is not None)
+    merged.drop_unused()
     section = Section()
     if network is not None:
         values = merged.values.get("network", {})
         try:
             section = network.model_validate(values)
         except ValidationError as error:
-            lines += problems(error, network, values, merged.source, known, ("network",))
+            lines += problems(error, network, values, merged.source, known(), ("network",))
     try:
         recipe = Recipe.model_validate({**merged.values, "network": section})
     except ValidationError as error:
-        lines += problems(error, Recipe, merged.values, merged.source, known)
+        lines += problems(error, Recipe, merged.values, merged.source, known())
         raise ConfigError("\n".join(lines)) from None
     if lines:
         raise ConfigError("\n".join(lines))
-    return _without_foreign_figures(recipe, written)
+    return recipe if not given else _without_foreign_figures(recipe, written)
 
 
 def _split(given: Sequence[str]) -> tuple[list[Override], list[str]]:
@@ -178,3 +228,61 @@ def _without_foreign_figures(recipe: Recipe, written: dict[str, Any]) -> Recipe:
     if network == recipe.network and written.get("data", {}).get("name") == recipe.data.name:
         return recipe
     return recipe.model_copy(update={"published": {}})
+
+
+def _read_chain(label: str, path: Path, library: Library) -> list[tuple[str, dict[str, Any]]]:
+    """Label and values of a file and of all that it extends, the most basic first."""
+    chain: list[tuple[str, dict[str, Any]]] = []
+    seen: dict[Path, str] = {}
+    while True:
+        if path.resolve() in seen:
+            cycle = " -> ".join([*seen.values(), label])
+            raise ConfigError(f"{label}: extends runs in a circle: {cycle}; remove one extends")
+        seen[path.resolve()] = label
+        values = _parse_toml(_text_of(path, label), label)
+        parent = values.pop("extends", None)
+        chain.insert(0, (label, values))
+        if parent is None:
+            return chain
+        if not isinstance(parent, str):
+            raise ConfigError(
+                f'{label}: extends: got {value_text(parent)}, expected a recipe name or "file.toml"'
+            )
+        try:
+            label, path = _parent(parent, path, library)
+        except ConfigError as error:
+            raise ConfigError(f"{label}: extends: {error}") from None
+
+
+def _parent(parent: str, child: Path, library: Library) -> tuple[str, Path]:
+    if not parent.endswith(".toml"):
+        return library.find(parent)
+    path = child.parent / parent
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: no such file (the name is relative to the file that extends it)"
+        )
+    return str(path), path
+
+
+def _text_of(path: Path, label: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{label}: not a TOML file: byte {error.start} is not UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{label}: cannot read the recipe: {error.strerror}") from None
+
+
+def _parse_toml(text: str, label: str) -> dict[str, Any]:
+    """The tables of a TOML text; ConfigError with the line if it is not TOML."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason = str(error)
+        found = re.search(r" \(at line (\d+), column (\d+)\)$", reason)
+        if found:
+            reason, line = reason[: found.start()], int(found[1])
+        else:
+            reason, line = reason.removesuffix(" (at end of document)"), text.count("\n") + 1
+        raise ConfigError(f"{label}: line {line}: not valid TOML: {reason}") from None

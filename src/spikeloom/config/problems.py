@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from spikeloom.config.fields import expected, section_of, value_text, variants
-from spikeloom.config.section import Section
+from spikeloom.config.fields import expected, items_of, section_of, type_text, value_text
+from spikeloom.config.section import Component, Section
 from spikeloom.config.suggest import did_you_mean_key
 
 Location = tuple[int | str, ...]
@@ -40,15 +40,15 @@ def problems(
     # Several elements of one list may be wrong; the list is then reported once.
     lines: dict[str, None] = {}
     for detail in error.errors(include_url=False):
-        place = _locate(schema, detail["loc"])
+        place = _locate(schema, detail["loc"], values)
         location = within + place.location
         text = _text(detail, place, _dotted(location), _at(values, place.location), known)
         lines[f"{source(location)}: {_dotted(location)}: {text}"] = None
     return list(lines)
 
 
-def _locate(schema: type[Section], loc: Location) -> _Place:
-    """Follow pydantic's location until a value that has no keys; tags of unions are left out."""
+def _locate(schema: type[Section], loc: Location, values: object) -> _Place:
+    """Follow pydantic's location until a value that has no keys."""
     location: Location = ()
     section, info = schema, None
     parts = iter(loc)
@@ -57,15 +57,16 @@ def _locate(schema: type[Section], loc: Location) -> _Place:
         info = section.model_fields.get(str(part))
         if info is None:
             break
+        values = _at(values, (part,))
         inner = section_of(info.annotation)
         if inner is None:
-            kinds, index = variants(info.annotation), next(parts, None)
-            if not kinds or index is None:
+            inner, index = items_of(info.annotation), next(parts, None)
+            if inner is None or index is None:
                 break
             location += (index,)
-            inner = kinds.get(str(next(parts, None)))
-            if inner is None:
-                break
+            values = _at(values, (index,))
+        if issubclass(inner, Component) and isinstance(values, dict):
+            inner = inner.chosen(values) or inner
         section = inner
     return _Place(location, info, section)
 
@@ -76,19 +77,17 @@ def _text(detail: Any, place: _Place, key: str, given: object, known: list[str])
         prefix = key.rpartition(".")[0]
         siblings = [f"{prefix}.{name}" for name in place.section.model_fields] if prefix else []
         return "unknown key" + did_you_mean_key(key, [*siblings, *known])
+    if kind == "choice":
+        return f"{'missing' if given is _MISSING else f'got {value_text(given)}'}, {detail['msg']}"
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     if place.info is None:
         return f"got {value_text(given)}, expected a table"
     if given is _MISSING:
         return f"missing, expected {expected(place.info)}"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag = given.get("kind") if isinstance(given, dict) else None
-        kinds = ", ".join(variants(place.info.annotation))
-        return f"got kind = {value_text(tag)}, expected one of {kinds}"
     if isinstance(place.location[-1], int):
-        kinds = ", ".join(variants(place.info.annotation))
-        return f"got {value_text(given)}, expected a table with kind = {kinds}"
+        item = type_text(items_of(place.info.annotation))
+        return f"got {value_text(given)}, expected a {item}"
     return f"got {value_text(given)}, expected {expected(place.info)}"
 
 

@@ -4,67 +4,50 @@ A recipe is one experiment, in sections (`config.section`). Every field says wha
 `spikeloom config explain` prints it.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
 from spikeloom.config.data import DataConfig
-from spikeloom.config.section import Section
+from spikeloom.config.section import Component, Section
+
+if TYPE_CHECKING:
+    # What components are given and build; this layer never runs any of it.
+    import torch
+    from torch import Tensor
+
+    Split = Any
+    DataSet = Any
+    Classifier = Any
+    Callback = Any
+    LossFunction = Callable[[Any, Tensor], Tensor]
 
 
-class OptimizerConfig(Section):
+class Optimizer(Component):
     """The update rule; one group holds all parameters unless the method says otherwise."""
 
-    name: Literal["adam", "adamw", "sgd"] = Field(default="adam", description="update rule")
+    what: ClassVar[str] = "optimizer"
+    name: str = Field(default="adam", description="update rule")
     lr: float = Field(default=1e-3, gt=0, description="learning rate at the start of the schedule")
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        default=(0.9, 0.999),
-        description="decay of the running mean and square (adam, adamw)",
-    )
-    eps: float = Field(default=1e-8, gt=0, description="added to the denominator (adam, adamw)")
-    amsgrad: bool = Field(
-        default=False, description="divide by the largest running square so far (adam, adamw)"
-    )
     weight_decay: float = Field(
-        default=0.0, ge=0, description="L2 penalty (adam, sgd) or decoupled decay (adamw)"
+        default=0.0, ge=0, description="decay of the weights: an L2 penalty, decoupled in adamw"
     )
-    momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum (sgd only)")
-    nesterov: bool = Field(default=False, description="Nesterov's form of the momentum (sgd only)")
 
-    @model_validator(mode="after")
-    def _momentum_is_used(self) -> "OptimizerConfig":
-        if self.momentum and self.name != "sgd":
-            raise ValueError(
-                f"momentum = {self.momentum} has no effect on {self.name}; "
-                'set name = "sgd" or momentum = 0'
-            )
-        if self.amsgrad and self.name == "sgd":
-            raise ValueError("amsgrad = true has no effect on sgd; set name = adam or adamw")
-        if self.nesterov and not self.momentum:
-            raise ValueError('nesterov = true needs name = "sgd" and momentum above 0')
-        return self
+    def build(self, groups: list[dict[str, Any]]) -> "torch.optim.Optimizer":
+        """The optimizer of these parameter groups, each with a learning rate `lr` of its own."""
+        raise NotImplementedError
 
 
-class ScheduleConfig(Section):
+class Schedule(Component):
     """The learning rate of epoch e = 0, 1, ...; it is constant within an epoch.
 
-    constant         lr
-    cosine           eta_min + (lr - eta_min) (1 + cos(pi e / T_max)) / 2; a wave, it rises again
-    cosine_restarts  the same with e modulo T_max: it jumps back to lr
-    multistep        lr gamma^(number of milestones not above e)
+    In the first `warmup_epochs` epochs it is what the schedule says times (e + 1) / warmup_epochs;
+    or, in the first `warmup_steps` optimizer steps i = 0, 1, ..., times (i + 1) / warmup_steps.
     """
 
-    name: Literal["constant", "cosine", "cosine_restarts", "multistep"] = Field(
-        default="constant", description="shape of the learning rate over epochs"
-    )
-    T_max: int = Field(
-        default=64, ge=1, description="epochs from the highest to the lowest rate (cosine)"
-    )
-    eta_min: float = Field(default=0.0, ge=0, description="lowest learning rate (cosine)")
-    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(), description="epochs at which the rate is multiplied by gamma (multistep)"
-    )
-    gamma: float = Field(default=0.1, gt=0, le=1, description="factor at a milestone (multistep)")
+    what: ClassVar[str] = "schedule"
+    name: str = Field(default="constant", description="shape of the learning rate over epochs")
     warmup_epochs: int = Field(
         default=0, ge=0, description="first epochs over which the rate rises linearly from near 0"
     )
@@ -74,9 +57,12 @@ class ScheduleConfig(Section):
     warmup_first_epoch_only: bool = Field(
         default=False, description="warmup_steps end with epoch 0, also where it has fewer steps"
     )
+    begin: int = Field(
+        default=0, ge=0, description="epoch that the schedule counts as its first: a restart there"
+    )
 
     @model_validator(mode="after")
-    def _one_warmup(self) -> "ScheduleConfig":
+    def _one_warmup(self) -> "Schedule":
         if self.warmup_epochs and self.warmup_steps:
             raise ValueError(
                 f"warmup_epochs = {self.warmup_epochs} and warmup_steps = {self.warmup_steps}: "
@@ -86,40 +72,77 @@ class ScheduleConfig(Section):
             raise ValueError("warmup_first_epoch_only = true has no effect without warmup_steps")
         return self
 
-    @model_validator(mode="after")
-    def _milestones_are_used(self) -> "ScheduleConfig":
-        if self.name == "multistep" and not self.milestones:
-            raise ValueError('name = "multistep" needs milestones, for example [100, 150]')
-        if any(a >= b for a, b in zip(self.milestones, self.milestones[1:], strict=False)):
-            raise ValueError(
-                f"milestones = {list(self.milestones)}: give different epochs in rising order"
-            )
+    def shape(self, lr: float, epoch: int) -> float:
+        """The rate of `epoch`, counted from `begin`, for an initial rate `lr`, without warm-up."""
+        raise NotImplementedError
+
+    def stretched(self, factor: float) -> "Schedule":
+        """The schedule for a training that is `factor` times as long, its warm-up as it is."""
         return self
 
+    def rate(self, lr: float, epoch: int, step: int | None = None) -> float:
+        """The rate of `epoch` for a group whose initial rate is `lr`.
 
-class ProtocolConfig(Section):
-    """How the reported accuracy is chosen.
+        `step` counts the optimizer steps since the start of training; None is after the warm-up.
+        """
+        e = max(0, epoch - self.begin)
+        over = epoch > 0 and self.warmup_first_epoch_only
+        if step is not None and step < self.warmup_steps and not over:
+            return self.shape(lr, e) * (step + 1) / self.warmup_steps
+        if epoch < self.warmup_epochs:
+            return self.shape(lr, e) * (epoch + 1) / self.warmup_epochs
+        return self.shape(lr, e)
 
-    A  train on the whole training set, test after every epoch, report the highest test accuracy
-    B  hold out part of the training set, report the test accuracy at the best validation accuracy
+
+class Protocol(Component):
+    """How the reported result is chosen: which samples train and validate, and which epoch counts.
+
+    `metric` names the figure that chooses. `validates_like_training`: validation samples are
+    shuffled, changed as training samples are, and the last partial batch is dropped.
     """
 
-    name: Literal["A", "B"] = Field(
-        default="A", description="A: best test epoch; B: best validation epoch"
-    )
-    val_ratio: float = Field(
-        default=0.15,
-        gt=0,
-        lt=1,
-        description="part of each class that is held out for validation (B)",
-    )
-    validation: Literal["published", "clean"] = Field(
-        default="clean",
-        description=(
-            "published: training transform, shuffled, last partial batch dropped, ties to the "
-            "later epoch; clean: evaluation transform, all samples, the first best epoch (B)"
-        ),
-    )
+    what: ClassVar[str] = "protocol"
+    name: str = Field(default="A", description="A: best test epoch; B: best validation epoch")
+
+    @property
+    def metric(self) -> str:
+        return "test"
+
+    @property
+    def validates_like_training(self) -> bool:
+        return False
+
+    def splits(self, data: "DataSet") -> "tuple[Split, Split | None]":
+        """The samples to train on and, where the protocol validates, those to validate on."""
+        raise NotImplementedError
+
+    def better(self, value: float, best: float) -> bool:
+        """Whether an epoch of this figure takes the place of the best one so far."""
+        return value > best
+
+
+class Loss(Component):
+    """What training makes small; evaluations report it too."""
+
+    what: ClassVar[str] = "loss"
+    name: str = Field(default="method", description="what training makes small")
+
+    def build(self, classifier: "Classifier", labels: "Tensor") -> "LossFunction":
+        """The function (output, targets) -> scalar for `classifier`; `labels` `[N]` are those of
+        all samples to train on."""
+        raise NotImplementedError
+
+
+class CallbackConfig(Component):
+    """What else takes part in a training; `build` gives a `training.callbacks.Callback`."""
+
+    what: ClassVar[str] = "callback"
+    tag: ClassVar[str] = "kind"
+    kind: str = Field(description="which one")
+
+    def build(self) -> "Callback":
+        """The callback before the first step."""
+        raise NotImplementedError
 
 
 class TrainingConfig(Section):
@@ -155,6 +178,10 @@ class TrainingConfig(Section):
     sync_batchnorm: bool = Field(
         default=False,
         description="several processes: BatchNorm with the statistics of the batches of all",
+    )
+    watch: Literal["off", "warn", "stop"] = Field(
+        default="warn",
+        description="what to do where a layer fires no spike for any test sample of an evaluation",
     )
     evaluate_every: int = Field(default=1, ge=1, description="epochs between evaluations")
 
@@ -205,7 +232,7 @@ class Recipe(Section):
     )
     method: str = Field(min_length=1, description="published system, see `spikeloom recipes`")
     seed: int = Field(default=2020, ge=0, description="seed of every random stream")
-    published: dict[Literal["A", "B"], Annotated[float, Field(ge=0, le=100)]] = Field(
+    published: dict[str, Annotated[float, Field(ge=0, le=100)]] = Field(
         default={}, description="published accuracy in percent, by protocol"
     )
     notes: str = Field(
@@ -214,10 +241,21 @@ class Recipe(Section):
     )
     data: DataConfig = Field(description="data set and batches")
     network: SerializeAsAny[Section] = Field(description="the method's network")
-    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="update rule")
-    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="learning rate")
-    protocol: ProtocolConfig = Field(
-        default=ProtocolConfig(), description="choice of the reported accuracy"
+    optimizer: SerializeAsAny[Optimizer] = Field(
+        default_factory=lambda: Optimizer.model_validate({}), description="update rule"
+    )
+    schedule: SerializeAsAny[Schedule] = Field(
+        default_factory=lambda: Schedule.model_validate({}), description="learning rate"
+    )
+    protocol: SerializeAsAny[Protocol] = Field(
+        default_factory=lambda: Protocol.model_validate({}),
+        description="choice of the reported accuracy",
+    )
+    loss: SerializeAsAny[Loss] = Field(
+        default_factory=lambda: Loss.model_validate({}), description="what is made small"
+    )
+    callbacks: tuple[SerializeAsAny[CallbackConfig], ...] = Field(
+        default=(), description="what else takes part in the training, in this order"
     )
     training: TrainingConfig = Field(description="length, device, arithmetic")
     checkpoint: CheckpointConfig = Field(

@@ -144,13 +144,16 @@ class DataSet:
 class Batch:
     """`inputs` after the transform, `targets` int64 `[B]`, and the `step` of the epoch, from 0.
 
-    `total`: the samples of this step on all processes together.
+    `total`: the samples of this step on all processes together. Of a mixture of samples `targets`
+    count for `share` of the loss, and the targets `other` for the rest.
     """
 
     inputs: Tensor
     targets: Tensor
     step: int
     total: int
+    other: Tensor | None = None
+    share: float = 1.0
 
 
 def missing_samples(

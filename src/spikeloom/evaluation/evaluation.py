@@ -27,7 +27,6 @@ from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError
 from spikeloom.evaluation.loaders import make_loaders
 from spikeloom.evaluation.metrics import Score, among_best
 from spikeloom.evaluation.nonfinite import first_non_finite
-from spikeloom.evaluation.protocol import Protocol
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
 from spikeloom.neurons.gated import Gated
@@ -113,13 +112,20 @@ class TrainedRun:
 
     def test_loader(self) -> Loader:
         """The test samples in their order, transformed as in training's evaluations."""
-        protocol = Protocol(self.recipe.protocol)
-        return make_loaders(self.recipe, self.data, protocol, self.device).test
+        return make_loaders(self.recipe, self.data, self.device).test
 
 
-def build(recipe: Recipe, spec: DataSpec, device: torch.device) -> Classifier:
-    """The recipe's network on `device`, its neurons on the backend of `training.backend`."""
+def build(
+    recipe: Recipe, spec: DataSpec, device: torch.device, labels: Tensor | None = None
+) -> Classifier:
+    """The recipe's network on `device`, its neurons on the backend of `training.backend`.
+
+    Its loss is the recipe's where `labels` `[N]`, those of all samples to train on, are given, and
+    the method's otherwise.
+    """
     classifier = catalog.method_of(recipe).build(recipe.network, spec).to(device)
+    if labels is not None:
+        classifier.loss = recipe.loss.build(classifier, labels)  # type: ignore[method-assign]
     for module in classifier.modules():
         if isinstance(module, Neuron):
             module.backend = recipe.training.backend
@@ -163,8 +169,8 @@ def load_run(
     state = checkpoints.read(path)
     data = load_data(recipe)
     place = choose_device(device)
-    classifier = build(recipe, data.spec, place)
-    weights = state["model"]
+    classifier = build(recipe, data.spec, place, data.train.labels)
+    weights = checkpoints.evaluated_weights(state["model"], state["callbacks"])
     if timesteps is not None and interpolate:
         weights = _at_time_steps(build(trained, data.spec, place), weights, timesteps)
     try:

@@ -11,7 +11,6 @@ from spikeloom.data.events.transform import frame_transform
 from spikeloom.data.images.augment import Transform
 from spikeloom.data.loader import BatchTransform, Loader
 from spikeloom.errors import ConfigError
-from spikeloom.evaluation.protocol import Protocol
 from spikeloom.processes import distributed
 
 
@@ -23,11 +22,9 @@ class Loaders(NamedTuple):
     test: Loader
 
 
-def make_loaders(
-    recipe: Recipe, data: DataSet, protocol: Protocol, device: torch.device
-) -> Loaders:
+def make_loaders(recipe: Recipe, data: DataSet, device: torch.device) -> Loaders:
     """The loaders of this process; their streams are those of the recipe's seed."""
-    config = recipe.data
+    config, protocol = recipe.data, recipe.protocol
     train, val = protocol.splits(data)
     changing = make_transform(config, data, training=True)
 

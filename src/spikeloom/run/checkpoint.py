@@ -14,7 +14,6 @@ import errno
 import hashlib
 import os
 import shutil
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypedDict, cast
@@ -56,7 +55,7 @@ class State(TypedDict):
     `gradients`: those carried into the next step, by parameter, if the recipe carries them.
     `sums`: the running sums of the unfinished epoch (`Score.state`). `best`, `confusion`: the best
     result so far and its test confusion, or None. `metrics_bytes`: length of metrics.jsonl when
-    the checkpoint was written.
+    the checkpoint was written. `callbacks`: the state of each, by its place and kind.
     """
 
     format: int
@@ -75,6 +74,7 @@ class State(TypedDict):
     best: dict[str, Any] | None
     confusion: Tensor | None
     metrics_bytes: int
+    callbacks: dict[str, dict[str, Any]]
 
 
 class Checkpoints:
@@ -199,6 +199,7 @@ def read(path: Path) -> State:
         raise CheckpointError(f"{path}: {error}") from error
     if isinstance(state, dict):
         state.setdefault("processes", 1)
+        state.setdefault("callbacks", {})
     if not _is_state(state):
         raise CheckpointError(
             f"{path} holds no state of a run, expected the keys and types of format {FORMAT}: "
@@ -228,7 +229,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("format", "processes", "epoch", "step", "global_step", "metrics_bytes"), (int,)
     ),
-    **dict.fromkeys(("model", "optimizer", "scaler", "gradients", "sums"), (dict,)),
+    **dict.fromkeys(("model", "optimizer", "scaler", "gradients", "sums", "callbacks"), (dict,)),
     **dict.fromkeys(("epoch_seconds", "run_seconds"), (int, float)),
     "recipe": (str,),
     "best": (dict, type(None)),
@@ -249,13 +250,21 @@ def _is_state(content: object) -> bool:
     )
 
 
-def recipe_difference(theirs: str, ours: str) -> str | None:
-    """The first key that makes two recipes (TOML texts) different experiments, with both values.
+def evaluated_weights(
+    model: dict[str, Tensor], callbacks: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Tensor]:
+    """The weights that evaluations use: `model`'s, or those of a callback that averages them."""
+    averages = [state["weights"] for state in callbacks.values() if state.get("weights")]
+    return averages[-1] if averages else model
+
+
+def recipe_difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
+    """The first key that makes two recipes (plain values) different experiments, with both values.
 
     Keys that change no number of the training done so far, such as `training.epochs` or
     `data.root`, may differ. None if nothing else does.
     """
-    a, b = dict(_flat(tomllib.loads(theirs))), dict(_flat(tomllib.loads(ours)))
+    a, b = dict(_flat(theirs)), dict(_flat(ours))
     for key in sorted(a.keys() | b.keys()):
         free = any(key == name or key.startswith(name + ".") for name in _FREE_KEYS)
         if not free and a.get(key) != b.get(key):

@@ -115,7 +115,7 @@ def _time_steps(trainer: Trainer) -> float:
     def steps() -> Iterator[list[Batch]]:
         # A small data set may not have enough for one epoch.
         for epoch in range(LONGEST):
-            trainer.epoch = epoch
+            trainer.position.epoch = epoch
             trainer.set_learning_rate()
             yield from trainer.batches()
 

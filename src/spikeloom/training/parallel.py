@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from spikeloom.config.schema import TrainingConfig
+from spikeloom.data.base import Batch
 from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.processes import distributed
 from spikeloom.processes.launch import let_go_at_end
@@ -20,7 +21,7 @@ from spikeloom.processes.synced import synchronise
 
 
 class Parallel:
-    """`classifier` and its loss, as a function of inputs and labels: (loss, scores).
+    """`classifier` and its loss, as a function of a batch: (loss, scores).
 
     Buffers, such as the running statistics of BatchNorm, are those of the main process: they are
     sent to the others at the beginning of each step, and by `share_buffers`.
@@ -49,8 +50,8 @@ class Parallel:
             )
             let_go_at_end(self)
 
-    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self._step(inputs, labels)
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self._step(batch.inputs, batch.targets, batch.other, batch.share)
 
     def accumulating(self, last: bool) -> AbstractContextManager[None]:
         """Around forward and backward of a batch: gradients are exchanged with the `last` one of a
@@ -80,6 +81,11 @@ class _Step(nn.Module):
         self.network = network
         self._loss = loss
 
-    def forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, inputs: Tensor, labels: Tensor, other: Tensor | None, share: float
+    ) -> tuple[Tensor, Tensor]:
         output = self.network(inputs)
-        return self._loss(output, labels), output.scores
+        loss = self._loss(output, labels)
+        if other is not None:
+            loss = share * loss + (1 - share) * self._loss(output, other)
+        return loss, output.scores

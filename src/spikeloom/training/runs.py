@@ -39,8 +39,8 @@ def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None)
     with processes(), _on_device(recipe) as device:
         run = Path(folder)
         trainer = Trainer(recipe, device, console or Console())
-        text, facts = catalog.dump(recipe), environment(device)
-        distributed.from_main(lambda: RunFolder.create(run, text, facts) and None)
+        facts = environment(device)
+        distributed.from_main(lambda: RunFolder.create(run, trainer.text, facts) and None)
         return trainer.fit(RunFolder(run))
 
 
@@ -88,7 +88,7 @@ def adopt(
         method = catalog.methods()[recipe.method]
         weights = method.read_checkpoint(Path(file), trainer.classifier)
         check_finite(weights, f".{file}")
-        run = RunFolder.create(Path(folder), catalog.dump(recipe), environment(device))
+        run = RunFolder.create(Path(folder), trainer.text, environment(device))
         trainer.adopt(run, weights)
 
 

@@ -7,7 +7,8 @@ killed at any instant and resumed equals the uninterrupted one bit for bit on th
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,36 +17,27 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from spikeloom.analysis.constants import learned_constants
+from spikeloom.components.callbacks import Callback
 from spikeloom.config.schema import Recipe
-from spikeloom.data.base import Batch
+from spikeloom.data.base import Batch, DataSet
 from spikeloom.data.for_recipe import load_data
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
 from spikeloom.evaluation.evaluation import Measurement, build, measure
 from spikeloom.evaluation.loaders import make_loaders
-from spikeloom.evaluation.metrics import Score, mini_batch
+from spikeloom.evaluation.metrics import Score
 from spikeloom.evaluation.nonfinite import first_non_finite
-from spikeloom.evaluation.protocol import Best, Protocol
+from spikeloom.evaluation.protocol import Best, choose
 from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.processes.synced import own_batches
-from spikeloom.run.checkpoint import Checkpoints, State, recipe_difference
-from spikeloom.run.device import (
-    StopRequest,
-    autocast,
-    seed_global,
-)
+from spikeloom.run.checkpoint import Checkpoints, State, evaluated_weights, recipe_difference
+from spikeloom.run.device import StopRequest, autocast, seed_global
 from spikeloom.run.folder import RunFolder, environment
-from spikeloom.run.records import (
-    ConsoleLines,
-    JsonLines,
-    Sink,
-    Stream,
-    TensorBoard,
-)
 from spikeloom.seeding import stream
-from spikeloom.training import optim, snapshot
+from spikeloom.training import optim
+from spikeloom.training.journal import Clock, Journal
 from spikeloom.training.parallel import Parallel
+from spikeloom.training.position import Position, TrainedParts, put_back, take
 from spikeloom.training.watch import Watch
 
 
@@ -61,48 +53,63 @@ class RunResult:
 
 
 class Trainer:
-    """One run: the network, its optimizer, and the position in the training.
-
-    `epoch` and `step` are the next optimizer step to do; `global_step` counts those done.
-    """
+    """One run: the network, its optimizer, and the position in the training."""
 
     def __init__(self, recipe: Recipe, device: torch.device, console: Console) -> None:
         self.recipe = recipe
+        self.text = catalog.dump(recipe)
         self.device = device
         self.stop = StopRequest()
-        self.console = ConsoleLines(console)
+        self.journal = Journal(recipe, console)
+        self.clock = Clock()
         self.rank = distributed.rank()
-        self.main = distributed.is_main()
-        data = distributed.one_by_machine_first(lambda: load_data(recipe))
-        self.spec = data.spec
-        self.protocol = Protocol(recipe.protocol)
-        self.loaders = distributed.together(
-            lambda: make_loaders(recipe, data, self.protocol, device)
-        )
-        self.steps = -(-len(self.loaders.train) // recipe.training.accumulate)
+        self.data = distributed.one_by_machine_first(lambda: load_data(recipe))
+        self.spec = self.data.spec
         # On a CPU reading loss and watch costs nothing. On a GPU it would wait for the step; they
         # are looked at now and then, and a bad step is found by going over the steps again. So it
         # is on several processes, which would have to agree on it in every step.
         self.watches_every_step = device.type == "cpu" and distributed.world_size() == 1
-        self.events = Stream([])
+        distributed.together(lambda: self.make(self.data))
         self.begin()
+
+    def make(self, data: DataSet) -> None:
+        """Loaders and network; nothing here speaks to other processes."""
+        self.loaders = make_loaders(self.recipe, data, self.device)
+        self.steps = -(-len(self.loaders.train) // self.recipe.training.accumulate)
+        self.seed("init")
+        labels = self.loaders.train.split.labels
+        self.classifier = build(self.recipe, self.spec, self.device, labels)
 
     def begin(self) -> None:
         """The state before the first step."""
         config = self.recipe.training
-        self.seed("init")
-        self.classifier = distributed.together(lambda: build(self.recipe, self.spec, self.device))
         self.network = Parallel(self.classifier, config, self.device)
         self.optimizer = optim.make_optimizer(
             self.recipe.optimizer, self.classifier.parameter_groups()
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
-        self.epoch = self.step = self.global_step = 0
+        self.callbacks: dict[str, Callback] = {
+            f"{i}.{one.kind}": one.build() for i, one in enumerate(self.recipe.callbacks)
+        }
+        self.position = Position()
         self.score = Score(self.spec.class_count, self.device)
         self.watch = Watch(self.classifier, self.optimizer, self.scaler.is_enabled(), self.device)
-        self.epoch_seconds = self.run_seconds = 0.0
-        self.best: Best | None = None
-        self.confusion: Tensor | None = None  # of the test samples, at the best epoch
+
+    @property
+    def epoch(self) -> int:
+        return self.position.epoch
+
+    @property
+    def step(self) -> int:
+        return self.position.step
+
+    @property
+    def best(self) -> Best | None:
+        return self.position.best
+
+    @property
+    def parts(self) -> TrainedParts:
+        return TrainedParts(self.classifier, self.optimizer, self.scaler, self.callbacks)
 
     def fit(self, run: RunFolder) -> RunResult:
         """Trains to the last epoch from wherever the run folder stands."""
@@ -114,18 +121,19 @@ class Trainer:
                 with self.stop:
                     return self.train_to_end()
             except _BadSums:
-                self.events.message(
+                self.journal.message(
                     f"something became non-finite before epoch {self.epoch}, step {self.step}; "
                     "going over the steps since the last checkpoint to find where"
                 )
-                self.events.close()
+                self.journal.stream.close()
                 self.watches_every_step = True
+                self.make(self.data)
                 self.begin()
                 self.restore()
                 with self.stop:
                     return self.train_to_end()
             finally:
-                self.events.close()
+                self.journal.stream.close()
 
     def adopt(self, run: RunFolder, weights: dict[str, Tensor]) -> None:
         """Makes `run` a run that stands before its first step with these weights."""
@@ -133,48 +141,54 @@ class Trainer:
         self.checkpoints = Checkpoints(run.checkpoints)
         with run.storage_errors(), run.locked():
             self.classifier.load_state_dict(weights)
-            self.events = self.open_events()
+            self.journal.open(run)
             try:
-                self.log_start()
+                self.journal.start(self.spec, self.loaders, self.classifier, self.steps)
                 self.save()
                 self.keep_best(self.checkpoints.last)
             finally:
-                self.events.close()
+                self.journal.stream.close()
 
     def train_to_end(self) -> RunResult:
-        while self.epoch < self.recipe.training.epochs:
+        while self.epoch < self.recipe.training.epochs and not self.stops_early():
             self.train_epoch()
             self.finish_epoch()
-        assert self.best is not None and self.confusion is not None  # the last epoch is evaluated
-        self.events.emit(
-            {
-                "event": "end",
-                "protocol": self.protocol.name,
-                "best": self.best.to_dict(),
-                "confusion": self.confusion.tolist(),
-                "seconds": self.run_seconds,
-            }
-        )
-        return RunResult(self.run.path, self.protocol.name, self.best, self.epoch, self.run_seconds)
+        assert self.best is not None  # the last epoch is evaluated
+        self.journal.end(self.position)
+        protocol = self.recipe.protocol.name
+        return RunResult(self.run.path, protocol, self.best, self.epoch, self.position.run_seconds)
+
+    def stops_early(self) -> bool:
+        """Whether a callback ends the training here, between two epochs."""
+        reasons = (callback.stops(self) for callback in self.callbacks.values())
+        reason = next(filter(None, reasons), None) if not self.step else None
+        if reason is not None:
+            self.journal.message(f"the training ends after epoch {self.epoch - 1}: {reason}")
+            if self.saved_step != self.position.global_step:
+                self.save()
+        return reason is not None
 
     def train_epoch(self) -> None:
         """The optimizer steps of this epoch that are left."""
         self.set_learning_rate()
         self.classifier.train()
-        self.start_clock()
+        for callback in self.callbacks.values():
+            callback.before_epoch(self)
+        self.clock.start()
         for batches in self.batches():
-            if self.global_step <= self.recipe.schedule.warmup_steps:
+            if self.position.global_step <= self.recipe.schedule.warmup_steps:
                 self.set_learning_rate()
             loss, scores = self.train_step(batches)
-            self.step += 1
-            self.global_step += 1
-            self.log_step(loss, scores, batches[-1].targets)
+            self.position.step += 1
+            self.position.global_step += 1
+            result = (loss, scores, batches[-1].targets)
+            self.journal.step(self.position, self.steps, self.lr, result, self.check_sums)
             self.checkpoint_within_epoch()
 
     def set_learning_rate(self) -> None:
         """Gives the optimizer the rate of the step to come."""
         self.lr = optim.set_learning_rate(
-            self.optimizer, self.recipe.schedule, self.epoch, self.global_step
+            self.optimizer, self.recipe.schedule, self.epoch, self.position.global_step
         )
 
     def batches(self) -> Iterator[list[Batch]]:
@@ -205,15 +219,19 @@ class Trainer:
         self.classifier.after_step()
         self.watch.after_step()
         self.stop_if_bad(batches[-1])
+        for callback in self.callbacks.values():
+            callback.after_step(self)
         if not self.recipe.training.carry_gradients:
             self.optimizer.zero_grad(set_to_none=True)
         return results[-1]
 
     def add_gradients(self, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
         """Forward and backward; `share` is the part of this batch in the step's loss."""
+        for callback in self.callbacks.values():
+            batch = callback.change(self, batch)
         self.seed(self.epoch, batch.step, self.rank, "forward")
         with autocast(self.recipe.training.precision, self.device):
-            loss, scores = self.network(batch.inputs, batch.targets)
+            loss, scores = self.network(batch)
         if self.watches_every_step and distributed.any_of(not math.isfinite(loss.item())):
             raise self.find_non_finite(loss, batch)
         self.scaler.scale(loss if share == 1 else loss * share).backward()
@@ -227,25 +245,27 @@ class Trainer:
     def finish_epoch(self) -> None:
         """Evaluates, logs, saves, and moves on to the next epoch."""
         self.check_sums()
-        config = self.recipe
+        config, position = self.recipe, self.position
         last = self.epoch + 1 == config.training.epochs
         test = val = None
-        best = self.best
+        best = position.best
         if last or (self.epoch + 1) % config.training.evaluate_every == 0:
-            val, test = self.evaluate("val"), self.evaluate("test")
+            with ExitStack() as stack:
+                for callback in self.callbacks.values():
+                    stack.enter_context(callback.evaluating(self))
+                val, test = self.evaluate("val"), self.evaluate("test")
             assert test is not None
-            best = self.protocol.choose(
-                best, self.epoch, test.accuracy, None if val is None else val.accuracy
-            )
-        improved = best is not self.best
+            best = choose(config.protocol, best, self.epoch, test.accuracy, val and val.accuracy)
+            self.watch_silence(test)
+        improved = best is not position.best
         if improved and test is not None:
-            self.best, self.confusion = best, test.confusion
-        self.stop_clock()
+            position.best, position.confusion = best, test.confusion
+        self.clock.stop(position)
         self.score.reduce()
-        self.log_epoch(val, test)
-        self.epoch, self.step = self.epoch + 1, 0
+        self.check_sums()
+        self.journal.epoch(position, self.lr, self.score, self.classifier, val, test)
+        position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
         self.score = Score(self.spec.class_count, self.device)
-        self.epoch_seconds = 0.0
         if improved or last or self.epoch % config.checkpoint.every_epochs == 0:
             self.save()
         if improved:
@@ -258,7 +278,6 @@ class Trainer:
             return None
         self.seed(self.epoch, self.rank, split)
         self.network.share_buffers()
-
         return measure(
             self.classifier,
             loader,
@@ -268,25 +287,40 @@ class Trainer:
             precision=self.recipe.training.precision,
             with_rates=split == "test",
             paced=lambda batches: distributed.lockstep(batches, self.stop.signal, self.pause),
-            after_batch=lambda done: self.show_progress(split, done, len(loader)),
+            after_batch=lambda done: self.journal.progress(self.position, split, done, len(loader)),
         )
+
+    def watch_silence(self, test: Measurement) -> None:
+        """Tells, or ends the run, where a layer fired no spike for any test sample."""
+        silent = [layer for layer, rate in test.firing_rates.items() if rate == 0]
+        if not silent or self.recipe.training.watch == "off":
+            return
+        text = (
+            f"no neuron of {', '.join(silent)} fired for any test sample after epoch {self.epoch}: "
+            "what is behind learns nothing from it; raise the gain ahead (weights, BatchNorm), "
+            "lower the threshold, or lower optimizer.lr"
+        )
+        if self.recipe.training.watch == "stop":
+            raise RunError(f"{text} (training.watch = stop)")
+        self.journal.message(f"warning: {text}")
 
     def checkpoint_within_epoch(self) -> None:
         config = self.recipe.checkpoint
-        due = config.every_steps is not None and self.global_step % config.every_steps == 0
+        every = config.every_steps
+        due = every is not None and self.position.global_step % every == 0
         if config.every_minutes is not None:
             waited = time.monotonic() - self.saved_at
             due |= distributed.any_of(waited >= 60 * config.every_minutes)
         # At the end of an epoch one is written after the evaluation.
         if due and self.step < self.steps:
-            self.stop_clock()
+            self.clock.stop(self.position)
             self.save()
 
     def pause(self, number: int) -> None:
         """Saves and leaves because of signal `number`."""
-        self.stop_clock()
+        self.clock.stop(self.position)
         self.save()
-        self.events.message(
+        self.journal.message(
             f"stopped in epoch {self.epoch} after step {self.step} of {self.steps}; "
             f"`spikeloom resume {self.run.path}` goes on from there"
         )
@@ -299,44 +333,54 @@ class Trainer:
 
         def write() -> None:
             with self.run.storage_errors():
-                self.events.flush()
-                self.checkpoints.save(snapshot.take(self, sums))
+                self.journal.stream.flush()
+                size = self.run.metrics.stat().st_size
+                state = take(self.text, self.position, self.parts, sums, size)
+                self.checkpoints.save(state)
 
         distributed.from_main(write)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), self.position.global_step
 
     def keep_best(self, path: Path) -> None:
         """The checkpoint at `path` is of the best epoch and of this instant: it gets that name too,
         and its weights are written as plain weights."""
         self.checkpoints.keep_best(path)
-        self.run.write_weights(self.classifier.state_dict())
+        states = {name: callback.state() for name, callback in self.callbacks.items()}
+        self.run.write_weights(evaluated_weights(self.classifier.state_dict(), states))
 
     def restore(self) -> None:
         """Continues from the newest usable checkpoint, or starts; opens the event files there."""
-        watching = Stream([self.console] if self.main else [])
-        found = distributed.from_main(lambda: self.newest(watching))
-        if found is None:
-            distributed.together(self.classifier.start)
-        else:
+        watching = self.journal.watching()
+        found = distributed.from_main(lambda: self.newest(watching.message))
+        if found is not None:
             path, state = found
-            snapshot.put_back(self, path, state)
+            self.position = put_back(path, state, self.parts)
+            self.score.load(state["sums"])
             watching.message(
                 f"going on from {path.name}: epoch {self.epoch}, step {self.step} of {self.steps}"
             )
-            for line in self.run.differences(environment(self.device)) if self.main else ():
+            main = distributed.is_main()
+            for line in self.run.differences(environment(self.device)) if main else ():
                 watching.message(f"{line}; the last bits of the numbers may differ")
             if self.step == 0 and self.best and self.best.epoch == self.epoch - 1:
                 # it may have been killed between the checkpoint and this
                 distributed.from_main(lambda: self.keep_best(path))
-        self.saved_at = time.monotonic()
-        self.events = distributed.together(self.open_events)
-        if found is None:
-            self.log_start()
+        self.saved_at, self.saved_step = time.monotonic(), self.position.global_step
+        distributed.together(lambda: self.open(fresh=found is None))
 
-    def newest(self, watching: Stream) -> tuple[Path, State] | None:
+    def open(self, *, fresh: bool) -> None:
+        """Opens the record; a `fresh` run starts it, after the method has loaded what it starts
+        from."""
+        if fresh:
+            self.classifier.start()
+        self.journal.open(self.run)
+        if fresh:
+            self.journal.start(self.spec, self.loaders, self.classifier, self.steps)
+
+    def newest(self, tell: Callable[[str], None]) -> tuple[Path, State] | None:
         """The checkpoint to go on from, with metrics.jsonl cut back to where it was written."""
         with self.run.storage_errors():
-            found = self.checkpoints.newest(self.check_recipe, watching.message)
+            found = self.checkpoints.newest(self.check_recipe, tell)
             self.check_length(None if found is None else found[1])
             self.run.cut_metrics(0 if found is None else found[1]["metrics_bytes"])
         return found
@@ -351,106 +395,19 @@ class Trainer:
                 f"{self.run.path} has done {done} epochs already: "
                 f"give more than training.epochs = {epochs}"
             )
-        text = catalog.dump(self.recipe)
-        if self.run.recipe.read_text() != text:
-            self.run.write_recipe(text)
+        if self.run.recipe.read_text() != self.text:
+            self.run.write_recipe(self.text)
 
     def check_recipe(self, path: Path, state: State) -> None:
+        if state["recipe"] == self.text:
+            return
         try:
-            theirs = catalog.dump(catalog.parse(state["recipe"], str(path)))
+            theirs = catalog.parse(state["recipe"], str(path))
         except ConfigError as error:
             raise CheckpointError(f"the recipe in {path} cannot be read: {error}") from error
-        difference = recipe_difference(theirs, catalog.dump(self.recipe))
+        difference = recipe_difference(theirs.to_dict(), self.recipe.to_dict())
         if difference is not None:
             raise CheckpointError(f"{path} is of another recipe: {difference}")
-
-    def open_events(self) -> Stream:
-        """The sinks, with TensorBoard brought to where metrics.jsonl stands."""
-        if not self.main:
-            return Stream([])
-        sinks: list[Sink] = [JsonLines(self.run.metrics), self.console]
-        if self.recipe.logging.tensorboard:
-            board = TensorBoard(self.run.tensorboard)
-            board.replay(self.run.metrics, Stream([self.console]).message)
-            sinks.append(board)
-        return Stream(sinks)
-
-    def log_start(self) -> None:
-        val = self.loaders.val
-        self.events.emit(
-            {
-                "event": "start",
-                "method": self.recipe.method,
-                "recipe": self.recipe.title,
-                "data": self.spec.name,
-                "protocol": self.protocol.name,
-                "parameters": sum(p.numel() for p in self.classifier.parameters()),
-                "train_samples": len(self.loaders.train.split),
-                "val_samples": 0 if val is None else len(val.split),
-                "test_samples": len(self.loaders.test.split),
-                "steps_per_epoch": self.steps,
-                "processes": distributed.world_size(),
-                "step_samples": self.recipe.data.batch_size
-                * self.recipe.training.accumulate
-                * distributed.world_size(),
-            }
-        )
-
-    def log_step(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
-        """Every so many steps the current mini-batch; the counter starts at 0, as published."""
-        self.show_progress("train", self.step, self.steps)
-        number = self.global_step - 1
-        if number % self.recipe.logging.every_steps == 0:
-            self.check_sums()
-            loss_now, accuracy_now = mini_batch(loss, scores, labels)
-            self.events.emit(
-                {
-                    "event": "step",
-                    "epoch": self.epoch,
-                    "step": number,
-                    "loss": loss_now,
-                    "accuracy": accuracy_now,
-                    "lr": self.lr,
-                }
-            )
-
-    def log_epoch(self, val: Measurement | None, test: Measurement | None) -> None:
-        self.check_sums()
-        self.events.emit(
-            {
-                "event": "epoch",
-                "epoch": self.epoch,
-                "step": self.global_step,
-                "lr": self.lr,
-                "train_loss": self.score.loss,
-                "train_accuracy": self.score.accuracy,
-                "seconds": self.epoch_seconds,
-                "constants": learned_constants(self.classifier),
-                "scalars": self.classifier.scalars(),
-                "test": None if test is None else test.to_dict(),
-                "val": None if val is None else val.to_dict(),
-                "best": None if self.best is None else self.best.to_dict(),
-            }
-        )
-
-    def show_progress(self, phase: str, done: int, steps: int) -> None:
-        self.events.progress(
-            epoch=self.epoch,
-            epochs=self.recipe.training.epochs,
-            phase=phase,
-            step=done,
-            steps=steps,
-        )
-
-    def start_clock(self) -> None:
-        self.clock = time.monotonic()
-
-    def stop_clock(self) -> None:
-        """Adds the time since the clock was started or last stopped."""
-        now = time.monotonic()
-        self.epoch_seconds += now - self.clock
-        self.run_seconds += now - self.clock
-        self.clock = now
 
     def check_sums(self) -> None:
         """Notices what became non-finite since the last look, where not every step is watched."""
@@ -480,8 +437,8 @@ class Trainer:
         last = self.checkpoints.last
         good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
         return NonFiniteError(
-            f"{what} in epoch {self.epoch}, step {self.step} (optimizer step {self.global_step}): "
-            f"it began in {where}; {good}; "
+            f"{what} in epoch {self.epoch}, step {self.step} (optimizer step "
+            f"{self.position.global_step}): it began in {where}; {good}; "
             "train again with a lower optimizer.lr, or with training.clip_norm"
         )
 

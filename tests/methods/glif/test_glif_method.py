@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from spikeloom.config.schema import OptimizerConfig
+from spikeloom.components.optimizers import Sgd
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods import catalog
@@ -89,7 +89,7 @@ def test_scores_are_the_mean_of_the_votes() -> None:
 
 def test_optimizer_groups() -> None:
     net = _net(name="resnet18", channels=2, gate_lr=0.1)
-    config = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=4e-5)
+    config = Sgd(lr=0.1, momentum=0.9, weight_decay=4e-5)
     optimizer = make_optimizer(config, net.parameter_groups())
     rates = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
     assert rates == [(0.1, 4e-5), (0.1, 0.0), (pytest.approx(0.01), 0.0)]

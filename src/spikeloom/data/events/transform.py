@@ -62,9 +62,9 @@ def frame_transform(config: DataConfig, spec: DataSpec, *, training: bool) -> Fr
             "data.augment, data.frames.resize and data.frames.roll change pictures, and "
             f"{spec.name} has channels: remove them"
         )
-    if any(step.kind == "autoaugment" for step in config.augment):
+    if images_only := next((step.kind for step in config.augment if not step.frames), None):
         raise ConfigError(
-            "data.augment has autoaugment, whose policies are for images of 8 bits, and "
+            f"data.augment has {images_only}, which is for images of 8 bits, and "
             f"{spec.name} has event frames: remove it"
         )
     if frames.deletion and frames.normalization != "none":

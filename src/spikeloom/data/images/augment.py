@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikeloom.config.data import Affine, Augmentation, AutoAugment, Crop, Cutout, Flip
-from spikeloom.data.images.autoaugment import random_policy
+from spikeloom.config.data import Augmentation
 
 _FIXED_POINT = 16
 """Binary places of source positions; the number that Pillow uses, so that ties round alike."""
@@ -32,17 +31,7 @@ def augment(inputs: Tensor, steps: Iterable[Augmentation], generator: torch.Gene
             f"a batch of shape {list(inputs.shape)} cannot be augmented: give images [B, C, H, W]"
         )
     for step in steps:
-        match step:
-            case Affine():
-                inputs = _random_affine(inputs, step, generator)
-            case Crop():
-                inputs = _random_crop(inputs, step.padding, generator)
-            case Flip():
-                inputs = _random_flip(inputs, step.p, generator)
-            case AutoAugment():
-                inputs = random_policy(inputs, step.policy, step.fill, generator)
-            case Cutout():
-                inputs = _random_holes(inputs, step.size, step.holes, generator)
+        inputs = step.apply(inputs, generator)
     return inputs
 
 
@@ -128,25 +117,33 @@ def _inverse(
     return np.floor(fixed + 0.5).astype(np.int64)
 
 
-def _random_affine(inputs: Tensor, step: Affine, generator: torch.Generator) -> Tensor:
+def random_affine(
+    inputs: Tensor,
+    generator: torch.Generator,
+    *,
+    degrees: float,
+    translate: float,
+    scale: tuple[float, float],
+    fill: int,
+) -> Tensor:
     """Angle, shifts, and scale drawn independently and uniformly; shifts are whole pixels."""
     draws = torch.rand(
         len(inputs), 4, dtype=torch.float64, device=generator.device, generator=generator
     ).cpu()
     signed = draws * 2 - 1
     height, width = inputs.shape[2:]
-    most = torch.tensor([step.translate * width, step.translate * height], dtype=torch.float64)
-    smallest, largest = step.scale
+    most = torch.tensor([translate * width, translate * height], dtype=torch.float64)
+    smallest, largest = scale
     return affine(
         inputs,
-        angle=signed[:, 0] * step.degrees,
+        angle=signed[:, 0] * degrees,
         shift=(signed[:, 1:3] * most).round(),
         scale=smallest + draws[:, 3] * (largest - smallest),
-        fill=step.fill,
+        fill=fill,
     )
 
 
-def _random_crop(inputs: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+def random_crop(inputs: Tensor, padding: int, generator: torch.Generator) -> Tensor:
     """Zeros on all sides, then a window of the original size at a random place."""
     batch, _, height, width = inputs.shape
     offsets = torch.randint(
@@ -160,13 +157,13 @@ def _random_crop(inputs: Tensor, padding: int, generator: torch.Generator) -> Te
     return _take(padded, index)
 
 
-def _random_flip(inputs: Tensor, p: float, generator: torch.Generator) -> Tensor:
+def random_flip(inputs: Tensor, p: float, generator: torch.Generator) -> Tensor:
     """Left and right exchanged with probability `p`."""
     draws = torch.rand(len(inputs), 1, 1, 1, device=generator.device, generator=generator)
     return torch.where((draws < p).to(inputs.device), inputs.flip(3), inputs)
 
 
-def _random_holes(inputs: Tensor, size: int, holes: int, generator: torch.Generator) -> Tensor:
+def random_holes(inputs: Tensor, size: int, holes: int, generator: torch.Generator) -> Tensor:
     """Zeros in `holes` squares of each sample, from size // 2 pixels before a random pixel on.
 
     Source: DeVries & Taylor, "Improved Regularization of Convolutional Neural Networks with

@@ -1,0 +1,149 @@
+"""What a training tells: its record, TensorBoard, and whoever watches."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from spikeloom.analysis.constants import learned_constants
+from spikeloom.config.schema import Recipe
+from spikeloom.data.spec import DataSpec
+from spikeloom.evaluation.evaluation import Measurement
+from spikeloom.evaluation.loaders import Loaders
+from spikeloom.evaluation.metrics import Score, mini_batch
+from spikeloom.nn.classifier import Classifier
+from spikeloom.processes import distributed
+from spikeloom.run.folder import RunFolder
+from spikeloom.run.records import ConsoleLines, JsonLines, Sink, Stream, TensorBoard
+from spikeloom.training.position import Position
+
+
+class Clock:
+    """Counts the time spent training into a position."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self._at = time.monotonic()
+
+    def stop(self, position: Position) -> None:
+        """Adds the time since the clock was started or last stopped."""
+        now = time.monotonic()
+        position.epoch_seconds += now - self._at
+        position.run_seconds += now - self._at
+        self._at = now
+
+
+class Journal:
+    """The events of a run, told to its sinks; other processes than the main one have none."""
+
+    def __init__(self, recipe: Recipe, console: Console) -> None:
+        self.recipe = recipe
+        self.console = ConsoleLines(console)
+        self.stream = self.watching()
+
+    def watching(self) -> Stream:
+        """For messages only: before the record is opened."""
+        return Stream([self.console] if distributed.is_main() else [])
+
+    def open(self, run: RunFolder) -> None:
+        """Opens the sinks, with TensorBoard brought to where metrics.jsonl stands."""
+        if not distributed.is_main():
+            return
+        sinks: list[Sink] = [JsonLines(run.metrics), self.console]
+        if self.recipe.logging.tensorboard:
+            board = TensorBoard(run.tensorboard)
+            board.replay(run.metrics, self.watching().message)
+            sinks.append(board)
+        self.stream = Stream(sinks)
+
+    def start(self, spec: DataSpec, loaders: Loaders, classifier: Classifier, steps: int) -> None:
+        recipe, val = self.recipe, loaders.val
+        step_samples = recipe.data.batch_size * recipe.training.accumulate
+        self._emit(
+            "start",
+            method=recipe.method,
+            recipe=recipe.title,
+            data=spec.name,
+            protocol=recipe.protocol.name,
+            parameters=sum(p.numel() for p in classifier.parameters()),
+            train_samples=len(loaders.train.split),
+            val_samples=0 if val is None else len(val.split),
+            test_samples=len(loaders.test.split),
+            steps_per_epoch=steps,
+            processes=distributed.world_size(),
+            step_samples=step_samples * distributed.world_size(),
+        )
+
+    def step(
+        self,
+        position: Position,
+        steps: int,
+        lr: float,
+        result: tuple[Tensor, Tensor, Tensor],
+        check: Callable[[], None],
+    ) -> None:
+        """Every so many steps the current mini-batch; the counter starts at 0, as published.
+
+        `result`: loss, scores, and labels of it. `check` is called before they are read.
+        """
+        self.progress(position, "train", position.step, steps)
+        number = position.global_step - 1
+        if number % self.recipe.logging.every_steps == 0:
+            check()
+            loss, accuracy = mini_batch(*result)
+            self._emit(
+                "step", epoch=position.epoch, step=number, loss=loss, accuracy=accuracy, lr=lr
+            )
+
+    def epoch(
+        self,
+        position: Position,
+        lr: float,
+        score: Score,
+        classifier: Classifier,
+        val: Measurement | None,
+        test: Measurement | None,
+    ) -> None:
+        self._emit(
+            "epoch",
+            epoch=position.epoch,
+            step=position.global_step,
+            lr=lr,
+            train_loss=score.loss,
+            train_accuracy=score.accuracy,
+            seconds=position.epoch_seconds,
+            constants=learned_constants(classifier),
+            scalars=classifier.scalars(),
+            test=None if test is None else test.to_dict(),
+            val=None if val is None else val.to_dict(),
+            best=None if position.best is None else position.best.to_dict(),
+        )
+
+    def end(self, position: Position) -> None:
+        assert position.best is not None and position.confusion is not None
+        self._emit(
+            "end",
+            protocol=self.recipe.protocol.name,
+            best=position.best.to_dict(),
+            confusion=position.confusion.tolist(),
+            seconds=position.run_seconds,
+        )
+
+    def progress(self, position: Position, phase: str, done: int, steps: int) -> None:
+        self.stream.progress(
+            epoch=position.epoch,
+            epochs=self.recipe.training.epochs,
+            phase=phase,
+            step=done,
+            steps=steps,
+        )
+
+    def message(self, text: str) -> None:
+        self.stream.message(text)
+
+    def _emit(self, kind: str, **fields: Any) -> None:
+        self.stream.emit({"event": kind, **fields})

@@ -1,0 +1,126 @@
+"""Where a training stands, and everything else that a checkpoint of it holds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from spikeloom.components.callbacks import Callback
+from spikeloom.errors import CheckpointError, RunError
+from spikeloom.evaluation.protocol import Best
+from spikeloom.processes import distributed
+from spikeloom.run.checkpoint import FORMAT, State
+
+
+@dataclass
+class Position:
+    """`epoch` and `step` are the next optimizer step to do; `global_step` counts those done.
+
+    `best`, and `confusion` of its test samples, are of the best epoch so far. Seconds are those
+    spent training, of this epoch and of the run.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    global_step: int = 0
+    epoch_seconds: float = 0.0
+    run_seconds: float = 0.0
+    best: Best | None = None
+    confusion: Tensor | None = None
+
+
+class Stateful(Protocol):
+    """What keeps its state in a dictionary, as PyTorch's objects do."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
+
+
+class TrainedParts(NamedTuple):
+    """What changes while it trains, besides the position."""
+
+    model: nn.Module
+    optimizer: Stateful
+    scaler: Stateful
+    callbacks: dict[str, Callback]
+
+
+def take(
+    recipe: str,
+    position: Position,
+    parts: TrainedParts,
+    sums: dict[str, Tensor],
+    metrics_bytes: int,
+) -> State:
+    """The state at `position` of the run of `recipe` (TOML text).
+
+    `sums` are those of the epoch, of all processes (`Score.state`); `metrics_bytes` is the length
+    of its record.
+    """
+    best = position.best
+    gradients = {name: value.grad for name, value in parts.model.named_parameters()}
+    return {
+        "format": FORMAT,
+        "recipe": recipe,
+        "processes": distributed.world_size(),
+        "epoch": position.epoch,
+        "step": position.step,
+        "global_step": position.global_step,
+        "model": parts.model.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "scaler": parts.scaler.state_dict(),
+        # What the last step leaves to the next; none where steps start anew.
+        "gradients": {name: g.clone() for name, g in gradients.items() if g is not None},
+        "sums": sums,
+        "epoch_seconds": position.epoch_seconds,
+        "run_seconds": position.run_seconds,
+        "best": None if best is None else best.to_dict(),
+        "confusion": position.confusion,
+        "metrics_bytes": metrics_bytes,
+        "callbacks": {name: callback.state() for name, callback in parts.callbacks.items()},
+    }
+
+
+def put_back(path: Path, state: State, parts: TrainedParts) -> Position:
+    """Makes `parts` stand where `state`, read from `path`, was taken; its position.
+
+    Raises:
+        CheckpointError: it is of another network or optimizer.
+        RunError: it is of another number of processes, in the middle of an epoch.
+    """
+    there, here = state["processes"], distributed.world_size()
+    if there != here and state["step"]:
+        raise RunError(
+            f"{path} was written inside an epoch that {there} processes share, and "
+            f"{here} {'is' if here == 1 else 'are'} here: start {there}; the number can change "
+            "between two epochs"
+        )
+    try:
+        parts.model.load_state_dict(state["model"])
+        parts.optimizer.load_state_dict(state["optimizer"])
+        parts.scaler.load_state_dict(state["scaler"])
+        for name, parameter in parts.model.named_parameters():
+            if name in state["gradients"]:
+                parameter.grad = state["gradients"][name].to(parameter)
+        for name, callback in parts.callbacks.items():
+            if name in state["callbacks"]:
+                callback.load(state["callbacks"][name])
+        return Position(
+            epoch=state["epoch"],
+            step=state["step"],
+            global_step=state["global_step"],
+            epoch_seconds=state["epoch_seconds"],
+            run_seconds=state["run_seconds"],
+            best=None if state["best"] is None else Best(**state["best"]),
+            confusion=state["confusion"],
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} does not fit the network and optimizer of recipe.toml: "
+            "restore the recipe that this run began with, or train again"
+        ) from error
