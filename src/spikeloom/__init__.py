@@ -14,11 +14,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from spikeloom import analysis as analysis
+    from spikeloom import data as data
     from spikeloom import nn as nn
+    from spikeloom import plot as plot
+    from spikeloom import report as report
+    from spikeloom import training as training
     from spikeloom.compiler import explain as explain
     from spikeloom.neurons import *  # noqa: F403
+    from spikeloom.report import compare as compare
 
-_HOMES = {"explain": "spikeloom.compiler:explain", "nn": "spikeloom.nn:"}
+_MODULES = ("analysis", "data", "nn", "plot", "report", "training")
+_HOMES = {
+    "compare": "spikeloom.report:compare",
+    "explain": "spikeloom.compiler:explain",
+    **{name: f"spikeloom.{name}:" for name in _MODULES},
+}
 """Public names that are not neurons: their module, and their name in it (none: the module)."""
 
 

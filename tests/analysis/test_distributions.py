@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from spikeloom.analysis.distributions import distributions
+from spikeloom.analysis.distributions import constant_distributions
 from spikeloom.neurons import GLIF, LIF
 from spikeloom.nn import Sequential
 from spikeloom.plot import histograms
@@ -19,7 +19,7 @@ def test_every_constant_with_several_values_is_found_by_layer() -> None:
     assert isinstance(gated, GLIF)
     with torch.no_grad():
         gated.alpha.add_(torch.arange(4))
-    found = distributions(before, after)
+    found = constant_distributions(before, after)
     assert "tau" not in found  # the one value of LIF has no distribution
     assert [spread.layer for spread in found["alpha"]] == ["1", "4"]
     assert [spread.layer for spread in found["decay"]] == ["1", "4"]
@@ -31,10 +31,10 @@ def test_every_constant_with_several_values_is_found_by_layer() -> None:
 
 def test_single_values_have_no_distribution() -> None:
     net = Sequential(nn.Linear(3, 4), LIF(), GLIF(None))
-    assert distributions(net, net) == {}
+    assert constant_distributions(net, net) == {}
 
 
 def test_figure_has_a_row_per_layer() -> None:
-    spreads = distributions(_net(), _net())["alpha"]
+    spreads = constant_distributions(_net(), _net())["alpha"]
     labels = histograms("alpha", spreads).get_yticklabels()
     assert [label.get_text() for label in labels] == ["1", "4"]

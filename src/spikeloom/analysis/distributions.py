@@ -15,7 +15,7 @@ class Spread(NamedTuple):
     after: Tensor
 
 
-def distributions(before: nn.Module, after: nn.Module) -> dict[str, tuple[Spread, ...]]:
+def constant_distributions(before: nn.Module, after: nn.Module) -> dict[str, tuple[Spread, ...]]:
     """For every constant that some layer has more than one value of, the layers that have it.
 
     `before` and `after` are the same network, as it started and trained. Constants are those of

@@ -1,5 +1,6 @@
-"""From run folders to one self-contained HTML file: `write(folders)`."""
+"""From run folders to one self-contained HTML file, or a table of figures."""
 
 from spikeloom.report.page import write
+from spikeloom.report.summary import compare
 
-__all__ = ["write"]
+__all__ = ["compare", "write"]

@@ -111,7 +111,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     import torch
 
     from spikeloom.analysis.decisions import DecisionCounter
-    from spikeloom.analysis.distributions import distributions
+    from spikeloom.analysis.distributions import constant_distributions
     from spikeloom.analysis.first_spike import first_spike_times
     from spikeloom.analysis.latency import Latency
     from spikeloom.analysis.operations import SynapticOperations
@@ -136,7 +136,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
         # The network as it started is a function of the seed: it need not be stored.
         seed_global(stream(recipe.seed, "init"), trained.device)
         fresh = build(recipe, data.spec, trained.device)
-        spreads = distributions(fresh, network)
+        spreads = constant_distributions(fresh, network)
         image = data.test.read(torch.tensor([0]))
         inputs = transform(image.to(trained.device), unused)
         with SynapticOperations(network) as operations:
