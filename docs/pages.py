@@ -29,6 +29,7 @@ SECTIONS = {
         "spikeloom.config.section",
     ],
     "Training and evaluation": ["spikeloom.training"],
+    "Prediction": ["spikeloom.prediction"],
     "Analysis": ["spikeloom.analysis"],
     "Figures": ["spikeloom.plot"],
     "Reports": ["spikeloom.report"],

@@ -11,9 +11,10 @@ import spikeloom
 
 ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
-    *("errors", "files", "units", "cache_home", "seeding", "extensions", "processes", "config"),
+    *("errors", "files", "units", "machine", "cache_home", "seeding"),
+    *("extensions", "processes", "config"),
     *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
-    *("methods", "run", "evaluation", "training", "plot", "report", "cli"),
+    *("methods", "run", "evaluation", "training", "prediction", "front", "plot", "report", "cli"),
 ]
 """From the ground up."""
 

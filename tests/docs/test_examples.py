@@ -1,13 +1,22 @@
 """The programs in examples/ run, in a small setting, and do what their first lines say."""
 
 import importlib.util
+import io
+import json
 import runpy
 import sys
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from PIL import Image
+from rich.console import Console
+
+import spikeloom as sl
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -32,6 +41,30 @@ def test_examples_are_short():
     files = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*/*.py")]
     assert len(files) >= 6
     assert [f.name for f in files if len(f.read_text("utf-8").splitlines()) >= 60] == []
+
+
+def test_serve_answers_a_request(tmp_path):
+    image = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    Image.fromarray(image[0].numpy()).save(tmp_path / "image.png")
+    quiet = Console(file=io.StringIO())
+    small = {"epochs": 1, "channels": 2, "hidden": 8}
+    run = sl.train("plif/digits", out=tmp_path / "run", console=quiet, **small).folder
+    with load("serve").server(str(run), 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}/"
+            content = (tmp_path / "image.png").read_bytes()
+            with urllib.request.urlopen(address, content) as response:
+                answer = json.load(response)
+            assert answer["name"] == sl.load(run).predict(image)[0].name
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(address, b"no image")
+            assert "cannot be decoded" in json.load(refused.value)["error"]
+            refused.value.close()
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_train_in_ten_lines_learns():

@@ -16,6 +16,7 @@ from spikeloom.cli import (
     doctor,
     evaluate,
     import_weights,
+    predict,
     rates,
     recipes,
     report,
@@ -36,6 +37,7 @@ app.command("train")(train.train)
 app.command("resume")(resume.resume)
 app.command("import")(import_weights.import_weights)
 app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("rates")(rates.rates)
 app.command("calibrate")(calibrate.calibrate)

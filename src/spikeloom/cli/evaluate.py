@@ -44,6 +44,7 @@ def evaluate(
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
+    root: Annotated[Path | None, typer.Option(help="Where the data are on this machine.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Also write every figure to this file.")
@@ -68,6 +69,7 @@ def evaluate(
             timesteps=steps,
             interpolate=interpolate,
             device=device,
+            root=root,
         )
 
     result = measured(T)

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from spikeloom.cli.output import complete_recipe
-from spikeloom.cli.train import run_folder
 
 
 def import_weights(
@@ -33,7 +32,8 @@ def import_weights(
     resolved = load_recipe(recipe, overrides or ())
 
     from spikeloom import training
+    from spikeloom.run.new_folder import new_folder, runs_of
 
-    with run_folder(out, Path("runs") / resolved.origin.replace("/", "-")) as folder:
+    with new_folder(out, runs_of(resolved.origin)) as folder:
         training.adopt(resolved, file, folder)
         typer.echo(f"run folder {folder}: `spikeloom eval {folder}` measures it")

@@ -17,6 +17,7 @@ def rates(
         int | None, typer.Option("--T", help="Time steps to run instead of the recipe's T.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
+    root: Annotated[Path | None, typer.Option(help="Where the data are on this machine.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how often the neurons of a trained run fire on the test samples of its data set.
@@ -25,7 +26,7 @@ def rates(
     """
     from spikeloom import training
 
-    found = training.evaluate(folder, checkpoint, timesteps=T, device=device)
+    found = training.evaluate(folder, checkpoint, timesteps=T, device=device, root=root)
     if as_json:
         print_json(
             {

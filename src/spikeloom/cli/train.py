@@ -1,7 +1,5 @@
 """`spikeloom train`: train a recipe into a new run folder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +9,6 @@ from spikeloom.cli.estimate import print_estimate
 from spikeloom.cli.output import complete_recipe
 from spikeloom.cli.report import write_report
 from spikeloom.errors import RunError
-
-_RUNS = Path("runs")
 
 
 def train(
@@ -53,11 +49,12 @@ def train(
     resolved = load_recipe(recipe, overrides or ())
     if out is not None and name is not None:
         raise RunError(f"--out {out} and --name {name} both name the run folder: give one of them")
-    parent = _RUNS / resolved.origin.replace("/", "-").lstrip(".")  # ".." leads elsewhere
+    from spikeloom import training
+    from spikeloom.run.new_folder import new_folder, runs_of
+
+    parent = runs_of(resolved.origin)
     if out is None and name is not None:
         out = _named(parent, name)
-
-    from spikeloom import training
 
     if dry_run:
         print_estimate(training.dry_run(resolved), out or parent)
@@ -72,7 +69,7 @@ def train(
                 typer.echo(f"run folder {folder}, which this launch began before it was restarted")
             training.resume(folder)
         else:
-            with run_folder(out, parent) as folder:
+            with new_folder(out, parent) as folder:
                 if main:
                     typer.echo(f"run folder {folder}")
                 training.train(resolved, folder)
@@ -84,39 +81,3 @@ def _named(parent: Path, name: str) -> Path:
     if Path(name).name != name or name in ("", ".", ".."):
         raise RunError(f"--name {name}: expected one folder name; --out takes a whole path")
     return parent / name
-
-
-@contextmanager
-def run_folder(given: Path | None, parent: Path) -> Iterator[Path]:
-    """The folder that was given, or a new numbered one; a new one that stays empty is removed.
-
-    It is the same one in all processes that train together: the main one chooses.
-    """
-    from spikeloom import training
-
-    if given is not None:
-        yield given
-        return
-    folder = training.from_main(lambda: _claim_number(parent))
-    try:
-        yield folder
-    finally:
-        if training.is_main() and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def _claim_number(parent: Path) -> Path:
-    """Make the next free numbered folder; two trainings that start together get two."""
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        number = 1 + max(
-            (int(run.name) for run in parent.iterdir() if run.name.isdigit()), default=0
-        )
-        while True:
-            try:
-                (parent / str(number)).mkdir()
-                return parent / str(number)
-            except FileExistsError:
-                number += 1
-    except OSError as error:
-        raise RunError(f"cannot create a run folder in {parent}: {error.strerror}") from error

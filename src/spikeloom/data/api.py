@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from spikeloom.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from spikeloom.config.data import DataConfig
     from spikeloom.data.base import DataSet
     from spikeloom.data.events.recordings import EventSet
+    from spikeloom.data.spec import DataSpec
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
@@ -81,6 +84,19 @@ class Source(ABC):
         del T
         self.refuse_unused(config)
         return self.load(None if config.root is None else Path(config.root))
+
+    def sample(
+        self, content: bytes, name: str, config: "DataConfig", T: int | None, spec: "DataSpec"
+    ) -> "Tensor":
+        """A user's file as one raw sample, as `Split.read` gives it but without the batch axis.
+
+        `content` is the file, `name` what to call it. Images uint8 `[C, H, W]`, of any size and
+        colour: cut like those of the data set, or about their centre to its shape.
+        """
+        from spikeloom.data.images.decode import sample
+
+        del T
+        return sample(content, name, spec, config.images if "images" in self.sections else None)
 
     def prepare(self, root: Path | None) -> str:
         """Convert the publisher's files where that pays, and say in one line what was done."""

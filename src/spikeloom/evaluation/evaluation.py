@@ -4,6 +4,7 @@
 run that is on the disk.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,7 +24,7 @@ from spikeloom.data.base import Batch, DataSet
 from spikeloom.data.for_recipe import load_data
 from spikeloom.data.loader import Loader
 from spikeloom.data.spec import DataSpec
-from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError
+from spikeloom.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from spikeloom.evaluation.loaders import make_loaders
 from spikeloom.evaluation.metrics import Score, among_best
 from spikeloom.evaluation.nonfinite import first_non_finite
@@ -36,6 +37,7 @@ from spikeloom.run import checkpoint as checkpoints
 from spikeloom.run.device import autocast, choose_device, surroundings
 from spikeloom.run.failures import explained
 from spikeloom.run.folder import RunFolder
+from spikeloom.run.inputs import Inputs, read_inputs
 from spikeloom.seeding import generator
 
 CheckpointName = Literal["best", "last", "previous"]
@@ -105,10 +107,27 @@ class TrainedRun:
     """A run folder in memory: `classifier` in evaluation mode after `epochs` epochs."""
 
     recipe: Recipe
-    data: DataSet
+    inputs: Inputs
     classifier: Classifier
     device: torch.device
     epochs: int
+
+    @functools.cached_property
+    def data(self) -> DataSet:
+        """The run's data set, read when it is first asked for; then the classifier's loss is that
+        of the recipe, which may weigh classes by their labels.
+
+        Raises `DataError` if it is not here, or has other samples than the run was trained on.
+        """
+        data = load_data(self.recipe)
+        if data.spec != self.inputs.spec:
+            raise DataError(
+                f"the data at hand are {_summary(data.spec)}, and the run was trained on "
+                f"{_summary(self.inputs.spec)}: give the data of this run (--root)"
+            )
+        labels = data.train.labels
+        self.classifier.loss = self.recipe.loss.build(self.classifier, labels)  # type: ignore[method-assign]
+        return data
 
     def test_loader(self) -> Loader:
         """The test samples in their order, transformed as in training's evaluations."""
@@ -139,6 +158,7 @@ def load_run(
     timesteps: int | None = None,
     interpolate: bool = False,
     device: str = "auto",
+    root: Path | str | None = None,
 ) -> TrainedRun:
     """The network of a run folder with the weights of a checkpoint.
 
@@ -149,6 +169,8 @@ def load_run(
         interpolate: Where neurons have parameters of their own for each time step, make those for
             `timesteps` by interpolation (GLIF's conductances).
         device: "auto", "cpu", "cuda", or "cuda:N".
+        root: Where its data are on this machine, if not where the recipe says. They are read when
+            `TrainedRun.data` is asked for; the network needs none.
 
     Raises:
         RunError: `folder` is no run folder.
@@ -156,7 +178,8 @@ def load_run(
         ConfigError: the network cannot run for `timesteps`.
     """
     run = RunFolder.open(Path(folder))
-    trained = recipe = catalog.parse(run.recipe.read_text(), str(run.recipe))
+    trained = catalog.parse(run.recipe.read_text(), str(run.recipe))
+    trained = recipe = on_this_machine(trained, root)
     if timesteps is not None:
         recipe = _with_timesteps(recipe, timesteps)
     path = run.checkpoints / f"{checkpoint}.pt"
@@ -167,12 +190,12 @@ def load_run(
             "train on, or name one that exists"
         )
     state = checkpoints.read(path)
-    data = load_data(recipe)
+    inputs = read_inputs(run.inputs) or Inputs.of(load_data(recipe))
     place = choose_device(device)
-    classifier = build(recipe, data.spec, place, data.train.labels)
+    classifier = build(recipe, inputs.spec, place)
     weights = checkpoints.evaluated_weights(state["model"], state["callbacks"])
     if timesteps is not None and interpolate:
-        weights = _at_time_steps(build(trained, data.spec, place), weights, timesteps)
+        weights = _at_time_steps(build(trained, inputs.spec, place), weights, timesteps)
     try:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
@@ -183,7 +206,26 @@ def load_run(
             "let them be interpolated (eval --interpolate), or evaluate it without timesteps"
         ) from error
     classifier.eval()
-    return TrainedRun(recipe, data, classifier, place, state["epoch"])
+    return TrainedRun(recipe, inputs, classifier, place, state["epoch"])
+
+
+def on_this_machine(recipe: Recipe, root: Path | str | None = None) -> Recipe:
+    """`recipe` with its data at `root`; without, a root of another machine gives way to this one's.
+
+    `data.root` is where the data were when the run began. Where that does not exist, they are
+    looked for as if none were named: see `spikeloom.machine`.
+    """
+    given = recipe.data.root
+    if root is None and (given is None or Path(given).expanduser().exists()):
+        return recipe
+    place = None if root is None else str(root)
+    data = recipe.data.model_copy(update={"root": place})
+    return recipe.model_copy(update={"data": data})
+
+
+def _summary(spec: DataSpec) -> str:
+    shape = "x".join(map(str, spec.shape))
+    return f"{spec.name}, {shape}, {len(spec.classes)} classes"
 
 
 def _at_time_steps(
@@ -205,6 +247,7 @@ def evaluate(
     timesteps: int | None = None,
     interpolate: bool = False,
     device: str = "auto",
+    root: Path | str | None = None,
 ) -> Evaluation:
     """Measures a run on the test samples of its data set.
 
@@ -216,6 +259,7 @@ def evaluate(
         timesteps: Time steps to run, in place of the recipe's `network.T`.
         interpolate: As in `load_run`.
         device: "auto", "cpu", "cuda", or "cuda:N".
+        root: As in `load_run`.
 
     Raises:
         RunError, CheckpointError, ConfigError: as `load_run`.
@@ -223,7 +267,9 @@ def evaluate(
     """
     if not (math.isfinite(noise) and noise >= 0):
         raise ConfigError(f"noise = {noise}: give a standard deviation, 0 or more")
-    run = load_run(folder, checkpoint, timesteps=timesteps, interpolate=interpolate, device=device)
+    run = load_run(
+        folder, checkpoint, timesteps=timesteps, interpolate=interpolate, device=device, root=root
+    )
     latency, operations = Latency(), SynapticOperations(run.classifier)
     decisions = DecisionCounter()
     with (

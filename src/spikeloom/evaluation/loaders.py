@@ -12,6 +12,7 @@ from spikeloom.data.images.augment import Transform
 from spikeloom.data.loader import BatchTransform, Loader
 from spikeloom.errors import ConfigError
 from spikeloom.processes import distributed
+from spikeloom.run.inputs import Inputs
 
 
 class Loaders(NamedTuple):
@@ -51,7 +52,7 @@ def make_loaders(recipe: Recipe, data: DataSet, device: torch.device) -> Loaders
     )
 
 
-def make_transform(config: DataConfig, data: DataSet, *, training: bool) -> BatchTransform:
+def make_transform(config: DataConfig, data: DataSet | Inputs, *, training: bool) -> BatchTransform:
     """From raw samples to what the network is given, with augmentation if it is for training.
 
     Images `[B, C, H, W]` become float32, normalised as the recipe says. Event frames

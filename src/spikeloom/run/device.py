@@ -9,6 +9,7 @@ from types import FrameType
 
 import torch
 
+from spikeloom import machine
 from spikeloom.config.schema import TrainingConfig
 from spikeloom.errors import ConfigError
 from spikeloom.processes import distributed
@@ -18,7 +19,8 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `training.device` names; "auto" is CUDA where there is a CUDA device.
+    """The device that `training.device` names; "auto" is the user's choice for this machine
+    (`spikeloom.machine`), else CUDA where there is a CUDA device.
 
     Of several processes on a machine each has the GPU of its number there (LOCAL_RANK).
 
@@ -31,6 +33,8 @@ def choose_device(name: str) -> torch.device:
             f"training.device = {name!r}: each of {distributed.world_size()} processes takes the "
             'GPU of its number; use "cuda", "auto" or "cpu"'
         )
+    if name == "auto":
+        name = machine.device()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)

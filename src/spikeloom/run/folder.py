@@ -2,10 +2,11 @@
 
 recipe.toml          the resolved recipe
 environment.json     versions, machine, device, threads
+inputs.json          shape, classes, mean and deviation of what it is trained on (`inputs.py`)
 metrics.jsonl        one event a line (`events.py`)
 tensorboard/         the same for TensorBoard
 checkpoints/         last.pt, previous.pt, best.pt (`checkpoint.py`)
-weights.safetensors  the weights of the best epoch
+weights.safetensors  the weights of the best epoch; its metadata hold recipe and inputs
 lock                 held while a process trains here
 """
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from spikeloom import __version__, files
 from spikeloom.errors import RunError
+from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.processes import environment as environ
 from spikeloom.processes.launch import launch_id
@@ -36,6 +38,7 @@ class RunFolder:
         self.path = path
         self.recipe = path / "recipe.toml"
         self.environment = path / "environment.json"
+        self.inputs = path / "inputs.json"
         self.metrics = path / "metrics.jsonl"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
@@ -43,8 +46,10 @@ class RunFolder:
         self.lock = path / "lock"
 
     @classmethod
-    def create(cls, path: Path, recipe: str, environment: dict[str, object]) -> "RunFolder":
-        """A new run folder with its recipe (TOML text) and environment.
+    def create(
+        cls, path: Path, recipe: str, environment: dict[str, object], inputs: str = ""
+    ) -> "RunFolder":
+        """A new run folder with its recipe (TOML text), environment, and `Inputs` (JSON text).
 
         What a creation that was killed left behind does not count as something there.
 
@@ -59,6 +64,8 @@ class RunFolder:
                 folder._check_unborn()  # another process may have been faster
                 text = json.dumps(environment, indent=2) + "\n"
                 files.write(folder.environment, text, sync=True)
+                if inputs:
+                    files.write(folder.inputs, inputs, sync=True)
                 folder.write_recipe(recipe)
         except OSError as error:
             raise RunError(f"cannot create the run folder {path}: {error.strerror}") from error
@@ -79,7 +86,7 @@ class RunFolder:
 
     def _check_unborn(self) -> None:
         """Refuses a folder with anything in it but what is written before recipe.toml."""
-        early = {self.lock, self.environment}
+        early = {self.lock, self.environment, self.inputs}
         if not self.path.exists() or (
             self.path.is_dir()
             and all(p in early or p.suffix == files.TEMPORARY for p in self.path.iterdir())
@@ -94,13 +101,21 @@ class RunFolder:
     def write_weights(self, weights: dict[str, Tensor]) -> None:
         """The model's state as safetensors, replaced in one instant.
 
+        The metadata hold what `spikeloom.load` needs to predict with the file alone: the recipe,
+        without this machine's data root, and `Inputs`.
+
         Raises:
             NonFiniteError: a tensor in it is NaN or infinite.
         """
         check_finite(weights)
         # Copies: safetensors refuses tensors that share memory or are not contiguous.
         copies = {name: value.cpu().contiguous().clone() for name, value in weights.items()}
-        files.write(self.weights, safetensors.torch.save(copies), sync=True)
+        recipe = catalog.parse(self.recipe.read_text(), str(self.recipe))
+        data = recipe.data.model_copy(update={"root": None})
+        about = {"recipe": catalog.dump(recipe.model_copy(update={"data": data}))}
+        if self.inputs.is_file():
+            about["inputs"] = self.inputs.read_text()
+        files.write(self.weights, safetensors.torch.save(copies, about), sync=True)
 
     def differences(self, now: dict[str, object]) -> list[str]:
         """What differs from the environment in which the run began and may change a last bit."""

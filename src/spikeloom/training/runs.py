@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 
 from spikeloom.config.schema import Recipe
+from spikeloom.evaluation.evaluation import on_this_machine
 from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.processes.launch import processes
@@ -15,6 +16,7 @@ from spikeloom.run.checkpoint import check_finite
 from spikeloom.run.device import choose_device, surroundings
 from spikeloom.run.failures import explained
 from spikeloom.run.folder import RunFolder, environment
+from spikeloom.run.inputs import Inputs
 from spikeloom.training.trainer import RunResult, Trainer
 
 
@@ -39,13 +41,17 @@ def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None)
     with processes(), _on_device(recipe) as device:
         run = Path(folder)
         trainer = Trainer(recipe, device, console or Console())
-        facts = environment(device)
-        distributed.from_main(lambda: RunFolder.create(run, trainer.text, facts) and None)
+        facts, inputs = environment(device), Inputs.of(trainer.data).to_json()
+        distributed.from_main(lambda: RunFolder.create(run, trainer.text, facts, inputs) and None)
         return trainer.fit(RunFolder(run))
 
 
 def resume(
-    folder: Path | str, *, epochs: int | None = None, console: Console | None = None
+    folder: Path | str,
+    *,
+    epochs: int | None = None,
+    root: Path | str | None = None,
+    console: Console | None = None,
 ) -> RunResult:
     """Continues the run in `folder` from its newest whole checkpoint.
 
@@ -54,6 +60,7 @@ def resume(
     Args:
         folder: A run folder.
         epochs: Train until this many epochs instead of the recipe's; stored in the folder.
+        root: Where the data are on this machine, if not where the recipe says.
         console: Where progress is shown; standard output by default.
 
     Raises:
@@ -64,7 +71,7 @@ def resume(
     run = RunFolder(Path(folder))
     with processes():
         text = distributed.from_main(lambda: RunFolder.open(run.path).recipe.read_text())
-        recipe = catalog.parse(text, str(run.recipe))
+        recipe = on_this_machine(catalog.parse(text, str(run.recipe)), root)
         if epochs is not None:
             training = recipe.training.model_copy(update={"epochs": epochs})
             recipe = recipe.model_copy(update={"training": training})
@@ -88,7 +95,8 @@ def adopt(
         method = catalog.methods()[recipe.method]
         weights = method.read_checkpoint(Path(file), trainer.classifier)
         check_finite(weights, f".{file}")
-        run = RunFolder.create(Path(folder), trainer.text, environment(device))
+        inputs = Inputs.of(trainer.data).to_json()
+        run = RunFolder.create(Path(folder), trainer.text, environment(device), inputs)
         trainer.adopt(run, weights)
 
 

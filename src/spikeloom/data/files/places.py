@@ -1,17 +1,10 @@
 """Where the files of a data set may lie, and what to say when they do not."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from spikeloom.errors import DataError
-
-ENVIRONMENT = "SPIKELOOM_DATA"
-
-
-def data_root() -> Path:
-    """The folder below which data sets are looked for where a recipe names none."""
-    return Path(os.environ.get(ENVIRONMENT) or "data").expanduser()
+from spikeloom.machine import DATA, data_root
 
 
 def candidates(root: Path | None, folders: Sequence[str]) -> list[Path]:
@@ -29,7 +22,7 @@ def candidates(root: Path | None, folders: Sequence[str]) -> list[Path]:
 def missing(name: str, looked_for: Iterable[Path], tree: str, origin: str) -> DataError:
     """The error for a data set that is nowhere: the expected tree, and where to get the files."""
     return DataError(
-        f"{name}: no files found; give their root folder, or set {ENVIRONMENT}; expected there:\n"
+        f"{name}: no files found; give their root folder, or set {DATA}; expected there:\n"
         + "".join(f"    {line}\n" for line in tree.strip().splitlines())
         + "looked for:\n"
         + "".join(f"    {path}\n" for path in looked_for)

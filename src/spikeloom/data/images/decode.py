@@ -19,6 +19,7 @@ from torch import Tensor
 
 from spikeloom.config.data import ImagesConfig
 from spikeloom.data.base import Split
+from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
 
 Cut = Callable[[Image.Image], Image.Image]
@@ -124,6 +125,28 @@ class ImageSplit(Split):
         for place, index in enumerate(indices.tolist()):
             batch[place] = np.asarray(open_image(self.content(index), self.name(index), cut))
         return torch.from_numpy(batch).permute(0, 3, 1, 2)
+
+
+def sample(content: bytes, name: str, spec: DataSpec, images: ImagesConfig | None) -> Tensor:
+    """One image of a user as uint8 `[C, H, W]` of the shape in `spec`.
+
+    It is cut as `images` says; without, its shorter side is resized to that of the shape, and the
+    centre cut out. Raises `DataError` if it cannot be decoded.
+    """
+    channels, height, width = spec.shape
+    if channels not in (1, 3):
+        raise DataError(
+            f"{name}: {spec.name} has {channels} channels, and an image file has 1 or 3: give an "
+            "array [C, H, W]"
+        )
+
+    def cut(image: Image.Image) -> Image.Image:
+        if images is not None:
+            return centre(image, images)
+        return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+
+    pixels = np.array(open_image(content, name, cut, "L" if channels == 1 else "RGB"))
+    return torch.from_numpy(pixels.reshape(height, width, channels)).permute(2, 0, 1)
 
 
 def centre(image: Image.Image, images: ImagesConfig) -> Image.Image:

@@ -1,0 +1,69 @@
+"""`spikeloom predict`: classes of a user's own files."""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from spikeloom import files
+
+if TYPE_CHECKING:
+    from spikeloom.prediction import Prediction
+
+
+def predict(
+    run: Annotated[str, typer.Argument(help="Run folder, or its weights.safetensors.")],
+    samples: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Files, or folders of them; - is standard input."),
+    ],
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="Write a table with all scores to this file.")
+    ] = None,
+    checkpoint: Annotated[
+        Literal["best", "last", "previous"], typer.Option(help="Which weights.")
+    ] = "best",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Samples computed together.")
+    ] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
+) -> None:
+    """Name the class of images, recordings, sounds, or arrays of your own.
+
+    They are decoded, cut to size and normalised as in training; the training data are not needed.
+    """
+    from spikeloom.prediction import load
+
+    network = load(run, checkpoint, device=device)
+    given = [sys.stdin.buffer.read() if item == "-" else item for item in samples]
+    predictions = network.predictions(given, batch_size=batch_size)
+    if table is None:
+        for answer in predictions:
+            fired = "" if answer.first_spike is None else f"  first spike in {answer.first_spike}"
+            score = answer.scores[answer.name]
+            typer.echo(f"{answer.source}  {answer.name}  score {score:.4g}{fired}")
+        return
+    answers = list(predictions)
+    files.write(table, _csv(network.classes, answers))
+    typer.echo(f"{table}: {len(answers):,} predictions")
+
+
+def _csv(classes: Sequence[str], answers: "Sequence[Prediction]") -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    scores = [f"score {name}" for name in classes]
+    writer.writerow(["file", "class", "label", "first spike", *scores])
+    for answer in answers:
+        step = "" if answer.first_spike is None else answer.first_spike
+        row = [_inert(answer.source), _inert(answer.name), answer.label, step]
+        writer.writerow([*row, *answer.scores.values()])
+    return text.getvalue()
+
+
+def _inert(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -1,0 +1,157 @@
+"""A trained network with everything that turns a user's sample into an answer."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor
+
+from spikeloom.analysis.first_spike import first_spike_times
+from spikeloom.config.schema import Recipe
+from spikeloom.data import registry
+from spikeloom.errors import CheckpointError
+from spikeloom.evaluation.evaluation import CheckpointName, build, load_run, on_this_machine
+from spikeloom.evaluation.loaders import make_transform
+from spikeloom.methods import catalog
+from spikeloom.nn.classifier import Classifier
+from spikeloom.prediction.samples import as_samples
+from spikeloom.run.device import autocast, choose_device
+from spikeloom.run.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one sample.
+
+    `label` counts classes from 0, `name` is the class; `scores` by class, the larger the more
+    likely: what the method's readout gives, and no probabilities. `first_spike` is the time step,
+    from 1, in which the first output neuron fired; None where none did, or where the readout is no
+    layer of spiking neurons. `source` is the file, or "sample 3".
+    """
+
+    label: int
+    name: str
+    scores: dict[str, float]
+    first_spike: int | None
+    source: str
+
+
+class Network:
+    """A trained network: `predict` takes samples, `classifier` is the module itself.
+
+    `recipe` is what it was trained with, `spec` the shape of a sample and the classes, `device`
+    where it computes. Several threads may predict at once.
+    """
+
+    def __init__(
+        self, recipe: Recipe, inputs: Inputs, classifier: Classifier, device: torch.device
+    ) -> None:
+        self.recipe = recipe
+        self.spec = inputs.spec
+        self.classifier = classifier.eval()
+        self.device = device
+        self._source = registry.source(recipe.data.name)
+        self._transform = make_transform(recipe.data, inputs, training=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of labels."""
+        return self.spec.classes
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.spec.shape))
+        return f"Network({self.recipe.title!r}, {shape} -> {len(self.classes)} classes)"
+
+    def predict(self, samples: Any, *, batch_size: int = 64) -> list[Prediction]:
+        """The classes of one sample or of several.
+
+        Args:
+            samples: A file (text or `Path`), a folder of files, or a Pillow image; an array or
+                tensor of raw values, one sample or a batch: images `[H, W]`, `[C, H, W]` or
+                `[H, W, C]`, whole numbers 0..255 or fractions 0.0..1.0, or with a batch axis in
+                front; frames of events `[T, *shape]` or `[T, B, *shape]`; or a list of any of
+                these. They are decoded, cut to size and normalised as in training.
+            batch_size: Samples that go through the network together.
+
+        Raises:
+            DataError: a sample cannot be read, or has another shape; the text names it.
+        """
+        return list(self.predictions(samples, batch_size=batch_size))
+
+    def predictions(self, samples: Any, *, batch_size: int = 64) -> Iterator[Prediction]:
+        """As `predict`, one after the other: memory holds no more than a batch."""
+        names: list[str] = []
+        raw: list[Tensor] = []
+        for name, sample in as_samples(samples, self._read, self.spec):
+            names.append(name)
+            raw.append(sample)
+            if len(raw) == batch_size:
+                yield from self._answers(names, raw)
+                names, raw = [], []
+        if raw:
+            yield from self._answers(names, raw)
+
+    def _read(self, content: bytes, name: str) -> Tensor:
+        T = getattr(self.recipe.network, "T", None)
+        return self._source.sample(content, name, self.recipe.data, T, self.spec)
+
+    def _answers(self, names: Sequence[str], raw: Sequence[Tensor]) -> Iterator[Prediction]:
+        axis = 1 if self.spec.kind == "events" else 0
+        batch = torch.stack(list(raw), axis).to(self.device)
+        with torch.no_grad(), autocast(self.recipe.training.precision, self.device):
+            output = self.classifier(self._transform(batch, torch.Generator()))
+        steps: list[int | None] = [None] * len(names)
+        if output.spikes is not None:
+            times = first_spike_times(output.spikes).amin(1).int().tolist()
+            steps = [step if step <= len(output.spikes) else None for step in times]
+        for name, row, step in zip(names, output.scores.tolist(), steps, strict=True):
+            label = row.index(max(row))
+            scores = dict(zip(self.classes, row, strict=True))
+            yield Prediction(label, self.classes[label], scores, step, name)
+
+
+def load(
+    source: Path | str, checkpoint: CheckpointName = "best", *, device: str = "auto"
+) -> Network:
+    """A trained network, ready to predict; its training data are not needed.
+
+    Args:
+        source: A run folder, or the `weights.safetensors` of one, wherever it was copied to.
+        checkpoint: Which checkpoint of a run folder: "best", "last" or "previous".
+        device: "auto", "cpu", "cuda", or "cuda:N".
+
+    Raises:
+        RunError, CheckpointError: there is no such run or file, or it is damaged.
+    """
+    path = Path(source).expanduser()
+    if path.suffix == ".safetensors":
+        return _of_weights(path, choose_device(device))
+    run = load_run(path, checkpoint, device=device)
+    return Network(run.recipe, run.inputs, run.classifier, run.device)
+
+
+def _of_weights(path: Path, device: torch.device) -> Network:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}): give a run folder, or its weights.safetensors"
+        ) from error
+    if not {"recipe", "inputs"} <= about.keys():
+        raise CheckpointError(
+            f"{path}: holds weights alone, without recipe and inputs: give the run folder they are "
+            "from"
+        )
+    recipe = on_this_machine(catalog.parse(about["recipe"], str(path)))
+    inputs = Inputs.from_json(about["inputs"], path)
+    classifier = build(recipe, inputs.spec, device)
+    try:
+        classifier.load_state_dict(weights)  # of any precision: values are copied into the module's
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit the network of its recipe") from error
+    return Network(recipe, inputs, classifier, device)
