@@ -29,7 +29,7 @@ SECTIONS = {
         "spikeloom.config.section",
     ],
     "Training and evaluation": ["spikeloom.training"],
-    "Prediction": ["spikeloom.prediction"],
+    "From a notebook": ["spikeloom.front", "spikeloom.prediction"],
     "Analysis": ["spikeloom.analysis"],
     "Figures": ["spikeloom.plot"],
     "Reports": ["spikeloom.report"],
@@ -54,7 +54,7 @@ def public(module: str) -> list[str]:
     defined = [
         name
         for name, value in vars(home).items()
-        if name[0] != "_" and getattr(value, "__module__", "") == module
+        if name[0] != "_" and getattr(value, "__module__", "") == module and callable(value)
     ]
     return sorted(defined, key=str.lower)
 
