@@ -20,22 +20,24 @@ if TYPE_CHECKING:
     from spikeloom import plot as plot
     from spikeloom import report as report
     from spikeloom import training as training
-    from spikeloom.compiler import explain as explain
     from spikeloom.front import recipes as recipes
     from spikeloom.front import train as train
     from spikeloom.neurons import *  # noqa: F403
     from spikeloom.prediction import load as load
     from spikeloom.report import compare as compare
+    from spikeloom.synapses import explain as explain
+    from spikeloom.synapses import sparse as sparse
     from spikeloom.training import evaluate as evaluate
 
 _MODULES = ("analysis", "data", "nn", "plot", "report", "training")
 _HOMES = {
     "compare": "spikeloom.report:compare",
     "evaluate": "spikeloom.training:evaluate",
-    "explain": "spikeloom.compiler:explain",
     "load": "spikeloom.prediction:load",
     "recipes": "spikeloom.front:recipes",
     "train": "spikeloom.front:train",
+    "explain": "spikeloom.synapses:explain",
+    "sparse": "spikeloom.synapses:sparse",
     **{name: f"spikeloom.{name}:" for name in _MODULES},
 }
 """Public names that are not neurons: their module, and their name in it (none: the module)."""

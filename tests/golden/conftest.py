@@ -5,11 +5,14 @@ anywhere below `--golden-root`. Kinds are told apart by the start of the file's 
 arrays inside; every setting is read from the arrays.
 """
 
+from collections.abc import Iterator
 from fnmatch import filter as matching
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from spikeloom.synapses import sparse
 
 Arrays = dict[str, np.ndarray]
 
@@ -93,3 +96,10 @@ def _load(request: pytest.FixtureRequest) -> Arrays:
 
 for _name in KINDS:
     globals()[_name] = pytest.fixture(_load, name=_name)
+
+
+@pytest.fixture(autouse=True)
+def synapses_work_on_what_fired() -> Iterator[None]:
+    """Networks this small would be computed densely, as they are in all the other tests."""
+    with sparse("on"):
+        yield

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.compiler import cache
+from spikeloom.compiler.constant import repeated_step
 from spikeloom.compiler.eager import compute_dtype
 from spikeloom.compiler.front.step import Target
 from spikeloom.compiler.plan.call import Call, TraceKey
@@ -246,7 +247,7 @@ def run_compiled(
     initial = [] if starts is None else [start.to(dtype) for start in starts]
     spikes, *others = _Steps.apply(
         program,
-        x[0] if static else x,
+        repeated_step(x) if static else x,
         time_steps,
         static,
         list(rest),

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spikeloom.compiler.constant import repeated_step
 from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.nn.fold import is_constant
 from spikeloom.processes import synced
@@ -80,7 +81,7 @@ class BatchNorm(FixedConstants):
             momentum = 1 - (1 - self.momentum) ** updates
             if self.training and self.statistics == "folded":
                 return self._constant_folded(x).expand(x.shape)
-            return self._normalise(x[0], momentum).expand(x.shape)
+            return self._normalise(repeated_step(x), momentum).expand(x.shape)
         if self.training and self.statistics == "per_step":
             _check_values(x[0])
             return _PerStep.apply(
@@ -122,7 +123,7 @@ class BatchNorm(FixedConstants):
         # A buffer of its own: autograd watches the one that F.batch_norm writes.
         variance = torch.zeros_like(self.running_var)
         y = F.batch_norm(
-            x[0],
+            repeated_step(x),
             self.running_mean,
             variance,
             self._gain(),

@@ -5,6 +5,7 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
+from spikeloom.compiler.constant import repeated_step
 from spikeloom.neurons.neuron import GivenState, State
 from spikeloom.nn.fold import is_constant
 
@@ -57,7 +58,7 @@ class Dropout(nn.Module):
             mask = torch.empty_like(x[0]).bernoulli_(1 - self.p).div_(1 - self.p)
         else:
             mask = (self.keep.to(x) / (1 - self.p)).expand_as(x[0])
-        y = (x[0] * mask).expand(x.shape) if is_constant(x) else x * mask
+        y = (repeated_step(x) * mask).expand(x.shape) if is_constant(x) else x * mask
         return y if state is False else (y, (mask,))
 
     def extra_repr(self) -> str:

@@ -13,6 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from spikeloom.compiler.constant import repeated_step
+from spikeloom.synapses.interception import intercepted
+
 
 def is_constant(x: Tensor) -> bool:
     """Whether `x` `[T, ...]` is one time step seen T times (stride 0 in time)."""
@@ -32,10 +35,11 @@ def per_step(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         )
     time, batch = x.shape[:2]
     if is_constant(x):
-        y = function(x[0])
+        y = function(repeated_step(x))
         _check_samples(function, y, batch)
         return y.expand(time, *y.shape)
-    y = function(x.flatten(0, 1))
+    with intercepted():
+        y = function(x.flatten(0, 1))
     _check_samples(function, y, time * batch)
     return y.unflatten(0, (time, batch))
 

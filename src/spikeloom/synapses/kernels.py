@@ -15,13 +15,20 @@ summed by one thread, in an order that neither the threads nor the rest of the b
 """
 
 # pyright: reportCallIssue=false
+from numba import types
+
 from spikeloom.compiler.cpu.jit import driver
 from spikeloom.synapses.rows import (
     add_rows,
     add_weighted_rows,
+    chosen_lines1,
+    chosen_lines16,
     count_nonzero,
     list_nonzero,
+    max_lines1,
+    max_lines16,
     store,
+    turn,
     widened,
 )
 
@@ -253,12 +260,7 @@ def linear_forward(
                     for c in range(count):
                         tile[i * block + c] = weight[source + c]
             else:
-                for c0 in range(0, count, 16):
-                    for i1 in range(0, many, 16):
-                        for c in range(c0, min(count, c0 + 16)):
-                            source = (column + c) * inputs + i0
-                            for i in range(i1, min(many, i1 + 16)):
-                                tile[i * block + c] = weight[source + i]
+                turn(count, many, tile, 0, block, weight, column * inputs + i0, inputs)
             base = -i0 * block
             for r in range(rows):
                 low = cursor[r]
@@ -323,9 +325,13 @@ def by_feature(rows, inputs, start, index, values, weighted, begin, row, row_val
 @driver
 def linear_weight(
     first, last, out, by_input, rows, inputs, features, g, scale, begin, row, row_values, weighted,
-    block, chunk, table, tile,
+    block, chunk, table, tile, rounded,
 ):  # fmt: skip
-    """The gradient of blocks `first` to `last` of `block` output features."""
+    """The gradient of blocks `first` to `last` of `block` output features.
+
+    `table` holds the block's columns of `g` close together; `tile` the sums of `chunk` inputs, and
+    `rounded` the same in the dtype of `out`.
+    """
     for part in range(first, last):
         column = part * block
         count = min(block, features - column)
@@ -354,9 +360,57 @@ def linear_weight(
                     for c in range(count):
                         store(out, place + c, tile[i * block + c] * scale)
             else:
-                for c0 in range(0, count, 16):
-                    for i1 in range(0, many, 16):
-                        for c in range(c0, min(count, c0 + 16)):
-                            place = (column + c) * inputs + i0
-                            for i in range(i1, min(many, i1 + 16)):
-                                store(out, place + i, tile[i * block + c] * scale)
+                for i in range(many * block):
+                    store(rounded, i, tile[i] * scale)
+                turn(many, count, out, column * inputs + i0, inputs, rounded, 0, block)
+
+
+@driver
+def max_pool(first, last, x, out, places, height, width, channels, window_h, window_w):
+    """Images `[height, width, channels]` of `x`: the first maximum of each window, and its place.
+
+    NaN is larger than everything, as in torch.
+    """
+    high = height // window_h
+    wide = width // window_w
+    line = width * channels
+    for n in range(first, last):
+        for i in range(high):
+            for j in range(wide):
+                source = ((n * height + i * window_h) * width + j * window_w) * channels
+                target = ((n * high + i) * wide + j) * channels
+                c = 0
+                while c + 16 <= channels:
+                    max_lines16(
+                        x, source + c, line, channels, window_h, window_w, out, target + c, places
+                    )
+                    c += 16
+                while c < channels:
+                    max_lines1(
+                        x, source + c, line, channels, window_h, window_w, out, target + c, places
+                    )
+                    c += 1
+
+
+@driver
+def max_pool_gradient(first, last, g, out, places, height, width, channels, window_h, window_w):
+    high = height // window_h
+    wide = width // window_w
+    for n in range(first, last):
+        for h in range(height):
+            i = h // window_h
+            row = (n * height + h) * width * channels
+            inside = wide * window_w if i < high else 0
+            for w in range(inside):
+                mine = types.uint8((h % window_h) * window_w + w % window_w)
+                source = ((n * high + i) * wide + w // window_w) * channels
+                target = row + w * channels
+                c = 0
+                while c + 16 <= channels:
+                    chosen_lines16(g, source + c, places, out, target + c, mine)
+                    c += 16
+                while c < channels:
+                    chosen_lines1(g, source + c, places, out, target + c, mine)
+                    c += 1
+            for k in range(row + inside * channels, row + width * channels):
+                out[k] = 0

@@ -11,8 +11,11 @@ from torch import Tensor
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses.active import Active, flat, kernels, lanes, padded, real, sums
 
-BLOCK_VECTORS = 8
+BLOCK_VECTORS = 16
 """Of a block of output features: its sums stay in registers."""
+
+CHUNK = 64
+"""Inputs whose gradient is held before it is written."""
 
 TILE_BYTES = 512 << 10
 """Of the weights that meet all rows at a time: they should stay in the second-level cache."""
@@ -79,7 +82,7 @@ def linear_weight(x: Tensor, active: Active, grad: Tensor, weight: Tensor) -> Te
     if not by_input and not out.is_contiguous():
         out = torch.empty(weight.shape, dtype=weight.dtype)
     block = min(BLOCK_VECTORS * width, padded(features, x.dtype))
-    chunk = min(inputs, 64)
+    chunk = min(inputs, CHUNK)
     grad = grad.contiguous()
     source = flat(grad)
     target = flat(out.t() if by_input else out)
@@ -89,6 +92,7 @@ def linear_weight(x: Tensor, active: Active, grad: Tensor, weight: Tensor) -> Te
             *(first, last, target, by_input, rows, inputs, features, source, kind(active.scale)),
             *(begin, row, row_values, active.weighted, block, chunk),
             *(np.empty(rows * block, source.dtype), np.empty(chunk * block, kind)),
+            np.empty(chunk * block, target.dtype),
         )
 
     share(work, -(-features // block), active.count * features)

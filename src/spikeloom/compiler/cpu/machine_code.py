@@ -22,6 +22,7 @@ class MachineCode:
         self.cache_path = ""  # what `stats` of a dispatcher asks for
         self._module = function.__module__
         """Its name is a hash of everything that the code depends on, but for the signature."""
+        self._function = function.__name__
 
     def load_overload(self, sig: object, target_context: Any) -> CompileResult | None:
         target_context.refresh()  # numba registers what a kernel may call
@@ -39,5 +40,5 @@ class MachineCode:
         cache.write(self._name(sig, data.codegen), serialize.dumps(data._reduce()))
 
     def _name(self, sig: object, codegen: Any) -> str:
-        target = repr((sig, codegen.magic_tuple())).encode()
+        target = repr((self._function, sig, codegen.magic_tuple())).encode()
         return f"{self._module}-{hashlib.sha256(target).hexdigest()[:16]}.nbc"

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spikeloom.compiler.constant import repeated_step
 from spikeloom.neurons.neuron import GivenState
 from spikeloom.neurons.scaled import Scaled, ScaledIF, ScaledLIF
 
@@ -88,7 +89,10 @@ class Represented(Scaled):
         # A current that is constant over time needs the sum of its gradients, one step of memory.
         constant = x.dim() > 1 and x.shape[0] > 1 and x.stride(0) == 0
         return _Representation.apply(
-            x[0] if constant else x, self.threshold, self, x.shape[0] if constant else None
+            repeated_step(x) if constant else x,
+            self.threshold,
+            self,
+            x.shape[0] if constant else None,
         )
 
 
