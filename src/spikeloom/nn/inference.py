@@ -27,6 +27,9 @@ AGREEMENT = 1e-6
 """How far answers of the folded network may be from the others in float64, relative."""
 
 
+__all__ = ["Inference", "inference"]
+
+
 def inference(net: nn.Module, example: Tensor | None = None) -> "Inference":
     """`net` as it is now, in evaluation mode, to be asked many times: a copy of its own.
 
