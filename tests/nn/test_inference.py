@@ -116,6 +116,7 @@ def test_a_layer_used_twice_is_not_folded():
 
 LAYERS = [
     nn.Linear(70, 33),
+    nn.Linear(700, 512),
     nn.Conv2d(70, 24, 3, padding=1, bias=False),
     nn.Conv2d(70, 16, (3, 1), stride=(2, 1), dilation=(1, 2), groups=2),
 ]
@@ -126,7 +127,7 @@ LAYERS = [
 def test_fixed_layers_equal_torchs(layer, density):
     layer = layer.double()
     torch.manual_seed(0)
-    shape = (9, 70) if isinstance(layer, nn.Linear) else (3, 70, 8, 9)
+    shape = (9, layer.in_features) if isinstance(layer, nn.Linear) else (3, 70, 8, 9)
     x = (torch.rand(shape) < density).double() * 1.5
     step = fixed(layer)
     assert step is not None

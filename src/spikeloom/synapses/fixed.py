@@ -4,19 +4,26 @@ Each call takes the cheaper of two ways: the sum of the rows of the active input
 product. What each costs is estimated from shapes and the number of active inputs alone.
 """
 
+from functools import cache
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikeloom.compiler import cache as kernel_cache
+from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses import active
 from spikeloom.synapses.conv import Geometry, conv_forward, conv_table
 from spikeloom.synapses.linear import linear_forward
 
-PRODUCT, ADDITION, FETCHED, CALL = 0.017, 0.045, 0.08, 15_000.0
-"""Nanoseconds on one thread, float32: of a product and its sum in a dense layer, of one in a sum of
-rows, of a byte of weights from memory, and of a sparse call before it works (measured on layers of
-64 to 4096 features)."""
+PRODUCT, ADDITION, FROM_MEMORY, FETCHED, CALL = 0.02, 0.065, 0.1, 0.065, 15_000.0
+"""Nanoseconds on one thread, float32: of a product and its sum in a dense layer; of one in a sum of
+rows, in cache and from memory; of a byte of weights from memory; of a sparse call before it works
+(measured on layers of 64 to 6272 features)."""
+
+FEW_ROWS = 128
+"""Up to so many samples and steps a linear layer walks its weights as they lie in memory, once."""
 
 CACHE_BYTES = 4 << 20
 """Weights larger than this come from memory in every call."""
@@ -45,25 +52,82 @@ class FixedLinear:
     """`nn.Linear` on `[N, inputs]`."""
 
     def __init__(self, layer: nn.Linear) -> None:
+        self.weight = layer.weight.detach()
         # by input: the features of one input lie side by side
-        self.weight = layer.weight.detach().t().contiguous().t()
+        self.by_input = self.weight.t().contiguous().t()
         self.bias = None if layer.bias is None else layer.bias.detach()
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows, counts = x, None
         if _has_kernel(x, self.weight) and x.dim() == 2 and x.numel():
+            features, inputs = self.weight.shape
             rows = x.contiguous()
             counts = active.count(rows)
-        if counts is not None:
-            features, samples = self.weight.shape[0], x.shape[0]
             fired = int(counts.sum())
-            most = min(fired, self.weight.shape[1])
+            few = len(rows) <= FEW_ROWS
+            addition = FROM_MEMORY if few else ADDITION
             dense = _cost(PRODUCT, x.numel() * features, self.weight.numel(), self.weight)
-            sparse = _cost(ADDITION, fired * features, most * features, self.weight) + CALL
-            if sparse < dense or samples == 0:
+            sparse = _cost(addition, fired * features, 0, self.weight) + CALL
+            if sparse < dense:
                 lists = active.list_rows(rows, counts)
-                return linear_forward(rows, lists, self.weight, self.bias)
+                if few and fired >= 2 * inputs and self.weight.dtype != torch.bfloat16:
+                    return _walk(rows, lists, self.by_input, self.bias)
+                weight = self.by_input if few else self.weight
+                return linear_forward(rows, lists, weight, self.bias)
         return torch.ops.aten.linear.default(x, self.weight, self.bias)
+
+
+_WALK = """
+import numpy as np
+
+from spikeloom.compiler.cpu.jit import driver
+from spikeloom.compiler.cpu.rows import add_row
+
+u8 = np.uint64
+
+
+@driver
+def walk(first, last, block, out, features, inputs, table, begin, row, values, weighted, scale):
+    for part in range(first, last):
+        column = part * block
+        width = u8(min(block, features - column))
+        for i in range(inputs):
+            for j in range(begin[i], begin[i + 1]):
+                value = values[j] if weighted else scale
+                at = u8(row[j] * features + column)
+                add_row(width, out, at, table, u8(i * features + column), value)
+"""
+
+BLOCK = 1024
+"""Features of a thread's share: long stretches of a row of weights."""
+
+
+@cache
+def _walk_kernel() -> Any:
+    return kernel_cache.load(_WALK).walk
+
+
+def _walk(x: Tensor, lists: active.Active, by_input: Tensor, bias: Tensor | None) -> Tensor:
+    """The product with every weight of an active input read once, for all rows that it is in."""
+    (rows, inputs), features = x.shape, by_input.shape[0]
+    kind = active.real(x.dtype)
+    out = torch.zeros(rows, features, dtype=x.dtype)
+    if bias is not None:
+        out += bias
+    begin, row = np.empty(inputs + 2, np.int64), np.empty(lists.count, np.int32)
+    values = np.empty(lists.count if lists.weighted else 0, kind)
+    active.kernels().by_feature(
+        rows, inputs, lists.start, lists.index, lists.values, lists.weighted, begin, row, values
+    )
+    flat, table = active.flat(out), active.flat(by_input.t())
+
+    def work(first: int, last: int) -> None:
+        _walk_kernel()(
+            *(first, last, BLOCK, flat, features, inputs, table),
+            *(begin, row, values, lists.weighted, kind(lists.scale)),
+        )
+
+    share(work, -(-features // BLOCK), lists.count * features)
+    return out
 
 
 class FixedConv2d:
