@@ -117,6 +117,14 @@ class RunFolder:
             about["inputs"] = self.inputs.read_text()
         files.write(self.weights, safetensors.torch.save(copies, about), sync=True)
 
+    def fact(self, name: str) -> object:
+        """What the environment in which the run began says about `name`; None if nothing."""
+        try:
+            facts = json.loads(self.environment.read_text())
+        except (OSError, ValueError):
+            return None
+        return facts.get(name) if isinstance(facts, dict) else None
+
     def differences(self, now: dict[str, object]) -> list[str]:
         """What differs from the environment in which the run began and may change a last bit."""
         if not self.environment.is_file():
