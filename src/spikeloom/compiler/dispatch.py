@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch._C._functorch import peek_interpreter_stack  # type: ignore[import-untyped]
 
-from spikeloom.compiler.front.reads import Path, Recording, Watch, key_of
+from spikeloom.compiler.front.reads import Path, Recording, Unchanged, key_of
 from spikeloom.compiler.front.step import Step
 from spikeloom.compiler.target import TargetName
 from spikeloom.compiler.target import target as find_target
@@ -107,6 +107,13 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+class _Memo(dict[tuple[object, ...], "tuple[Unchanged, Choice]"]):
+    """The choices made for one neuron, kept on it; a copy or a pickle of the neuron has none."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return type(self), ()
+
+
 def choose(
     neuron: nn.Module,
     record: Callable[[tuple[str, ...]], Recorded],
@@ -121,20 +128,33 @@ def choose(
     `record` makes the step with coefs of these names on a copy of the neuron. It is traced once
     for the values that it reads.
     """
+    purpose = (backend, device, dtype, coefs)
+    memo: _Memo | None = neuron.__dict__.get("_memo")
+    known = None if memo is None else memo.get(purpose)
+    if known is not None and _moment() is None and known[0].holds(neuron):
+        return known[1]
     if backend == "eager":
         return Choice("eager", "asked for")
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
     target: TargetName | None = TARGETS.get(device.type) if backend == "auto" else backend
-    obstacle = _obstacle(target, device, dtype)
+    obstacle = _obstacle(target, device, dtype) or _moment()
     if target is not None and obstacle is None:
-        program = _program(neuron, record, (target, dtype == torch.float64, coefs))
+        program, watch = _program(neuron, record, (target, dtype == torch.float64, coefs))
         if isinstance(program, str):
             why = "asked for" if backend != "auto" else f"{device.type.upper()} tensors"
-            return Choice(target, why, program)
-        obstacle = str(program)
-        if backend == "auto":
-            _warn_once(obstacle)
+            choice = Choice(target, why, program)
+        else:
+            obstacle = str(program)
+            if backend == "auto":
+                _warn_once(obstacle)
+            choice = Choice("eager", obstacle)
+        if watch is not None and (program == choice.program or backend == "auto"):
+            if memo is None:
+                memo = neuron.__dict__["_memo"] = _Memo()
+            memo[purpose] = watch, choice
+        if obstacle is None or backend == "auto":
+            return choice
     if backend != "auto":
         raise StepError(f"backend={backend!r} cannot be used: {obstacle}")
     return Choice("eager", obstacle or "")
@@ -147,8 +167,11 @@ def _obstacle(target: TargetName | None, device: torch.device, dtype: torch.dtyp
         return f"no {kernel} for device {device.type!r}"
     if dtype not in FLOATS:
         return f"no kernel for {dtype}"
-    if (missing := _missing(_PACKAGE[target])) is not None:
-        return missing
+    return _missing(_PACKAGE[target])
+
+
+def _moment() -> str | None:
+    """Why no kernel can be called just now, or None."""
     if peek_interpreter_stack() is not None:
         return "inside a torch.func transform"
     if torch.autograd.forward_ad._current_level >= 0:
@@ -170,23 +193,13 @@ def _missing(package: str) -> str | None:
     return None
 
 
-class _Memo(dict[Purpose, "tuple[Watch, str | StepError]"]):
-    """The programs of one neuron, kept on it; a copy or a pickle of the neuron has none."""
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return type(self), ()
-
-
 def _program(
     neuron: nn.Module, record: Callable[[tuple[str, ...]], Recorded], purpose: Purpose
-) -> "str | StepError":
-    """The program of a neuron; one thread at a time, as PyTorch traces."""
-    memo = neuron.__dict__.get("_memo")
-    found = None if memo is None else memo.get(purpose)
-    if found is not None and found[0].unchanged(neuron):
-        return found[1]
+) -> "tuple[str | StepError, Unchanged | None]":
+    """The program of a neuron, and what tells that it is still that one (None: ask again); one
+    thread at a time, as PyTorch traces."""
     if getattr(_tracing, "on", False):
-        return StepError("inside the step of another neuron")
+        return StepError("inside the step of another neuron"), None
     with _lock:
         variants = _known.setdefault(type(neuron), {}).setdefault(purpose, _Variants())
         known = variants.find(neuron)
@@ -197,15 +210,12 @@ def _program(
             if isinstance(program, UnexplainedError):
                 variants.failures += 1
                 if variants.failures < TRIES:
-                    return program
+                    return program, None
             variants.failures = 0
             values = variants.by_paths.setdefault(known[0], {})
             values[key_of(neuron, known[0])] = program
             _count_variant(type(neuron), program)
-    if memo is None:
-        memo = neuron.__dict__["_memo"] = _Memo()
-    memo[purpose] = Watch(neuron, known[0]), known[1]
-    return known[1]
+    return known[1], Unchanged(neuron, known[0])
 
 
 def _in_quiet(work: "Callable[[], str | StepError]") -> "str | StepError":

@@ -150,15 +150,22 @@ class Neuron(FixedConstants):
         state, clock = given or None, ()
         if self.time_coefs and want_state:
             state, clock, coefs = self._part(x, given, coefs)
-        rest = tuple(self.rest().get(name, 0.0) for name in self.states)
+        given_rest = self.rest()
+        rest = tuple([given_rest.get(name, 0.0) for name in self.states])
         names, values = tuple(coefs), list(coefs.values())
-        program = "" if is_exported() else self._program(x.device.type, x.dtype, names)
+        looked_at = torch.compiler.is_compiling() or is_watched(x)
+        if not looked_at:
+            program = self._choose(x.device, x.dtype, names).program
+        elif is_exported():
+            program = None
+        else:
+            program = self._program(x.device.type, x.dtype, names)
         if not program:
             start = self.initial_state(x)[: len(self.states)] if state is None else state
             spikes, final, records = run_eager(
                 _step_of(self, names), x, list(start), values, record
             )
-        elif torch.compiler.is_compiling() or is_watched(x):
+        elif looked_at:
             spikes, final, records = run_operator(
                 program, x, state, values, rest, record, want_state
             )
@@ -187,6 +194,8 @@ class Neuron(FixedConstants):
         return given[:-1] if given else None, (torch.tensor(end),), coefs
 
     def _check(self, x: Tensor, state: GivenState, record: tuple[str, ...]) -> None:
+        if not record and not state and x.dim() >= 2 and x.is_floating_point():
+            return
         name = type(self).__name__
         if x.dim() < 2:
             raise ValueError(f"{name} got an input of shape {list(x.shape)}: expected [T, B, ...]")
@@ -196,8 +205,9 @@ class Neuron(FixedConstants):
         for wanted in record:
             if wanted not in known:
                 raise ValueError(f"{name} has no {wanted!r} to record: it has {', '.join(known)}")
-        expected = [tuple(x.shape[1:])] * len(self.states) + [()] * bool(self.time_coefs)
-        if state and [tuple(s.shape) for s in state] != expected:
+        shape = x.shape[1:]
+        expected = [shape] * len(self.states) + [()] * bool(self.time_coefs)
+        if state and [s.shape for s in state] != expected:
             clock = ", and the number of steps passed" if self.time_coefs else ""
             raise ValueError(
                 f"{name} got a state of shapes {[list(s.shape) for s in state]}: expected one "
@@ -230,7 +240,9 @@ class Neuron(FixedConstants):
 
     def _all_coefs(self) -> dict[str, Tensor]:
         """The coefs of the neuron and the learnable constants of its surrogate."""
-        learned = self.surrogate.coefs()
+        learned = self._modules["surrogate"].coefs()  # type: ignore[union-attr,operator]
+        if not learned:
+            return self.coefs()
         return self.coefs() | {f"surrogate.{name}": value for name, value in learned.items()}
 
     def _step(self) -> Step:

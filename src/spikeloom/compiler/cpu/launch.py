@@ -113,6 +113,7 @@ class Bound:
             kind == "scalar" or (kind == "channel" and self.plan.nest == "row")
             for kind in self.plan.kinds
         ]
+        self.empty = form.empty
         self._forward: dict[tuple[tuple[str, ...], bool, bool], _Driver] = {}
         self._backward: dict[tuple[bool, bool, bool, tuple[bool, ...]], _Driver] = {}
 
@@ -128,7 +129,7 @@ class Bound:
         out = memory.empty(*self.whole, form.dtype)
         finals = [_empty(self.step, real) for _ in self.states] if want_state else []
         records = [memory.empty(*self.whole, real) for _ in record]
-        if form.empty:
+        if self.empty:
             for j, final in enumerate(finals):
                 final.copy_(starts[j]) if starts else final.fill_(form.rest[j])
             return out, finals, records
@@ -165,7 +166,7 @@ class Bound:
         elif want_x:
             gx = memory.empty(*self.whole, form.dtype)
         grad_starts = [_empty(self.step, real) for _ in starts]
-        if form.empty:
+        if self.empty:
             for j, grad in enumerate(grad_starts):
                 grad.copy_(grad_finals[j]) if grad_finals else grad.zero_()
             if gx is not None:
@@ -202,10 +203,12 @@ class Bound:
         grads = [
             None
             if part is None
-            else plan.unpack(index, part.sum(0), tuple(coefs[index].shape)).to(real)
+            else plan.unpack(
+                index, part[0] if len(part) == 1 else part.sum(0), coefs[index].shape
+            ).to(real)
             for index, part in enumerate(sums)
         ]
-        return None if gx is None else gx.to(form.dtype), grad_starts, grads
+        return gx if gx is None or gx.dtype is form.dtype else gx.to(form.dtype), grad_starts, grads
 
     def _make_forward(self, record: tuple[str, ...], want_state: bool, started: bool) -> _Driver:
         trace, tiles = self.key.trace, self.route.forward

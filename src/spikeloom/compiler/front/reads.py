@@ -450,7 +450,7 @@ def key_of(neuron: nn.Module, paths: tuple[Path, ...]) -> tuple[object, ...]:
     return tuple(exact_at(neuron, path) for path in paths)
 
 
-class Watch:
+class Unchanged:
     """Whether what a step read of one neuron is still the same; cheap where it is.
 
     Objects that cannot change are compared by identity, all others by value.
@@ -473,7 +473,7 @@ class Watch:
             (tuple(name for _, name in root), *_getter(pairs)) for root, pairs in groups.items()
         ]
 
-    def unchanged(self, neuron: nn.Module) -> bool:
+    def holds(self, neuron: nn.Module) -> bool:
         try:
             for root, get, values in self._groups:
                 holder: Any = neuron
