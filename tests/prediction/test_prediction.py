@@ -204,3 +204,11 @@ def test_settings_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         file.write_text(text)
         with pytest.raises(ConfigError, match=r"config\.toml"):
             machine.device()
+
+
+def test_a_few_files_go_through_the_eager_steps(run: Path, images: torch.Tensor) -> None:
+    eager = sl.load(run, backend="eager")
+    assert [answer.scores for answer in eager.predict(images)] == [
+        answer.scores for answer in sl.load(run).predict(images)
+    ]
+    assert {m.backend for m in eager.classifier.modules() if hasattr(m, "backend")} == {"eager"}

@@ -14,6 +14,8 @@ from spikeloom import files
 if TYPE_CHECKING:
     from spikeloom.prediction import Prediction
 
+FEW = 16  # files that go through uncompiled neurons
+
 
 def predict(
     run: Annotated[str, typer.Argument(help="Run folder, or its weights.safetensors.")],
@@ -38,7 +40,9 @@ def predict(
     """
     from spikeloom.prediction import load
 
-    network = load(run, checkpoint, device=device)
+    # Compiling neurons costs seconds, a few files through their eager steps cost milliseconds.
+    few = len(samples) <= FEW and not any(Path(item).is_dir() for item in samples)
+    network = load(run, checkpoint, device=device, backend="eager" if few else None)
     given = [sys.stdin.buffer.read() if item == "-" else item for item in samples]
     predictions = network.predictions(given, batch_size=batch_size)
     if table is None:

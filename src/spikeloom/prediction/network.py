@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from spikeloom.analysis.first_spike import first_spike_times
+from spikeloom.compiler.dispatch import Backend
 from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
 from spikeloom.errors import CheckpointError
 from spikeloom.evaluation.evaluation import CheckpointName, build, load_run, on_this_machine
 from spikeloom.evaluation.loaders import make_transform
 from spikeloom.methods import catalog
+from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
 from spikeloom.prediction.samples import as_samples
 from spikeloom.run.device import autocast, choose_device
@@ -114,7 +116,11 @@ class Network:
 
 
 def load(
-    source: Path | str, checkpoint: CheckpointName = "best", *, device: str = "auto"
+    source: Path | str,
+    checkpoint: CheckpointName = "best",
+    *,
+    device: str = "auto",
+    backend: Backend | None = None,
 ) -> Network:
     """A trained network, ready to predict; its training data are not needed.
 
@@ -122,15 +128,23 @@ def load(
         source: A run folder, or the `weights.safetensors` of one, wherever it was copied to.
         checkpoint: Which checkpoint of a run folder: "best", "last" or "previous".
         device: "auto", "cpu", "cuda", or "cuda:N".
+        backend: What runs the neurons; None for that of the training. "eager" starts seconds
+            sooner, and is slower from some dozens of samples on.
 
     Raises:
         RunError, CheckpointError: there is no such run or file, or it is damaged.
     """
     path = Path(source).expanduser()
     if path.suffix == ".safetensors":
-        return _of_weights(path, choose_device(device))
-    run = load_run(path, checkpoint, device=device)
-    return Network(run.recipe, run.inputs, run.classifier, run.device)
+        network = _of_weights(path, choose_device(device))
+    else:
+        run = load_run(path, checkpoint, device=device)
+        network = Network(run.recipe, run.inputs, run.classifier, run.device)
+    if backend is not None:
+        for module in network.classifier.modules():
+            if isinstance(module, Neuron):
+                module.backend = backend
+    return network
 
 
 def _of_weights(path: Path, device: torch.device) -> Network:
