@@ -72,6 +72,13 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
         files.open_to_append(Path(os.devnull))
 
 
+def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:
+    texts = ["=1+1", "+cmd|' /C calc'!A0", "@SUM(A1)", "-2", " =1", "\t=1", "plain", -2.5, None]
+    files.deliver_csv(tmp_path / "a.csv", [["x"], *([text] for text in texts)])
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert [line.strip('"')[:1] for line in lines[1:]] == ["'"] * 6 + ["p", "-", ""]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(5.26, "5.3 s"), (75, "1 min 15 s"), (7201, "2 h 00 min")]
 )

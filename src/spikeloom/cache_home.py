@@ -81,3 +81,20 @@ def make_own(folder: Path) -> None:
     """Makes `folder`, and the cache folder around it, for this user alone."""
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.mkdir(exist_ok=True, mode=0o700)
+
+
+def keep_compiled_code() -> None:
+    """Has `torch.compile` keep its code in the cache folder, unless told otherwise.
+
+    Its own choice is a name in the temporary folder that anybody could have made first, and
+    it runs what it finds there. Where the cache folder is no better, a new folder takes its place.
+    """
+    folder = cache_root() / "inductor"
+    try:
+        make_own(folder)
+        trusted = distrust(folder) is None
+    except OSError:
+        trusted = False
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        chosen = str(folder) if trusted else tempfile.mkdtemp(prefix="spikeloom-inductor-")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = chosen

@@ -5,12 +5,23 @@ was expected, and what to do. The command line prints it and exits with code 2; 
 fault of ours.
 """
 
+import re
+
 
 class SpikeloomError(Exception):
     """Base class of every error that the library raises on purpose."""
 
     shared = False
     """Whether every process of a distributed run raised it: one of them tells it to the user."""
+
+    def __str__(self) -> str:
+        """Its text as a terminal can show it: what was read, a name for example, may hold anything.
+
+        Control characters are written out, and words of a thousand letters shortened.
+        """
+        lines = super().__str__().split("\n")
+        shown = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in lines)
+        return re.sub(r"\S{500,}", lambda word: f"{word[0][:200]}...", "\n".join(shown))
 
 
 class ConfigError(SpikeloomError):
@@ -23,10 +34,6 @@ class DataError(SpikeloomError):
 
 class StepError(SpikeloomError):
     """A neuron's step cannot be compiled: the text names the operation and the line."""
-
-
-class UnexplainedError(StepError):
-    """A step raised an error of its own while it was traced: it may not do so the next time."""
 
 
 class CheckpointError(SpikeloomError):

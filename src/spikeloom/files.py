@@ -4,16 +4,20 @@ Python's standard library has neither; the packages that have (atomicwrites, fil
 kept, or more than these lines.
 """
 
+import csv
 import errno
 import fcntl
+import io
+import json
+import math
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 TEMPORARY = ".tmp"
 """The end of the name of a file that is not finished; such a file may be deleted."""
@@ -60,6 +64,22 @@ def deliver(path: Path, content: bytes | str) -> None:
         write(path, content)
 
 
+def deliver_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """`deliver` rows as CSV, the first of them the columns' names.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe: titles and layers
+    are a stranger's, who could have it run a program.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([_inert(value) for value in row] for row in rows)
+    deliver(path, text.getvalue())
+
+
+def _inert(value: object) -> object:
+    formula = isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@"))
+    return f"'{value}" if formula else value
+
+
 def link(source: Path, name: Path) -> None:
     """Gives the file `source` the second name `name`, replacing what had it, in one instant."""
     if name.exists() and name.samefile(source):
@@ -86,6 +106,25 @@ def open_to_append(path: Path) -> BinaryIO:
         file.close()
         raise OSError(errno.EINVAL, "not an ordinary file", str(path))
     return file
+
+
+def parse_json(text: bytes | str) -> Any:
+    """JSON as it is written here: finite, and not nested without end.
+
+    Raises:
+        ValueError: it is something else.
+    """
+
+    def refuse(value: str) -> None:
+        raise ValueError(f"{value[:20]} is no finite number")
+
+    def number(value: str) -> float:
+        return float(value) if math.isfinite(float(value)) else refuse(value)  # type: ignore
+
+    try:
+        return json.loads(text, parse_constant=refuse, parse_float=number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _beside(path: Path) -> Path:

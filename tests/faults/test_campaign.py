@@ -44,20 +44,41 @@ def place(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "campaign", ignore_errors=True)
 
 
+def seed() -> str:
+    return os.environ.get("FAULT_SEED", str(random.SystemRandom().randrange(10**6)))
+
+
 def check(found: dict[str, Any], runs: int) -> None:
     assert found["failures"] == []
     assert found["runs"] == runs and found["kills"] >= runs
     assert found["most_steps_lost"] <= found["interval"]
 
 
+RUNS = {
+    "plif/digits": 90,
+    "plif/digits-events": 30,
+    "glif/digits": 20,
+    "dsr/digits": 20,
+    "ide/digits": 20,
+    "fs/digits-events": 20,
+}
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(LIMIT)
-@pytest.mark.parametrize(("recipe", "runs"), [("plif/digits", 160), ("plif/digits-events", 60)])
+@pytest.mark.parametrize(("recipe", "runs"), RUNS.items())
 def test_every_killed_run_becomes_the_one_that_nobody_disturbed(place, recipe, runs):
-    seed = os.environ.get("FAULT_SEED", str(random.SystemRandom().randrange(10**6)))
-    found = run("campaign.py", place, "--recipe", recipe, "--runs", runs, "--seed", seed)
+    found = run("campaign.py", place, "--recipe", recipe, "--runs", runs, "--seed", seed())
     check(found, runs)
-    assert len(found["by_phase"]) >= 8
+    assert len(found["by_phase"]) >= 6
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(LIMIT)
+@pytest.mark.parametrize(("recipe", "kills"), [("plif/digits", 30), ("dsr/digits", 10)])
+def test_every_killed_launch_of_two_processes_ends_the_same(place, recipe, kills):
+    found = run("elastic.py", place, "--recipe", recipe, "--kills", kills, "--seed", seed())
+    assert found["failures"] == [] and found["kills"] >= kills
 
 
 def test_one_killed_run_of_every_campaign(place):

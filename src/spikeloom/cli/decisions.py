@@ -1,11 +1,11 @@
 """The part of `spikeloom eval` about decisions by first spike and by rate; all figures as CSV."""
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from spikeloom import files
 from spikeloom.cli.output import print_table
 from spikeloom.errors import RunError
 
@@ -87,10 +87,7 @@ def write_figures(path: Path, result: "Evaluation") -> None:
     if result.decisions is not None:
         rows += _flat("", decision_figures(result.decisions))
     try:
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("figure", "of", "value"))
-            writer.writerows(rows)
+        files.deliver_csv(path, [("figure", "of", "value"), *rows])
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror}; give another file for --csv"

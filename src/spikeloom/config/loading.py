@@ -9,8 +9,6 @@ override that it came from, and all mistakes are reported together.
 
 import copy
 import functools
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from spikeloom.config import overrides
+from spikeloom.config import overrides, toml
 from spikeloom.config.fields import Key, keys, section_of, value_text
 from spikeloom.config.overrides import Override
 from spikeloom.config.problems import Location, problems
@@ -59,15 +57,15 @@ def load(name_or_path: str | Path, given: Sequence[str], library: Library) -> Re
             merged.values.pop(own, None)
         merged.update(file_label, values)
     if not merged.values.get("origin"):
-        merged.values["origin"] = label if label in library.recipes else path.stem
+        merged.values["origin"] = label if label in library.recipes else _shown(path.stem)
     return _check(merged, given, library)
 
 
-def parse(text: str, library: Library, label: str = "recipe", given: Sequence[str] = ()) -> Recipe:
-    """The recipe that `dump` wrote, with overrides; `label` names its source in error texts."""
+def parse(text: str, library: Library, label: str = "recipe") -> Recipe:
+    """The recipe that `dump` wrote; `label` names its source in error texts."""
     merged = _Merged(label, resolved=True)
     merged.update(label, _parse_toml(text, label))
-    return _check(merged, given, library)
+    return _check(merged, (), library)
 
 
 def dump(recipe: Recipe) -> str:
@@ -230,6 +228,11 @@ def _without_foreign_figures(recipe: Recipe, written: dict[str, Any]) -> Recipe:
     return recipe.model_copy(update={"published": {}})
 
 
+def _shown(name: str) -> str:
+    """A file's name as a text that can be written down, also where it is no UTF-8."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def _read_chain(label: str, path: Path, library: Library) -> list[tuple[str, dict[str, Any]]]:
     """Label and values of a file and of all that it extends, the most basic first."""
     chain: list[tuple[str, dict[str, Any]]] = []
@@ -275,14 +278,7 @@ def _text_of(path: Path, label: str) -> str:
 
 
 def _parse_toml(text: str, label: str) -> dict[str, Any]:
-    """The tables of a TOML text; ConfigError with the line if it is not TOML."""
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        reason = str(error)
-        found = re.search(r" \(at line (\d+), column (\d+)\)$", reason)
-        if found:
-            reason, line = reason[: found.start()], int(found[1])
-        else:
-            reason, line = reason.removesuffix(" (at end of document)"), text.count("\n") + 1
-        raise ConfigError(f"{label}: line {line}: not valid TOML: {reason}") from None
+        return toml.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{label}: {error}") from None

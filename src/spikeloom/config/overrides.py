@@ -6,12 +6,12 @@ name: `protocol=B`.
 """
 
 import re
-import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Union, get_args, get_origin
 
+from spikeloom.config import toml
 from spikeloom.config.fields import Key, value_text
 from spikeloom.config.suggest import did_you_mean_key
 from spikeloom.errors import ConfigError
@@ -39,6 +39,8 @@ def split(text: str) -> Override:
     key, equals, raw = (part.strip() for part in text.partition("="))
     if not equals or not _KEY.fullmatch(key):
         raise ConfigError(f"{_label(text)}: expected key=value, for example epochs=10")
+    if any("\ud800" <= letter <= "\udfff" for letter in raw):
+        raise ConfigError(f"{_label(text)}: not UTF-8: give a name that is")
     return Override(text, key, raw)
 
 
@@ -56,7 +58,8 @@ def resolve(override: Override, keys: Mapping[str, Key]) -> tuple[str, object]:
 
 
 def _label(text: str) -> str:
-    return f"override {text if text.isprintable() else value_text(text)}"
+    shown = text if text.isprintable() else value_text(text)
+    return f"override {shown if len(shown) < 200 else f'{shown[:200]}...'}"
 
 
 def _find(override: Override, keys: Mapping[str, Key]) -> Key:
@@ -76,8 +79,8 @@ def _read(raw: str, key: Key) -> object:
     if _is_text(key.info.annotation) and not raw.startswith(('"', "'")):
         return raw
     try:
-        parsed = tomllib.loads(f"value = {raw}")
-    except tomllib.TOMLDecodeError:
+        parsed = toml.parse(f"value = {raw}")
+    except ConfigError:
         return _read_loosely(raw)
     value = parsed.pop("value")
     # A line break in the value could start a second key; dates are nothing that a recipe holds.

@@ -145,33 +145,20 @@ class CallbackConfig(Component):
         raise NotImplementedError
 
 
-class StartConfig(Section):
-    """Weights to begin with, and which of them stay as they are."""
-
-    name: str | None = Field(
-        default=None,
-        min_length=1,
-        description="run folder, .safetensors, or checkpoint (.pt); none: as initialised",
-    )
-    freeze: tuple[str, ...] = Field(
-        default=(), description="parameters that do not learn, as patterns: conv.* or *.weight"
-    )
-
-
 class TrainingConfig(Section):
     """How long to train, where, and in which arithmetic."""
 
     epochs: int = Field(ge=1, description="passes over the training set")
     device: str = Field(
         default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$",
         description="auto (cuda if there is one), cpu, cuda, or cuda:N",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="autocast type of the network; parameters stay float32"
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads; none: PyTorch's own choice"
+        default=None, ge=1, le=1024, description="CPU threads; none: PyTorch's own choice"
     )
     backend: Literal["auto", "eager", "cpu", "gpu"] = Field(
         default="auto",
@@ -266,9 +253,6 @@ class Recipe(Section):
     )
     loss: SerializeAsAny[Loss] = Field(
         default_factory=lambda: Loss.model_validate({}), description="what is made small"
-    )
-    start: StartConfig = Field(
-        default=StartConfig(), description="weights of another run to begin with"
     )
     callbacks: tuple[SerializeAsAny[CallbackConfig], ...] = Field(
         default=(), description="what else takes part in the training, in this order"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet
+from spikeloom.errors import DataError
 
 
 def load_data(recipe: Recipe) -> DataSet:
@@ -28,4 +29,7 @@ def prepare(recipe: Recipe) -> str:
 
 def _as_stored(recipe: Recipe) -> DataSet:
     T = getattr(recipe.network, "T", None)
-    return registry.source(recipe.data.name).for_recipe(recipe.data, T)
+    try:
+        return registry.source(recipe.data.name).for_recipe(recipe.data, T)
+    except OSError as error:
+        raise DataError(f"{recipe.data.name}: {error.filename}: {error.strerror}") from error

@@ -1,11 +1,11 @@
 """One row of figures for each run, and what several seeds of one recipe say together."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spikeloom import files
 from spikeloom.analysis.statistics import mean_and_deviation, wilson
 from spikeloom.errors import RunError
 from spikeloom.report.examine import SAMPLES, Examination, examine
@@ -141,9 +141,6 @@ def paired_differences(groups: Sequence[Group]) -> list[Row]:
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """The rows as a CSV file; raises RunError if it cannot be written."""
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        files.deliver_csv(path, [list(rows[0]), *(row.values() for row in rows)])
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}; give another file") from error

@@ -12,9 +12,10 @@ and `best.pt`; a file under two names is stored once (hard link).
 
 import errno
 import hashlib
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypedDict, cast
 
@@ -43,7 +44,6 @@ _FREE_KEYS = (
     "training.epochs",
     "checkpoint",
     "logging.tensorboard",
-    "training.watch",
 )
 
 
@@ -194,10 +194,8 @@ def read(path: Path) -> State:
             f"{path} holds something else than tensors and numbers ({error}): "
             "take a checkpoint that spikeloom wrote"
         ) from error
-    try:
-        check_finite(state)
-    except NonFiniteError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    if (problem := _problem(state)) is not None:
+        raise CheckpointError(f"{path}: {problem}: take a checkpoint that spikeloom wrote")
     if isinstance(state, dict):
         state.setdefault("processes", 1)
         state.setdefault("callbacks", {})
@@ -209,21 +207,37 @@ def read(path: Path) -> State:
     return cast(State, state)
 
 
-def check_finite(values: object, name: str = "") -> None:
+def check_finite(values: object) -> None:
     """Refuses a tensor that is NaN or infinite anywhere in `values`, dictionaries and lists.
 
     Raises:
         NonFiniteError: the text says where, as "model.layers.0.weight".
     """
+    if (problem := _problem(values)) is not None:
+        raise NonFiniteError(f"{problem}: nothing is written")
+
+
+def _problem(values: object, name: str = "", depth: int = 12) -> str | None:
+    """Where `values` holds something else than finite numbers and ordinary tensors, or None."""
+    at = name[1:] or "it"
+    if depth == 0:
+        return f"{at[:100]} is nested too deeply"
     if isinstance(values, Tensor):
-        if values.is_floating_point() and not values.isfinite().all():
-            raise NonFiniteError(f"{name[1:]} is not finite: take other weights")
-    elif isinstance(values, Mapping):
-        for key, value in values.items():
-            check_finite(value, f"{name}.{key}")
-    elif isinstance(values, list | tuple):
-        for number, value in enumerate(values):
-            check_finite(value, f"{name}.{number}")
+        if values.layout != torch.strided or values.is_quantized or values.is_meta:
+            return f"{at} is no ordinary tensor"
+        if values.numel() * values.element_size() > max(values.untyped_storage().nbytes(), 1):
+            return f"{at} claims more elements than it has"
+        finite = not values.is_floating_point() or bool(values.isfinite().all())
+    else:
+        finite = not isinstance(values, float) or math.isfinite(values)
+    if not finite:
+        return f"{at} is not finite"
+    if isinstance(values, Mapping):
+        inside: Iterable[tuple[object, object]] = values.items()
+    else:
+        inside = enumerate(values) if isinstance(values, list | tuple) else ()
+    found = (_problem(value, f"{name}.{key}", depth - 1) for key, value in inside)
+    return next((problem for problem in found if problem is not None), None)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -242,12 +256,18 @@ def _is_state(content: object) -> bool:
     """Whether it has the keys of `State`, with values of their types, and tensors by name."""
     if not isinstance(content, dict) or content.keys() != _TYPES.keys():
         return False
+    if not all(isinstance(content[key], kinds) for key, kinds in _TYPES.items()):
+        return False
+    numbers = [value for value in content.values() if isinstance(value, int | float)]
     tables = [content[key] for key in ("model", "gradients", "sums")]
-    return all(isinstance(content[key], kinds) for key, kinds in _TYPES.items()) and all(
-        isinstance(name, str) and isinstance(value, Tensor)
-        for table in tables
-        if isinstance(table, dict)
-        for name, value in table.items()
+    return (
+        all(0 <= number < 2**62 for number in numbers)
+        and content["processes"] >= 1
+        and all(
+            isinstance(name, str) and isinstance(value, Tensor)
+            for table in tables
+            for name, value in table.items()
+        )
     )
 
 
@@ -259,9 +279,7 @@ def evaluated_weights(
     return averages[-1] if averages else model
 
 
-def recipe_difference(
-    theirs: dict[str, Any], ours: dict[str, Any], free: tuple[str, ...] = ()
-) -> str | None:
+def recipe_difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
     """The first key that makes two recipes (plain values) different experiments, with both values.
 
     Keys that change no number of the training done so far, such as `training.epochs` or
@@ -269,8 +287,8 @@ def recipe_difference(
     """
     a, b = dict(_flat(theirs)), dict(_flat(ours))
     for key in sorted(a.keys() | b.keys()):
-        may = any(key == name or key.startswith(name + ".") for name in (*_FREE_KEYS, *free))
-        if not may and a.get(key) != b.get(key):
+        free = any(key == name or key.startswith(name + ".") for name in _FREE_KEYS)
+        if not free and a.get(key) != b.get(key):
             return f"{key} = {a.get(key, 'not set')} there, {b.get(key, 'not set')} in recipe.toml"
     return None
 

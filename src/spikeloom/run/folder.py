@@ -115,22 +115,14 @@ class RunFolder:
         about = {"recipe": catalog.dump(recipe.model_copy(update={"data": data}))}
         if self.inputs.is_file():
             about["inputs"] = self.inputs.read_text()
-        files.write(self.weights, _in_order(safetensors.torch.save(copies, about)), sync=True)
-
-    def fact(self, name: str) -> object:
-        """What the environment in which the run began says about `name`; None if nothing."""
-        try:
-            facts = json.loads(self.environment.read_text())
-        except (OSError, ValueError):
-            return None
-        return facts.get(name) if isinstance(facts, dict) else None
+        files.write(self.weights, safetensors.torch.save(copies, about), sync=True)
 
     def differences(self, now: dict[str, object]) -> list[str]:
         """What differs from the environment in which the run began and may change a last bit."""
         if not self.environment.is_file():
             return []
         try:
-            then = json.loads(self.environment.read_text())
+            then = files.parse_json(self.environment.read_text())
         except ValueError:
             then = None
         if not isinstance(then, dict):
@@ -177,7 +169,7 @@ class RunFolder:
                     "or give another folder"
                 ) from error
             # What was being written when a process was killed here; nobody else writes these.
-            names = ("recipe.toml", "environment.json", "weights.safetensors", "checkpoints/")
+            names = ("recipe.", "environment.", "metrics.", "weights.", "checkpoints/")
             for file in self.path.rglob(f"*{files.TEMPORARY}"):
                 if file.relative_to(self.path).as_posix().startswith(names):
                     file.unlink()
@@ -200,16 +192,6 @@ class RunFolder:
                 f"cannot write {name}: {error.strerror or error}; make room there, or make it "
                 f"writable, then `spikeloom resume {self.path}`"
             ) from error
-
-
-def _in_order(content: bytes) -> bytes:
-    """The same safetensors file with its metadata sorted: the library writes them in any order."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def environment(device: torch.device) -> dict[str, object]:
@@ -270,7 +252,7 @@ def _launch_of(folder: Path) -> str | None:
     if not (folder / "recipe.toml").is_file():
         return None
     try:
-        facts = json.loads((folder / "environment.json").read_text())
+        facts = files.parse_json((folder / "environment.json").read_text())
     except (OSError, ValueError):
         return None
     return facts.get("launch") if isinstance(facts, dict) else None

@@ -5,9 +5,7 @@ may be missing, and the last line of metrics.jsonl may be cut short. What cannot
 in `RunRecord.problems`; the rest is used.
 """
 
-import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from spikeloom.errors import RunError
+from spikeloom import files
+from spikeloom.config import toml
+from spikeloom.errors import ConfigError, RunError
 
 
 class Record(BaseModel):
@@ -209,14 +209,14 @@ def read(folder: Path) -> RunRecord:
     path = folder / "recipe.toml"
     try:
         text = path.read_text(encoding="utf-8")
-        recipe = tomllib.loads(text)
+        recipe = toml.parse(text)
     except (FileNotFoundError, NotADirectoryError) as error:
         there = "holds no recipe.toml" if folder.is_dir() else "is a file"
         kind = there if folder.exists() else "does not exist"
         raise RunError(
             f"{folder} {kind}: give the folder of a run that `spikeloom train` made"
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise RunError(f"{path} cannot be read ({error}): restore it, then try again") from error
     problems: list[str] = []
     events = _events(folder / "metrics.jsonl", problems)
@@ -247,7 +247,7 @@ def _events(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     lines = path.read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         try:
-            event = json.loads(line)
+            event = files.parse_json(line)
         except ValueError:
             # The last line of a run that is being written, or was killed, is nobody's fault.
             if number < len(lines) or line.endswith(b"\n"):
@@ -279,7 +279,7 @@ def _records(
 
 def _environment(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = files.parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         problems.append("environment.json is missing or damaged.")
         return {}

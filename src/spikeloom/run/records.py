@@ -236,8 +236,8 @@ def read_events(path: Path, tell: Callable[[str], None] | None = None) -> list[d
     events = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
+            event = files.parse_json(line)
+        except ValueError:
             event = None
         if isinstance(event, dict) and event.get("event") in _RECORDED:
             events.append(event)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from spikeloom.cache_home import keep_compiled_code
 from spikeloom.config.schema import TrainingConfig
 from spikeloom.data.base import Batch
 from spikeloom.nn.classifier import Classifier, Output
@@ -35,6 +36,8 @@ class Parallel:
             synchronise(classifier)
         # An epoch has two sizes of batch, each compiled for itself: with symbolic sizes PyTorch
         # fails on strided results.
+        if config.compile:
+            keep_compiled_code()
         network = torch.compile(classifier, dynamic=False) if config.compile else classifier
         self._step: nn.Module = _Step(network, classifier.loss)  # type: ignore[arg-type]
         self._wrapped: DistributedDataParallel | None = None

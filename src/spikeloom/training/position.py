@@ -100,7 +100,13 @@ def put_back(path: Path, state: State, parts: TrainedParts) -> Position:
         )
     try:
         parts.model.load_state_dict(state["model"])
+        usual = parts.optimizer.state_dict()["param_groups"]
         parts.optimizer.load_state_dict(state["optimizer"])
+        _check_kind(parts.optimizer.state_dict()["param_groups"], usual)
+        for parameter, kept in getattr(parts.optimizer, "state", {}).items():
+            for value in kept.values():
+                if isinstance(value, torch.Tensor) and value.dim():
+                    value.expand_as(parameter)
         parts.scaler.load_state_dict(state["scaler"])
         for name, parameter in parts.model.named_parameters():
             if name in state["gradients"]:
@@ -108,13 +114,16 @@ def put_back(path: Path, state: State, parts: TrainedParts) -> Position:
         for name, callback in parts.callbacks.items():
             if name in state["callbacks"]:
                 callback.load(state["callbacks"][name])
+        best = None if state["best"] is None else Best(**state["best"])
+        if best is not None:
+            _check_kind([best.epoch, best.value, best.test_accuracy, best.metric], [0, 0, 0, ""])
         return Position(
             epoch=state["epoch"],
             step=state["step"],
             global_step=state["global_step"],
             epoch_seconds=state["epoch_seconds"],
             run_seconds=state["run_seconds"],
-            best=None if state["best"] is None else Best(**state["best"]),
+            best=best,
             confusion=state["confusion"],
         )
     except torch.OutOfMemoryError:
@@ -124,3 +133,15 @@ def put_back(path: Path, state: State, parts: TrainedParts) -> Position:
             f"{path} does not fit the network and optimizer of recipe.toml: "
             "restore the recipe that this run began with, or train again"
         ) from error
+
+
+def _check_kind(given: object, usual: object) -> None:
+    """Raises TypeError where `given` is not built of the same kinds of values as `usual`."""
+    number = isinstance(given, int | float) and isinstance(usual, int | float)
+    if not (number or type(given) is type(usual)):
+        raise TypeError(f"{given} in place of {usual}")
+    if isinstance(given, dict) and isinstance(usual, dict):
+        given, usual = [given[key] for key in usual], list(usual.values())
+    if isinstance(given, list | tuple) and isinstance(usual, list | tuple):
+        for one, other in zip(given, usual, strict=True):
+            _check_kind(one, other)

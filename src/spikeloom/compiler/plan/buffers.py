@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from spikeloom.compiler.front.step import compute_dtype
+from spikeloom.compiler.eager import compute_dtype
 from spikeloom.compiler.plan.call import Call
 from spikeloom.compiler.plan.geometry import Layout
 
 
 @dataclass(frozen=True)
-class ForwardBuffers:
+class ForwardRoom:
     """The input and the initial states (empty at rest), and the results of a forward pass.
 
     `finals` is empty unless the last states are wanted.
@@ -23,13 +23,11 @@ class ForwardBuffers:
     records: list[Tensor]
 
     @staticmethod
-    def of(
-        call: Call, layout: Layout, record: tuple[str, ...], want_state: bool
-    ) -> "ForwardBuffers":
-        """Buffers of a call; where it has nothing to compute, the last states are the first."""
+    def of(call: Call, layout: Layout, record: tuple[str, ...], want_state: bool) -> "ForwardRoom":
+        """Room for a call; where it has nothing to compute, the last states are the first."""
         x = layout.bring(call.x, call.x.dtype)
         dtype, names = compute_dtype(x), call.trace.signature.states
-        buffers = ForwardBuffers(
+        room = ForwardRoom(
             x,
             [layout.bring(start, dtype) for start in call.starts],
             layout.empty(x, x.dtype, call.time_steps),
@@ -37,9 +35,9 @@ class ForwardBuffers:
             [layout.empty(x, dtype, call.time_steps) for _ in record],
         )
         if call.empty:
-            for j, final in enumerate(buffers.finals):
-                final.copy_(buffers.starts[j]) if buffers.starts else final.fill_(call.rest[j])
-        return buffers
+            for j, final in enumerate(room.finals):
+                final.copy_(room.starts[j]) if room.starts else final.fill_(call.rest[j])
+        return room
 
     @property
     def results(self) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -48,7 +46,7 @@ class ForwardBuffers:
 
 
 @dataclass(frozen=True)
-class BackwardBuffers:
+class BackwardRoom:
     """The input, and the gradients of the input (None unless wanted) and of the initial states
     (empty unless wanted).
 
@@ -62,9 +60,9 @@ class BackwardBuffers:
     @staticmethod
     def of(
         call: Call, layout: Layout, grad_finals: list[Tensor], want_x: bool, want_starts: bool
-    ) -> "BackwardBuffers":
-        """Buffers of a call; where it has nothing to compute, gradients pass from the last states
-        to the first."""
+    ) -> "BackwardRoom":
+        """Room for a call; where it has nothing to compute, gradients pass from the last states to
+        the first."""
         x = layout.bring(call.x, call.x.dtype)
         dtype, names = compute_dtype(x), call.trace.signature.states
         gx = None
@@ -78,4 +76,4 @@ class BackwardBuffers:
                 grad_start.copy_(grad_finals[j]) if grad_finals else grad_start.zero_()
             if gx is not None:
                 gx.zero_()
-        return BackwardBuffers(x, gx, grad_starts)
+        return BackwardRoom(x, gx, grad_starts)

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spikeloom import files
 from spikeloom.cache_home import cache_root, check_trust, make_own
 from spikeloom.data.api import Progress
 from spikeloom.data.events.frames import Framing
@@ -229,7 +230,7 @@ def _prepare(
 def _open(folder: Path) -> Prepared | None:
     """The preparation in `folder`, None if it is not there, incomplete, or cut short."""
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = files.parse_json((folder / "meta.json").read_text())
         sizes = [(folder / part_name(index)).stat().st_size for index in range(len(meta["parts"]))]
         if meta["version"] != VERSION or sizes != [part["bytes"] for part in meta["parts"]]:
             return None
