@@ -89,7 +89,7 @@ def test_every_normalization_is_an_override(by: str, how: str, monkeypatch) -> N
     asked = []
     monkeypatch.setattr(EventSet, "load", lambda self, *given: asked.append(given))
     load_data(load_recipe("plif/digits-events", [f"by={by}", f"normalization={how}", "T=6"]))
-    _, framing, normalization, options, _ = asked[0]
+    _, framing, normalization, options, *_ = asked[0]
     assert (framing, normalization, options) == (Framing(6, by), how, {})
 
 

@@ -137,8 +137,21 @@ def show(
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
     root: _Root = None,
     out: Annotated[Path, typer.Option(help="Folder for the picture and the GIF.")] = Path(),
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="KEY=VALUE of data.options, for data of your own."),
+    ] = None,
 ) -> None:
-    """Draw a recording: its frames, its events over time, and an animation."""
+    """Draw a recording: its frames, its events over time, and an animation.
+
+    Given a folder or file of your own: say what it is understood as.
+    """
+    if "/" in name or Path(name).expanduser().exists():
+        from spikeloom.data.survey import describe_own
+
+        given = [option.partition("=") for option in options or ()]
+        typer.echo(describe_own(Path(name).expanduser(), {key: value for key, _, value in given}))
+        return
     from spikeloom.report.recording import show as draw
 
     shown = draw(name, index, split=split, root=root, output=out)

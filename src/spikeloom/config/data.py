@@ -34,8 +34,10 @@ class ImagesConfig(Section):
     """
 
     size: int = Field(default=224, ge=1, description="side of what the network is given, in pixels")
-    shorter_side: int = Field(
-        default=256, ge=1, description="pixels before the centre is cut out (evaluation)"
+    shorter_side: int | None = Field(
+        default=None,
+        ge=1,
+        description="pixels before the centre is cut out (evaluation); none: 8/7 of size",
     )
     scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
         default=(0.08, 1.0), description="smallest and largest part of the area (training)"
@@ -47,7 +49,7 @@ class ImagesConfig(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> "ImagesConfig":
-        if self.shorter_side < self.size:
+        if self.shorter_side is not None and self.shorter_side < self.size:
             raise ValueError(
                 f"shorter_side = {self.shorter_side} is below size = {self.size}: give that or more"
             )
@@ -55,6 +57,11 @@ class ImagesConfig(Section):
             if low > high:
                 raise ValueError(f"{name} = {[low, high]}: give the smaller number first")
         return self
+
+    @property
+    def resized(self) -> int:
+        """`shorter_side`, or what follows from `size`: 256 for 224."""
+        return self.shorter_side or round(self.size * 8 / 7)
 
 
 class FramesConfig(Section):
@@ -144,6 +151,9 @@ class DataConfig(Section):
     )
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         default=None, description="deviation per channel; none: the data set's own"
+    )
+    skip_damaged: bool = Field(
+        default=False, description="go on without recordings and images that cannot be read"
     )
     options: dict[str, str] = Field(
         default={}, description="the data set's own choices, for example the split of cifar10-dvs"

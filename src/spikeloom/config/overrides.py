@@ -2,7 +2,7 @@
 
 The key is a full dotted name (`training.epochs`), or the last part of one if that is unique
 (`epochs`). The value is read as TOML; a bare word is text. A word given to a section sets its
-name: `protocol=B`.
+name: `protocol=B`. An entry of a table is named after it: `options.split=sorted`.
 """
 
 import re
@@ -46,6 +46,10 @@ def split(text: str) -> Override:
 
 def resolve(override: Override, keys: Mapping[str, Key]) -> tuple[str, object]:
     """The full dotted name that an override means, and its value; ConfigError if it means none."""
+    parent, _, entry = override.key.rpartition(".")
+    for table in keys.values():  # an entry of a table of texts: data.options.split=sorted
+        if get_origin(table.info.annotation) is dict and parent in (table.name, table.leaf):
+            return f"{table.name}.{entry}", override.raw.strip("\"'")
     key = _find(override, keys)
     value = _read(override.raw, key)
     if key.section is None or isinstance(value, dict):

@@ -107,6 +107,23 @@ class Source(ABC):
         del data
         return f"{self.name}: verified; read as published, nothing to prepare"
 
+    def understood(self, root: Path, options: Mapping[str, str] | None = None) -> str:
+        """Lines about what is at `root` and what was guessed about it; for data of one's own."""
+        del options
+        data = self.load(root)
+        lines = [
+            f"  {name}: {len(split):,} samples ("
+            + ", ".join(
+                f"{count} {label}"
+                for label, count in zip(
+                    data.spec.classes, split.labels.bincount().tolist(), strict=False
+                )
+            )
+            + ")"
+            for name, split in (("train", data.train), ("test", data.test))
+        ]
+        return "\n".join([*lines, *(f"  {note}" for note in data.notes)])
+
     def refuse_unused(self, config: "DataConfig") -> None:
         """Raises `ConfigError` for keys of `[data]` that have no effect on this data set."""
         images = self.events is None

@@ -1,15 +1,19 @@
 """What `spikeloom data check` and `data prepare` do: read everything, say what is there."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 
 from spikeloom.data import registry
 from spikeloom.data.base import Split
-from spikeloom.data.files.archive import walk
+from spikeloom.data.events.formats import SUFFIXES as recording_suffixes
+from spikeloom.data.files.archive import scan, walk
+from spikeloom.data.images.decode import SUFFIXES
+from spikeloom.errors import DataError
 
 _CHUNK = 1024
 _BYTES = 64 << 20
@@ -116,3 +120,22 @@ def _examine(split: Split, classes: int, static: bool) -> SplitReport:
         low, high = min(low, float(raw.min())), max(high, float(raw.max()))
     counts = torch.bincount(split.labels, minlength=classes)
     return SplitReport(len(split), shape, tuple(counts.tolist()), (low, high))
+
+
+def describe_own(path: Path, options: Mapping[str, str] | None = None) -> str:
+    """What a folder, an archive or a file of one's own is understood as, and how to train on it.
+
+    Raises `DataError` if it is nothing that a data set of one's own is made of.
+    """
+    if path.suffix.lower() in (".npz", ".npy") and path.is_file():
+        name = "arrays"
+    else:
+        counts = Counter(PurePath(entry.name).suffix.lower() for entry in scan(path))
+        images = sum(counts[suffix] for suffix in SUFFIXES)
+        recordings = sum(counts[suffix] for suffix in recording_suffixes)
+        if not images and not recordings:
+            usual = ", ".join(sorted({*SUFFIXES, *recording_suffixes}))
+            raise DataError(f"{path}: holds no images and no recordings; expected files in {usual}")
+        name = "imagefolder" if images > recordings else "eventfolder"
+    source = registry.source(name)
+    return f"{path}: data={name}, {source.title}\n{source.understood(path, options)}"

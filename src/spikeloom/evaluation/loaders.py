@@ -59,7 +59,10 @@ def make_transform(config: DataConfig, data: DataSet | Inputs, *, training: bool
     `[T, B, C, H, W]` become float32 counts, resized and changed as `data.frames` says.
     """
     if data.spec.kind == "events":
-        return frame_transform(config, data.spec, training=training)
+        # frames of recordings stay counts: their mean is given as 0
+        plain = config.normalize == "none" or not any(data.mean)
+        mean, std = ((), ()) if plain else (config.mean or data.mean, config.std or data.std)
+        return frame_transform(config, data.spec, training=training, mean=mean, std=std)
     channels = data.spec.shape[0]
     mean, std = config.mean or data.mean, config.std or data.std
     if config.normalize == "none":

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.events.array import Events, events
+from spikeloom.data.events.array import Columns, Events, events
 from spikeloom.errors import DataError
 
 DVS128 = (2, 128, 128)
@@ -58,7 +58,13 @@ def read_aedat2(data: bytes, *, axes: Axes = "xy", source: object = "AEDAT 2 dat
 
 def read_aedat3(data: bytes, *, source: object = "AEDAT 3.1 data") -> Events:
     """Polarity events of a DVS128 recording in AEDAT 3.1 (the layout of DVS128 Gesture)."""
-    if not data.startswith(b"#!AER-DAT3"):
+    columns = aedat3_columns(data, source)
+    return events(columns.t, columns.x, columns.y, columns.p, DVS128, source=source)  # type: ignore[arg-type]
+
+
+def aedat3_columns(data: bytes, source: object = "AEDAT 3.1 data") -> Columns:
+    """Polarity events of any camera in AEDAT 3.1."""
+    if not data.startswith(b"#!AER-DAT3.1"):
         raise DataError(
             f"{source}: starts with {data[:10]!r}, expected '#!AER-DAT3.1'; "
             "the file is damaged or of another format"
@@ -86,8 +92,8 @@ def read_aedat3(data: bytes, *, source: object = "AEDAT 3.1 data") -> Events:
             if size != 8 or number > capacity:
                 raise DataError(
                     f"{source}: polarity packet at byte {offset} has {number} of {capacity} events "
-                    "of "
-                    f"{size} bytes, expected at most the capacity, of 8 bytes; the file is damaged"
+                    f"of {size} bytes, expected at most the capacity, of 8 bytes; the file is "
+                    "damaged"
                 )
             pairs = np.frombuffer(data, "<u4", count=2 * number, offset=body).reshape(-1, 2)
             words.append(pairs[:, 0])
@@ -95,14 +101,31 @@ def read_aedat3(data: bytes, *, source: object = "AEDAT 3.1 data") -> Events:
         offset = body + size * capacity
     word = np.concatenate(words) if words else np.zeros(0, np.uint32)
     t = np.concatenate(times) if times else np.zeros(0, np.int64)
-    return events(
-        t,
-        (word >> 17).astype(np.int32),
-        ((word >> 2) & 0x7FFF).astype(np.int32),
-        (word >> 1) & 1,
-        DVS128,
-        source=source,
-    )
+    x, y = (word >> 17).astype(np.int32), ((word >> 2) & 0x7FFF).astype(np.int32)
+    return Columns(t, x, y, (word >> 1) & 1)
+
+
+def aedat2_columns(data: bytes, source: object = "AEDAT 2 data") -> Columns:
+    """Polarity events of a DVS128 or a DAVIS camera in AEDAT 2.0, in jAER's addresses.
+
+    DVS128: as `read_aedat2`. DAVIS: polarity bit 11, x bits 12-21, y bits 22-30; bit 31 marks
+    pictures and motion sensors, bit 10 other signals, neither of which is an event.
+    """
+    if not data.startswith(b"#!AER-DAT2.0"):
+        raise DataError(
+            f"{source}: starts with {data[:12]!r}, expected '#!AER-DAT2.0'; the file is damaged or "
+            "of another version"
+        )
+    offset = _skip_text(data)
+    body = len(data) - offset
+    pairs = np.frombuffer(data, ">u4", body // 8 * 2, offset).reshape(-1, 2).astype(np.int64)
+    address, t = pairs.T
+    if b"DAVIS" not in data[:offset].upper() and not (address > 0xFFFF).any():
+        x, y, p = 127 - ((address >> 1) & 127), (address >> 8) & 127, 1 - (address & 1)
+        return Columns(t, x, y, p, size=DVS128[1:], cut=body % 8)
+    address, t = (column[(address & (1 << 31 | 1 << 10)) == 0] for column in (address, t))
+    x, y, p = (address >> 12) & 1023, (address >> 22) & 511, (address >> 11) & 1
+    return Columns(t, x, y, p, cut=body % 8)
 
 
 def _skip_text(data: bytes) -> int:

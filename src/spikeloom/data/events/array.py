@@ -19,6 +19,23 @@ LARGEST_SIDE = 32767  # coordinates are int16; no event sensor is near this size
 
 
 @dataclass(frozen=True, eq=False)
+class Columns:
+    """What a file holds, before it is checked: one value per event in each column, any number type.
+
+    `p` is None where there is no polarity; `size` (height, width) where the file tells it; `unit`
+    of the times where its format defines it; `cut`: bytes left over at the end.
+    """
+
+    t: npt.NDArray[Any]
+    x: npt.NDArray[Any]
+    y: npt.NDArray[Any]
+    p: npt.NDArray[Any] | None
+    size: tuple[int, int] | None = None
+    unit: str = "us"
+    cut: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Events:
     """One recording of E events.
 

@@ -12,8 +12,10 @@ from spikeloom.errors import DataError
 SIZE = (2, 34, 34)
 
 
-def read_bin(data: bytes, source: object = "N-MNIST data") -> Events:
-    """Events of one .bin file."""
+def read_bin(
+    data: bytes, source: object = "N-MNIST data", size: tuple[int, int, int] = SIZE
+) -> Events:
+    """Events of one .bin file from a sensor of `size`."""
     if len(data) % 5:
         raise DataError(
             f"{source}: {len(data)} bytes, expected a multiple of 5; "
@@ -25,4 +27,4 @@ def read_bin(data: bytes, source: object = "N-MNIST data") -> Events:
         | (rows[:, 3].astype(np.int64) << 8)
         | rows[:, 4]
     )
-    return events(t, rows[:, 0], rows[:, 1], rows[:, 2] >> 7, SIZE, source=source)
+    return events(t, rows[:, 0], rows[:, 1], rows[:, 2] >> 7, size, source=source)

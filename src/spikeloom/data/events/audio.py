@@ -34,7 +34,7 @@ class Cochlea:
     """Constants of the model.
 
     channels     filters, and channels of the spikes
-    sample_rate  Hz at which the model runs; sound at another rate is interpolated linearly
+    sample_rate  Hz at which the model runs; sound at another rate is filtered and interpolated
     low, high    Hz, the lowest and highest centre frequency; `high` must lie below half the sample
                  rate
     gain         current per unit of hair cell output, in thresholds: more gain, more spikes
@@ -59,8 +59,7 @@ class Cochlea:
         if not 0 < self.low <= self.high < self.sample_rate / 2:
             raise DataError(
                 f"low = {self.low}, high = {self.high}: give frequencies above 0 and below half "
-                "the "
-                f"sample rate, {self.sample_rate / 2} Hz"
+                f"the sample rate, {self.sample_rate / 2} Hz"
             )
         if min(self.gain, self.tau) <= 0 or self.refractory < 0:
             raise DataError("gain and tau must be above 0, and refractory not below 0")
@@ -81,6 +80,7 @@ class Cochlea:
         if len(signal) > LONGEST * rate:
             raise DataError(f"{source}: longer than {LONGEST} s; cut it into pieces")
         if rate != self.sample_rate and len(signal):
+            signal = _low_pass(signal, rate, self.sample_rate)
             count = round(len(signal) * self.sample_rate / rate)
             places = np.arange(count) * (rate / self.sample_rate)
             signal = np.interp(places, np.arange(len(signal)), signal).astype(np.float32)
@@ -146,6 +146,20 @@ def read_wav(data: bytes, source: object = "WAV data") -> tuple[Signal, int]:
     else:
         values = np.frombuffer(raw, f"<i{width}").astype(np.float32) / (1 << (8 * width - 1))
     return values.reshape(-1, channels).mean(1), rate
+
+
+def _low_pass(signal: Signal, rate: int, new_rate: int) -> Signal:
+    """The signal without what lies above half the new rate: it would come back as lower tones.
+
+    Everything passes up to 0.45 of the new rate, nothing above 0.5, a cosine in between.
+    """
+    if rate <= new_rate:
+        return signal
+    length = 1 << (len(signal) + rate // 10 - 1).bit_length()
+    share = np.fft.rfftfreq(length, 1 / rate) / new_rate
+    gain = 0.5 + 0.5 * np.cos(np.pi * np.clip((share - 0.45) / 0.05, 0, 1))
+    whole = np.fft.irfft(np.fft.rfft(signal, length) * gain, length)
+    return whole[: len(signal)].astype(np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -57,6 +57,8 @@ class Prepared:
     largest: int
     events: dict[str, int]
     """Events "there" and "kept"; recordings that are "empty" in frames, or were "unsorted"."""
+    damaged: tuple[int, ...] = ()
+    """Recordings that could not be read, and have no frames."""
 
     @property
     def bytes(self) -> int:
@@ -109,6 +111,7 @@ def prepared(
     workers: int | None = None,
     progress: Progress | None = None,
     root: Path | None = None,
+    skip_damaged: bool = False,
 ) -> Prepared:
     """The frames of all recordings, from the cache or prepared now on `workers` processes (all
     cores).
@@ -128,7 +131,7 @@ def prepared(
         make_own(folder.parent)
     with _lock(folder.with_suffix(".lock")):
         found = _open(folder)  # another process may have been faster
-        return found or _prepare(folder, recordings, framing, workers, progress)
+        return found or _prepare(folder, recordings, framing, workers, progress, skip_damaged)
 
 
 def cache_key(recordings: Recordings, framing: Framing, meaning: str = "") -> str:
@@ -175,6 +178,7 @@ def _prepare(
     framing: Framing,
     workers: int | None,
     progress: Progress | None,
+    skip_damaged: bool,
 ) -> Prepared:
     count, shape = len(recordings.labels), framing.shape(recordings.size)
     needed = count * int(np.prod(shape))
@@ -191,7 +195,11 @@ def _prepare(
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         parts = write_parts(work, per_part, recordings, framing, workers, progress)
+        damaged = [pair for part in parts for pair in part["damaged"]]
+        if damaged and (not skip_damaged or len(damaged) == count):
+            raise DataError(_list_of(damaged, count))
         meta = {
+            "damaged": [row for row, _ in damaged],
             "version": VERSION,
             "count": count,
             "shape": list(shape),
@@ -227,6 +235,18 @@ def _prepare(
     return found
 
 
+def _list_of(damaged: list[tuple[int, str]], count: int) -> str:
+    """One text about all recordings that cannot be read."""
+    if len(damaged) == 1:
+        return damaged[0][1]
+    lines = [text for _, text in damaged[:20]]
+    more = f"\n... and {len(damaged) - 20:,} more" if len(damaged) > 20 else ""
+    return (
+        f"{len(damaged):,} of {count:,} recordings cannot be read; data.skip_damaged=true goes on "
+        "without them:\n" + "\n".join(lines) + more
+    )
+
+
 def _open(folder: Path) -> Prepared | None:
     """The preparation in `folder`, None if it is not there, incomplete, or cut short."""
     try:
@@ -243,6 +263,7 @@ def _open(folder: Path) -> Prepared | None:
             per_part=meta["per_part"],
             parts=tuple(meta["parts"]),
             largest=meta["largest"],
+            damaged=tuple(int(row) for row in meta["damaged"]),
             events={kind: int(count) for kind, count in meta["events"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError):

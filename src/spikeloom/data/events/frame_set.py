@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spikeloom.data.api import Progress
 from spikeloom.data.base import DataSet, Split, missing_samples
+from spikeloom.data.events.array import Events
 from spikeloom.data.events.cache import Prepared, prepared
-from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.frames import Framing, integrate
 from spikeloom.data.events.normalization import Normalization, normalize
 from spikeloom.data.events.recordings import Pair, Recordings
 from spikeloom.data.spec import DataSpec
@@ -42,17 +44,18 @@ class FrameSplit(Split):
         self.normalization: Normalization = normalization
         self.in_memory = frames.bytes <= READ_AHEAD
         self._flat = flat
-        self._labels = torch.from_numpy(recordings.labels)
+        self._rows = np.delete(np.arange(frames.count), frames.damaged)
+        self._labels = torch.from_numpy(recordings.labels[self._rows])
 
     def __len__(self) -> int:
-        return self.frames.count
+        return len(self._rows)
 
     @property
     def labels(self) -> Tensor:
         return self._labels
 
     def read(self, indices: Tensor) -> Tensor:
-        rows = indices.numpy()
+        rows = self._rows[indices.numpy()]
         counts = torch.from_numpy(self.frames.read(rows))
         if self.normalization != "none":
             durations = torch.from_numpy(self.frames.durations[rows].T.copy())
@@ -67,6 +70,7 @@ def frame_set(
     normalization: Normalization,
     options: Mapping[str, str],
     progress: Progress | None,
+    skip_damaged: bool = False,
 ) -> DataSet:
     """The frames of both splits, from the cache or prepared now."""
     for name, recordings in (("train", pair.train), ("test", pair.test)):
@@ -75,12 +79,17 @@ def frame_set(
                 f"{events.name}: the {name} split has no recordings: complete the files, or name "
                 f"the folder that holds both splits; expected:\n{events.layout}"
             )
-    meaning = f"{events.version} {sorted(options.items())}"
+    meaning = f"{events.version} {sorted(options.items())}" + " skip" * skip_damaged
     train, test = (
         FrameSplit(
             recordings,
             prepared(
-                f"{events.name}-{split}", recordings, framing, meaning=meaning, progress=progress
+                f"{events.name}-{split}",
+                recordings,
+                framing,
+                meaning=meaning,
+                progress=progress,
+                skip_damaged=skip_damaged,
             ),
             normalization,
             flat=events.audio,
@@ -96,14 +105,18 @@ def frame_set(
     )
     notes = [*pair.notes, *missing_samples(events.name, events.published, train, test)]
     for name, split in (("train", train), ("test", test)):
-        notes += _told(f"{events.name} {name}", split.frames, framing, framing == events.framing)
+        notes += _told(f"{events.name} {name}", split, framing, framing == events.framing)
     channels = spec.shape[0]
     return DataSet(spec, train, test, (0.0,) * channels, (1.0,) * channels, tuple(notes))
 
 
-def _told(name: str, frames: Prepared, framing: Framing, usual: bool) -> list[str]:
+def _told(name: str, split: FrameSplit, framing: Framing, usual: bool) -> list[str]:
     """Notes about what the frames do not show."""
     notes = []
+    frames = split.frames
+    if frames.damaged:
+        shown = ", ".join(split.recordings.title(row) for row in frames.damaged[:5])
+        notes.append(f"{name}: {len(frames.damaged):,} damaged recordings are left out ({shown})")
     kept, there = frames.events["kept"], frames.events["there"]
     if not usual and kept < SEEN * there:
         notes.append(
@@ -116,9 +129,25 @@ def _told(name: str, frames: Prepared, framing: Framing, usual: bool) -> list[st
     if frames.events["unsorted"]:
         notes.append(
             f"{name}: {frames.events['unsorted']:,} recordings are not in time order"
-            + (": frames by number follow the order of the file" if framing.by == "number" else "")
+            + (
+                " and were sorted"
+                if getattr(split.recordings, "sort", False)
+                else ": frames by number follow the order of the file"
+            )
         )
     return notes
+
+
+def sample(
+    recording: Events, framing: Framing, normalization: Normalization, *, flat: bool
+) -> Tensor:
+    """One recording as `FrameSplit.read` gives it, without the axis of the batch."""
+    frames = integrate(recording, framing)
+    kind = np.uint8 if frames.counts.dtype == np.uint8 else np.int32
+    counts = torch.from_numpy(frames.counts.astype(kind))
+    if normalization != "none":
+        counts = normalize(counts, normalization, torch.from_numpy(frames.durations))
+    return counts.flatten(1) if flat else counts
 
 
 def describe(data: DataSet) -> str:

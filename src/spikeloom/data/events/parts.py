@@ -13,6 +13,8 @@ from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import Recordings
 from spikeloom.errors import DataError
 
+MOST_DAMAGED = 1000  # in one part; beyond it something else is wrong
+
 
 def part_name(index: int) -> str:
     """The file of part number `index`."""
@@ -25,10 +27,17 @@ def write_part(
     """Integrate the recordings of part `index` into one file; what `meta.json` says about it."""
     rows = range(index * per_part, min((index + 1) * per_part, len(recordings.labels)))
     counts: npt.NDArray[Any] = np.zeros((len(rows), *framing.shape(recordings.size)), np.uint8)
-    durations = np.empty((len(rows), framing.steps))
+    durations = np.ones((len(rows), framing.steps))
+    damaged: list[tuple[int, str]] = []
     told = dict.fromkeys(("there", "kept", "empty", "unsorted"), 0)
     for place, row in enumerate(rows):
-        frames = recordings.frames(row, framing)
+        try:
+            frames = recordings.frames(row, framing)
+        except DataError as error:
+            damaged.append((row, str(error)))
+            if len(damaged) >= MOST_DAMAGED:
+                break
+            continue
         told["there"] += frames.there
         told["kept"] += frames.kept
         told["empty"] += not frames.kept
@@ -47,6 +56,7 @@ def write_part(
         "durations": durations,
         "rows": len(rows),
         "events": told,
+        "damaged": damaged,
     }
 
 

@@ -5,7 +5,7 @@ Nothing here imports torch: the processes that prepare frames start in a fractio
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from spikeloom.data.api import Progress, Remote, Source
-from spikeloom.data.events.array import Events
+from spikeloom.data.events.array import Events, is_sorted
 from spikeloom.data.events.frames import Frames, Framing, integrate, make_framing
 from spikeloom.data.files.archive import Entry, fingerprint, scan
 from spikeloom.data.files.places import candidates, missing
 from spikeloom.data.progress import Bar
+from spikeloom.errors import DataError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from spikeloom.config.data import DataConfig
     from spikeloom.data.base import DataSet
     from spikeloom.data.events.normalization import Normalization
+    from spikeloom.data.spec import DataSpec
 
 Decode = Callable[[bytes, object], Events]
 
@@ -57,12 +61,22 @@ class Recordings(ABC):
 
 @dataclass(frozen=True)
 class FileRecordings(Recordings):
-    """One recording per file; `decode(content, name)` turns the bytes into events."""
+    """One recording per file; `decode(content, name)` turns the bytes into events.
+
+    `sort`: events are put into the order of time before they are counted.
+    """
 
     entries: tuple[Entry, ...]
     labels: npt.NDArray[np.int64]
     decode: Decode
     size: tuple[int, int, int]
+    sort: bool = False
+
+    def frames(self, index: int, framing: Framing) -> Frames:
+        recording = self.read(index)
+        if not self.sort or is_sorted(recording.t):
+            return integrate(recording, framing)
+        return replace(integrate(recording.in_time_order(), framing), in_order=False)
 
     def fingerprint(self) -> str:
         return fingerprint(self.entries)
@@ -77,11 +91,15 @@ class FileRecordings(Recordings):
 
 @dataclass(frozen=True)
 class Pair:
-    """The two splits of a data set; `notes` are facts that a reader of results must know."""
+    """The two splits of a data set; `notes` are facts that a reader of results must know.
+
+    `classes` are the names in label order, where the files tell them.
+    """
 
     train: Recordings
     test: Recordings
     notes: tuple[str, ...] = field(default=(), kw_only=True)
+    classes: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 Find = Callable[[list[Entry], Mapping[str, str]], Pair]
@@ -99,6 +117,7 @@ class EventSet(Source):
     audio      a sample is `[T, channels]`, not `[T, 2, H, W]`
     bundled    the library has all that it needs; no files are looked for
     version    raised whenever the same files would be decoded to other events
+    decode     (content, name, options) -> the recording in one file, to predict for it
     """
 
     name: str
@@ -116,6 +135,7 @@ class EventSet(Source):
     audio: bool = False
     bundled: bool = False
     version: int = 1
+    decode: Callable[[bytes, str, Mapping[str, str]], Events] | None = None
 
     sections = ("frames",)
 
@@ -130,17 +150,20 @@ class EventSet(Source):
         normalization: "Normalization" = "none",
         options: Mapping[str, str] | None = None,
         progress: Progress | None = None,
+        skip_damaged: bool = False,
     ) -> "DataSet":
         """The data set as frames cut by `framing` (None: as the data set's first paper has them).
 
-        `options` are the data set's own, for example the split of CIFAR10-DVS.
+        `options` are the data set's own, for example the split of CIFAR10-DVS. `skip_damaged` goes
+        on without recordings that cannot be read, and says how many.
         """
         from spikeloom.data.events.frame_set import frame_set
 
         chosen = self.choices(options)
         place, pair = self._search(root, chosen)
         del place
-        return frame_set(self, pair, framing or self.framing, normalization, chosen, progress)
+        framing = framing or self.framing
+        return frame_set(self, pair, framing, normalization, chosen, progress, skip_damaged)
 
     def for_recipe(self, config: "DataConfig", T: int | None) -> "DataSet":
         self.refuse_unused(config)
@@ -148,7 +171,7 @@ class EventSet(Source):
         root = None if config.root is None else Path(config.root)
         with Bar(f"preparing {self.name}") as bar:
             how = config.frames.normalization
-            return self.load(root, framing, how, config.options, bar.show)
+            return self.load(root, framing, how, config.options, bar.show, config.skip_damaged)
 
     def files(self, root: Path | None) -> tuple[Path, ...]:
         """The folder or file that was found; recordings are too many to be listed one by one."""
@@ -163,10 +186,44 @@ class EventSet(Source):
 
         return describe(data)
 
+    def understood(self, root: Path, options: Mapping[str, str] | None = None) -> str:
+        pair = self.open(root, options)
+        names = self.class_names(pair)
+        lines = []
+        for side, recordings in (("train", pair.train), ("test", pair.test)):
+            counts = np.bincount(recordings.labels, minlength=len(names))
+            each = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
+            lines.append(f"  {side}: {len(recordings.labels):,} recordings ({each})")
+        some = np.unique(np.linspace(0, len(pair.train.labels) - 1, 5).astype(np.int64))
+        read = [pair.train.read(int(index)) for index in some]
+        longest, most = max(r.duration for r in read), max(map(len, read))
+        lines.append(f"  up to {most:,} events in {longest / 1e6:.3g} s, of {len(read)} looked at")
+        return "\n".join([*lines, *(f"  {note}" for note in pair.notes)])
+
     def class_names(self, pair: Pair) -> tuple[str, ...]:
         """Class names in label order."""
-        del pair
-        return self.classes
+        return pair.classes or self.classes
+
+    def sample(
+        self, content: bytes, name: str, config: "DataConfig", T: int | None, spec: "DataSpec"
+    ) -> "Tensor":
+        """The recording in the file `name` as frames `[T, P, H, W]` (`[T, channels]`), as a recipe
+        cuts them.
+        """
+        from spikeloom.data.events.frame_set import sample
+
+        framing = make_framing(config.frames, self.framing, T)
+        recording = self.recording(content, name, self.choices(config.options), spec)
+        return sample(recording, framing, config.frames.normalization, flat=self.audio)
+
+    def recording(
+        self, content: bytes, name: str, options: Mapping[str, str], spec: "DataSpec"
+    ) -> Events:
+        """The events in one file. `spec` is of the data that a network was trained on."""
+        del spec
+        if self.decode is None:
+            raise DataError(f"{name}: {self.name} has no files of one recording each")
+        return self.decode(content, name, options)
 
     def open(self, root: Path | None, options: Mapping[str, str] | None = None) -> Pair:
         """The recordings found at `root`, else below $SPIKELOOM_DATA, else below ./data.
@@ -189,8 +246,12 @@ class EventSet(Source):
 
 
 def of_files(
-    entries: Sequence[tuple[Entry, int]], decode: Decode, size: tuple[int, int, int]
+    entries: Sequence[tuple[Entry, int]],
+    decode: Decode,
+    size: tuple[int, int, int],
+    *,
+    sort: bool = False,
 ) -> FileRecordings:
     """Recordings from (file, label) pairs in their final order."""
     labels = np.array([label for _, label in entries], np.int64)
-    return FileRecordings(tuple(entry for entry, _ in entries), labels, decode, size)
+    return FileRecordings(tuple(entry for entry, _ in entries), labels, decode, size, sort)

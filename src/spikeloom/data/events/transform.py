@@ -4,7 +4,7 @@ All frames and polarities of a sample change alike: one crop, one mirror image, 
 sample. Crop, flip and rotation are those of images (`augment`), on frames folded into channels.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from spikeloom.errors import ConfigError
 class FrameTransform:
     """From raw frames to what a network is given: float32, resized to `side`, augmented by `steps`.
 
-    `choose`: so many of the frames only, drawn for the batch. With `side=48` and a crop of padding
+    `choose`: so many of the frames only, drawn for the batch. `mean` and `std` `[C]` normalise
+    series `[T, B, C]`. With `side=48` and a crop of padding
     4 this is the augmentation of the DSR and GLIF programs ("dsr_da"): resize for training and
     testing, crop for training only.
     """
@@ -33,7 +34,10 @@ class FrameTransform:
         roll: int = 0,
         deletion: float = 0.0,
         choose: int | None = None,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
     ) -> None:
+        self.mean, self.std = tuple(mean), tuple(std)
         self.steps = tuple(steps)
         self.side, self.antialias = side, antialias
         self.roll, self.deletion = roll, deletion
@@ -43,6 +47,8 @@ class FrameTransform:
         if self.choose is not None:
             inputs = choose_frames(inputs, self.choose, generator)
         frames = inputs.to(torch.float32)
+        if self.mean:
+            frames = (frames - frames.new_tensor(self.mean)) / frames.new_tensor(self.std)
         if self.deletion:
             frames = delete_events(frames, self.deletion, generator)
         if self.side is not None:
@@ -52,7 +58,14 @@ class FrameTransform:
         return roll(frames, self.roll, generator) if self.roll else frames
 
 
-def frame_transform(config: DataConfig, spec: DataSpec, *, training: bool) -> FrameTransform:
+def frame_transform(
+    config: DataConfig,
+    spec: DataSpec,
+    *,
+    training: bool,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+) -> FrameTransform:
     """What happens to a batch of frames on the device, with random changes if it is for
     training.
     """
@@ -79,6 +92,8 @@ def frame_transform(config: DataConfig, spec: DataSpec, *, training: bool) -> Fr
         roll=frames.roll if training else 0,
         deletion=frames.deletion if training else 0.0,
         choose=frames.choose if training else None,
+        mean=mean,
+        std=std,
     )
 
 

@@ -27,7 +27,7 @@ Cut = Callable[[Image.Image], Image.Image]
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF", "MPO")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 """What Pillow may take a file for, whatever its name: others start programs (EPS: Ghostscript)."""
 
 _TRIES = 10
@@ -150,9 +150,9 @@ def sample(content: bytes, name: str, spec: DataSpec, images: ImagesConfig | Non
 
 
 def centre(image: Image.Image, images: ImagesConfig) -> Image.Image:
-    """The middle of an image whose shorter side was resized to `images.shorter_side`."""
+    """The middle of an image whose shorter side was resized to `images.resized`."""
     width, height = image.size
-    resize, size = images.shorter_side, images.size
+    resize, size = images.resized, images.size
     factor = resize / min(width, height)
     # The longer side is cut to a whole pixel, as torchvision does.
     width, height = (

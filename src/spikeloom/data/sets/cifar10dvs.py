@@ -89,6 +89,7 @@ CIFAR10_DVS = EventSet(
     published={"train": 9_000, "test": 1_000},
     framing=Framing(T=20, by="number"),
     find=_find,
+    decode=lambda data, name, options: _decode(data, name, axes=cast(Axes, options["axes"])),
     options={"split": ("numeric", "sorted"), "axes": ("xy", "yx")},
 )
 

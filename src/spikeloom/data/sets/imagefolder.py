@@ -3,25 +3,27 @@
     imagenet/train/<class>/<any name>.JPEG      imagenet/val/<class>/<any name>.JPEG
     imagenet/train/000000.tar ...               imagenet/val/000000.tar ...     imagenet/classes.txt
 
-Classes are the folders' names in alphabetical order, the same in both; with shards, the lines of
-`classes.txt`. Images are decoded when they are read (`images.decode`); the random numbers come from
-the loader, so that an epoch is the same with any number of workers, and from folders as from the
-shards that `spikeloom data shards` makes of them.
+A folder of one's own (`imagefolder`) may hold the classes themselves; it is divided as
+`files.classes` says. Classes are the folders' names in alphabetical order, the same in both; with
+shards, the lines of `classes.txt`. Images are decoded when they are read (`images.decode`); the
+random numbers come from the loader, so that an epoch is the same with any number of workers, and
+from folders as from the shards that `spikeloom data shards` makes of them.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from spikeloom.config.data import DataConfig, ImagesConfig
 from spikeloom.data.api import Source
-from spikeloom.data.base import DataSet, missing_samples
+from spikeloom.data.base import DataSet, Split, missing_samples, subset
 from spikeloom.data.files import shards
-from spikeloom.data.files.archive import hidden, unreadable
+from spikeloom.data.files.archive import Entry, hidden, is_archive, scan, unreadable
+from spikeloom.data.files.classes import OPTIONS, divided
 from spikeloom.data.files.places import candidates, missing
-from spikeloom.data.images.decode import SUFFIXES, ImageSplit
+from spikeloom.data.images.decode import SUFFIXES, ImageSplit, open_image
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
 
@@ -44,6 +46,20 @@ class FolderSplit(ImageSplit):
 
     def name(self, index: int) -> str:
         return str(self.paths[index])
+
+
+class EntrySplit(ImageSplit):
+    """The images of one split, in a folder or an archive."""
+
+    def __init__(self, samples: Sequence[tuple[Entry, int]], images: ImagesConfig) -> None:
+        super().__init__(torch.tensor([label for _, label in samples], dtype=torch.int64), images)
+        self._entries = [entry for entry, _ in samples]
+
+    def content(self, index: int) -> bytes:
+        return self._entries[index].read()
+
+    def name(self, index: int) -> str:
+        return str(self._entries[index])
 
 
 class ShardSplit(ImageSplit):
@@ -76,39 +92,57 @@ class ImageFolder(Source):
         published: Mapping[str, int],
         origin: str,
         test: tuple[str, ...] = TEST,
+        options: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.name = name
         self.title = title
         self.published = published
         self.origin = origin
         self.layout = f"{folders[0]}/\n    train/<class>/*.jpeg\n    val/<class>/*.jpeg"
+        self.options = options or {}
         self._folders, self._test = folders, test
 
-    def load(self, root: Path | None = None, images: ImagesConfig | None = None) -> DataSet:
+    def load(
+        self,
+        root: Path | None = None,
+        images: ImagesConfig | None = None,
+        options: Mapping[str, str] | None = None,
+        skip_damaged: bool = False,
+    ) -> DataSet:
         """List both splits, or read the indices of their shards.
 
         `images` says how large images are cut (None: 224 x 224).
         """
         images = images or ImagesConfig()
-        train, test = self.files(root)
-        if shards.shard_files(train):
-            classes, (one, two) = _shard_splits(train, test, images)
+        chosen = self.choices(options)
+        places = self.files(root)
+        notes: list[str] = []
+        if len(places) == 1:
+            own = divided(scan(places[0]), SUFFIXES, chosen, str(places[0]))
+            classes, notes = list(own.names), list(own.notes)
+            one, two = (EntrySplit(side, images) for side in (own.train, own.test))
+        elif shards.shard_files(places[0]):
+            classes, (one, two) = _shard_splits(places[0], places[1], images)
         else:
-            classes = class_folders(train)
-            if (others := class_folders(test)) != classes:
+            classes = class_folders(places[0])
+            if (others := class_folders(places[1])) != classes:
                 odd = sorted(set(classes) ^ set(others))[0]
                 raise DataError(
-                    f"{train} has {len(classes)} class folders and {test} has {len(others)}, "
-                    f"{odd!r} in only one of them: give both the same"
+                    f"{places[0]} has {len(classes)} class folders and {places[1]} has "
+                    f"{len(others)}, {odd!r} in only one of them: give both the same"
                 )
-            one, two = (_split(folder, classes, images) for folder in (train, test))
+            one, two = (_split(folder, classes, images) for folder in places)
+            notes = _left_out(places[1])
+        if skip_damaged:
+            one, two = (_sound(split, notes) for split in (one, two))
         spec = DataSpec(self.name, (3, images.size, images.size), tuple(classes))
-        notes = [*missing_samples(self.name, self.published, one, two), *_left_out(test)]
+        notes += missing_samples(self.name, self.published, one, two)
         return DataSet(spec, one, two, self.mean, self.std, tuple(notes))
 
     def for_recipe(self, config: DataConfig, T: int | None) -> DataSet:
         self.refuse_unused(config)
-        return self.load(None if config.root is None else Path(config.root), config.images)
+        root = None if config.root is None else Path(config.root)
+        return self.load(root, config.images, config.options, config.skip_damaged)
 
     def make_shards(
         self,
@@ -123,8 +157,8 @@ class ImageFolder(Source):
         order of the folders: training on either is the same, bit for bit.
         """
         folders = self.files(root)
-        if shards.shard_files(folders[0]):
-            raise DataError(f"{folders[0]} holds shards already: nothing to make")
+        if len(folders) == 1 or shards.shard_files(folders[0]):
+            raise DataError(f"{folders[0]}: shards are made of folders train/ and val/ of images")
         classes = class_folders(folders[0])
         for folder, place in zip(("train", "val"), folders, strict=True):
             split = _split(place, classes, ImagesConfig())
@@ -137,14 +171,20 @@ class ImageFolder(Source):
         (target / shards.CLASSES).write_text("".join(f"{name}\n" for name in classes), "utf-8")
         return self.load(target)
 
-    def files(self, root: Path | None) -> tuple[Path, Path]:
-        """The two folders; the images in them are too many to be listed."""
+    def files(self, root: Path | None) -> tuple[Path, ...]:
+        """The two folders, or the one of images that are not divided; images are too many."""
         looked_for = []
-        for base in candidates(root, self._folders):
+        bases = candidates(root, self._folders)
+        for base in bases:
             for test in self._test:
                 if (base / "train").is_dir() and _holds_samples(base / test):
                     return base / "train", base / test
             looked_for.append(base / "train")
+        for base in bases:
+            if not self.options or not base.exists() or (base / "train").is_dir():
+                continue
+            if is_archive(base) or (base.is_dir() and _holds_samples(base)):
+                return (base,)
         raise missing(self.name, looked_for, self.layout, self.origin)
 
     def describe(self, data: DataSet) -> str:
@@ -173,6 +213,23 @@ def _holds_samples(folder: Path) -> bool:
         (entry.is_dir() and not hidden(entry.name)) or entry.name.endswith(".tar")
         for entry in list(os.scandir(folder))
     )
+
+
+def _sound(split: ImageSplit, notes: list[str]) -> Split:
+    """The images of `split` that can be decoded; the others are told."""
+    damaged = []
+    for index in range(len(split)):
+        try:
+            open_image(split.content(index), split.name(index), lambda image: image)
+        except DataError:
+            damaged.append(index)
+    if not damaged:
+        return split
+    shown = ", ".join(split.name(index) for index in damaged[:5])
+    notes.append(f"{len(damaged):,} damaged images are left out ({shown})")
+    kept = torch.ones(len(split), dtype=torch.bool)
+    kept[damaged] = False
+    return subset(split, torch.nonzero(kept).flatten())
 
 
 def _left_out(test: Path) -> list[str]:
@@ -243,6 +300,7 @@ DATA_SETS = (
         "images of your own, one folder per class",
         folders=("imagefolder",),
         published={"train": 0, "test": 0},
-        origin="wherever they are: data.root names the folder that holds train and val",
+        origin="wherever they are: data.root names the folder that holds train and val, or classes",
+        options=OPTIONS,
     ),
 )

@@ -148,6 +148,7 @@ NMNIST = EventSet(
     published={"train": 60_000, "test": 10_000},
     framing=Framing(T=10, by="number"),
     find=partial(_find, stable=False),
+    decode=lambda data, name, options: read_bin(data, name),
 )
 
 NMNIST_STABLE = replace(
@@ -157,6 +158,7 @@ NMNIST_STABLE = replace(
     layout=NMNIST.layout + "\n(or NMNIST/2312_3000_stable/{Train,Test}/<digit>/<k>.dat)",
     framing=stable_framing(30),
     find=partial(_find, stable=True),
+    decode=lambda data, name, options: _decode_stable(data, name),
 )
 
 DATA_SETS = (NMNIST, NMNIST_STABLE)

@@ -1,0 +1,251 @@
+"""Samples of one's own in class folders, and how they are divided into training and testing.
+
+    ROOT/train/<class>/...  ROOT/test/<class>/...      as people divided them (val/ is noted)
+    ROOT/<class>/...                                   divided here
+
+What is not divided yet is divided by a file (`split`), or at random by a seed, the same part of
+every class; with `group`, whole groups (persons, recordings) go to one side.
+"""
+
+import csv
+import io
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from spikeloom.data.files.archive import Entry
+from spikeloom.errors import ConfigError, DataError
+
+OPTIONS: Mapping[str, tuple[str, ...]] = {"test": (), "seed": (), "group": (), "split": ()}
+"""test   the part of the samples that test, 0.2 unless it is given
+seed   of the division, a whole number
+group  a regular expression; samples whose names have the same text in its first group (or
+       match) stay together
+split  a file with lines "name,train" and "name,test"
+"""
+
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "validation", "valid")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Entries and labels of both sides, in alphabetical order; class names; what to tell."""
+
+    train: tuple[tuple[Entry, int], ...]
+    test: tuple[tuple[Entry, int], ...]
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def divided(
+    entries: Sequence[Entry], suffixes: Sequence[str], options: Mapping[str, str], root: str
+) -> Classes:
+    """The samples among `entries` (names below `root`) as class folders have them.
+
+    Raises `DataError` if they are in no class folders, or a class is on one side only.
+    """
+    samples = [entry for entry in entries if entry.name.lower().endswith(tuple(suffixes))]
+    notes = []
+    others = len(entries) - len(samples)
+    if others:
+        odd = (
+            next(entry.name for entry in entries if entry not in samples[:1] + samples[1:])
+            if (len(entries) < 1000)
+            else "some"
+        )
+        notes.append(f"{others:,} other files are left out ({odd})")
+    while (
+        samples
+        and len({entry.name.split("/")[0] for entry in samples}) == 1
+        and all(entry.name.count("/") > 1 for entry in samples)
+    ):  # a folder around all of them, as archives have it
+        samples = [_renamed(entry, entry.name.split("/", 1)[1]) for entry in samples]
+    tops = {entry.name.split("/")[0].lower() for entry in samples}
+    train_folder = next((name for name in TRAIN if name in tops), None)
+    if train_folder is None:
+        labelled = _labelled(samples, 0, root)
+        names = tuple(sorted({name for _, name in labelled}))
+        mask, told = _mask(labelled, names, options, root)
+        notes += told
+        sides = [
+            tuple(
+                (entry, names.index(name))
+                for (entry, name), held in zip(labelled, mask, strict=True)
+                if held == side
+            )
+            for side in (0, 1)
+        ]
+        return _checked(Classes(sides[0], sides[1], names, tuple(notes)), root)
+    for key in ("test", "split", "group"):
+        if options[key]:
+            raise ConfigError(
+                f"data.options.{key} = {options[key]!r}: {root} is divided into folders already; "
+                "leave it out, or name the folder of the classes"
+            )
+    test_folder = next((name for name in TEST if name in tops), None)
+    if test_folder is None:
+        raise DataError(f"{root}: {train_folder}/ has no {' or '.join(TEST[:3])}/ beside it")
+    unread = sorted(tops - {train_folder, test_folder})
+    if unread:
+        notes.append(f"{', '.join(f'{name}/' for name in unread)} beside them is not read")
+    both = [
+        _labelled([e for e in samples if e.name.split("/")[0].lower() == side], 1, root)
+        for side in (train_folder, test_folder)
+    ]
+    names = tuple(sorted({name for side in both for _, name in side}))
+    train, test = (tuple((entry, names.index(name)) for entry, name in side) for side in both)
+    return _checked(Classes(train, test, names, tuple(notes)), root)
+
+
+def _renamed(entry: Entry, name: str) -> Entry:
+    return Entry(name, entry.path, entry.size, entry.stamp, entry.member, entry.offset)
+
+
+def _labelled(samples: Sequence[Entry], depth: int, root: str) -> list[tuple[Entry, str]]:
+    """Each sample with the name of its class folder."""
+    bare = [entry for entry in samples if entry.name.count("/") <= depth]
+    if bare:
+        raise DataError(
+            f"{root}: {bare[0].name} and {len(bare) - 1} more lie in no class folder: put each "
+            "class into a folder of its own"
+        )
+    return [(entry, entry.name.split("/")[depth]) for entry in samples]
+
+
+def _checked(classes: Classes, root: str) -> Classes:
+    for side, other, where in (
+        (classes.train, classes.test, "for training"),
+        (classes.test, classes.train, "for testing"),
+    ):
+        gone = {label for _, label in other} - {label for _, label in side}
+        if gone:
+            raise DataError(
+                f"{root}: no samples of {classes.names[min(gone)]!r} {where}: put some there, or "
+                "choose another options.seed or options.test"
+            )
+    if len(classes.names) < 2:
+        raise DataError(
+            f"{root}: {len(classes.names)} class folders with samples, expected two or more"
+        )
+    return classes
+
+
+def _mask(
+    labelled: Sequence[tuple[Entry, str]],
+    names: Sequence[str],
+    options: Mapping[str, str],
+    root: str,
+) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """0 for training, 1 for testing, -1 for left out; and notes."""
+    if options["split"]:
+        return _from_file(labelled, Path(options["split"]), root)
+    labels = np.array([names.index(name) for _, name in labelled], np.int64)
+    groups = [group_of(entry.name, options["group"]) for entry, _ in labelled]
+    part, seed = share(options["test"]), whole(options["seed"] or "0", "seed")
+    mask = held_out(labels, groups if options["group"] else None, part, seed)
+    text = f"{part:g} of each class is held out for testing by seed {seed}"
+    if options["group"]:
+        tested = sorted({group for group, held in zip(groups, mask, strict=True) if held})
+        shown = ", ".join(tested[:8]) + (", ..." if len(tested) > 8 else "")
+        text = f"of {len(set(groups))} groups, {len(tested)} test: {shown}"
+    return mask.astype(np.int64), [text]
+
+
+def group_of(name: str, pattern: str) -> str:
+    """What `pattern` finds in a name: its first group, or all that it matches."""
+    if not pattern:
+        return name
+    try:
+        match = re.search(pattern, name)
+    except re.error as error:
+        raise ConfigError(f"data.options.group = {pattern!r}: no expression ({error})") from error
+    if match is None:
+        raise ConfigError(f"data.options.group = {pattern!r} finds nothing in {name}")
+    return match[1] if match.re.groups else match[0]
+
+
+def share(text: str) -> float:
+    """The part that is held out; 0.2 where the option is empty."""
+    try:
+        part = float(text or 0.2)
+    except ValueError:
+        part = -1.0
+    if not 0 < part < 1:
+        raise ConfigError(f"data.options.test = {text!r}: give a part above 0 and below 1")
+    return part
+
+
+def whole(text: str, name: str) -> int:
+    """An option that is a number of 0 or more."""
+    if not text.isdigit():
+        raise ConfigError(f"data.options.{name} = {text!r}: give a whole number")
+    return int(text)
+
+
+def held_out(
+    labels: npt.NDArray[np.int64], groups: Sequence[str] | None, part: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """A mask [N] of about `part` of the samples of every class, or of whole groups.
+
+    Without groups, of `n` samples of a class round(part n) are drawn, at least 1 and not all. With
+    groups, they are taken in a drawn order while that brings the number held out nearer to part N.
+    """
+    mask = np.zeros(len(labels), bool)
+    draw = np.random.default_rng(seed)
+    if groups is None:
+        for label in np.unique(labels):
+            rows = np.flatnonzero(labels == label)
+            count = min(max(round(part * len(rows)), 1), max(len(rows) - 1, 0))
+            mask[draw.permutation(rows)[:count]] = True
+        return mask
+    members: dict[str, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        members[group].append(row)
+    if len(members) < 2:
+        raise DataError("data.options.group finds one group only: both sides need one")
+    order = draw.permutation(sorted(members))
+    goal = part * len(labels)
+    for number, group in enumerate(order[:-1]):
+        rows = members[str(group)]
+        here = int(mask.sum())
+        if number == 0 or abs(here + len(rows) - goal) < abs(here - goal):
+            mask[rows] = True
+    return mask
+
+
+def _from_file(
+    labelled: Sequence[tuple[Entry, str]], path: Path, root: str
+) -> tuple[npt.NDArray[np.int64], list[str]]:
+    try:
+        text = path.expanduser().read_text("utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{path}: the split file cannot be read ({error})") from error
+    sides: dict[str, int] = {}
+    for number, row in enumerate(csv.reader(io.StringIO(text.replace("\t", ","))), 1):
+        fields = [field.strip() for field in row if field.strip()]
+        if not fields:
+            continue
+        side = fields[-1].lower()
+        if len(fields) != 2 or side not in (*TRAIN, *TEST):
+            if number == 1:
+                continue  # names of the columns
+            raise DataError(f"{path}: line {number} is {row}, expected a name and train or test")
+        sides[fields[0].removeprefix("./")] = 0 if side in TRAIN else 1
+    mask = np.array([sides.pop(entry.name, -1) for entry, _ in labelled], np.int64)
+    if sides:
+        raise DataError(
+            f"{path}: {len(sides):,} names are no samples of {root}, for example "
+            f"{next(iter(sides))!r}; expected names below it, such as {labelled[0][0].name!r}"
+        )
+    left = int((mask < 0).sum())
+    notes = [f"divided by {path.name}"]
+    if left:
+        odd = labelled[int(np.argmin(mask))][0].name
+        notes.append(f"{left:,} samples that {path.name} does not name are left out ({odd})")
+    return mask, notes

@@ -1,0 +1,309 @@
+"""Arrays of one's own: `data=arrays data.root=FILE.npz` (or .npy with `options.labels`).
+
+    x  images [N, H, W], [N, H, W, C] or [N, C, H, W], or series [N, T, C] or [N, T] (vibration,
+       heart beats, motion); names x, X, data, images, series, inputs
+    y  labels [N]: whole numbers or texts; names y, Y, labels, targets
+    x_train, y_train, x_test, y_test in place of them, where they are divided already
+
+8-bit arrays of three axes are images, others series, unless `kind` tells. Images of 16 bits, and
+of floats in 0..1, are scaled to 8 bits. A series becomes `T` time steps (`network.T`): each is the
+mean of its part, which keeps what is too fast for them from coming back as something slow.
+
+encoding  current: the means, less the training data's mean and over its deviation, per channel;
+          delta: how often a channel rose and fell by `threshold` deviations since it last told,
+          2 C channels of counts; none: the means as they are
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from spikeloom.config.data import DataConfig
+from spikeloom.data.api import Source
+from spikeloom.data.base import DataSet, Split, TensorSplit
+from spikeloom.data.files.classes import held_out, share, whole
+from spikeloom.data.files.places import candidates, missing
+from spikeloom.data.spec import DataSpec
+from spikeloom.errors import ConfigError, DataError
+
+Array = npt.NDArray[Any]
+
+_X = ("x", "X", "data", "images", "series", "inputs", "samples")
+_Y = ("y", "Y", "labels", "targets", "label", "target")
+_LONGEST = 1000  # time steps of a series whose network has none
+
+
+class SeriesSplit(Split):
+    """Series held in memory: `inputs` float32 `[N, T, C]`, read time first."""
+
+    in_memory = True
+
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        self.inputs = inputs
+        self._labels = labels
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def labels(self) -> Tensor:
+        return self._labels
+
+    def read(self, indices: Tensor) -> Tensor:
+        return self.inputs.index_select(0, indices).transpose(0, 1).contiguous()
+
+
+class Arrays(Source):
+    """Images or series in one file."""
+
+    name = "arrays"
+    title = "images or time series of your own, in a NumPy file"
+    published = {"train": 0, "test": 0}
+    layout = "FILE.npz with x [N, ...] and y [N]  (or x_train, y_train, x_test, y_test)"
+    origin = "wherever it is: data.root names the file"
+    options = {
+        "kind": ("guessed", "images", "series"),
+        "encoding": ("current", "delta", "none"),
+        "threshold": (),
+        "labels": (),
+        "group": (),
+        "test": (),
+        "seed": (),
+    }
+
+    def load(
+        self,
+        root: Path | None = None,
+        T: int | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> DataSet:
+        """The arrays at `root`; series as `T` time steps (None: as many as they have)."""
+        (path,) = self.files(root)
+        chosen = self.choices(options)
+        arrays = _read(path, chosen["labels"])
+        notes: list[str] = []
+        x, y, test = _divided(arrays, chosen, path, notes)
+        labels, classes = _classes(y, path, notes)
+        sides = [torch.from_numpy(labels[mask]) for mask in (~test, test)]
+        kind = chosen["kind"]
+        if kind == "guessed":
+            kind = "images" if (x.dtype == np.uint8 and x.ndim >= 3) or x.ndim == 4 else "series"
+        if kind == "images":
+            images = torch.from_numpy(_images(x, path, notes))
+            train, held = (images[torch.from_numpy(mask)] for mask in (~test, test))
+            pixels = train.to(torch.float64) / 255
+            mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp_min(1e-6)
+            spec = DataSpec(self.name, tuple(images.shape[1:]), classes)
+            splits = TensorSplit(train, sides[0]), TensorSplit(held, sides[1])
+        else:
+            values = _series(x, path)
+            steps = T or min(values.shape[1], _LONGEST)
+            notes.append(
+                f"series of {values.shape[1]} values and {values.shape[2]} channels as {steps} "
+                f"time steps, encoding = {chosen['encoding']}"
+            )
+            deviation = values[~test].std((0, 1)).clip(1e-12)
+            if chosen["encoding"] == "delta":
+                threshold = _number(chosen["threshold"] or "0.5", "threshold")
+                values = delta(values, deviation * threshold, steps)
+            else:
+                values = in_parts(values, steps)
+            inputs = torch.from_numpy(values.astype(np.float32))
+            train, held = (inputs[torch.from_numpy(mask)] for mask in (~test, test))
+            mean, std = torch.zeros(inputs.shape[2]), torch.ones(inputs.shape[2])
+            if chosen["encoding"] == "current":
+                mean = train.double().mean((0, 1))
+                std = train.double().std((0, 1)).clamp_min(1e-12)
+            spec = DataSpec(self.name, (inputs.shape[2],), classes, "events")
+            splits = SeriesSplit(train, sides[0]), SeriesSplit(held, sides[1])
+        return DataSet(spec, *splits, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes))
+
+    def for_recipe(self, config: DataConfig, T: int | None) -> DataSet:
+        self.refuse_unused(config)
+        root = None if config.root is None else Path(config.root)
+        return self.load(root, T, config.options)
+
+    def files(self, root: Path | None) -> tuple[Path, ...]:
+        places = candidates(root, ("arrays",))
+        for place in places:
+            found = sorted(place.glob("*.npz")) if place.is_dir() else [place]
+            if len(found) > 1:
+                raise DataError(
+                    f"{place}: {len(found)} .npz files; name one of them with data.root"
+                )
+            if found and found[0].is_file():
+                return (found[0],)
+        raise missing(self.name, places, self.layout, self.origin)
+
+
+def in_parts(values: Array, steps: int) -> Array:
+    """Series [N, L, C] as [N, steps, C]: the mean of each part; values repeat if L < steps."""
+    edges = np.linspace(0, values.shape[1], steps + 1)
+    begin = np.minimum(np.floor(edges[:-1]).astype(np.int64), values.shape[1] - 1)
+    end = np.maximum(np.ceil(edges[1:] - 1e-9).astype(np.int64), begin + 1)
+    sums = np.concatenate([np.zeros_like(values[:, :1]), np.cumsum(values, axis=1)], axis=1)
+    return (sums[:, end] - sums[:, begin]) / (end - begin)[:, None]
+
+
+def delta(values: Array, threshold: Array, steps: int) -> Array:
+    """Delta modulation of series [N, L, C]: counts [N, steps, 2 C] of rises, then of falls.
+
+    A channel tells each time when it is `threshold` [C] away from what it told last.
+    """
+    count, length, channels = values.shape
+    out = np.zeros((count, steps, 2, channels))
+    told = values[:, 0].copy()
+    for now in range(1, length):
+        crossings = np.trunc((values[:, now] - told) / threshold)
+        told += crossings * threshold
+        step = min(now * steps // length, steps - 1)
+        out[:, step, 0] += np.maximum(crossings, 0)
+        out[:, step, 1] += np.maximum(-crossings, 0)
+    return out.reshape(count, steps, 2 * channels)
+
+
+def _read(path: Path, labels: str) -> dict[str, Array]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = {key: loaded[key] for key in loaded.files} if path.suffix == ".npz" else {}
+        if not arrays:
+            arrays = {"x": np.asarray(loaded)}
+        if labels:
+            arrays["y"] = np.load(Path(labels).expanduser(), allow_pickle=False)
+    except Exception as error:  # a damaged header raises whatever it leads to
+        text = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: cannot be read as NumPy arrays ({text[:200]})") from error
+    return arrays
+
+
+def _pick(arrays: Mapping[str, Array], names: tuple[str, ...], path: Path) -> Array:
+    for name in names:
+        if name in arrays:
+            return arrays[name]
+    raise DataError(
+        f"{path}: has {', '.join(arrays) or 'nothing'}, expected one of {', '.join(names[:4])}"
+        + ("; labels of a .npy are named by options.labels" if "y" in names else "")
+    )
+
+
+def _divided(
+    arrays: Mapping[str, Array], options: Mapping[str, str], path: Path, notes: list[str]
+) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """All samples, all labels, and which of them test."""
+    if "x_train" in arrays or "X_train" in arrays:
+        parts = [
+            [_pick(arrays, (f"{name}_{side}", f"{name.upper()}_{side}"), path) for name in "xy"]
+            for side in ("train", "test")
+        ]
+        if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
+            raise DataError(f"{path}: x_train is {parts[0][0].shape}, x_test {parts[1][0].shape}")
+        x, y = (np.concatenate([side[i] for side in parts]) for i in (0, 1))
+        _same_length(x, y, path)
+        return x, y, np.arange(len(x)) >= len(parts[0][0])
+    x, y = _pick(arrays, _X, path), _pick(arrays, _Y, path)
+    _same_length(x, y, path)
+    _, labels = np.unique(y, return_inverse=True)
+    part, seed = share(options["test"]), whole(options["seed"] or "0", "seed")
+    groups = None
+    if options["group"]:
+        groups = [str(group) for group in _pick(arrays, (options["group"],), path)]
+        if len(groups) != len(x):
+            raise DataError(f"{path}: {len(groups)} groups for {len(x)} samples")
+    notes.append(
+        f"{part:g} of {'all, in whole groups,' if groups else 'each class'} is held out for "
+        f"testing by seed {seed}"
+    )
+    return x, y, held_out(labels.reshape(-1), groups, part, seed)
+
+
+def _same_length(x: Array, y: Array, path: Path) -> None:
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
+        raise DataError(
+            f"{path}: x is {x.shape} and y {y.shape}, expected samples [N, ...] and labels [N]"
+        )
+
+
+def _classes(
+    y: Array, path: Path, notes: list[str]
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Labels from 0, and class names: the values that occur, in their order."""
+    if y.dtype.kind == "f":
+        if not np.isfinite(y).all() or (y != np.rint(y)).any():
+            raise DataError(
+                f"{path}: y holds real numbers ({y.reshape(-1)[0]:g}, ...), expected a class of "
+                "each sample: whole numbers or texts"
+            )
+        y = y.astype(np.int64)
+    if y.dtype.kind not in "iubUS":
+        raise DataError(f"{path}: y holds {y.dtype}, expected whole numbers or texts")
+    values, labels = np.unique(y.reshape(-1), return_inverse=True)
+    if len(values) < 2:
+        raise DataError(f"{path}: y holds one class only, {values[0]}")
+    names = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in values)
+    if y.dtype.kind in "iu" and (values != np.arange(len(values))).any():
+        notes.append(f"classes are the labels that occur: {', '.join(names[:12])}")
+    return labels.astype(np.int64), names
+
+
+def _images(x: Array, path: Path, notes: list[str]) -> npt.NDArray[np.uint8]:
+    """uint8 `[N, C, H, W]`."""
+    if x.ndim == 3:
+        x = x[:, None]
+    if x.ndim != 4:
+        raise DataError(f"{path}: x is {x.shape}, expected images [N, H, W], [N, H, W, C]")
+    if x.shape[1] not in (1, 2, 3, 4) and x.shape[3] in (1, 2, 3, 4):
+        x = x.transpose(0, 3, 1, 2)
+    if x.dtype == np.uint8:
+        return np.ascontiguousarray(x)
+    if x.dtype.kind == "b":
+        return np.ascontiguousarray(x).astype(np.uint8) * 255
+    _finite(x, path)
+    low, high = float(x.min()), float(x.max())
+    if x.dtype.kind == "f" and low >= 0 and high <= 1:
+        scale = 255.0
+    elif x.dtype == np.uint16:
+        scale = 1 / 257
+    elif low >= 0 and high <= 255:
+        scale = 1.0
+    else:
+        raise DataError(
+            f"{path}: images have values from {low:g} to {high:g}, expected 0 to 1, 8 or 16 bits; "
+            "options.kind=series takes them as series"
+        )
+    notes.append(f"images of {x.dtype}, {low:g} to {high:g}, were scaled to 8 bits")
+    return np.rint(x * scale).clip(0, 255).astype(np.uint8)
+
+
+def _series(x: Array, path: Path) -> npt.NDArray[np.float64]:
+    if x.ndim == 2:
+        x = x[:, :, None]
+    if x.ndim != 3 or x.dtype.kind not in "iufb" or not x.shape[1] * x.shape[2]:
+        raise DataError(f"{path}: x is {x.dtype} {x.shape}, expected series [N, T, C]")
+    _finite(x, path)
+    return x.astype(np.float64)
+
+
+def _finite(x: Array, path: Path) -> None:
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        sample = int(np.argwhere(~np.isfinite(x))[0][0])
+        raise DataError(f"{path}: sample {sample} has values that are no numbers; mend or drop it")
+
+
+def _number(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"data.options.{name} = {text!r}: give a number above 0")
+    return value
+
+
+DATA_SETS = (Arrays(),)
