@@ -17,7 +17,7 @@ from benchmarks.contenders import Networks, half_state, networks
 from benchmarks.peers import Network
 from benchmarks.runner import Contender, Results, Row, Times, Tolerance, Trial
 from benchmarks.timing import Run
-from spikeloom.compiler.eager import HALF
+from spikeloom.compiler.front.step import HALF
 from spikeloom.run.allocator import keep_freed_memory
 
 TOLERANCE = Tolerance()

@@ -20,6 +20,7 @@ SECTIONS = {
     "Neurons and surrogates": ["spikeloom.neurons"],
     "The step compiler": ["spikeloom.compiler"],
     "Layers": ["spikeloom.nn"],
+    "Inference": ["spikeloom.nn.inference"],
     "Data": ["spikeloom.data"],
     "Recipes and methods": [
         "spikeloom.methods.catalog",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from spikeloom.run.checkpoint import read
@@ -24,8 +25,9 @@ def assert_same_run(a: Path, b: Path) -> None:
             other = two_flat[key]
             same = torch.equal(value, other) if isinstance(value, Tensor) else value == other
             assert same, f"{name}.pt{key}: {value} and {other}"
-    weights = [(path / "weights.safetensors").read_bytes() for path in (a, b)]
-    assert weights[0] == weights[1]
+    weights = [load_file(path / "weights.safetensors") for path in (a, b)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     assert recorded(a) == recorded(b)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spikeloom.front import recipes as recipes
     from spikeloom.front import train as train
     from spikeloom.neurons import *  # noqa: F403
+    from spikeloom.nn.inference import inference as inference
     from spikeloom.prediction import load as load
     from spikeloom.report import compare as compare
     from spikeloom.synapses import explain as explain
@@ -33,6 +34,7 @@ _MODULES = ("analysis", "data", "nn", "plot", "report", "training")
 _HOMES = {
     "compare": "spikeloom.report:compare",
     "evaluate": "spikeloom.training:evaluate",
+    "inference": "spikeloom.nn.inference:inference",
     "load": "spikeloom.prediction:load",
     "recipes": "spikeloom.front:recipes",
     "train": "spikeloom.front:train",

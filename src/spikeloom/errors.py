@@ -36,6 +36,10 @@ class StepError(SpikeloomError):
     """A neuron's step cannot be compiled: the text names the operation and the line."""
 
 
+class UnexplainedError(StepError):
+    """A step raised an error of its own while it was traced: it may not do so the next time."""
+
+
 class CheckpointError(SpikeloomError):
     """A checkpoint is damaged, of another recipe, or of an unknown format."""
 

@@ -61,6 +61,39 @@ def test_a_method_and_a_data_set_of_another_package_are_used_by_name(site: Site)
     assert (site.folder / "run" / "checkpoints" / "last.pt").exists()
 
 
+HALVING = """
+from pydantic import Field
+from spikeloom.config.schema import Schedule
+from spikeloom.config.section import register
+
+@register
+class Halving(Schedule):
+    '''lr / d^e'''
+    name: str = Field(default="halving", description="shape")
+    divisor: float = Field(default=2.0, gt=1, description="the rate is divided by it each epoch")
+
+    def shape(self, lr, epoch):
+        return lr / self.divisor**epoch
+"""
+
+
+def test_a_component_of_another_package_is_chosen_by_name(site: Site):
+    site.install("rates", "[spikeloom.components]\nrates = halving\n", halving=HALVING)
+    shown = site.spikeloom("config", "show", "plif/digits", "schedule=halving", "divisor=4")
+    assert shown.returncode == 0, shown.stderr
+    assert 'name = "halving"' in shown.stdout and "divisor = 4" in shown.stdout
+    wrong = site.spikeloom("config", "check", "plif/digits", "schedule=halving", "divisor=1")
+    assert "schedule.divisor: got 1, expected a number, above 1" in wrong.stderr
+
+
+def test_a_component_whose_name_is_taken_is_left_out(site: Site):
+    text = HALVING.replace('default="halving"', 'default="cosine"')
+    site.install("rates", "[spikeloom.components]\nrates = halving\n", halving=text)
+    shown = site.spikeloom("config", "check", "plif/digits")
+    assert shown.returncode == 0
+    assert "there is a schedule 'cosine' already" in shown.stderr
+
+
 def test_a_broken_package_takes_away_only_what_it_brings(site: Site):
     site.install("broken", "[spikeloom.methods]\nbad = bad_method\n", bad_method="1 / 0\n")
     shown = site.spikeloom("config", "show", "plif/digits")

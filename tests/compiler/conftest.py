@@ -1,13 +1,12 @@
 """Settings for the compiler's tests: one thread, and fresh memory that is never zero by luck."""
 
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -26,8 +25,8 @@ def one_thread() -> Iterator[None]:
 def memory_full_of_nan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An element that a kernel forgot to write, or read before it was written, shows as NaN."""
 
-    def scratch(size: int, real: type[np.floating]) -> Any:
-        return np.full(size, np.nan, real)
+    def scratch(size: int, real: torch.dtype) -> torch.Tensor:
+        return torch.full((size,), math.nan, dtype=real)
 
     monkeypatch.setattr(launch, "_scratch", scratch)
     before = torch.are_deterministic_algorithms_enabled()

@@ -96,8 +96,8 @@ def test_parse_names_its_source(library: Library):
         "runs/1/recipe.toml: data: missing, expected a table",
         "runs/1/recipe.toml: training: missing, expected a table",
         "runs/1/recipe.toml: extends: unknown key; known: callbacks, checkpoint, data, logging, "
-        "loss, method, network, notes, optimizer, protocol, published, schedule, seed, title, "
-        "training",
+        "loss, method, network, notes, optimizer, protocol, published, schedule, seed, start, "
+        "title, training",
     ]
 
 

@@ -110,7 +110,8 @@ def test_all_mistakes_are_reported_together(library: Library):
     assert errors(library, "epochs=0", "nonsense", "precision=fp16", "xyz=3", "device=gpu") == [
         "override nonsense: expected key=value, for example epochs=10",
         "override xyz=3: unknown key xyz; known: callbacks, checkpoint, data, logging, loss, "
-        "method, network, notes, optimizer, protocol, published, schedule, seed, title, training",
+        "method, network, notes, optimizer, protocol, published, schedule, seed, start, title, "
+        "training",
         "override epochs=0: training.epochs: got 0, expected an integer, at least 1",
         'override device=gpu: training.device: got "gpu", '
         "expected auto (cuda if there is one), cpu, cuda, or cuda:N",

@@ -57,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
 FAILURES = {
     "damaged_sample": r"DataError: 7.bin: byte 3: damaged: .* \(process 1 of 2\)",
     "no_data": r"DataError: digits: no files found \(process 1 of 2\)",
-    "full_disk": "RunError: cannot write .*\.tmp: No space left on device; make room",
+    "full_disk": "RunError: cannot write .*last.pt.*tmp: No space left on device; make room",
     "not_finite": "NonFiniteError: the loss is nan in epoch 0, step 2",
 }
 

@@ -6,40 +6,71 @@ is named either runs or says why it cannot.
 """
 
 import os
+import random
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import nn
 from torch._C._functorch import peek_interpreter_stack  # type: ignore[import-untyped]
 
-from spikeloom.compiler.front.step import Step, Target
-from spikeloom.errors import StepError
+from spikeloom.compiler.front.reads import Path, Recording, Unchanged, key_of
+from spikeloom.compiler.front.step import Step
+from spikeloom.compiler.target import TargetName
+from spikeloom.compiler.target import target as find_target
+from spikeloom.errors import StepError, UnexplainedError
+
+if TYPE_CHECKING:
+    from spikeloom.compiler.front.trace import Trace
 
 Backend = Literal["auto", "eager", "cpu", "gpu"]
 BACKENDS: tuple[Backend, ...] = ("auto", "eager", "cpu", "gpu")
-TARGETS: dict[str, Target] = {"cpu": "cpu", "cuda": "gpu"}
+TARGETS: dict[str, TargetName] = {"cpu": "cpu", "cuda": "gpu"}
 """The kernels that `auto` takes, by the type of the device."""
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_HOME: dict[Target, str] = {"cpu": "cpu", "gpu": "cuda"}
-_PACKAGE: dict[Target, str] = {"cpu": "numba", "gpu": "triton"}
+_HOME: dict[TargetName, str] = {"cpu": "cpu", "gpu": "cuda"}
+_PACKAGE: dict[TargetName, str] = {"cpu": "numba", "gpu": "triton"}
 
-Key = tuple[object, ...]
+TRIES = 3
+"""Traces that may fail in a row for a reason of the moment before the neuron stays eager."""
 
 MANY_VARIANTS = 16
 """Kernels of one kind of neuron, different in their constants, after which a warning is due."""
 
-ProgramKey = tuple[Target, bool, Key]
-"""What a kernel is for: the target, whether it computes in float64, and the step."""
+Purpose = tuple[TargetName, bool, tuple[str, ...]]
+"""What a kernel is for: the target, whether it computes in float64, and the names of the coefs."""
 
-_programs: dict[ProgramKey, "str | StepError"] = {}
-_variants: dict[object, set[str]] = {}
+Recorded = tuple[Step, Recording]
+
+
+@dataclass
+class _Variants:
+    """What is known of a kind of neuron for one purpose: for each set of paths that its step was
+    seen to read, the program (or why there is none) by the values found there. No neuron, module
+    or tensor is kept."""
+
+    by_paths: dict[tuple[Path, ...], dict[object, "str | StepError"]] = field(default_factory=dict)
+    failures: int = 0
+    """Traces in a row that failed for a reason that may be the moment's."""
+
+    def find(self, neuron: nn.Module) -> "tuple[tuple[Path, ...], str | StepError] | None":
+        for paths, programs in self.by_paths.items():
+            if (known := programs.get(key_of(neuron, paths))) is not None:
+                return paths, known
+        return None
+
+
+_known: WeakKeyDictionary[type, dict[Purpose, _Variants]] = WeakKeyDictionary()
+_variants: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
+_tracing = threading.local()
 _lock = threading.Lock()
 
 
@@ -76,47 +107,71 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+class _Memo(dict[tuple[object, ...], "tuple[Unchanged, Choice]"]):
+    """The choices made for one neuron, kept on it; a copy or a pickle of the neuron has none."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return type(self), ()
+
+
 def choose(
-    make_step: Callable[[], Step],
-    key: Key,
+    neuron: nn.Module,
+    record: Callable[[tuple[str, ...]], Recorded],
     backend: Backend,
     device: torch.device,
     dtype: torch.dtype,
+    coefs: tuple[str, ...],
 ) -> Choice:
     """The backend for an input on `device` of `dtype`; StepError if the one that was named cannot
     run.
 
-    `key` identifies the step: its type, its constants, the names of its coefs. It is made and
-    traced once.
+    `record` makes the step with coefs of these names on a copy of the neuron. It is traced once
+    for the values that it reads.
     """
+    purpose = (backend, device, dtype, coefs)
+    memo: _Memo | None = neuron.__dict__.get("_memo")
+    known = None if memo is None else memo.get(purpose)
+    if known is not None and _moment() is None and known[0].holds(neuron):
+        return known[1]
     if backend == "eager":
         return Choice("eager", "asked for")
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
-    target: Target | None = TARGETS.get(device.type) if backend == "auto" else backend
-    obstacle = _obstacle(target, device, dtype)
+    target: TargetName | None = TARGETS.get(device.type) if backend == "auto" else backend
+    obstacle = _obstacle(target, device, dtype) or _moment()
     if target is not None and obstacle is None:
-        program = _program(make_step, (target, dtype == torch.float64, key))
+        program, watch = _program(neuron, record, (target, dtype == torch.float64, coefs))
         if isinstance(program, str):
             why = "asked for" if backend != "auto" else f"{device.type.upper()} tensors"
-            return Choice(target, why, program)
-        obstacle = str(program)
-        if backend == "auto":
-            _warn_once(obstacle)
+            choice = Choice(target, why, program)
+        else:
+            obstacle = str(program)
+            if backend == "auto":
+                _warn_once(obstacle)
+            choice = Choice("eager", obstacle)
+        if watch is not None and (program == choice.program or backend == "auto"):
+            if memo is None:
+                memo = neuron.__dict__["_memo"] = _Memo()
+            memo[purpose] = watch, choice
+        if obstacle is None or backend == "auto":
+            return choice
     if backend != "auto":
         raise StepError(f"backend={backend!r} cannot be used: {obstacle}")
     return Choice("eager", obstacle or "")
 
 
-def _obstacle(target: Target | None, device: torch.device, dtype: torch.dtype) -> str | None:
+def _obstacle(target: TargetName | None, device: torch.device, dtype: torch.dtype) -> str | None:
     """Why a compiled kernel cannot take this input whatever its step, or None."""
     if target is None or (device.type != _HOME[target] and not _interprets(target, device)):
         kernel = "kernel" if target is None else f"{target} kernel"
         return f"no {kernel} for device {device.type!r}"
     if dtype not in FLOATS:
         return f"no kernel for {dtype}"
-    if (missing := _missing(_PACKAGE[target])) is not None:
-        return missing
+    return _missing(_PACKAGE[target])
+
+
+def _moment() -> str | None:
+    """Why no kernel can be called just now, or None."""
     if peek_interpreter_stack() is not None:
         return "inside a torch.func transform"
     if torch.autograd.forward_ad._current_level >= 0:
@@ -124,7 +179,7 @@ def _obstacle(target: Target | None, device: torch.device, dtype: torch.dtype) -
     return None
 
 
-def _interprets(target: Target, device: torch.device) -> bool:
+def _interprets(target: TargetName, device: torch.device) -> bool:
     return target == "gpu" and device.type == "cpu" and interpreting()
 
 
@@ -138,43 +193,108 @@ def _missing(package: str) -> str | None:
     return None
 
 
-def _program(make_step: Callable[[], Step], key: ProgramKey) -> "str | StepError":
-    """The program under this key, made at its first use; one thread at a time, as PyTorch
-    traces."""
-    if key not in _programs:
-        with _lock:
-            if key not in _programs:
-                target, double, step = key
-                _programs[key] = _compile(make_step(), target, double)
-                _count_variant(step[0], _programs[key])
-    return _programs[key]
+def _program(
+    neuron: nn.Module, record: Callable[[tuple[str, ...]], Recorded], purpose: Purpose
+) -> "tuple[str | StepError, Unchanged | None]":
+    """The program of a neuron, and what tells that it is still that one (None: ask again); one
+    thread at a time, as PyTorch traces."""
+    if getattr(_tracing, "on", False):
+        return StepError("inside the step of another neuron"), None
+    with _lock:
+        variants = _known.setdefault(type(neuron), {}).setdefault(purpose, _Variants())
+        known = variants.find(neuron)
+        if known is None:
+            step, recording = record(purpose[2])
+            program = _in_quiet(lambda: _compile(step, recording, purpose))
+            known = recording.paths(), program
+            if isinstance(program, UnexplainedError):
+                variants.failures += 1
+                if variants.failures < TRIES:
+                    return program, None
+            variants.failures = 0
+            values = variants.by_paths.setdefault(known[0], {})
+            values[key_of(neuron, known[0])] = program
+            _count_variant(type(neuron), program)
+    return known[1], Unchanged(neuron, known[0])
 
 
-def _compile(step: Step, target: Target, double: bool) -> "str | StepError":
+def _in_quiet(work: "Callable[[], str | StepError]") -> "str | StepError":
+    """Calls `work` outside every mode of the caller: anomaly detection, autocast, inference, vmap,
+    jit and fake tensors, and leaves its random numbers alone.
+
+    A thread of its own has none of PyTorch's modes but the anomaly's, which is the process's.
+    """
+    answers: list[str | StepError | BaseException] = []
+
+    def run() -> None:
+        _tracing.on = True
+        try:
+            answers.append(_drawing_nothing(work))
+        except BaseException as error:
+            answers[:] = [error]
+
+    with torch.autograd.set_detect_anomaly(False):
+        thread = threading.Thread(target=run, name="spikeloom-trace")
+        thread.start()
+        thread.join()
+    (answer,) = answers
+    if isinstance(answer, BaseException) and not isinstance(answer, StepError):
+        raise answer
+    return answer
+
+
+def _drawing_nothing(work: "Callable[[], str | StepError]") -> "str | StepError":
+    """Calls `work` and puts every generator back. One outside PyTorch that was used is a reason
+    not to compile: a kernel would repeat the number it gave (an operation of PyTorch that draws is
+    refused by its name)."""
+    old = np.random.mtrand._rand  # the global generator, that of np.random.rand
+    states = torch.get_rng_state(), random.getstate(), old.get_state()
+    try:
+        answer = work()
+        drawn = random.getstate() != states[1] or str(old.get_state()) != str(states[2])
+    finally:
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        old.set_state(states[2])
+    if drawn and isinstance(answer, str):
+        return StepError("a step draws random numbers outside PyTorch: a kernel would keep them")
+    return answer
+
+
+def _compile(step: Step, recording: Recording, purpose: Purpose) -> "str | StepError":
     """The name of the program, traced; or why there is none."""
-    from spikeloom.compiler.front.trace import trace
     from spikeloom.compiler.function import register
     from spikeloom.compiler.plan.call import TraceKey
 
+    target, double, _ = purpose
     try:
-        traced = trace(step, torch.float64 if double else torch.float32)
+        traced = _trace(step, recording, torch.float64 if double else torch.float32)
     except StepError as error:
         return error
     graphs = f"{traced.forward.text()}\n{traced.adjoint.text()}"
     return register(TraceKey(f"{step.signature} {double}\n{graphs}", traced), target)
 
 
-def _count_variant(kind: object, program: "str | StepError") -> None:
+def _trace(step: Step, recording: Recording, dtype: torch.dtype) -> "Trace":
+    """The graphs of a step; StepError for what it does or reads that a kernel cannot."""
+    from spikeloom.compiler.front.trace import trace
+
+    try:
+        return trace(step, dtype)
+    finally:
+        recording.check()  # what it names is why a trace failed, if it did
+
+
+def _count_variant(kind: type, program: "str | StepError") -> None:
     """A number that changes from call to call is a new kernel each time: say so before it hurts."""
     known = _variants.setdefault(kind, set())
     if isinstance(program, StepError) or program in known:
         return
     known.add(program)
     if len(known) == MANY_VARIANTS:
-        name = getattr(kind, "__name__", str(kind))
         warnings.warn(
-            f"{name} has been compiled with {MANY_VARIANTS} different sets of constants, seconds "
-            "each: return the one that changes from coefs(), as an argument of one kernel",
+            f"{kind.__name__} has been compiled with {MANY_VARIANTS} different sets of constants, "
+            "seconds each: return the one that changes from coefs(), as an argument of one kernel",
             stacklevel=2,
         )
 
@@ -188,16 +308,14 @@ def _warn_once(why: str) -> None:
         warnings.warn(f"a neuron runs eagerly, many times slower: {why}", stacklevel=2)
 
 
-def kernel_source(step: Step, backend: Literal["cpu", "gpu"], dtype: torch.dtype) -> str:
+def kernel_source(recorded: Recorded, backend: Literal["cpu", "gpu"], dtype: torch.dtype) -> str:
     """The text of the forward and backward kernels of a step whose coefs are per layer."""
-    from spikeloom.compiler.front.trace import trace
-
     if backend not in ("cpu", "gpu"):
         raise ValueError(f"backend={backend!r}: kernels are written for 'cpu' and 'gpu'")
     if dtype not in FLOATS:
         raise ValueError(f"dtype={dtype}: expected one of {', '.join(map(str, FLOATS))}")
-    traced = trace(step, torch.float64 if dtype == torch.float64 else torch.float32)
-    return import_module(f"spikeloom.compiler.{backend}.launch").kernel_text(traced, dtype)
+    traced = _trace(*recorded, torch.float64 if dtype == torch.float64 else torch.float32)
+    return find_target(backend).kernel_text(traced, dtype)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,8 @@ Every compiled kernel is tested against this loop, and everything that a kernel 
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.front.step import Step
+from spikeloom.compiler.front.step import Step, compute_dtype
 from spikeloom.compiler.plan.geometry import coef_kind
-
-HALF = (torch.bfloat16, torch.float16)
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of states and arithmetic: float32 for half precision, else that of the input."""
-    return torch.float32 if x.dtype in HALF else x.dtype
 
 
 def run_eager(

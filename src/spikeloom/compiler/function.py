@@ -1,208 +1,309 @@
-"""The compiled step as PyTorch operators, with autograd.
+"""The compiled step with autograd, called directly where nobody looks at calls.
 
-    spikeloom::steps(program, x, starts, coefs, ...)      -> [spikes, *final states, *records]
-    spikeloom::steps_backward(program, grads, x, ...)     -> [grad x, *grad starts, *grad coefs]
-
-Library operators, and not kernel calls inside an autograd.Function: `torch.compile` keeps them
-whole. What is saved for backward is `x` (alive anyway), the coefs, and the initial states if given.
+`operators.py` has the same for whoever does. What is saved for backward is `x` (alive anyway), the
+coefs, and the initial states if given.
 """
 
-from importlib import import_module
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._autograd import _profiler_enabled  # type: ignore[import-untyped]
+from torch._C._functorch import (  # type: ignore[import-untyped]
+    is_batchedtensor,
+    is_legacy_batchedtensor,
+    peek_interpreter_stack,
+)
 
 from spikeloom.compiler import cache
 from spikeloom.compiler.constant import repeated_step
-from spikeloom.compiler.eager import compute_dtype
-from spikeloom.compiler.front.step import Target
-from spikeloom.compiler.plan.call import Call, TraceKey
+from spikeloom.compiler.front.step import compute_dtype
+from spikeloom.compiler.plan.call import Form, TraceKey
+from spikeloom.compiler.target import BoundKernel, Target, TargetName, target
 
-_programs: dict[str, tuple[TraceKey, ModuleType]] = {}
-"""A traced step by its name, and the module that launches its kernels."""
-
-_library = torch.library.Library("spikeloom", "DEF")
-_library.define(
-    "steps(str program, Tensor x, Tensor[] starts, Tensor[] coefs, SymInt time_steps, bool static, "
-    "float[] rest, str record, bool want_state) -> Tensor[]"
-)
-_library.define(
-    "steps_backward(str program, Tensor grad_spikes, Tensor[] grad_finals, Tensor x, "
-    "Tensor[] starts, Tensor[] coefs, SymInt time_steps, bool static, float[] rest, "
-    "bool want_x, bool[] want_coefs) -> Tensor[]"
-)
+FORMS = 1024
+"""Forms of tensors that a program keeps a bound kernel for."""
 
 
-def register(key: TraceKey, target: Target) -> str:
+class Program:
+    """A traced step for a target, and its bound kernels."""
+
+    def __init__(self, name: str, key: TraceKey, on: Target) -> None:
+        self.name, self.key, self._target = name, key, on
+        self._bound: dict[Form, BoundKernel] = {}
+
+    def bind(self, form: Form) -> BoundKernel:
+        bound = self._bound.get(form)
+        if bound is None:
+            if len(self._bound) >= FORMS:
+                self._bound.clear()
+            bound = self._bound[form] = self._target.bind(self.key, form)
+        return bound
+
+
+_programs: dict[str, Program] = {}
+
+
+def register(key: TraceKey, on: TargetName) -> str:
     """A name for a traced step by which the operators find it; equal steps share one."""
-    name = f"{target}:{key.trace.signature.name}:{cache.key(key.text)}"
-    _programs.setdefault(name, (key, import_module(f"spikeloom.compiler.{target}.launch")))
+    name = f"{on}:{key.trace.signature.name}:{cache.key(key.text)}"
+    if name not in _programs:
+        _programs[name] = Program(name, key, target(on))
     return name
 
 
-def trace_of(program: str) -> TraceKey:
-    return _programs[program][0]
+def program(name: str) -> Program:
+    return _programs[name]
 
 
-def _names(record: str) -> tuple[str, ...]:
-    return tuple(record.split(",")) if record else ()
+def trace_of(name: str) -> TraceKey:
+    return _programs[name].key
 
 
-def _steps(
-    program: str,
-    x: Tensor,
-    starts: list[Tensor],
-    coefs: list[Tensor],
-    time_steps: int,
-    static: bool,
-    rest: list[float],
-    record: str,
-    want_state: bool,
-) -> list[Tensor]:
-    key, launch = _programs[program]
-    call = Call(key, x, list(starts), list(coefs), time_steps, static, list(rest))
-    spikes, finals, records = launch.forward(call, _names(record), want_state)
-    return [spikes, *finals, *records]
-
-
-def _steps_backward(
-    program: str,
-    grad_spikes: Tensor,
-    grad_finals: list[Tensor],
-    x: Tensor,
-    starts: list[Tensor],
-    coefs: list[Tensor],
-    time_steps: int,
-    static: bool,
-    rest: list[float],
-    want_x: bool,
-    want_coefs: list[bool],
-) -> list[Tensor]:
-    key, launch = _programs[program]
-    call = Call(key, x, list(starts), list(coefs), time_steps, static, list(rest))
-    gx, grad_starts, grad_coefs = launch.backward(
-        call, grad_spikes, list(grad_finals), want_x, bool(starts), list(want_coefs)
+def is_watched(x: Tensor) -> bool:
+    """Whether somebody looks at the operators that are called: a mode, a transform, a subclass of
+    Tensor, a profiler."""
+    return (
+        type(x) is not Tensor
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or peek_interpreter_stack() is not None
+        or torch._C._get_tracing_state() is not None
+        or _profiler_enabled()
     )
-    return [
-        x.new_empty(0) if gx is None else gx,
-        *grad_starts,
-        *(x.new_empty(0) if grad is None else grad for grad in grad_coefs),
-    ]
 
 
-def _steps_fake(
-    program: str,
+def is_exported() -> bool:
+    """Whether the call is being written down for another process, which has no kernels."""
+    return torch._C._get_tracing_state() is not None or torch.compiler.is_exporting()
+
+
+Results = tuple[Tensor, list[Tensor], dict[str, Tensor]]
+Eager = Callable[[Tensor, list[Tensor], list[Tensor]], tuple[Tensor, ...]]
+"""The step in PyTorch, T times: spikes, final states, records of an input, states, coefs."""
+
+
+class _Call(NamedTuple):
+    """What a direct call needs again on its way back."""
+
+    program: Program
+    bound: BoundKernel
+    form: Form
+    record: tuple[str, ...]
+    want_state: bool
+    starts: int
+    eager: Eager
+
+
+def run_direct(
+    name: str,
     x: Tensor,
-    starts: list[Tensor],
+    starts: tuple[Tensor, ...] | None,
     coefs: list[Tensor],
-    time_steps: int,
-    static: bool,
-    rest: list[float],
-    record: str,
+    rest: tuple[float, ...],
+    record: tuple[str, ...],
     want_state: bool,
-) -> list[Tensor]:
-    one = x if static else x.new_empty_strided(x.shape[1:], x.stride()[1:])
-    spikes = one.unsqueeze(0).expand(time_steps, *one.shape) if static else x
-    dtype = compute_dtype(x)
-    whole = torch.empty_like(one, memory_format=torch.preserve_format)
-    whole = whole.new_empty_strided(
-        (time_steps, *one.shape), (one.numel(), *whole.stride()), dtype=spikes.dtype
-    )
-    finals = [torch.empty_like(one, dtype=dtype) for _ in rest] if want_state else []
-    return [whole, *finals, *(torch.empty_like(whole, dtype=dtype) for _ in _names(record))]
+    eager: Eager,
+) -> Results:
+    """Spikes, final states (empty unless wanted) and records, by the bound kernel.
 
-
-def _steps_backward_fake(
-    program: str,
-    grad_spikes: Tensor,
-    grad_finals: list[Tensor],
-    x: Tensor,
-    starts: list[Tensor],
-    coefs: list[Tensor],
-    time_steps: int,
-    static: bool,
-    rest: list[float],
-    want_x: bool,
-    want_coefs: list[bool],
-) -> list[Tensor]:
-    return [
-        torch.empty_like(x) if want_x else x.new_empty(0),
-        *(torch.empty_like(start) for start in starts),
-        *(
-            torch.empty_like(coef, memory_format=torch.contiguous_format)
-            if wanted
-            else x.new_empty(0)
-            for coef, wanted in zip(coefs, want_coefs, strict=True)
-        ),
-    ]
-
-
-class _Steps(torch.autograd.Function):
-    """Joins the two operators. Tensors come flat, the initial states before the coefs: autograd
-    does not look into lists, and registering a formula for operators on lists costs 60 us a
-    call.
+    `eager` runs the step in PyTorch: the gradient of records goes through it.
     """
+    used, dtype = _programs[name], compute_dtype(x)
+    time_steps = x.shape[0]
+    static = time_steps > 1 and x.stride(0) == 0
+    tensors = [] if starts is None else [_cast(start, dtype) for start in starts]
+    count = len(tensors)
+    coefs = [_cast(coef, dtype) for coef in coefs]
+    wanted = x.requires_grad and torch.is_grad_enabled()
+    if not wanted and torch.is_grad_enabled():
+        wanted = any([tensor.requires_grad for tensor in (*coefs, *tensors)])
+    source = repeated_step(x) if static else x
+    form = Form.of(source, coefs, time_steps, static, rest)
+    bound = used.bind(form)
+    if not wanted:
+        spikes, finals, records = bound.forward(source, tensors, coefs, record, want_state)
+        return spikes, finals, dict(zip(record, records, strict=True))
+    call = _Call(used, bound, form, record, want_state, count, eager)
+    looked_at = (x, _PROBE) if static and x.requires_grad else (None, None)
+    outputs = _apply(call, *looked_at, source, *tensors, *coefs)
+    finals = list(outputs[1 : 1 + len(rest)]) if want_state else []
+    return outputs[0], finals, dict(zip(record, outputs[1 + len(finals) :], strict=True))
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)
+
+
+class _Direct(torch.autograd.Function):
+    """A direct call on tape. `whole` is a constant current `[T, B, ...]` of which `x` is the one
+    time step: which of them gets the gradient is known on the way back (see `_is_looked_at`)."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        program: str,
+        call: _Call,
+        whole: Tensor | None,
+        probe: Tensor | None,
         x: Tensor,
-        time_steps: int,
-        static: bool,
-        rest: list[float],
-        record: str,
-        want_state: bool,
-        start_count: int,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        starts, coefs = list(tensors[:start_count]), list(tensors[start_count:])
         ctx.save_for_backward(x, *tensors)
-        ctx.program, ctx.time_steps, ctx.static, ctx.rest = program, time_steps, static, rest
-        ctx.start_count = start_count
-        ctx.finals = len(rest) if want_state else 0
+        ctx.call, ctx.whole = call, whole
         ctx.set_materialize_grads(False)
-        outputs = torch.ops.spikeloom.steps(
-            program, x, starts, coefs, time_steps, static, rest, record, want_state
+        count = call.starts
+        spikes, finals, records = call.bound.forward(
+            x, list(tensors[:count]), list(tensors[count:]), call.record, call.want_state
         )
-        ctx.mark_non_differentiable(*outputs[1 + ctx.finals :])
-        return tuple(outputs)
+        return (spikes, *finals, *records)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        call: _Call = ctx.call
         x, *tensors = ctx.saved_tensors
-        starts, coefs = tensors[: ctx.start_count], tensors[ctx.start_count :]
-        step_shape = x.shape if ctx.static else x.shape[1:]
-        grad_spikes = grads[0]
-        if grad_spikes is None:
-            grad_spikes = x.new_zeros(()).expand(ctx.time_steps, *step_shape)
-        finals = grads[1 : 1 + ctx.finals]
-        grad_finals = []
-        if any(grad is not None for grad in finals):
-            zero = torch.zeros((), dtype=compute_dtype(x), device=x.device)
-            grad_finals = [zero.expand(step_shape) if grad is None else grad for grad in finals]
-        want_x, want_coefs = ctx.needs_input_grad[1], list(ctx.needs_input_grad[8 + len(starts) :])
-        results = torch.ops.spikeloom.steps_backward(
-            ctx.program,
-            grad_spikes,
-            grad_finals,
-            x,
-            starts,
-            coefs,
-            ctx.time_steps,
-            ctx.static,
-            ctx.rest,
-            want_x,
-            want_coefs,
-        )
+        starts, coefs = tensors[: call.starts], tensors[call.starts :]
+        form, whole = call.form, ctx.whole
+        whole_wanted = whole is not None and _is_looked_at(whole)
+        wanted = ctx.needs_input_grad
+        want_x, want_coefs = wanted[3], list(wanted[4 + call.starts :])
+        finals = len(form.rest) if call.want_state else 0
+        if whole_wanted:  # every step of the constant current has a gradient of its own
+            x = x.unsqueeze(0).expand(form.time_steps, *x.shape)
+            form = Form.of(x, coefs, form.time_steps, False, form.rest)
+        if any(grad is not None for grad in grads[1 + finals :]):
+            results = _through_eager(call, x, starts, coefs, grads, form.static)
+        else:
+            spikes = grads[0]
+            if spikes is None:
+                spikes = x.new_zeros(()).expand(form.time_steps, *form.step_shape)
+            ends = []
+            if any(grad is not None for grad in grads[1 : 1 + finals]):
+                zero = torch.zeros((), dtype=compute_dtype(x), device=x.device)
+                ends = [
+                    zero.expand(form.step_shape) if grad is None else grad
+                    for grad in grads[1 : 1 + finals]
+                ]
+            bound = call.program.bind(form) if whole_wanted else call.bound
+
+            def pull(spikes: Tensor, *ends: Tensor) -> list[Tensor | None]:
+                gx, begins, others = bound.backward(
+                    x, starts, coefs, spikes, list(ends), want_x, want_coefs
+                )
+                return [gx, *begins, *others]
+
+            batch = any(map(_is_batch, (spikes, *ends)))
+            results = _batched(pull, spikes, *ends) if batch else pull(spikes, *ends)
         if torch.is_grad_enabled():
-            results = _NoSecondDerivative.apply(len(results), *results, grad_spikes, x, *coefs)
+            kept = [i for i, grad in enumerate(results) if grad is not None]
+            leaves = [t for t in (*grads, x, *coefs) if t is not None]
+            marked = _NoSecondDerivative.apply(len(kept), *[results[i] for i in kept], *leaves)
+            results = list(results)
+            for i, grad in zip(kept, marked, strict=True):
+                results[i] = grad
         gx, *others = results
-        wanted = [True] * len(starts) + want_coefs
-        others = [grad if keep else None for grad, keep in zip(others, wanted, strict=True)]
-        return (None, gx if want_x else None, *[None] * 6, *others)
+        others = [g if want else None for g, want in zip(others, wanted[4:], strict=True)]
+        gx = gx if want_x else None
+        return (None, gx if whole_wanted else None, None, None if whole_wanted else gx, *others)
+
+
+# the classmethod of torch.autograd.Function first asks for functorch, which `is_watched` did
+_apply: Any = super(torch.autograd.Function, _Direct).apply  # type: ignore[misc]
+
+_PROBE = torch.zeros((), requires_grad=True)
+"""An input of every call on a constant current, which nobody asks the gradient of: autograd says
+whether it would run its node, and so whether this is a plain `backward()`."""
+with torch.enable_grad(), torch.inference_mode(False):
+    _PROBE_NODE: Any = _PROBE.view_as(_PROBE).grad_fn.next_functions[0][0]  # type: ignore[union-attr]
+
+
+def _is_looked_at(whole: Tensor) -> bool:
+    """Whether the gradient of a constant current is seen step by step: it is a leaf, has hooks,
+    was not made by expanding one step, or `autograd.grad` was asked for something (which may be
+    it). Otherwise it is only ever added up over time."""
+    node = whole.grad_fn
+    if node is None or whole.retains_grad or whole._backward_hooks:
+        return True
+    if node.name() != "ExpandBackward0":
+        return True
+    sizes = node._saved_self_sym_sizes  # type: ignore[attr-defined]
+    if len(sizes) == whole.dim() and sizes[0] != 1:
+        return True
+    return not torch._C._will_engine_execute_node(_PROBE_NODE)
+
+
+def _is_batch(grad: Tensor) -> bool:
+    """Whether a gradient stands for several: `is_grads_batched`, `torch.func.vmap`."""
+    return is_legacy_batchedtensor(grad) or is_batchedtensor(grad)
+
+
+_pulls: dict[int, Callable[[Tensor], Tensor]] = {}
+_library = torch.library.Library("spikeloom", "FRAGMENT")
+_library.define("pull(int number, Tensor grads) -> Tensor")
+_library.impl("pull", lambda number, grads: _pulls[number](grads), "CompositeExplicitAutograd")
+
+
+def _batched(pull: Callable[..., list[Tensor | None]], *grads: Tensor) -> list[Tensor | None]:
+    """`pull(*grads)` for each element of a batch. An operator on one tensor has a batching rule
+    by itself, in both of PyTorch's vmaps; so gradients go in as one, and come out as one."""
+    sizes = [grad.shape for grad in grads]
+    shapes: list[tuple[torch.Size, torch.dtype] | None] = []
+
+    def pull_one(flat: Tensor) -> Tensor:
+        parts = flat.split([size.numel() for size in sizes])
+        pieces = [
+            part.reshape(size).to(grad.dtype)
+            for part, size, grad in zip(parts, sizes, grads, strict=True)
+        ]
+        results = pull(*pieces)
+        shapes[:] = [None if r is None else (r.shape, r.dtype) for r in results]
+        return torch.cat([r.reshape(-1).to(flat.dtype) for r in results if r is not None])
+
+    number = id(pull_one)
+    _pulls[number] = pull_one
+    try:
+        wide = max((grad.dtype for grad in grads), key=lambda dtype: dtype.itemsize)
+        flat = torch.cat([grad.reshape(-1).to(wide) for grad in grads])
+        found = torch.ops.spikeloom.pull(number, flat)
+    finally:
+        del _pulls[number]
+    counts = [0 if shape is None else shape[0].numel() for shape in shapes]
+    parts = found.split(counts)
+    return [
+        None if shape is None else part.reshape(shape[0]).to(shape[1])
+        for part, shape in zip(parts, shapes, strict=True)
+    ]
+
+
+def _through_eager(
+    call: _Call,
+    x: Tensor,
+    starts: list[Tensor],
+    coefs: list[Tensor],
+    grads: tuple[Tensor | None, ...],
+    static: bool,
+) -> list[Tensor | None]:
+    """The gradients by the step in PyTorch: for losses on records, which kernels do not walk."""
+    with torch.enable_grad():
+        leaves = [tensor.detach().requires_grad_() for tensor in (x, *starts, *coefs)]
+        current, count = leaves[0], 1 + len(starts)
+        if static:
+            current = current.unsqueeze(0).expand(call.form.time_steps, *x.shape)
+        if not starts:
+            shape, dtype = call.form.step_shape, compute_dtype(x)
+            begin = [x.new_full(shape, value, dtype=dtype) for value in call.form.rest]
+        else:
+            begin = leaves[1:count]
+        outputs = call.eager(current, begin, leaves[count:])
+        pairs = [
+            (out, g)
+            for out, g in zip(outputs, grads, strict=True)
+            if g is not None and out.requires_grad
+        ]
+        if not pairs:
+            return [None] * len(leaves)
+        outs, cotangents = zip(*pairs, strict=True)
+        return list(torch.autograd.grad(outs, leaves, cotangents, allow_unused=True))
 
 
 class _NoSecondDerivative(torch.autograd.Function):
@@ -218,44 +319,3 @@ class _NoSecondDerivative(torch.autograd.Function):
             "a compiled neuron has no second derivative: build the neuron with backend='eager' "
             "to differentiate its gradient"
         )
-
-
-for _device in ("CPU", "CUDA"):
-    _library.impl("steps", _steps, _device)
-    _library.impl("steps_backward", _steps_backward, _device)
-torch.library.register_fake("spikeloom::steps", _steps_fake, lib=_library)
-torch.library.register_fake("spikeloom::steps_backward", _steps_backward_fake, lib=_library)
-
-
-def run_compiled(
-    program: str,
-    x: Tensor,
-    starts: tuple[Tensor, ...] | None,
-    coefs: list[Tensor],
-    rest: tuple[float, ...],
-    record: tuple[str, ...],
-    want_state: bool,
-) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-    """Spikes, final states (empty unless wanted) and records, by the compiled kernel.
-
-    A current that is constant over time (stride 0) enters the operator as one time step, so that
-    its gradient is one time step too.
-    """
-    dtype = compute_dtype(x)
-    time_steps = x.shape[0]
-    static = time_steps > 1 and x.stride(0) == 0
-    initial = [] if starts is None else [start.to(dtype) for start in starts]
-    spikes, *others = _Steps.apply(
-        program,
-        repeated_step(x) if static else x,
-        time_steps,
-        static,
-        list(rest),
-        ",".join(record),
-        want_state,
-        len(initial),
-        *initial,
-        *(coef.to(dtype) for coef in coefs),
-    )
-    finals = others[: len(rest)] if want_state else []
-    return spikes, finals, dict(zip(record, others[len(finals) :], strict=True))

@@ -131,6 +131,10 @@ class DataConfig(Section):
     augment: tuple[SerializeAsAny[Augmentation], ...] = Field(
         default=(), description="random changes of training samples, applied in this order"
     )
+    sampling: Literal["all", "balanced"] = Field(
+        default="all",
+        description="training samples of an epoch: each once, or drawn so that classes are equal",
+    )
     drop_last: bool = Field(
         default=True,
         description="skip the last training batch of an epoch if it is smaller than the rest",

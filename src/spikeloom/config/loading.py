@@ -61,11 +61,11 @@ def load(name_or_path: str | Path, given: Sequence[str], library: Library) -> Re
     return _check(merged, given, library)
 
 
-def parse(text: str, library: Library, label: str = "recipe") -> Recipe:
-    """The recipe that `dump` wrote; `label` names its source in error texts."""
+def parse(text: str, library: Library, label: str = "recipe", given: Sequence[str] = ()) -> Recipe:
+    """The recipe that `dump` wrote, with overrides; `label` names its source in error texts."""
     merged = _Merged(label, resolved=True)
     merged.update(label, _parse_toml(text, label))
-    return _check(merged, (), library)
+    return _check(merged, given, library)
 
 
 def dump(recipe: Recipe) -> str:

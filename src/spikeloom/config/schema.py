@@ -145,6 +145,19 @@ class CallbackConfig(Component):
         raise NotImplementedError
 
 
+class StartConfig(Section):
+    """Weights to begin with, and which of them stay as they are."""
+
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="run folder, .safetensors, or checkpoint (.pt); none: as initialised",
+    )
+    freeze: tuple[str, ...] = Field(
+        default=(), description="parameters that do not learn, as patterns: conv.* or *.weight"
+    )
+
+
 class TrainingConfig(Section):
     """How long to train, where, and in which arithmetic."""
 
@@ -253,6 +266,9 @@ class Recipe(Section):
     )
     loss: SerializeAsAny[Loss] = Field(
         default_factory=lambda: Loss.model_validate({}), description="what is made small"
+    )
+    start: StartConfig = Field(
+        default=StartConfig(), description="weights of another run to begin with"
     )
     callbacks: tuple[SerializeAsAny[CallbackConfig], ...] = Field(
         default=(), description="what else takes part in the training, in this order"

@@ -37,6 +37,8 @@ class Loader:
       leaves out the last samples of an epoch where they are fewer than ranks.
     - `seed_names`: the seed, and names that tell this loader's streams from those of others.
     - `transform`: called with the raw batch, already on `device`, and the generator of the step.
+    - `balanced`: samples are drawn with replacement, each class as often as any other; only of
+      `shuffle`.
     - `random_read`: samples that are decoded when they are read are cut at random, for training.
     - `workers`: processes that read ahead, for splits that are not in memory; others ignore it.
       The transform always runs in the calling process, so the number of workers changes no bit.
@@ -48,6 +50,7 @@ class Loader:
         batch_size: int,
         *,
         shuffle: bool = False,
+        balanced: bool = False,
         drop_last: bool = False,
         together: bool = False,
         seed_names: tuple[int | str, ...] = (0,),
@@ -69,6 +72,7 @@ class Loader:
         self.split = split
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.balanced = balanced
         self.drop_last = drop_last
         self.together = together
         self.device = torch.device(device)
@@ -108,6 +112,10 @@ class Loader:
         if not self.shuffle:
             return torch.arange(len(self.split))
         generator = self._generator(epoch, "order")
+        if self.balanced:
+            labels = self.split.labels
+            weights = 1 / torch.bincount(labels)[labels].double()
+            return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
         return torch.randperm(len(self.split), generator=generator)
 
     def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:

@@ -34,6 +34,7 @@ def make_loaders(recipe: Recipe, data: DataSet, device: torch.device) -> Loaders
             split,
             config.batch_size if training else config.eval_batch_size or config.batch_size,
             shuffle=training,
+            balanced=name == "train" and config.sampling == "balanced",
             drop_last=training and (config.drop_last or name == "val"),
             together=training,
             seed_names=(recipe.seed, name),

@@ -67,9 +67,9 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     return loading.load(name_or_path, overrides, library())
 
 
-def parse(text: str, label: str = "recipe") -> Recipe:
-    """The recipe that `dump` wrote; `label` names its source in error texts."""
-    return loading.parse(text, library(), label)
+def parse(text: str, label: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe that `dump` wrote, with overrides; `label` names its source in error texts."""
+    return loading.parse(text, library(), label, overrides)
 
 
 @functools.cache

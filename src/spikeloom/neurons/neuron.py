@@ -5,16 +5,17 @@
 The step is traced and runs as one fused kernel; `backend="eager"` runs it as written.
 """
 
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
 
 from spikeloom.compiler.dispatch import Backend, Choice, choose, kernel_source
-from spikeloom.compiler.eager import compute_dtype, run_eager
-from spikeloom.compiler.front.step import Signature, Step
-from spikeloom.compiler.function import run_compiled
+from spikeloom.compiler.eager import run_eager
+from spikeloom.compiler.front.reads import Recording
+from spikeloom.compiler.front.step import Signature, Step, compute_dtype
+from spikeloom.compiler.function import is_exported, is_watched, run_direct
+from spikeloom.compiler.operators import run_operator
 from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.surrogate import ATan, Surrogate, bound
 
@@ -135,8 +136,9 @@ class Neuron(FixedConstants):
         """As `forward`, and the sequence `[T, B, ...]` of every state or observed value named in
         `record`.
 
-        Records are for looking at: no gradient flows through them, and forward hooks do not see
-        this call.
+        Gradients flow through records as through spikes, on every backend; on the way back a loss
+        on records runs the step in PyTorch, at its speed and with its memory. Inside
+        `torch.compile` records carry none. Forward hooks do not see this call.
         """
         return self._run(x, state, tuple(record), want_state=True)
 
@@ -148,16 +150,34 @@ class Neuron(FixedConstants):
         state, clock = given or None, ()
         if self.time_coefs and want_state:
             state, clock, coefs = self._part(x, given, coefs)
-        rest = tuple(self.rest().get(name, 0.0) for name in self.states)
-        program = self._program(x.device.type, x.dtype, tuple(coefs))
-        if program:
-            spikes, final, records = run_compiled(
-                program, x, state, list(coefs.values()), rest, record, want_state
-            )
+        given_rest = self.rest()
+        rest = tuple([given_rest.get(name, 0.0) for name in self.states])
+        names, values = tuple(coefs), list(coefs.values())
+        looked_at = torch.compiler.is_compiling() or is_watched(x)
+        if not looked_at:
+            program = self._choose(x.device, x.dtype, names).program
+        elif is_exported():
+            program = None
         else:
+            program = self._program(x.device.type, x.dtype, names)
+        if not program:
             start = self.initial_state(x)[: len(self.states)] if state is None else state
             spikes, final, records = run_eager(
-                self._step(), x, list(start), list(coefs.values()), record
+                _step_of(self, names), x, list(start), values, record
+            )
+        elif looked_at:
+            spikes, final, records = run_operator(
+                program, x, state, values, rest, record, want_state
+            )
+        else:
+
+            def eager(x: Tensor, starts: list[Tensor], coefs: list[Tensor]) -> tuple[Tensor, ...]:
+                step = _step_of(self, names)
+                spikes, final, records = run_eager(step, x, starts, coefs, record)
+                return (spikes, *(final if want_state else ()), *records.values())
+
+            spikes, final, records = run_direct(
+                program, x, state, values, rest, record, want_state, eager
             )
         return Response(spikes, (*final, *clock), records)
 
@@ -174,6 +194,8 @@ class Neuron(FixedConstants):
         return given[:-1] if given else None, (torch.tensor(end),), coefs
 
     def _check(self, x: Tensor, state: GivenState, record: tuple[str, ...]) -> None:
+        if not record and not state and x.dim() >= 2 and x.is_floating_point():
+            return
         name = type(self).__name__
         if x.dim() < 2:
             raise ValueError(f"{name} got an input of shape {list(x.shape)}: expected [T, B, ...]")
@@ -183,8 +205,9 @@ class Neuron(FixedConstants):
         for wanted in record:
             if wanted not in known:
                 raise ValueError(f"{name} has no {wanted!r} to record: it has {', '.join(known)}")
-        expected = [tuple(x.shape[1:])] * len(self.states) + [()] * bool(self.time_coefs)
-        if state and [tuple(s.shape) for s in state] != expected:
+        shape = x.shape[1:]
+        expected = [shape] * len(self.states) + [()] * bool(self.time_coefs)
+        if state and [s.shape for s in state] != expected:
             clock = ", and the number of steps passed" if self.time_coefs else ""
             raise ValueError(
                 f"{name} got a state of shapes {[list(s.shape) for s in state]}: expected one "
@@ -201,12 +224,10 @@ class Neuron(FixedConstants):
         """The kernel that runs an input `[T, B, ...]` of `dtype` with coefs per layer: forward,
         then backward.
         """
-        return kernel_source(self._step(), backend, dtype)
+        return kernel_source(self._recorded(tuple(self._all_coefs())), backend, dtype)
 
     def _choose(self, device: torch.device, dtype: torch.dtype, coefs: tuple[str, ...]) -> Choice:
-        # the step depends on the neuron's constants and on the names of its coefs
-        key = (*_constants(self), *coefs)
-        return choose(self._step, key, self.backend, device, dtype)
+        return choose(self, self._recorded, self.backend, device, dtype, coefs)
 
     def _program(self, device: str, dtype: torch.dtype, coefs: tuple[str, ...]) -> str:
         """The compiled program for such an input; empty where the step runs eagerly."""
@@ -219,34 +240,47 @@ class Neuron(FixedConstants):
 
     def _all_coefs(self) -> dict[str, Tensor]:
         """The coefs of the neuron and the learnable constants of its surrogate."""
-        learned = self.surrogate.coefs()
+        learned = self._modules["surrogate"].coefs()  # type: ignore[union-attr,operator]
+        if not learned:
+            return self.coefs()
         return self.coefs() | {f"surrogate.{name}": value for name, value in learned.items()}
 
     def _step(self) -> Step:
         """The step as a pure function of tensors."""
-        own = tuple(self.coefs())
-        learned = tuple(self.surrogate.coefs())
-        count = len(self.states)
+        return _step_of(self, tuple(self._all_coefs()))
 
-        def function(x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-            states, constants = values[:count], values[count:]
-            with bound(self.surrogate, dict(zip(learned, constants[len(own) :], strict=True))):
-                return self.step(x, *states, **dict(zip(own, constants[: len(own)], strict=True)))
-
-        signature = Signature(
-            states=self.states,
-            coefs=(*own, *(f"surrogate.{name}" for name in learned)),
-            observed=self.observed,
-            time_coefs=self.time_coefs,
-            name=type(self).__name__,
-        )
-        return Step(signature, function, owner=self)
+    def _recorded(self, coefs: tuple[str, ...]) -> tuple[Step, Recording]:
+        """The step on a copy of the neuron that notes what is read of it."""
+        recording = Recording(self)
+        return _step_of(recording.subject, coefs, recording), recording
 
     def extra_repr(self) -> str:
         values = {
             name: value for name, value in _plain(self) if name not in ("training", "backend")
         }
         return ", ".join(f"{name}={value!r}" for name, value in values.items())
+
+
+def _step_of(neuron: Neuron, coefs: tuple[str, ...], recording: Recording | None = None) -> Step:
+    """The step of `neuron`, or of a copy of it, with coefs of these names."""
+    surrogate, count = neuron.surrogate, len(neuron.states)
+    prefix = "surrogate."
+    own = [name for name in coefs if not name.startswith(prefix)]
+    learned = [name.removeprefix(prefix) for name in coefs[len(own) :]]
+
+    def function(x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        states, constants = values[:count], values[count:]
+        with bound(surrogate, dict(zip(learned, constants[len(own) :], strict=True))):
+            return neuron.step(x, *states, **dict(zip(own, constants[: len(own)], strict=True)))
+
+    signature = Signature(
+        states=neuron.states,
+        coefs=coefs,
+        observed=neuron.observed,
+        time_coefs=neuron.time_coefs,
+        name=type(neuron).__name__,
+    )
+    return Step(signature, function, recording, __file__)
 
 
 _PLAIN = (bool, int, float, str, torch.dtype, type(None))
@@ -259,36 +293,3 @@ def _plain(module: nn.Module) -> list[tuple[str, Any]]:
         for name, value in module.__dict__.items()
         if name[0] != "_" and isinstance(value, _PLAIN)
     ]
-
-
-_INTERNAL = frozenset(nn.Module().__dict__) - {"training"}
-
-
-def _constants(module: nn.Module) -> Iterator[object]:
-    """What a step may close over: the attributes of a module and of those inside it, tensors left
-    out (a step that reads one is refused). Its type comes first.
-    """
-    yield type(module)
-    for name, value in module.__dict__.items():
-        if name in _INTERNAL:
-            continue
-        if type(value) in _PLAIN:
-            yield name, value
-        elif not isinstance(value, Tensor):
-            yield name, _frozen(value)
-    for child in module.__dict__["_modules"].values():
-        if child is not None:
-            yield from _constants(child)
-
-
-def _frozen(value: object) -> object:
-    """Numbers in tuples, lists and dicts by value; anything else by identity."""
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_frozen, value))
-    if isinstance(value, dict):
-        return tuple((key, _frozen(item)) for key, item in value.items())
-    try:
-        hash(value)
-    except TypeError:
-        return id(value)
-    return value

@@ -44,6 +44,7 @@ _FREE_KEYS = (
     "training.epochs",
     "checkpoint",
     "logging.tensorboard",
+    "training.watch",
 )
 
 
@@ -279,7 +280,9 @@ def evaluated_weights(
     return averages[-1] if averages else model
 
 
-def recipe_difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
+def recipe_difference(
+    theirs: dict[str, Any], ours: dict[str, Any], free: tuple[str, ...] = ()
+) -> str | None:
     """The first key that makes two recipes (plain values) different experiments, with both values.
 
     Keys that change no number of the training done so far, such as `training.epochs` or
@@ -287,8 +290,8 @@ def recipe_difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str | Non
     """
     a, b = dict(_flat(theirs)), dict(_flat(ours))
     for key in sorted(a.keys() | b.keys()):
-        free = any(key == name or key.startswith(name + ".") for name in _FREE_KEYS)
-        if not free and a.get(key) != b.get(key):
+        may = any(key == name or key.startswith(name + ".") for name in (*_FREE_KEYS, *free))
+        if not may and a.get(key) != b.get(key):
             return f"{key} = {a.get(key, 'not set')} there, {b.get(key, 'not set')} in recipe.toml"
     return None
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -77,7 +78,29 @@ def seed_global(seed: int, device: torch.device) -> None:
 
 @contextmanager
 def surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None]:
-    """Thread count and deterministic kernels as the run needs them; generators left as found."""
+    """Thread count and deterministic kernels as the run needs them; generators left as found.
+
+    They are those of the whole process: a run of another thread waits until this one is over.
+    """
+    if not _surrounded.acquire(blocking=False):
+        warnings.warn(
+            "another thread of this process trains or evaluates, with the process's random "
+            "generators: waiting for it; start processes to do both at once",
+            stacklevel=3,
+        )
+        _surrounded.acquire()
+    try:
+        with _surroundings(config, device):
+            yield
+    finally:
+        _surrounded.release()
+
+
+_surrounded = threading.RLock()
+
+
+@contextmanager
+def _surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None]:
     threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
     strict = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

@@ -115,7 +115,15 @@ class RunFolder:
         about = {"recipe": catalog.dump(recipe.model_copy(update={"data": data}))}
         if self.inputs.is_file():
             about["inputs"] = self.inputs.read_text()
-        files.write(self.weights, safetensors.torch.save(copies, about), sync=True)
+        files.write(self.weights, _in_order(safetensors.torch.save(copies, about)), sync=True)
+
+    def fact(self, name: str) -> object:
+        """What the environment in which the run began says about `name`; None if nothing."""
+        try:
+            facts = json.loads(self.environment.read_text())
+        except (OSError, ValueError):
+            return None
+        return facts.get(name) if isinstance(facts, dict) else None
 
     def differences(self, now: dict[str, object]) -> list[str]:
         """What differs from the environment in which the run began and may change a last bit."""
@@ -192,6 +200,16 @@ class RunFolder:
                 f"cannot write {name}: {error.strerror or error}; make room there, or make it "
                 f"writable, then `spikeloom resume {self.path}`"
             ) from error
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted: the library writes them in any order."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def environment(device: torch.device) -> dict[str, object]:

@@ -1,22 +1,25 @@
 """Beginning a run, continuing it, and making one of published weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console
 
 from spikeloom.config.schema import Recipe
+from spikeloom.errors import RunError
 from spikeloom.evaluation.evaluation import on_this_machine
 from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.processes.launch import processes
-from spikeloom.run.checkpoint import check_finite
+from spikeloom.run.checkpoint import Checkpoints, check_finite, read, recipe_difference
 from spikeloom.run.device import choose_device, surroundings
 from spikeloom.run.failures import explained
 from spikeloom.run.folder import RunFolder, environment
 from spikeloom.run.inputs import Inputs
+from spikeloom.training.start import fingerprint
 from spikeloom.training.trainer import RunResult, Trainer
 
 
@@ -41,7 +44,9 @@ def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None)
     with processes(), _on_device(recipe) as device:
         run = Path(folder)
         trainer = Trainer(recipe, device, console or Console())
-        facts, inputs = environment(device), Inputs.of(trainer.data).to_json()
+        distributed.together(trainer.load_start)  # no folder is made where it cannot be read
+        facts = environment(device) | {"data": fingerprint(trainer.data)}
+        inputs = Inputs.of(trainer.data).to_json()
         distributed.from_main(lambda: RunFolder.create(run, trainer.text, facts, inputs) and None)
         return trainer.fit(RunFolder(run))
 
@@ -51,6 +56,8 @@ def resume(
     *,
     epochs: int | None = None,
     root: Path | str | None = None,
+    schedule: Literal["keep", "stretch", "restart"] = "keep",
+    overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> RunResult:
     """Continues the run in `folder` from its newest whole checkpoint.
@@ -61,6 +68,10 @@ def resume(
         folder: A run folder.
         epochs: Train until this many epochs instead of the recipe's; stored in the folder.
         root: Where the data are on this machine, if not where the recipe says.
+        schedule: With other epochs, what becomes of the learning rate: "keep" goes on with the
+            recipe's, "stretch" scales its lengths to all the epochs, "restart" begins it anew at
+            this epoch, scaled to those that are left.
+        overrides: `key=value`, of keys that change no number of the training done so far.
         console: Where progress is shown; standard output by default.
 
     Raises:
@@ -71,12 +82,38 @@ def resume(
     run = RunFolder(Path(folder))
     with processes():
         text = distributed.from_main(lambda: RunFolder.open(run.path).recipe.read_text())
-        recipe = on_this_machine(catalog.parse(text, str(run.recipe)), root)
+        before = catalog.parse(text, str(run.recipe))
         if epochs is not None:
-            training = recipe.training.model_copy(update={"epochs": epochs})
-            recipe = recipe.model_copy(update={"training": training})
+            overrides = [*overrides, f"training.epochs={epochs}"]
+        recipe = catalog.parse(text, str(run.recipe), overrides)
+        difference = recipe_difference(before.to_dict(), recipe.to_dict())
+        if difference is not None:
+            key = difference.partition(" ")[0]
+            raise RunError(
+                f"{key} cannot change in a run that has begun ({difference.split(', ')[0]}): "
+                f"`spikeloom train RECIPE start={run.path}` begins a new one from its weights"
+            )
+        if schedule != "keep":
+            recipe = distributed.from_main(lambda: _rescheduled(run, before, recipe, schedule))
+        recipe = on_this_machine(recipe, root)
         with _on_device(recipe) as device:
-            return Trainer(recipe, device, console or Console()).fit(run)
+            trainer = Trainer(recipe, device, console or Console(), reschedule=schedule != "keep")
+            return trainer.fit(run)
+
+
+def _rescheduled(run: RunFolder, before: Recipe, recipe: Recipe, how: str) -> Recipe:
+    """`recipe` with the schedule of `before` for its other number of epochs."""
+    old, new = before.training.epochs, recipe.training.epochs
+    if old == new:
+        raise RunError(f"schedule = {how}: give other epochs than the {old} of {run.path}")
+    begin = before.schedule.begin
+    if how == "restart":
+        done = read(Checkpoints(run.checkpoints).last)["epoch"]
+        factor, begin = (new - done) / max(1, old - begin), done
+    else:
+        factor = (new - begin) / max(1, old - begin)
+    schedule = before.schedule.stretched(factor).model_copy(update={"begin": begin})
+    return recipe.model_copy(update={"schedule": schedule})
 
 
 def adopt(

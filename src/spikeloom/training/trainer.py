@@ -38,6 +38,7 @@ from spikeloom.training import optim
 from spikeloom.training.journal import Clock, Journal
 from spikeloom.training.parallel import Parallel
 from spikeloom.training.position import Position, TrainedParts, put_back, take
+from spikeloom.training.start import fingerprint, freeze, start_from
 from spikeloom.training.watch import Watch
 
 
@@ -55,8 +56,12 @@ class RunResult:
 class Trainer:
     """One run: the network, its optimizer, and the position in the training."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, console: Console) -> None:
+    def __init__(
+        self, recipe: Recipe, device: torch.device, console: Console, *, reschedule: bool = False
+    ) -> None:
+        """`reschedule`: checkpoints of another schedule are those of this run."""
         self.recipe = recipe
+        self.reschedule = reschedule
         self.text = catalog.dump(recipe)
         self.device = device
         self.stop = StopRequest()
@@ -79,6 +84,8 @@ class Trainer:
         self.seed("init")
         labels = self.loaders.train.split.labels
         self.classifier = build(self.recipe, self.spec, self.device, labels)
+        self.start: str | None = None  # what it started from, in words
+        self.frozen = freeze(self.classifier, self.recipe.start.freeze)
 
     def begin(self) -> None:
         """The state before the first step."""
@@ -116,8 +123,8 @@ class Trainer:
         self.run = run
         self.checkpoints = Checkpoints(run.checkpoints)
         with run.storage_errors(), distributed.entered_by_main(run.locked()):
-            self.restore()
             try:
+                self.restore()
                 with self.stop:
                     return self.train_to_end()
             except _BadSums:
@@ -172,6 +179,8 @@ class Trainer:
         """The optimizer steps of this epoch that are left."""
         self.set_learning_rate()
         self.classifier.train()
+        for module in self.frozen:
+            module.eval()
         for callback in self.callbacks.values():
             callback.before_epoch(self)
         self.clock.start()
@@ -365,19 +374,37 @@ class Trainer:
             main = distributed.is_main()
             for line in self.run.differences(environment(self.device)) if main else ():
                 watching.message(f"{line}; the last bits of the numbers may differ")
+            then, now = self.run.fact("data"), fingerprint(self.data) if main else None
+            if main and then not in (None, now):
+                watching.message(
+                    f"warning: the data set is not the one that this run began with (fingerprint "
+                    f"{then} then, {now} now): figures before and after are of different samples"
+                )
             if self.step == 0 and self.best and self.best.epoch == self.epoch - 1:
                 # it may have been killed between the checkpoint and this
                 distributed.from_main(lambda: self.keep_best(path))
         self.saved_at, self.saved_step = time.monotonic(), self.position.global_step
         distributed.together(lambda: self.open(fresh=found is None))
+        if self.reschedule:
+            # The checkpoint first: killed in between, the run stands before the change.
+            self.save()
+            distributed.from_main(lambda: self.run.write_recipe(self.text))
+
+    def load_start(self) -> None:
+        """Gives a fresh network what the recipe or its method starts from, once."""
+        if self.start is None:
+            self.start = start_from(self.classifier, self.recipe.start)
+            self.classifier.start()
 
     def open(self, *, fresh: bool) -> None:
         """Opens the record; a `fresh` run starts it, after the method has loaded what it starts
         from."""
         if fresh:
-            self.classifier.start()
+            self.load_start()
         self.journal.open(self.run)
         if fresh:
+            if self.start:
+                self.journal.message(self.start)
             self.journal.start(self.spec, self.loaders, self.classifier, self.steps)
 
     def newest(self, tell: Callable[[str], None]) -> tuple[Path, State] | None:
@@ -398,7 +425,7 @@ class Trainer:
                 f"{self.run.path} has done {done} epochs already: "
                 f"give more than training.epochs = {epochs}"
             )
-        if self.run.recipe.read_text() != self.text:
+        if self.run.recipe.read_text() != self.text and not self.reschedule:
             self.run.write_recipe(self.text)
 
     def check_recipe(self, path: Path, state: State) -> None:
@@ -408,7 +435,8 @@ class Trainer:
             theirs = catalog.parse(state["recipe"], str(path))
         except ConfigError as error:
             raise CheckpointError(f"the recipe in {path} cannot be read: {error}") from error
-        difference = recipe_difference(theirs.to_dict(), self.recipe.to_dict())
+        free = ("schedule",) if self.reschedule else ()
+        difference = recipe_difference(theirs.to_dict(), self.recipe.to_dict(), free)
         if difference is not None:
             raise CheckpointError(f"{path} is of another recipe: {difference}")
         if state["step"] > self.steps:

@@ -1,6 +1,7 @@
 """The backward kernel of the CPU: the states of a block are computed again from the input, then
 walked back through time by the step's adjoint."""
 
+from spikeloom.compiler import emit
 from spikeloom.compiler.cpu.loops import geometry_arguments, over_block, over_blocks, over_segments
 from spikeloom.compiler.cpu.pieces import (
     X_AT,
@@ -13,7 +14,7 @@ from spikeloom.compiler.cpu.pieces import (
     start_lines,
     vector_sum,
 )
-from spikeloom.compiler.cpu.writer import Segment, Variant, Writer, function
+from spikeloom.compiler.cpu.writer import Parameter, Segment, Variant, Writer, driver
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.front.trace import Trace
 
@@ -77,29 +78,42 @@ def backward_source(trace: Trace, variant: Variant) -> str:
             ),
         ),
     ]
-    arguments = [
-        *geometry_arguments(variant.nest),
-        *("x", "x_time", "g", "g_time", "gx"),
-        *("has_start", "has_grad_final", "want_grad_start"),
-        *(
-            f"{own}{what}"
-            for own in states
-            for what in ("start", "rest", "grad_final", "grad_start")
-        ),
-        *coef_parameters(writer),
-        *(
-            argument
-            for own in map(writer.coef, leaves)
-            for argument in (f"part_{own}", f"{own}times", f"{own}timed", f"{own}width")
-        ),
-        "scratch",
-    ]
     return writer.module(
         "Backward",
         again_text,
         back_text,
-        function("driver", "run_backward", arguments, over_blocks(variant.nest, block)),
+        driver(
+            "run_backward",
+            backward_parameters(trace, variant),
+            variant.storage,
+            over_blocks(variant.nest, block),
+        ),
     )
+
+
+def backward_parameters(trace: Trace, variant: Variant) -> list[Parameter]:
+    """What the driver is told, in this order."""
+    signature = trace.signature
+    states, coefs = emit.state_names(signature.states), emit.coef_names(signature.coefs)
+    kinds = {"start": "reals", "rest": "real", "grad_final": "reals", "grad_start": "reals"}
+    # the gradient of a constant input is summed over time, in the precision of a sum
+    gx = ("gx", "reals" if variant.static else "storage")
+    return [
+        *((name, "integer") for name in geometry_arguments(variant.nest)),
+        *(("x", "storage"), ("x_time", "integer"), ("g", "storage"), ("g_time", "integer"), gx),
+        *((name, "flag") for name in ("has_start", "has_grad_final", "want_grad_start")),
+        *((f"{own}{what}", kind) for own in states for what, kind in kinds.items()),
+        *coef_parameters(trace),
+        *(
+            parameter
+            for name, own in zip(signature.coefs, coefs, strict=True)
+            if name in variant.gradients
+            for parameter in (
+                (f"part_{own}", "sums"),
+                *((f"{own}{what}", "integer") for what in ("times", "timed", "width")),
+            )
+        ),
+    ]
 
 
 def _recompute(writer: Writer) -> tuple[list[str], str]:

@@ -6,9 +6,10 @@ through all time steps, calling segments; a block is small enough that its state
 that nothing but the input has to be saved for the backward pass.
 """
 
+from spikeloom.compiler import emit
 from spikeloom.compiler.cpu import pieces
 from spikeloom.compiler.cpu.loops import geometry_arguments, over_block, over_blocks, over_segments
-from spikeloom.compiler.cpu.writer import Segment, Variant, Writer, function
+from spikeloom.compiler.cpu.writer import Parameter, Segment, Variant, Writer, driver
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.front.trace import Trace
 
@@ -55,16 +56,27 @@ def forward_source(trace: Trace, variant: Variant) -> str:
             ),
         ),
     ]
-    arguments = [
-        *geometry_arguments(variant.nest),
-        *("x", "x_time", "out", "has_start", "want_final"),
-        *(a for own in states for a in (f"{own}start", f"{own}rest", f"{own}final")),
-        *pieces.coef_parameters(writer),
-        *records,
-        "scratch",
-    ]
     return writer.module(
         "Forward",
         segment.text(body, [], "None"),
-        function("driver", "run_forward", arguments, over_blocks(variant.nest, block)),
+        driver(
+            "run_forward",
+            forward_parameters(trace, variant),
+            variant.storage,
+            over_blocks(variant.nest, block),
+        ),
     )
+
+
+def forward_parameters(trace: Trace, variant: Variant) -> list[Parameter]:
+    """What the driver is told, in this order."""
+    states = emit.state_names(trace.signature.states)
+    kinds = {"start": "reals", "rest": "real", "final": "reals"}
+    return [
+        *((name, "integer") for name in geometry_arguments(variant.nest)),
+        *(("x", "storage"), ("x_time", "integer"), ("out", "storage")),
+        *(("has_start", "flag"), ("want_final", "flag")),
+        *((f"{own}{what}", kind) for own in states for what, kind in kinds.items()),
+        *pieces.coef_parameters(trace),
+        *((f"record_{name}_", "reals") for name in variant.record),
+    ]

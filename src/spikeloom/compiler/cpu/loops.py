@@ -18,8 +18,8 @@ from spikeloom.compiler.plan.geometry import Nest
 def geometry_arguments(nest: Nest) -> list[str]:
     """What a driver is told of the walk, in the order in which `launch.py` passes it."""
     if nest == "row":
-        return ["first", "last", "blocks", "block", "stride", "T", "n", "L", "C"]
-    return ["first", "last", "shares", "high", "wide", "stride", "T", "n", "rows", "inner"]
+        return ["blocks", "block", "stride", "T", "n", "L", "C"]
+    return ["shares", "high", "wide", "stride", "T", "n", "rows", "inner"]
 
 
 def over_blocks(nest: Nest, body: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
 f4 = np.float32
@@ -34,8 +34,52 @@ def _bitcast(source: types.Type, target: types.Type, llvm: ir.Type) -> Any:
 
 bits_of_f4 = _bitcast(types.float32, types.uint32, ir.IntType(32))
 f4_of_bits = _bitcast(types.uint32, types.float32, ir.FloatType())
+f8_of_bits = _bitcast(types.int64, types.float64, ir.DoubleType())
 f4_of_signed = _bitcast(types.int32, types.float32, ir.FloatType())
 signed_of_f4 = _bitcast(types.float32, types.int32, ir.IntType(32))
+
+
+def _pointer(target: types.Type) -> Any:
+    """An intrinsic that takes an address, an int64, for a pointer to `target`."""
+
+    @intrinsic
+    def point(typing_context, address):  # type: ignore[no-untyped-def]
+        def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(target)(types.int64), build
+
+    return point
+
+
+_i8_pointer = _pointer(types.int64)
+_f8_pointer = _pointer(types.float64)
+_f4_pointer = _pointer(types.float32)
+_u2_pointer = _pointer(types.uint16)
+_ALL = 1 << 40
+"""Elements of an array of which only the address is known: no index reaches its end."""
+
+
+@njit
+def words(address):
+    """The parameters of a driver, eight bytes each."""
+    return carray(_i8_pointer(address), (_ALL,))
+
+
+@njit
+def f8_array(address):
+    return carray(_f8_pointer(address), (_ALL,))
+
+
+@njit
+def f4_array(address):
+    return carray(_f4_pointer(address), (_ALL,))
+
+
+@njit
+def u2_array(address):
+    """Half precision, as its bits."""
+    return carray(_u2_pointer(address), (_ALL,))
 
 
 @intrinsic

@@ -1,8 +1,10 @@
 """What the forward and the backward kernel have in common: places in scratch memory, the states at
 the start, and the coefs."""
 
-from spikeloom.compiler.cpu.writer import Segment, Writer
+from spikeloom.compiler import emit
+from spikeloom.compiler.cpu.writer import Parameter, Segment, Writer
 from spikeloom.compiler.emit import indent
+from spikeloom.compiler.front.trace import Trace
 
 X_AT = "t * x_time + a"
 
@@ -67,6 +69,8 @@ def coef_inputs(writer: Writer, segment: Segment) -> dict[str, str]:
     return inputs
 
 
-def coef_parameters(writer: Writer) -> list[str]:
-    """A coef as arguments of a driver: the array, and its strides over time and channels."""
-    return [a for own in writer.coefs for a in (own, f"{own}time", f"{own}channel")]
+def coef_parameters(trace: Trace) -> list[Parameter]:
+    """A coef as parameters of a driver: the array, and its strides over time and channels."""
+    kinds = {"": "reals", "time": "integer", "channel": "integer"}
+    names = emit.coef_names(trace.signature.coefs)
+    return [(f"{own}{what}", kind) for own in names for what, kind in kinds.items()]

@@ -34,7 +34,8 @@ def _add_four(width, out, at, rows, r0, r1, r2, r3, v0, v1, v2, v3):
 
 
 @sums
-def _add_one(width, out, at, rows, r0, v0):
+def add_row(width, out, at, rows, r0, v0):
+    """out[at : at + width] += v0 * rows[r0 : r0 + width]."""
     for c in range(width):
         out[at + c] += v0 * rows[r0 + c]
 
@@ -64,7 +65,7 @@ def add_rows(out, at, width, rows, places, kept, m):
         j += 4
     while j < m:
         a = u8(j)
-        _add_one(width, out, at, rows, u8(places[a]) * width, kept[a])
+        add_row(width, out, at, rows, u8(places[a]) * width, kept[a])
         j += 1
 
 
@@ -137,10 +138,10 @@ def product(out, at, width, rows, inputs, values, first, count):
                 i += 4
             elif four:
                 for k in range(4):
-                    _add_one(W, out, o + u8(k) * W, rows, r, values[a + u8(k) * I + u8(i)])
+                    add_row(W, out, o + u8(k) * W, rows, r, values[a + u8(k) * I + u8(i)])
                 i += 1
             else:
-                _add_one(W, out, o, rows, r, values[a + u8(i)])
+                add_row(W, out, o, rows, r, values[a + u8(i)])
                 i += 1
         n += 4 if four else 1
 

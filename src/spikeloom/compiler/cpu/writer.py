@@ -79,7 +79,9 @@ class Writer:
         self.variant = variant
         self.states = emit.state_names(trace.signature.states)
         self.coefs = emit.coef_names(trace.signature.coefs)
-        self.helpers: set[str] = {"fill", "copy"}
+        self.helpers: set[str] = {"fill", "copy", "words", "f8_of_bits"}
+        self.helpers |= {f"{STORED_AS[variant.storage]}_array", "f8_array"}
+        self.helpers.add("f8_array as real_array" if trace.double else "f4_array as real_array")
         self.rows: set[str] = set()
         """What the module calls from `rows.py`."""
 
@@ -145,6 +147,29 @@ ONE = REAL(1.0)
 ZERO = REAL(0.0)
 '''
         return "\n\n".join((header, *functions))
+
+
+Parameter = tuple[str, str]
+"""A driver's parameter, and how it is read: as an `integer`, a `flag`, a `real`, or as the address
+of an array of `storage`, `reals` or `sums` (float64)."""
+
+
+def driver(name: str, parameters: list[Parameter], storage: Storage, body: list[str]) -> str:
+    """The function that Python calls: `words_at` is the address of its parameters, a word each, and
+    `scratch_at` that of scratch memory."""
+    arrays = {"storage": STORED_AS[storage], "reals": "real", "sums": "f8"}
+    lines = ["word = words(words_at)", "scratch = real_array(scratch_at)"]
+    for index, (parameter, kind) in enumerate(parameters):
+        word = f"word[{index}]"
+        if kind in arrays:
+            word = f"{arrays[kind]}_array({word})"
+        elif kind != "integer":
+            word = f"{word} != 0" if kind == "flag" else f"REAL(f8_of_bits({word}))"
+        lines.append(f"{parameter} = {word}")
+    return function("driver", name, ["words_at", "first", "last", "scratch_at"], [*lines, *body])
+
+
+STORED_AS: dict[Storage, str] = {"f4": "f4", "f8": "f8", "bf16": "u2", "f16": "u2"}
 
 
 def function(decorator: str, name: str, arguments: list[str], body: list[str]) -> str:

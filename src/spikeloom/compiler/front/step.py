@@ -2,12 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-Target = Literal["cpu", "gpu"]
-"""What kernels are written for."""
+from spikeloom.compiler.front.reads import Recording
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of states and arithmetic: float32 for half precision, else that of the input."""
+    return torch.float32 if x.dtype in HALF else x.dtype
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,23 @@ class Step:
     """One time step of a neuron as a pure elementwise function.
 
     `function(x, *states, *coefs) -> (spikes, *new_states, *observed)`, all in the shape of `x`.
-    `owner`, where given, is the module whose parameters are named in error texts.
+    `base`: the file of the base class, whose lines are nobody's in an error text.
     """
 
     signature: Signature
     function: Callable[..., tuple[Tensor, ...]]
-    owner: nn.Module | None = None
+    recording: Recording | None = None
+    base: str = ""
 
     @property
     def name(self) -> str:
         return self.signature.name
+
+    @property
+    def tensors(self) -> list[str]:
+        """The tensors of the neuron that the step read, as they are written."""
+        return [] if self.recording is None else self.recording.tensors
+
+    def name_of(self, tensor: Tensor) -> str | None:
+        """How the step wrote a tensor that it read, or None."""
+        return None if self.recording is None else self.recording.name_of(tensor)

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spikeloom.compiler.front.ir import Builder, Graph, Value
 from spikeloom.compiler.front.ops import LOWERINGS
 from spikeloom.compiler.front.step import Signature, Step
-from spikeloom.errors import StepError
+from spikeloom.errors import StepError, UnexplainedError
 
 LIKE_INPUT = (2,)
 """Traced tensors have two elements: scalars would promote dtypes differently and hide
@@ -82,8 +82,10 @@ def _traced(
 ) -> GraphModule:
     try:
         result = make_fx(function)(*examples)
+    except StepError:
+        raise
     except Exception as error:
-        raise StepError(_explain_failure(step, error)) from error
+        raise _explained(step, error) from error
     returned = result.graph.output_node().args[0]
     returned = returned if isinstance(returned, (tuple, list)) else (returned,)
     if len(returned) != len(outputs):
@@ -149,45 +151,35 @@ def _is_fresh(node: Any) -> bool:
 
 
 def _closure(step: Step, module: GraphModule, node: Node, builder: Builder) -> Value:
-    """A tensor that the step did not get as an argument: a number is a constant, else it is
-    refused.
+    """A tensor that the step did not get as an argument: one that it made of a number is a
+    constant, any other is refused.
     """
     tensor = getattr(module, str(node.target))
-    if (
-        tensor.dim() == 0
-        and not tensor.requires_grad
-        and not isinstance(tensor, torch.nn.Parameter)
-    ):
-        owned = _owned_name(step, tensor)
-        if owned is None:
-            return builder.constant(tensor.item())
-    name = _owned_name(step, tensor)
-    where = f"self.{name}" if name else f"a tensor of shape {list(tensor.shape)}"
-    raise StepError(
-        f"step of {step.name} reads {where} directly, so it would get no gradient: "
+    name = step.name_of(tensor)
+    if tensor.dim() == 0 and not tensor.requires_grad and name is None and not tensor.is_meta:
+        return builder.constant(tensor.item())
+    raise StepError(reads_tensor(step, name or f"a tensor of shape {list(tensor.shape)}"))
+
+
+def reads_tensor(step: Step, name: str) -> str:
+    """Why a step may not read a tensor that it did not get as an argument."""
+    return (
+        f"step of {step.name} reads {name} directly, so it would get no gradient: "
         "return it from coefs() and take it as an argument of step"
     )
-
-
-def _owned_name(step: Step, tensor: Tensor) -> str | None:
-    if step.owner is None:
-        return None
-    owned = [*step.owner.named_parameters(), *step.owner.named_buffers()]
-    owned += [(k, v) for k, v in vars(step.owner).items() if isinstance(v, Tensor)]
-    return next((name for name, value in owned if value is tensor), None)
 
 
 class _LineFinder(TorchDispatchMode):
     """Runs the step and remembers the user's line at which an operation was called."""
 
-    def __init__(self, operation: str) -> None:
+    def __init__(self, operation: str, base: str) -> None:
         super().__init__()
-        self.operation = operation
+        self.operation, self.base = operation, base
         self.line: str | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.line is None and str(func).removeprefix("aten.") == self.operation:
-            self.line = _user_line(traceback.extract_stack())
+            self.line = _user_line(traceback.extract_stack(), self.base)
         return func(*args, **(kwargs or {}))
 
 
@@ -196,7 +188,7 @@ def _unsupported(step: Step, shown: str, operation: str) -> str:
     examples = [
         torch.linspace(0.1, 0.9, 2) for _ in range(1 + len(inputs.states) + len(inputs.coefs))
     ]
-    finder = _LineFinder(operation)
+    finder = _LineFinder(operation, step.base)
     try:
         with finder:
             torch.func.vjp(step.function, *examples)[1](
@@ -212,37 +204,38 @@ def _unsupported(step: Step, shown: str, operation: str) -> str:
     )
 
 
-def _explain_failure(step: Step, error: Exception) -> str:
+def _explained(step: Step, error: Exception) -> StepError:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    line = _user_line(traceback.extract_tb(error.__traceback__))
+    line = _user_line(traceback.extract_tb(error.__traceback__), step.base)
     at = f" at {line}" if line else ""
-    if "tracing tensor" in text or "data-dependent" in text or "vmap" in text:
-        return (
+    value = "tracing tensor" in text or "data-dependent" in text or "vmap" in text
+    if step.tensors and (value or "meta" in text):
+        return StepError(reads_tensor(step, step.tensors[0]))
+    if value:
+        return StepError(
             f"step of {step.name} asks for the value of a tensor{at}: a step cannot branch "
             "on data, use torch.where"
         )
     if "in-place" in text or "inplace" in text or "mutat" in text:
-        return f"step of {step.name} changes a tensor in place{at}: a step must be a pure function"
-    return f"step of {step.name} cannot be traced{at}: {type(error).__name__}: {text}"
+        return StepError(
+            f"step of {step.name} changes a tensor in place{at}: a step must be a pure function"
+        )
+    return UnexplainedError(
+        f"step of {step.name} cannot be traced{at}: {type(error).__name__}: {text}"
+    )
 
 
-_NOT_THE_USER = (
-    os.path.dirname(torch.__file__),
-    os.path.dirname(__file__),
-)
+_NOT_THE_USER = (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__)))
 
 
-_NEURON = os.path.join(os.path.dirname(os.path.dirname(__file__)), "neurons", "neuron.py")
-
-
-def _user_line(stack: traceback.StackSummary) -> str | None:
+def _user_line(stack: traceback.StackSummary, base: str) -> str | None:
     """The innermost line outside PyTorch and this package's compiler, as "file.py:23: text".
 
     None for what PyTorch's own derivative formulas do: the next line out is then that of the base
     class.
     """
     for frame in reversed(stack):
-        if frame.filename == _NEURON:
+        if frame.filename == base:
             return None
         if not frame.filename.startswith(_NOT_THE_USER):
             text = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()

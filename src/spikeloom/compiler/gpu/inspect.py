@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.eager import compute_dtype
-from spikeloom.compiler.front.step import Step
+from spikeloom.compiler.front.step import Step, compute_dtype
 from spikeloom.compiler.front.trace import trace
 from spikeloom.compiler.gpu.launch import Launch, prepare_backward, prepare_forward
 from spikeloom.compiler.gpu.plan import Machine
-from spikeloom.compiler.plan.call import Call, TraceKey
+from spikeloom.compiler.plan.call import Call, Form, TraceKey
 
 _TYPES = {
     torch.float32: "*fp32",
@@ -42,7 +41,8 @@ def launches(
     `[T, B, ...]`, as they would be made on the machine `on`; `x` may lie anywhere."""
     traced = trace(step, compute_dtype(x))
     text = f"{step.signature}\n{traced.forward.text()}\n{traced.adjoint.text()}"
-    call = Call(TraceKey(text, traced), x, [], coefs, x.shape[0], False, rest)
+    form = Form.of(x, coefs, x.shape[0], False, tuple(rest))
+    call = Call(TraceKey(text, traced), form, x, [], coefs)
     forward, _ = prepare_forward(call, (), False, on)
     wanted = [True] * len(coefs)
     backward, _ = prepare_backward(call, torch.empty_like(x), [], True, False, wanted, on)

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from spikeloom.compiler import cache as kernel_cache
 from spikeloom.compiler import emit
-from spikeloom.compiler.eager import compute_dtype
+from spikeloom.compiler.front.step import compute_dtype
 from spikeloom.compiler.front.trace import Trace
 from spikeloom.compiler.gpu.backward import BackwardVariant, backward_source
 from spikeloom.compiler.gpu.forward import ForwardVariant, forward_source
 from spikeloom.compiler.gpu.plan import BackwardCut, Machine, backward_cut, forward_grid, machine
-from spikeloom.compiler.plan.buffers import BackwardRoom, ForwardRoom
-from spikeloom.compiler.plan.call import Call, TraceKey
+from spikeloom.compiler.plan.buffers import BackwardBuffers, ForwardBuffers
+from spikeloom.compiler.plan.call import Call, Form, TraceKey
 from spikeloom.compiler.plan.geometry import Plan, find_plan
 
 WIDE = 1 << 31
@@ -73,62 +73,74 @@ class Launch:
             )
 
 
-def forward(
-    call: Call, record: tuple[str, ...], want_state: bool
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Spikes, final states (empty unless wanted), and one sequence per name in `record`."""
-    launch, results = prepare_forward(call, record, want_state, machine(call.x.device.index))
-    if launch is not None:
-        launch.run(call.x.device)
-    return results
-
-
 def prepare_forward(
     call: Call, record: tuple[str, ...], want_state: bool, on: Machine
 ) -> tuple[Launch | None, tuple[Tensor, list[Tensor], list[Tensor]]]:
     """The launch (None if there is nothing to compute), and the results that it will fill."""
-    plan = _plan(*call.shapes())
+    plan = _plan(*call.form.walk(call.trace.signature))
     layout = plan.layout
-    room = ForwardRoom.of(call, layout, record, want_state)
+    buffers = ForwardBuffers.of(call, layout, record, want_state)
     if call.empty:
-        return None, room.results
+        return None, buffers.results
     variant = ForwardVariant(**_common(call, plan), finals=want_state, record=record)
     grid = forward_grid(plan, on)
     own = emit.state_names(call.trace.signature.states)
-    arguments: dict[str, Any] = {"x": room.x, "out": room.out, "T": call.time_steps}
+    arguments: dict[str, Any] = {"x": buffers.x, "out": buffers.out, "T": call.time_steps}
     if not call.static:
-        arguments["x_time"] = _time_stride(room.x, layout.size)
+        arguments["x_time"] = _time_stride(buffers.x, layout.size)
     arguments |= grid.arguments(plan)
-    arguments |= {f"{name}start": start for name, start in zip(own, room.starts, strict=False)}
-    arguments |= {f"{name}final": final for name, final in zip(own, room.finals, strict=False)}
+    arguments |= {f"{name}start": start for name, start in zip(own, buffers.starts, strict=False)}
+    arguments |= {f"{name}final": final for name, final in zip(own, buffers.finals, strict=False)}
     arguments |= _coef_arguments(call, plan, variant)
-    arguments |= {f"record_{name}_": to for name, to in zip(record, room.records, strict=True)}
+    arguments |= {f"record_{name}_": to for name, to in zip(record, buffers.records, strict=True)}
     kernel = _forward_kernel(call.key, variant)
-    return Launch(kernel, grid.tiles, grid.tile.warps, arguments), room.results
+    return Launch(kernel, grid.tiles, grid.tile.warps, arguments), buffers.results
 
 
-def backward(
-    call: Call,
-    grad_spikes: Tensor,
-    grad_finals: list[Tensor],
-    want_x: bool,
-    want_starts: bool,
-    want_coefs: list[bool],
-) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
-    """Gradients of the input, the initial states (empty unless wanted), and the wanted coefs.
+class Bound:
+    """See `target.BoundKernel`."""
 
-    `grad_finals` is empty where no gradient comes from the final states.
-    """
-    on = machine(call.x.device.index)
-    launch, results = prepare_backward(
-        call, grad_spikes, grad_finals, want_x, want_starts, want_coefs, on
-    )
-    if launch is not None:
-        launch.run(call.x.device)
-    gx = None if results.gx is None else results.gx.to(call.x.dtype)
-    dtype = compute_dtype(call.x)
-    coefs = [None if sums is None else sums.added_up().to(dtype) for sums in results.coefs]
-    return gx, results.starts, coefs
+    def __init__(self, key: TraceKey, form: Form) -> None:
+        self.key, self.form = key, form
+        self.on = machine(form.device.index)
+
+    def forward(
+        self,
+        x: Tensor,
+        starts: list[Tensor],
+        coefs: list[Tensor],
+        record: tuple[str, ...],
+        want_state: bool,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        call = Call(self.key, self.form, x, starts, coefs)
+        launch, results = prepare_forward(call, record, want_state, self.on)
+        if launch is not None:
+            launch.run(x.device)
+        return results
+
+    def backward(
+        self,
+        x: Tensor,
+        starts: list[Tensor],
+        coefs: list[Tensor],
+        grad_spikes: Tensor,
+        grad_finals: list[Tensor],
+        want_x: bool,
+        want_coefs: list[bool],
+    ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
+        call = Call(self.key, self.form, x, starts, coefs)
+        launch, results = prepare_backward(
+            call, grad_spikes, grad_finals, want_x, bool(starts), want_coefs, self.on
+        )
+        if launch is not None:
+            launch.run(x.device)
+        gx = None if results.gx is None else results.gx.to(x.dtype)
+        dtype = compute_dtype(x)
+        grads = [None if sums is None else sums.added_up().to(dtype) for sums in results.coefs]
+        return gx, results.starts, grads
+
+
+bind = Bound
 
 
 @dataclass(frozen=True)
@@ -142,7 +154,7 @@ class PartialSums:
     parts: Tensor
 
     @staticmethod
-    def room(call: Call, plan: Plan, cut: BackwardCut, index: int) -> "PartialSums":
+    def buffers(call: Call, plan: Plan, cut: BackwardCut, index: int) -> "PartialSums":
         times = call.time_steps if plan.per_time[index] else 1
         if plan.nest == "row":
             shape: tuple[int, ...] = (cut.grid.tiles, times)
@@ -186,15 +198,15 @@ def prepare_backward(
     on: Machine,
 ) -> tuple[Launch | None, Gradients]:
     """The launch (None if there is nothing to compute), and the results that it will fill."""
-    plan = _plan(*call.shapes())
+    plan = _plan(*call.form.walk(call.trace.signature))
     layout, signature = plan.layout, call.trace.signature
-    room = BackwardRoom.of(call, layout, grad_finals, want_x, want_starts)
-    x, gx, grad_starts = room.x, room.gx, room.grad_starts
+    buffers = BackwardBuffers.of(call, layout, grad_finals, want_x, want_starts)
+    x, gx, grad_starts = buffers.x, buffers.gx, buffers.grad_starts
     dtype = compute_dtype(x)
     leaves = tuple(n for n, wanted in zip(signature.coefs, want_coefs, strict=True) if wanted)
     cut = backward_cut(call.key, plan, leaves, max(1, call.time_steps), on)
     sums = [
-        PartialSums.room(call, plan, cut, index) if wanted else None
+        PartialSums.buffers(call, plan, cut, index) if wanted else None
         for index, wanted in enumerate(want_coefs)
     ]
     results = Gradients(gx, grad_starts, sums)
@@ -241,7 +253,7 @@ def _common(call: Call, plan: Plan) -> dict[str, Any]:
     names = call.trace.signature.coefs
     return {
         "nest": plan.nest,
-        "rest": tuple(call.rest),
+        "rest": call.rest,
         "flat": plan.nest == "row" and plan.channels == 1,
         "quads": plan.length % 16 != 0 and plan.length % 4 == 0,
         "wide": plan.layout.size >= WIDE,

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from spikeloom.compiler.eager import compute_dtype
+from spikeloom.compiler.front.step import compute_dtype
 from spikeloom.compiler.plan.call import Call
 from spikeloom.compiler.plan.geometry import Layout
 
 
 @dataclass(frozen=True)
-class ForwardRoom:
+class ForwardBuffers:
     """The input and the initial states (empty at rest), and the results of a forward pass.
 
     `finals` is empty unless the last states are wanted.
@@ -23,11 +23,13 @@ class ForwardRoom:
     records: list[Tensor]
 
     @staticmethod
-    def of(call: Call, layout: Layout, record: tuple[str, ...], want_state: bool) -> "ForwardRoom":
-        """Room for a call; where it has nothing to compute, the last states are the first."""
+    def of(
+        call: Call, layout: Layout, record: tuple[str, ...], want_state: bool
+    ) -> "ForwardBuffers":
+        """Buffers of a call; where it has nothing to compute, the last states are the first."""
         x = layout.bring(call.x, call.x.dtype)
         dtype, names = compute_dtype(x), call.trace.signature.states
-        room = ForwardRoom(
+        buffers = ForwardBuffers(
             x,
             [layout.bring(start, dtype) for start in call.starts],
             layout.empty(x, x.dtype, call.time_steps),
@@ -35,9 +37,9 @@ class ForwardRoom:
             [layout.empty(x, dtype, call.time_steps) for _ in record],
         )
         if call.empty:
-            for j, final in enumerate(room.finals):
-                final.copy_(room.starts[j]) if room.starts else final.fill_(call.rest[j])
-        return room
+            for j, final in enumerate(buffers.finals):
+                final.copy_(buffers.starts[j]) if buffers.starts else final.fill_(call.rest[j])
+        return buffers
 
     @property
     def results(self) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -46,7 +48,7 @@ class ForwardRoom:
 
 
 @dataclass(frozen=True)
-class BackwardRoom:
+class BackwardBuffers:
     """The input, and the gradients of the input (None unless wanted) and of the initial states
     (empty unless wanted).
 
@@ -60,9 +62,9 @@ class BackwardRoom:
     @staticmethod
     def of(
         call: Call, layout: Layout, grad_finals: list[Tensor], want_x: bool, want_starts: bool
-    ) -> "BackwardRoom":
-        """Room for a call; where it has nothing to compute, gradients pass from the last states to
-        the first."""
+    ) -> "BackwardBuffers":
+        """Buffers of a call; where it has nothing to compute, gradients pass from the last states
+        to the first."""
         x = layout.bring(call.x, call.x.dtype)
         dtype, names = compute_dtype(x), call.trace.signature.states
         gx = None
@@ -76,4 +78,4 @@ class BackwardRoom:
                 grad_start.copy_(grad_finals[j]) if grad_finals else grad_start.zero_()
             if gx is not None:
                 gx.zero_()
-        return BackwardRoom(x, gx, grad_starts)
+        return BackwardBuffers(x, gx, grad_starts)

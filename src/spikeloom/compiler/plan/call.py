@@ -1,7 +1,9 @@
-"""One application of a traced step to tensors, whatever kernel will do it."""
+"""What a kernel is bound to, and one application of it to tensors."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from spikeloom.compiler.front.step import Signature
@@ -22,41 +24,72 @@ class TraceKey:
         return isinstance(other, TraceKey) and self.text == other.text
 
 
-@dataclass(frozen=True)
-class Call:
-    """One application of a step: the input `[T, B, ...]`, or `[B, ...]` presented `time_steps`
-    times.
+class Form(NamedTuple):
+    """All of a call but its numbers.
+
+    `shape`, `strides`: of `[T, B, ...]`; of one time step `[B, ...]` where it is `static`,
+    presented `time_steps` times. `rest`: the states before the first step where none are given.
     """
 
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    time_steps: int
+    static: bool
+    rest: tuple[float, ...]
+    coef_shapes: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(
+        x: Tensor, coefs: list[Tensor], time_steps: int, static: bool, rest: tuple[float, ...]
+    ) -> "Form":
+        shapes = tuple([coef.shape for coef in coefs])
+        return Form(x.shape, x.stride(), x.dtype, x.device, time_steps, static, rest, shapes)
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        return tuple(self.shape if self.static else self.shape[1:])
+
+    @property
+    def empty(self) -> bool:
+        return self.time_steps == 0 or 0 in self.step_shape
+
+    def walk(
+        self, signature: Signature
+    ) -> tuple[Signature, tuple[int, ...], tuple[int, ...], int, tuple[tuple[int, ...], ...]]:
+        """What decides how a kernel walks: the arguments of `geometry.find_plan`."""
+        strides = self.strides if self.static else self.strides[1:]
+        shapes = tuple(map(tuple, self.coef_shapes))
+        return signature, self.step_shape, tuple(strides), self.time_steps, shapes
+
+
+@dataclass(frozen=True)
+class Call:
+    """One application of a step to tensors of a form."""
+
     key: TraceKey
+    form: Form
     x: Tensor
     starts: list[Tensor]
     coefs: list[Tensor]
-    time_steps: int
-    static: bool
-    rest: list[float]
 
     @property
     def trace(self) -> Trace:
         return self.key.trace
 
     @property
-    def step_shape(self) -> tuple[int, ...]:
-        return tuple(self.x.shape if self.static else self.x.shape[1:])
+    def time_steps(self) -> int:
+        return self.form.time_steps
+
+    @property
+    def static(self) -> bool:
+        return self.form.static
+
+    @property
+    def rest(self) -> tuple[float, ...]:
+        return self.form.rest
 
     @property
     def empty(self) -> bool:
-        return self.time_steps == 0 or 0 in self.step_shape
-
-    def shapes(
-        self,
-    ) -> tuple[Signature, tuple[int, ...], tuple[int, ...], int, tuple[tuple[int, ...], ...]]:
-        """What decides how a kernel walks: the arguments of `geometry.find_plan`."""
-        strides = self.x.stride() if self.static else self.x.stride()[1:]
-        return (
-            self.trace.signature,
-            self.step_shape,
-            tuple(strides),
-            self.time_steps,
-            tuple(tuple(coef.shape) for coef in self.coefs),
-        )
+        return self.form.empty

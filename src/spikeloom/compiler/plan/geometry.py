@@ -80,16 +80,11 @@ class Layout:
             strides[axis] = strides[axis + 1] * shape[axis + 1]
         return Layout(shape, tuple(strides), tuple(range(len(shape))))
 
-    def fits(self, tensor: Tensor) -> bool:
-        """Whether the time steps of `tensor` (its last axes) lie in this order, `size` apart or
-        repeated.
-        """
-        skip = tensor.dim() - len(self.shape)
+    def fits_strides(self, strides: tuple[int, ...]) -> bool:
+        """Whether time steps with these strides lie in this order."""
         return all(
             size == 1 or stride == wanted
-            for size, stride, wanted in zip(
-                self.shape, tensor.stride()[skip:], self.strides, strict=True
-            )
+            for size, stride, wanted in zip(self.shape, strides, self.strides, strict=True)
         )
 
     def empty(self, like: Tensor, dtype: torch.dtype, time_steps: int | None = None) -> Tensor:
@@ -101,12 +96,15 @@ class Layout:
         )
 
     def bring(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-        """`tensor`, `[B, ...]` or `[T, B, ...]`, in this order and dtype; copied only if it is not
-        so.
+        """`tensor`, `[B, ...]` or `[T, B, ...]`, in this order and dtype, to read from: its time
+        steps may lie far apart, or be one and the same. Copied only if it is not so.
         """
+        strides = tensor.stride()
+        if tensor.dtype == dtype and strides == self.strides:
+            return tensor
         per_time = tensor.dim() > len(self.shape)
-        dense = not per_time or tensor.shape[0] == 1 or tensor.stride(0) >= self.size
-        if tensor.dtype == dtype and dense and self.fits(tensor):
+        apart = not per_time or tensor.shape[0] == 1 or strides[0] >= self.size or strides[0] == 0
+        if tensor.dtype == dtype and apart and self.fits_strides(strides[per_time:]):
             return tensor
         return self.empty(tensor, dtype, tensor.shape[0] if per_time else None).copy_(tensor)
 

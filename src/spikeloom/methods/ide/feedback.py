@@ -29,10 +29,10 @@ from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.equilibrium import implicit_rate, solve_implicit
 from spikeloom.methods.ide.restriction import restrict
 from spikeloom.methods.ide.solver import Settings, Solution
-from spikeloom.methods.ide.sparse import on_spikes
 from spikeloom.methods.ide.transforms import Masks, Statistics, WeightTransform
 from spikeloom.neurons.rate import RateLIF, weight_sum
 from spikeloom.processes import synced
+from spikeloom.synapses.fixed import fixed
 
 Observer = Callable[[int, Sequence[Tensor]], None]
 """Is told the step t = 0 ... T-1 and the spikes `[B, ...]` of every layer at it."""
@@ -166,7 +166,9 @@ class FeedbackNetwork(nn.Module):
         """
         time_steps = len(currents)
         layers = range(len(self.neurons))
-        maps = [on_spikes(self._transform(i).synapse) for i in layers]
+        # the same weights for T steps of spikes: laid out once, for sums over those that fired
+        synapses = [self._transform(i).synapse for i in layers]
+        maps = [fixed(synapse) or synapse for synapse in synapses]
 
         def felt(i: int, x: Tensor) -> Tensor:
             transform = self._transform(i)

@@ -1,0 +1,106 @@
+"""Starting from weights that exist, and keeping some of them as they are."""
+
+import hashlib
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from spikeloom.config.schema import StartConfig
+from spikeloom.data.base import DataSet, Split
+from spikeloom.errors import CheckpointError, ConfigError
+from spikeloom.run import checkpoint
+from spikeloom.run.folder import RunFolder
+
+
+def start_from(module: nn.Module, config: StartConfig) -> str:
+    """Gives `module` the weights that `config` names; what was done, in words (none: empty).
+
+    Tensors of another shape, such as the head for other classes, stay as they were initialised.
+
+    Raises:
+        CheckpointError: there are no such weights, or they are of another network.
+    """
+    if config.name is None:
+        return ""
+    path = Path(config.name)
+    theirs, ours = _weights(path), module.state_dict()
+    odd = sorted(theirs.keys() ^ ours.keys())
+    fitting = {name: value for name, value in theirs.items() if _fits(value, ours.get(name))}
+    if odd or not fitting:
+        problem = f"{odd[0]} is not in both" if odd else "no tensor has the shape of its namesake"
+        raise CheckpointError(
+            f"start = {path} is of another network: {problem}; take weights of a recipe with this "
+            "[network]"
+        )
+    module.load_state_dict(fitting, strict=False)
+    new = [name for name in ours if name not in fitting]
+    text = f"starting from {path}"
+    if new:
+        shapes = f"{list(theirs[new[0]].shape)} there, {list(ours[new[0]].shape)} here"
+        text += f"; {', '.join(new)} begin{'s' * (len(new) == 1)} anew ({shapes})"
+    return text
+
+
+def freeze(module: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
+    """Keeps the parameters whose name matches a pattern from learning.
+
+    Returns the modules all of whose own parameters are frozen: they are to stay in evaluation mode,
+    so that running statistics stay too.
+
+    Raises:
+        ConfigError: a pattern matches nothing, or nothing is left to learn.
+    """
+    names = [name for name, _ in module.named_parameters()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(
+                f"start.freeze: no parameter matches {pattern!r}; the first ones are "
+                f"{', '.join(names[:3])}; {names[-1]} is the last"
+            )
+    for name, parameter in module.named_parameters():
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ConfigError(f"start.freeze = {list(patterns)} leaves nothing to learn")
+    own = {part: list(part.parameters(recurse=False)) for part in module.modules()}
+    return [part for part, of in own.items() if of and not any(p.requires_grad for p in of)]
+
+
+def fingerprint(data: DataSet) -> str:
+    """What tells a data set from another: shapes, all labels, and some samples of each split."""
+    digest = hashlib.sha256(repr((data.spec, len(data.train), len(data.test))).encode())
+    for split in (data.train, data.test):
+        digest.update(split.labels.contiguous().numpy().tobytes())
+        digest.update(_some_samples(split).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _some_samples(split: Split, count: int = 8) -> Tensor:
+    return split.read(torch.arange(0, len(split), max(1, len(split) // count)))
+
+
+def _fits(value: Tensor, other: Tensor | None) -> bool:
+    return other is not None and value.shape == other.shape
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    if path.is_dir():
+        path = RunFolder.open(path).weights
+    if path.suffix == ".pt":
+        state = checkpoint.read(path)
+        return checkpoint.evaluated_weights(state["model"], state["callbacks"])
+    try:
+        weights = safetensors.torch.load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"start: {path} does not exist: give a run folder with a finished epoch, a file of "
+            "weights (.safetensors) or a checkpoint (.pt)"
+        ) from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"start: {path} is damaged ({error}): write it again") from error
+    checkpoint.check_finite(weights)
+    return weights
