@@ -286,6 +286,37 @@ def registers(csv: Csv = None) -> None:
         write_csv(csv, rows)
 
 
+@app.command("synapses")
+def synapses(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A recipe whose training step is measured; the map if left out."),
+    ] = None,
+    threads: Threads = 1,
+    rounds: Rounds = 3,
+    batch: Annotated[int, typer.Option(min=1, help="Samples of a step.")] = 16,
+    trained: Annotated[int, typer.Option(min=0, help="Steps before the measured one.")] = 200,
+    csv: Csv = None,
+) -> None:
+    """Layers that work on what fired against dense ones, over density and shape; or a training
+    step beside its ReLU twin and the ANN without time.
+    """
+    from benchmarks import synapses as bench
+    from benchmarks.timing import write_csv
+
+    rows: list[Row] = []
+    found = (
+        bench.measure_map(threads, rounds)
+        if recipe is None
+        else bench.measure_steps(recipe, threads, rounds, batch, trained)
+    )
+    for row in found:
+        rows.append(row)
+        typer.echo("  ".join(str(value) for value in row.values()))
+        if csv is not None:
+            write_csv(csv, rows)
+
+
 @app.command("startup")
 def startup(
     rounds: Annotated[int, typer.Option(min=1, help="Processes of each kind.")] = 3,

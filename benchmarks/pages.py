@@ -14,7 +14,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "scaling.md", ROOT / "README.md")
+PAGES = (
+    ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "scaling.md",
+    ROOT / "docs" / "sparse.md",
+    ROOT / "README.md",
+)
 
 LIBRARIES = {
     "spikingjelly": "SpikingJelly",
@@ -285,13 +290,20 @@ def speed() -> str:
             shape = f"`[{case['shape'].replace('x', ', ')}]`"
             names = ("spikeloom", "eager", "spikingjelly")
             rows.append([f"{words}, {shape}", *(cell(group, name, _COPIES) for name in names)])
-    (step,) = (
-        g for g in groups(read("training-cpu.csv")) if "plif/mnist" in g["spikeloom"].values()
-    )
+    steps = {
+        row["contender"]: row
+        for row in read("synapses-steps-cpu.csv")
+        if (row["recipe"], row["threads"]) == ("plif/mnist", "1")
+    }
+    sparse, dense = (float(steps[f"spiking, {how}"]["times_relu"]) for how in ("sparse", "dense"))
+    ann = float(steps["spiking, sparse"]["times_ann"])
     return (
         table(["layer", "spikeloom", "eager PyTorch", "SpikingJelly 2.0"], rows)
-        + "\n\nA training step of the PLIF network for MNIST takes "
-        + f"{cell(step, 'spikeloom', 'times_relu', 2)} times that of the same network with ReLU."
+        + f"\n\nA training step of the PLIF network for MNIST (T = 8, batch 16) takes {sparse:.2f} "
+        + "times that of the same network with ReLU on all time steps, because its layers work on "
+        + f"what fired ([how](docs/sparse.md); dense: {dense:.2f}), and {ann:.2f} times that of "
+        + "the ANN that needs no time at all.\n\n![Training step of a spiking network, its ReLU "
+        + "twin and the ANN](docs/images/synapses-step.svg)"
     )
 
 
@@ -339,6 +351,47 @@ def input_rates() -> str:
     )
 
 
+def synapses_map() -> str:
+    """Layer by layer, density by density."""
+    rows = []
+    for row in read("synapses-cpu.csv"):
+        if row["threads"] == "1":
+            pairs = [
+                f"{float(row[f'dense_{part}_ms']):.1f} / {float(row[f'sparse_{part}_ms']):.1f}"
+                for part in ("forward", "weight")
+            ]
+            gain = float(row["with_gradients_gain"])
+            rows.append(
+                [
+                    *(row["layer"], row["shape"], row["dtype"], f"{float(row['density']):.0%}"),
+                    *pairs,
+                    f"{float(row['dense_input_ms']):.1f}",
+                    *(row["forward_gain"], f"**{gain:.2f}**" if gain < 1 else f"{gain:.2f}"),
+                    row["chosen_training"],
+                ]
+            )
+    head = ["layer", "shape", "dtype", "active", "forward dense / sparse", "weight gradient"]
+    one = read("synapses-cpu.csv")[0]
+    return (
+        table([*head, "input gradient", "gain forward", "gain", "taken in training"], rows)
+        + f"\n\n{one['cpu']}, {one['cores']} cores, on which other work ran (load {one['load']})."
+    )
+
+
+def synapses_steps() -> str:
+    """The training step, every contender in one process."""
+    rows = []
+    for row in read("synapses-steps-cpu.csv"):
+        case = [f"`{row['recipe']}`", row["threads"], row["contender"], row["step_ms"]]
+        rows.append([*case, f"{float(row['times_relu']):.2f}", f"{float(row['times_ann']):.2f}"])
+    one = read("synapses-steps-cpu.csv")[0]
+    return (
+        table(["recipe", "threads", "network", "step, ms", "times ReLU", "times ANN"], rows)
+        + f"\n\nBatch {one['batch']}, after {one['after_steps']} training steps; {one['cpu']}, "
+        f"on which other work ran (load {one['load']})."
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
@@ -357,6 +410,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         speed,
         processes,
         input_rates,
+        synapses_map,
+        synapses_steps,
     )
 }
 

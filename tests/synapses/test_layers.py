@@ -2,6 +2,7 @@
 what is done to the tensors."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 import spikeloom as sl
 from spikeloom.synapses import sparse
 from spikeloom.synapses.functional import conv1d, conv2d, linear, max_pool2d
-from spikeloom.synapses.switch import recording
+from spikeloom.synapses.switch import Work, choose, recording
 
 
 @pytest.fixture(autouse=True)
@@ -164,3 +165,12 @@ def test_explain_says_what_ran_and_leaves_the_network_alone() -> None:
 def test_an_unknown_word_is_refused() -> None:
     with pytest.raises(ValueError, match=r"sparse\('maybe'\): expected 'auto', 'on', or 'off'"):
         sparse("maybe")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_the_switch_goes_from_sparse_to_dense_once(kind: Literal["conv", "linear"]) -> None:
+    work = Work(kind, 10**6, 9.0, 128, 10**6, 9 * 128 * 10**6, 9 * 128 * 128, torch.float32)
+    chosen = [choose(work, active, "auto", True) for active in range(0, 10**6 + 1, 10**4)]
+    assert chosen[0] == (True, True) and chosen[-1] == (False, False)
+    for part in zip(*chosen, strict=True):
+        assert list(part) == sorted(part, reverse=True)

@@ -4,7 +4,6 @@ from spikeloom.nn.batchnorm import BatchNorm, TdBatchNorm
 from spikeloom.nn.classifier import Classifier, Figure, Output
 from spikeloom.nn.coding import StaticCoding
 from spikeloom.nn.dropout import Dropout
-from spikeloom.nn.event_linear import EventLinear
 from spikeloom.nn.fold import Steps, is_constant, is_time_aware, per_step, steps
 from spikeloom.nn.recurrent import Recurrent
 from spikeloom.nn.sequential import Sequential
@@ -15,7 +14,6 @@ __all__ = [
     "BatchNorm",
     "Classifier",
     "Dropout",
-    "EventLinear",
     "Figure",
     "Output",
     "Recurrent",

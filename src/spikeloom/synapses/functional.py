@@ -74,6 +74,7 @@ def conv2d(
     taps = kernel[0] * kernel[1]
     outputs = samples * high * wide
     work = Work(
+        "conv",
         input.numel(),
         taps * high * wide / (height * width),
         features,
@@ -129,6 +130,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rows = input.reshape(-1, input.shape[-1])
     features = weight.shape[0]
     work = Work(
+        "linear",
         rows.numel(),
         1,
         features,

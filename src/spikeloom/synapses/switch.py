@@ -5,8 +5,9 @@ number of active inputs, the dtype, and nothing that is measured while a program
 a run and its resumption, choose alike. The constants are a fit to the measured map of density and
 shape (`docs/sparse.md`).
 
-    sparse = call + listing * elements + rows * (row + vector * vectors of a row) + outputs * output
-    dense  = products / rate
+    sparse = call + listing * elements + rows * (row + vector * vectors of a row)
+             + outputs * output + weights * weight
+    dense  = products * product
 """
 
 import math
@@ -22,29 +23,32 @@ Mode = Literal["auto", "on", "off"]
 
 
 class Cost(NamedTuple):
-    """Nanoseconds on one thread (per product: picoseconds)."""
+    """Nanoseconds on one thread; `product` in picoseconds."""
 
-    call: float
-    listing: float
     row: float
     vector: float
     output: float
     product: float
 
 
-CALL = 60_000.0
-"""Of a sparse layer, before it works, in ns: below a few times this nothing is counted."""
+CALL = 150_000.0
+"""Of a sparse layer before it works, in ns; a dense product this short is not even counted."""
+
+LISTING = 0.5
+"""Of counting and listing, per element of the input."""
 
 _FORWARD = {
-    torch.float32: Cost(CALL, 0.5, 0.6, 0.64, 0.6, 17.0),
-    torch.float64: Cost(CALL, 0.5, 0.6, 0.64, 1.2, 34.0),
-    torch.bfloat16: Cost(CALL, 0.5, 0.6, 0.64, 0.6, 8.0),
+    torch.float32: Cost(0.6, 0.64, 1.0, 17.0),
+    torch.float64: Cost(0.6, 0.64, 2.0, 34.0),
+    torch.bfloat16: Cost(0.6, 0.64, 1.0, 8.0),
 }
 _WEIGHT = {
-    torch.float32: Cost(0.0, 0.0, 1.5, 0.7, 0.3, 17.5),
-    torch.float64: Cost(0.0, 0.0, 1.5, 0.7, 0.6, 35.0),
-    torch.bfloat16: Cost(0.0, 0.0, 1.5, 0.7, 0.3, 8.5),
+    torch.float32: Cost(1.5, 0.7, 0.0, 17.5),
+    torch.float64: Cost(1.5, 0.7, 0.0, 35.0),
+    torch.bfloat16: Cost(1.5, 0.7, 0.0, 8.5),
 }
+TURNING = {"conv": (1.2, 2.5), "linear": (0.4, 0.6)}
+"""Of bringing a weight into the order of the kernels, and a gradient out of it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Work:
     `weights`: how many there are.
     """
 
+    kind: Literal["conv", "linear"]
     elements: int
     meetings: float
     features: int
@@ -74,7 +79,7 @@ class SparseParts(NamedTuple):
 
 def seems_small(work: Work) -> bool:
     """Whether the dense product costs so little that counting would not pay."""
-    return work.products * _FORWARD[work.dtype].product < 2000 * CALL
+    return work.products * _FORWARD[work.dtype].product < 1000 * CALL
 
 
 def choose(work: Work, active: int, mode: Mode, gradient: bool) -> SparseParts:
@@ -83,22 +88,18 @@ def choose(work: Work, active: int, mode: Mode, gradient: bool) -> SparseParts:
         return SparseParts(True, gradient)
     if mode == "off":
         return SparseParts(False, False)
-    forward, weight = _FORWARD[work.dtype], _WEIGHT[work.dtype]
-    listing = forward.listing * work.elements + forward.call
-    gain_forward = _gain(forward, work, active, work.outputs)
-    gain_weight = _gain(weight, work, active, work.weights) if gradient else 0.0
-    use_forward, use_weight = gain_forward > 0, gain_weight > 0
-    gain = max(gain_forward, 0.0) + max(gain_weight, 0.0)
-    if gain <= listing:
+    turning = [each * work.weights for each in TURNING[work.kind]]
+    forward = _gain(_FORWARD[work.dtype], work, active) - turning[0]
+    weight = _gain(_WEIGHT[work.dtype], work, active) - turning[1] if gradient else 0.0
+    if max(forward, 0.0) + max(weight, 0.0) <= CALL + LISTING * work.elements:
         return SparseParts(False, False)
-    return SparseParts(use_forward, use_weight)
+    return SparseParts(forward > 0, weight > 0)
 
 
-def _gain(cost: Cost, work: Work, active: int, written: int) -> float:
-    lanes = 8 if work.dtype == torch.float64 else 16
-    vectors = math.ceil(work.features / lanes)
+def _gain(cost: Cost, work: Work, active: int) -> float:
+    vectors = math.ceil(work.features / (8 if work.dtype == torch.float64 else 16))
     rows = active * work.meetings
-    sparse = rows * (cost.row + cost.vector * vectors) + cost.output * written
+    sparse = rows * (cost.row + cost.vector * vectors) + cost.output * work.outputs
     return work.products * cost.product / 1000 - sparse
 
 

@@ -24,7 +24,6 @@ from spikeloom.nn import (
     BatchNorm,
     Classifier,
     Dropout,
-    EventLinear,
     Output,
     Recurrent,
     Sequential,
@@ -176,9 +175,7 @@ def _linear(
     """A hidden linear layer with what belongs to it."""
     published_fc = network.name == "fc" and network.form == "kernel"
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    # The first linear layer of fc reads the events themselves, which are few.
-    kind = EventLinear if network.name == "fc" and number == 1 else nn.Linear
-    layers[f"linear{number}"] = kind(features, width, bias=False)
+    layers[f"linear{number}"] = nn.Linear(features, width, bias=False)
     if published_fc if network.batchnorm is None else network.batchnorm:
         layers[f"norm{number}"] = BatchNorm(width, statistics="folded")
     neuron = _hidden_neuron(network, constants, (width,))
