@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spikeloom.analysis.decisions import DecisionCounter, Decisions, time_delay
     from spikeloom.analysis.distributions import Spread, constant_distributions
     from spikeloom.analysis.first_spike import first_spike_times
+    from spikeloom.analysis.health import Health, diagnose, idle_parameters
     from spikeloom.analysis.latency import Latency
     from spikeloom.analysis.operations import LayerOperations, Operations, SynapticOperations
     from spikeloom.analysis.rates import FiringRates, SpikeCount
@@ -29,7 +30,10 @@ _HOMES = {
     "SpikeCount": "rates",
     "Spread": "distributions",
     "SynapticOperations": "operations",
+    "Health": "health",
     "constant_distributions": "distributions",
+    "diagnose": "health",
+    "idle_parameters": "health",
     "first_spike_times": "first_spike",
     "learned_constants": "constants",
     "mean_and_deviation": "statistics",
@@ -42,6 +46,7 @@ __all__ = [
     "DecisionCounter",
     "Decisions",
     "FiringRates",
+    "Health",
     "Latency",
     "LayerOperations",
     "LayerTrace",
@@ -50,7 +55,9 @@ __all__ = [
     "Spread",
     "SynapticOperations",
     "constant_distributions",
+    "diagnose",
     "first_spike_times",
+    "idle_parameters",
     "learned_constants",
     "mean_and_deviation",
     "time_delay",

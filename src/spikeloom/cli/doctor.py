@@ -5,6 +5,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -24,6 +25,9 @@ class Finding:
 
 
 def doctor(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A run folder: explain that run instead of this machine.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     kernels: Annotated[
         bool,
@@ -32,7 +36,7 @@ def doctor(
         ),
     ] = False,
 ) -> None:
-    """Look at versions, devices, the kernel cache, a compiled neuron, and data sets.
+    """Look at versions, devices, the kernel cache, a compiled neuron, and data sets; or at a run.
 
     Exit code 1 if something is broken.
     """
@@ -41,7 +45,7 @@ def doctor(
         if any(row["note"] for row in list(print_agreement(device))):
             raise typer.Exit(1)
         return
-    findings = list(examine())
+    findings = list(examine() if folder is None else examine_run(folder))
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
@@ -101,6 +105,68 @@ def examine() -> Iterator[Finding]:
         ("data sets", _data_sets),
     ):
         yield _guarded(subject, look)
+
+
+def examine_run(folder: Path) -> Iterator[Finding]:
+    """What a run's records say about it; of silent layers, how close
+    the first comes to firing."""
+    from spikeloom.analysis.statistics import wilson
+    from spikeloom.run.reading import read
+
+    run = read(folder)
+    done = f"{len(run.epochs)} of {run.planned_epochs} epochs"
+    go_on = "" if run.finished else f"spikeloom resume {folder}"
+    yield Finding("run", "ok" if run.finished else "note", f"{run.origin}, {done}", go_on)
+    for problem in run.problems:
+        yield Finding("records", "note", problem)
+    for note in run.start.notes:
+        yield Finding("data", "note", note)
+    if run.best is None:
+        yield Finding("accuracy", "note", "no evaluation yet")
+        return
+    accuracy, tested = run.best.test_accuracy, run.start.test_samples
+    about = f"{accuracy:.2%} (accuracy-{run.protocol}, epoch {run.best.epoch})"
+    if tested:
+        low, high = wilson(accuracy, tested)
+        about += f", {low:.2%} to {high:.2%} with {tested:,} samples"
+    if run.published is not None:
+        about += f"; published {run.published:.2f}%"
+    yield Finding("accuracy", "ok", about)
+    last = run.epochs[-1]
+    if last.test is not None and last.train_accuracy - last.test.accuracy > 0.1:
+        gap = f"{last.train_accuracy:.2%} of training samples against {last.test.accuracy:.2%}"
+        advice = "augmentation, dropout, weight decay, or fewer epochs"
+        yield Finding("generalisation", "note", f"{gap} of test samples", advice)
+    health = run.health
+    for kind, line in health.advice().items():
+        seen, _, advice = line.partition(": ")
+        yield Finding(kind.replace("_", " "), "broken", seen, advice)
+    if not health:
+        yield Finding("layers", "ok", "none is silent or saturated, all get a gradient")
+    if health.silent:
+        yield _guarded("potential", lambda: _potential(folder, health.silent[0]))
+
+
+def _potential(folder: Path, layer: str) -> Finding:
+    """How high the potentials of a silent layer rise, on 32 test samples."""
+    import torch
+
+    from spikeloom.analysis.traces import trace
+    from spikeloom.evaluation.evaluation import load_run
+
+    trained = load_run(folder, "last")
+    batch = next(iter(trained.test_loader().epoch(0)))
+    inputs = batch.inputs
+    axis = 1 if trained.data.spec.kind == "events" else 0
+    highest, threshold = float("-inf"), None
+    for sample in range(min(32, inputs.shape[axis])):
+        (shown,) = [t for t in trace(trained.classifier, inputs, sample) if t.layer == layer]
+        potentials = shown.potentials.get("h", next(iter(shown.potentials.values())))
+        highest, threshold = max(highest, float(torch.amax(potentials))), shown.threshold
+    of = "" if threshold is None else f", its threshold is {threshold:g}"
+    return Finding(
+        "potential", "note", f"{layer}: the highest of 32 test samples is {highest:.3g}{of}"
+    )
 
 
 def _guarded(subject: str, look: Callable[[], Finding]) -> Finding:

@@ -194,7 +194,7 @@ class TrainingConfig(Section):
     )
     watch: Literal["off", "warn", "stop"] = Field(
         default="warn",
-        description="what to do where a layer fires no spike for any test sample of an evaluation",
+        description="what to do where layers are found silent, saturated, or without gradient",
     )
     evaluate_every: int = Field(default=1, ge=1, description="epochs between evaluations")
 

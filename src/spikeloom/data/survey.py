@@ -8,8 +8,9 @@ from pathlib import Path, PurePath
 
 import torch
 
+from spikeloom.config.data import DataConfig
 from spikeloom.data import registry
-from spikeloom.data.base import Split
+from spikeloom.data.base import DataSet, Split
 from spikeloom.data.events.formats import SUFFIXES as recording_suffixes
 from spikeloom.data.files.archive import scan, walk
 from spikeloom.data.images.decode import SUFFIXES
@@ -65,19 +66,15 @@ class CheckReport:
         return "\n".join(lines)
 
 
+_MOST_BYTES = 2 << 30
+
+
 def check(name: str, root: str | Path | None = None) -> CheckReport:
     """Read and check all of the data set called `name`; `root` and errors as in `load`."""
     source = registry.source(name)
     folder = None if root is None else Path(root)
     data = source.load(folder)
     files = {path: _verify(path, source.checksums) for path in source.files(folder)}
-    changed = [path.name for path, file in files.items() if file.original is False]
-    notes = data.notes
-    if changed:
-        notes += (
-            f"not the publisher's files, so results may not compare with published ones: "
-            f"{', '.join(changed)}",
-        )
     return CheckReport(
         name=source.name,
         title=source.title,
@@ -86,8 +83,30 @@ def check(name: str, root: str | Path | None = None) -> CheckReport:
             "train": _examine(data.train, data.spec.class_count, data.spec.kind == "static"),
             "test": _examine(data.test, data.spec.class_count, data.spec.kind == "static"),
         },
-        notes=notes,
+        notes=(*data.notes, *_changed(files)),
     )
+
+
+def data_notes(config: DataConfig, data: DataSet) -> list[str]:
+    """What a reader of results on `data`, that of a recipe's `[data]`, must know: samples that the
+    publisher has and are not here, and files that are not the publisher's.
+
+    Check sums are taken of files whose sums are known, unless they are gigabytes.
+    """
+    source = registry.source(config.name)
+    root = None if config.root is None else Path(config.root)
+    known = [path for path in source.files(root) if path.name in source.checksums]
+    if sum(path.stat().st_size for path in known) > _MOST_BYTES:
+        return list(data.notes)
+    return [*data.notes, *_changed({path: _verify(path, source.checksums) for path in known})]
+
+
+def _changed(files: "Mapping[Path, FileReport]") -> tuple[str, ...]:
+    changed = [path.name for path, file in files.items() if file.original is False]
+    if not changed:
+        return ()
+    names = ", ".join(changed)
+    return (f"not the publisher's files, so results may not compare with published ones: {names}",)
 
 
 def prepare(name: str, root: str | Path | None = None) -> str:

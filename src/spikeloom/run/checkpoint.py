@@ -57,7 +57,8 @@ class State(TypedDict):
     `gradients`: those carried into the next step, by parameter, if the recipe carries them.
     `sums`: the running sums of the unfinished epoch (`Score.state`). `best`, `confusion`: the best
     result so far and its test confusion, or None. `metrics_bytes`: length of metrics.jsonl when
-    the checkpoint was written. `callbacks`: the state of each, by its place and kind.
+    the checkpoint was written. `callbacks`: the state of each, by its place and kind. `idle`:
+    parameters without a gradient in the last step of the epoch; `loss`: of the epoch before.
     """
 
     format: int
@@ -77,6 +78,8 @@ class State(TypedDict):
     confusion: Tensor | None
     metrics_bytes: int
     callbacks: dict[str, dict[str, Any]]
+    idle: list[str]
+    loss: float | None
 
 
 class Checkpoints:
@@ -200,6 +203,8 @@ def read(path: Path) -> State:
     if isinstance(state, dict):
         state.setdefault("processes", 1)
         state.setdefault("callbacks", {})
+        state.setdefault("idle", [])
+        state.setdefault("loss", None)
     if not _is_state(state):
         raise CheckpointError(
             f"{path} holds no state of a run, expected the keys and types of format {FORMAT}: "
@@ -250,6 +255,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "recipe": (str,),
     "best": (dict, type(None)),
     "confusion": (Tensor, type(None)),
+    "idle": (list,),
+    "loss": (int, float, type(None)),
 }
 
 

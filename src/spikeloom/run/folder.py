@@ -13,8 +13,12 @@ lock                 held while a process trains here
 import json
 import os
 import platform
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +33,9 @@ from spikeloom.processes import distributed
 from spikeloom.processes import environment as environ
 from spikeloom.processes.launch import launch_id
 from spikeloom.run.checkpoint import check_finite
+
+_NO_BITS = ("python", "platform", "launch", "started", "command", "commit")
+"""What may differ between a run's beginning and its resumption without changing a number."""
 
 
 class RunFolder:
@@ -138,7 +145,7 @@ class RunFolder:
         return [
             f"{name} was {then.get(name, 'not recorded')} and is {value}"
             for name, value in now.items()
-            if name not in ("python", "platform", "launch") and then.get(name) != value
+            if name not in _NO_BITS and then.get(name) != value
         ]
 
     def cut_metrics(self, size: int) -> int:
@@ -215,6 +222,7 @@ def _in_order(content: bytes) -> bytes:
 def environment(device: torch.device) -> dict[str, object]:
     """What the numbers of a run may depend on besides its recipe."""
     facts: dict[str, object] = {
+        **begun(),
         "python": platform.python_version(),
         "spikeloom": __version__,  # which has no metadata where it runs from its source folder
         **{name: version(name) for name in ("torch", "numpy", "numba")},
@@ -230,6 +238,22 @@ def environment(device: torch.device) -> dict[str, object]:
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"] = torch.version.cuda
+    return facts
+
+
+def begun() -> dict[str, str]:
+    """When, by which command, and from which commit of the library's source a run begins."""
+    facts = {"started": datetime.now(UTC).isoformat(timespec="seconds")}
+    # The name alone of a path: run folders travel.
+    program, *arguments = sys.argv or [""]
+    shown = [Path(program).name, *arguments] if program not in ("", "-c", "-m") else [program]
+    facts["command"] = shlex.join(shown)
+    source = Path(__file__).resolve().parents[3]
+    if (source / ".git").exists():
+        asked = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=12"]
+        with suppress(OSError, subprocess.SubprocessError):
+            said = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True)
+            facts["commit"] = said.stdout.strip()
     return facts
 
 

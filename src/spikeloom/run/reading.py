@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spikeloom import files
+from spikeloom.analysis.health import Health
 from spikeloom.config import toml
 from spikeloom.errors import ConfigError, RunError
 
@@ -54,6 +55,7 @@ class StartRecord(Record):
     parameters: int | None = None
     train_samples: int | None = None
     test_samples: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 class StepRecord(Record):
@@ -78,6 +80,7 @@ class EpochRecord(Record):
     test: ScoreRecord | None = None
     val: ScoreRecord | None = None
     best: BestRecord | None = None
+    health: dict[str, Any] = {}
 
 
 class EndRecord(Record):
@@ -132,6 +135,12 @@ class RunRecord:
     @property
     def notes(self) -> str:
         return str(self.setting("notes") or "").strip()
+
+    @property
+    def health(self) -> Health:
+        """What is wrong with the network after the last epoch that was evaluated."""
+        looked = (epoch.health for epoch in reversed(self.epochs) if epoch.test is not None)
+        return Health.from_dict(next(looked, {}))
 
     @property
     def started(self) -> str:

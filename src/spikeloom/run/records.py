@@ -28,6 +28,7 @@ from tensorboard.compat.proto.summary_pb2 import (
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from spikeloom import files
+from spikeloom.analysis.health import Health
 from spikeloom.errors import RunError
 from spikeloom.units import duration
 
@@ -185,6 +186,7 @@ class ConsoleLines:
                     line += (
                         f"; {event['processes']} processes, {event['step_samples']} samples a step"
                     )
+                line += "".join(f"\nnote: {note}" for note in event.get("notes", ()))
             case "epoch":
                 line = _epoch_line(event)
             case "end":
@@ -314,7 +316,8 @@ def _epoch_line(event: Event) -> str:
     if event["best"]:
         parts.append(f"best {event['best']['test_accuracy']:.2%}")
     parts += [f"lr {event['lr']:.3g}", duration(event["seconds"])]
-    return "  ".join(parts)
+    wrong = Health.from_dict(event.get("health", {})).short()
+    return "  ".join([*parts, wrong] if wrong else parts)
 
 
 def _end_line(event: Event) -> str:

@@ -8,8 +8,10 @@ from rich.console import Console
 from torch import Tensor
 
 from spikeloom.analysis.constants import learned_constants
+from spikeloom.analysis.health import Health
 from spikeloom.config.schema import Recipe
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSet
+from spikeloom.data.survey import data_notes
 from spikeloom.evaluation.evaluation import Measurement
 from spikeloom.evaluation.loaders import Loaders
 from spikeloom.evaluation.metrics import Score, mini_batch
@@ -60,14 +62,14 @@ class Journal:
             sinks.append(board)
         self.stream = Stream(sinks)
 
-    def start(self, spec: DataSpec, loaders: Loaders, classifier: Classifier, steps: int) -> None:
+    def start(self, data: DataSet, loaders: Loaders, classifier: Classifier, steps: int) -> None:
         recipe, val = self.recipe, loaders.val
         step_samples = recipe.data.batch_size * recipe.training.accumulate
         self._emit(
             "start",
             method=recipe.method,
             recipe=recipe.title,
-            data=spec.name,
+            data=data.spec.name,
             protocol=recipe.protocol.name,
             parameters=sum(p.numel() for p in classifier.parameters()),
             train_samples=len(loaders.train.split),
@@ -76,6 +78,7 @@ class Journal:
             steps_per_epoch=steps,
             processes=distributed.world_size(),
             step_samples=step_samples * distributed.world_size(),
+            notes=data_notes(recipe.data, data),
         )
 
     def step(
@@ -107,6 +110,7 @@ class Journal:
         classifier: Classifier,
         val: Measurement | None,
         test: Measurement | None,
+        health: Health | None,
     ) -> None:
         self._emit(
             "epoch",
@@ -121,6 +125,7 @@ class Journal:
             test=None if test is None else test.to_dict(),
             val=None if val is None else val.to_dict(),
             best=None if position.best is None else position.best.to_dict(),
+            health={} if health is None else health.to_dict(),
         )
 
     def end(self, position: Position) -> None:

@@ -1,6 +1,6 @@
 """Where a training stands, and everything else that a checkpoint of it holds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +19,8 @@ class Position:
     """`epoch` and `step` are the next optimizer step to do; `global_step` counts those done.
 
     `best`, and `confusion` of its test samples, are of the best epoch so far. Seconds are those
-    spent training, of this epoch and of the run.
+    spent training, of this epoch and of the run. `idle`: parameters without a gradient in the last
+    step of the epoch; `loss`: of the epoch before.
     """
 
     epoch: int = 0
@@ -29,6 +30,8 @@ class Position:
     run_seconds: float = 0.0
     best: Best | None = None
     confusion: Tensor | None = None
+    idle: list[str] = field(default_factory=list)
+    loss: float | None = None
 
 
 class Stateful(Protocol):
@@ -79,6 +82,8 @@ def take(
         "run_seconds": position.run_seconds,
         "best": None if best is None else best.to_dict(),
         "confusion": position.confusion,
+        "idle": position.idle,
+        "loss": position.loss,
         "metrics_bytes": metrics_bytes,
         "callbacks": {name: callback.state() for name, callback in parts.callbacks.items()},
     }
@@ -125,6 +130,8 @@ def put_back(path: Path, state: State, parts: TrainedParts) -> Position:
             run_seconds=state["run_seconds"],
             best=best,
             confusion=state["confusion"],
+            idle=state["idle"],
+            loss=state["loss"],
         )
     except torch.OutOfMemoryError:
         raise

@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from spikeloom.analysis.health import Health, diagnose, idle_parameters
 from spikeloom.components.callbacks import Callback
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch, DataSet
@@ -99,6 +100,7 @@ class Trainer:
             f"{i}.{one.kind}": one.build() for i, one in enumerate(self.recipe.callbacks)
         }
         self.position = Position()
+        self.told: set[str] = set()
         self.score = Score(self.spec.class_count, self.device)
         self.watch = Watch(self.classifier, self.optimizer, self.scaler.is_enabled(), self.device)
 
@@ -150,7 +152,7 @@ class Trainer:
             self.classifier.load_state_dict(weights)
             self.journal.open(run)
             try:
-                self.journal.start(self.spec, self.loaders, self.classifier, self.steps)
+                self.journal.start(self.data, self.loaders, self.classifier, self.steps)
                 self.save()
                 self.keep_best(self.checkpoints.last)
             finally:
@@ -230,6 +232,8 @@ class Trainer:
         self.stop_if_bad(batches[-1])
         for callback in self.callbacks.values():
             callback.after_step(self)
+        if self.step + 1 == self.steps:
+            self.position.idle = idle_parameters(self.classifier)
         if not self.recipe.training.carry_gradients:
             self.optimizer.zero_grad(set_to_none=True)
         return results[-1]
@@ -265,14 +269,17 @@ class Trainer:
                 val, test = self.evaluate("val"), self.evaluate("test")
             assert test is not None
             best = choose(config.protocol, best, self.epoch, test.accuracy, val and val.accuracy)
-            self.watch_silence(test)
         improved = best is not position.best
         if improved and test is not None:
             position.best, position.confusion = best, test.confusion
         self.clock.stop(position)
         self.score.reduce()
         self.check_sums()
-        self.journal.epoch(position, self.lr, self.score, self.classifier, val, test)
+        found = None if test is None else self.examine(test)
+        self.journal.epoch(position, self.lr, self.score, self.classifier, val, test, found)
+        if found is not None:
+            self.tell(found)
+        position.loss = self.score.loss
         position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
         self.score = Score(self.spec.class_count, self.device)
         if improved or last or self.epoch % config.checkpoint.every_epochs == 0:
@@ -299,19 +306,26 @@ class Trainer:
             after_batch=lambda done: self.journal.progress(self.position, split, done, len(loader)),
         )
 
-    def watch_silence(self, test: Measurement) -> None:
-        """Tells, or ends the run, where a layer fired no spike for any test sample."""
-        silent = [layer for layer, rate in test.firing_rates.items() if rate == 0]
-        if not silent or self.recipe.training.watch == "off":
-            return
-        text = (
-            f"no neuron of {', '.join(silent)} fired for any test sample after epoch {self.epoch}: "
-            "what is behind learns nothing from it; raise the gain ahead (weights, BatchNorm), "
-            "lower the threshold, or lower optimizer.lr"
+    def examine(self, test: Measurement) -> Health:
+        """What is wrong with the network, by this epoch's evaluation and its last step."""
+        return diagnose(
+            self.classifier,
+            test.firing_rates,
+            spikes=test.spikes,
+            without_gradient=self.position.idle,
+            confusion=test.confusion,
+            losses=(self.position.loss, self.score.loss),
         )
-        if self.recipe.training.watch == "stop":
-            raise RunError(f"{text} (training.watch = stop)")
-        self.journal.message(f"warning: {text}")
+
+    def tell(self, found: Health) -> None:
+        """Warns of what was not wrong before, or ends the run where a layer is silent."""
+        watch, advice = self.recipe.training.watch, found.advice()
+        if watch == "stop" and found.silent:
+            raise RunError(f"{advice['silent']} (training.watch = stop)")
+        for kind, line in advice.items():
+            if watch != "off" and kind not in self.told:
+                self.journal.message(f"warning: {line}")
+        self.told = set(advice)
 
     def checkpoint_within_epoch(self) -> None:
         config = self.recipe.checkpoint
@@ -405,7 +419,7 @@ class Trainer:
         if fresh:
             if self.start:
                 self.journal.message(self.start)
-            self.journal.start(self.spec, self.loaders, self.classifier, self.steps)
+            self.journal.start(self.data, self.loaders, self.classifier, self.steps)
 
     def newest(self, tell: Callable[[str], None]) -> tuple[Path, State] | None:
         """The checkpoint to go on from, with metrics.jsonl cut back to where it was written."""
