@@ -1,9 +1,84 @@
-"""Memory for results on the CPU."""
+"""Memory for results on the CPU, used again.
 
+By default the C library maps every block above a few megabytes anew and unmaps it when it is freed:
+each call then pays for the system to clear its pages, two to three times what the kernel costs.
+Results of `LARGE` bytes and more therefore lie in blocks of the library's own, which are kept when
+the last tensor on them is gone and given to the next result of their size. Nothing of the process
+is changed: other libraries allocate as before.
+
+Kept are at most as many bytes as were in use at once. `SPIKELOOM_KEEP_MEMORY=0` turns it off.
+"""
+
+import mmap
+import os
+import threading
+import weakref
+from collections import defaultdict
+
+import numpy as np
 import torch
 from torch import Tensor
 
+LARGE = 1 << 20
+"""Bytes from which a result lies in a block of its own."""
+
+_STEP = 1 << 18
+_lock = threading.RLock()  # a garbage collection may free a block while one is taken
+_free: dict[int, list[mmap.mmap]] = defaultdict(list)
+_used = _most = _kept = 0
+
+
+def _forget() -> None:
+    """A forked child may have inherited the lock from a thread that it does not have."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
 
 def empty(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor on the CPU."""
-    return torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
+    """An uninitialised dense tensor on the CPU."""
+    size = dtype.itemsize
+    for extent in shape:
+        size *= extent
+    if size < LARGE or not _wanted():
+        return torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
+    storage = torch.from_numpy(_take(-(-size // _STEP) * _STEP)).untyped_storage()
+    return torch.empty(0, dtype=dtype, device="cpu").set_(storage, 0, shape, strides)
+
+
+def _wanted() -> bool:
+    return (
+        os.environ.get("SPIKELOOM_KEEP_MEMORY") != "0"
+        and not torch.are_deterministic_algorithms_enabled()  # which fill what is new with NaN
+    )
+
+
+def _take(size: int) -> "np.ndarray":
+    """A block of `size` bytes; it comes back when nothing refers to it any more."""
+    global _used, _most, _kept
+    with _lock:
+        if _free[size]:
+            pages = _free[size].pop()
+            _kept -= size
+        else:
+            # private: a forked child must not write into its parent's memory
+            pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                pages.madvise(mmap.MADV_HUGEPAGE)
+        _used += size
+        _most = max(_most, _used)
+    block = np.frombuffer(pages, np.uint8)
+    weakref.finalize(block, _give_back, pages, size).atexit = False
+    return block
+
+
+def _give_back(pages: mmap.mmap, size: int) -> None:
+    global _used, _kept
+    with _lock:
+        _used -= size
+        if _used + _kept + size <= _most:
+            _free[size].append(pages)
+            _kept += size
