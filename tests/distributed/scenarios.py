@@ -14,6 +14,7 @@ import torch
 from pairs import alone, console, pair, scenario
 from torch import Tensor, nn
 
+from spikeloom.data.base import Batch
 from spikeloom.data.images.augment import Transform
 from spikeloom.data.loader import Loader
 from spikeloom.errors import DataError
@@ -297,10 +298,10 @@ def _not_finite() -> None:
     original = Parallel.__call__
     calls = 0
 
-    def spoiled(self: Parallel, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def spoiled(self: Parallel, batch: Batch) -> tuple[Tensor, Tensor]:
         nonlocal calls
         calls += 1
-        loss, scores = original(self, inputs, labels)
+        loss, scores = original(self, batch)
         # The third step, and the third again when the steps are gone over.
         wrong = _rank() == 1 and calls in (3, 6)
         return (loss * float("nan") if wrong else loss), scores

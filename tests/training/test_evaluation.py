@@ -5,6 +5,7 @@ import torch
 
 from spikeloom.data.base import TensorSplit
 from spikeloom.data.loader import Loader
+from spikeloom.data.spec import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.evaluation.evaluation import measure
 from spikeloom.evaluation.metrics import Score, accuracy, among_best
@@ -14,6 +15,10 @@ from spikeloom.training import evaluate, load_run, train
 from .conftest import recorded
 
 CPU = torch.device("cpu")
+
+
+def spec(classes: int) -> DataSpec:
+    return DataSpec("made", (1,), tuple(map(str, range(classes))))
 
 
 @pytest.fixture
@@ -110,7 +115,7 @@ def test_loss_and_accuracy_are_sums_over_samples_not_means_of_means():
     loader = Loader(split, 3, transform=lambda raw, _: raw.float())  # batches of 3, 3, 1
     classifier = Identity()
     classifier.train()
-    found = measure(classifier, loader, classes=3, device=CPU)
+    found = measure(classifier, loader, spec=spec(3), device=CPU)
     scores = images[:, 0, 0].float()
     whole = torch.nn.functional.cross_entropy(scores, split.labels).item()
     assert found.loss == pytest.approx(whole, rel=1e-6)
@@ -139,14 +144,14 @@ def test_the_five_largest_scores_are_counted_where_there_are_more_classes():
     images = torch.randint(0, 4, (50, 1, 1, 8), generator=generator).to(torch.uint8)  # many ties
     split = TensorSplit(images, torch.randint(0, 8, (50,), generator=generator))
     loader = Loader(split, 7, transform=lambda raw, _: raw.float())
-    found = measure(Identity(), loader, classes=8, device=CPU)
+    found = measure(Identity(), loader, spec=spec(8), device=CPU)
     order = images[:, 0, 0].float().sort(dim=1, descending=True, stable=True).indices
     among = (order[:, :5] == split.labels[:, None]).any(1)
     assert 0 < among.sum() < 50
     assert found.top5_accuracy == found.to_dict()["top5_accuracy"] == among.sum().item() / 50
     fewer = TensorSplit(images[..., :5], split.labels % 5)
     few = Loader(fewer, 7, transform=lambda raw, _: raw.float())
-    found = measure(Identity(), few, classes=5, device=CPU)
+    found = measure(Identity(), few, spec=spec(5), device=CPU)
     assert found.top5_accuracy is None and "top5_accuracy" not in found.to_dict()
 
 

@@ -171,10 +171,11 @@ class _Stop(Callback):
         return f"no better epoch in the {self.patience} after epoch {self.epoch}"
 
     def state(self) -> dict[str, Any]:
-        return {"value": self.value, "epoch": self.epoch}
+        return {} if self.epoch < 0 else {"value": self.value, "epoch": self.epoch}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.value, self.epoch = state["value"], state["epoch"]
+        if state:
+            self.value, self.epoch = state["value"], state["epoch"]
 
 
 @register

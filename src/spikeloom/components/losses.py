@@ -2,7 +2,7 @@
 
 With scores z `[B, classes]` and label y, or real targets y `[B, outputs]`; the mean over samples of
 
-    method         what the method defines; cross-entropy if it defines nothing
+    method         what the method defines; if nothing, cross-entropy, of real targets mse
     cross_entropy  - w_y log softmax(z)_y     w: class weights; with label smoothing
     mse            (z - y)^2, averaged over outputs     (for labels: y is 1 at the label, else 0)
     mae            |z - y|, averaged over outputs
@@ -30,6 +30,10 @@ class MethodLoss(Loss):
     name: str = Field(default="method", description="what training makes small")
 
     def build(self, classifier: "Classifier", labels: "Tensor") -> "LossFunction":
+        from spikeloom.nn.classifier import Classifier as Base
+
+        if labels.is_floating_point() and type(classifier).loss is Base.loss:
+            return MeanSquaredError().build(classifier, labels)
         return classifier.loss
 
 

@@ -73,7 +73,10 @@ class BestValidationEpoch(_Published):
         from spikeloom.data.base import subset
         from spikeloom.data.split import split_per_class
 
-        train, val = split_per_class(data.train.labels, self.val_ratio)
+        labels = data.train.labels
+        if labels.is_floating_point():  # a regression has no classes to be fair to
+            labels = (labels[:, 0] * 0).long()
+        train, val = split_per_class(labels, self.val_ratio)
         if not len(train) or not len(val):
             raise ConfigError(
                 f"protocol.val_ratio = {self.val_ratio} leaves {len(train)} training and "

@@ -57,7 +57,7 @@ class TensorSplit(Split):
                 f"{len(inputs)} samples come with {len(labels)} labels: give one for each sample"
             )
         self.inputs = inputs
-        self._labels = labels.to(torch.int64)
+        self._labels = labels if labels.is_floating_point() else labels.to(torch.int64)
 
     def __len__(self) -> int:
         return len(self.inputs)

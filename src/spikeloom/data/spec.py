@@ -10,14 +10,17 @@ class DataSpec:
 
     `shape` is one sample without time and batch: `(channels, height, width)` for images and frames.
     `kind` is "static" (an image, presented at every time step) or "events" (frames `[T, B,
-    *shape]`).
+    *shape]`). `targets`: of a regression, the number of real values to be told of a sample; there
+    are no `classes` then, and labels are float32 `[N, targets]`.
     """
 
     name: str
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     kind: Literal["static", "events"] = "static"
+    targets: int = 0
 
     @property
     def class_count(self) -> int:
-        return len(self.classes)
+        """The scores of a sample: one for each class, or each target of a regression."""
+        return self.targets or len(self.classes)

@@ -6,7 +6,7 @@ run that is on the disk.
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,11 @@ from spikeloom.data.loader import Loader
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from spikeloom.evaluation.loaders import make_loaders
-from spikeloom.evaluation.metrics import Score, among_best
+from spikeloom.evaluation.metrics import among_best, score_of
 from spikeloom.evaluation.nonfinite import first_non_finite
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
-from spikeloom.neurons.gated import Gated
-from spikeloom.nn.classifier import Classifier
+from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.processes.distributed import common, sum_over_ranks
 from spikeloom.run import checkpoint as checkpoints
 from spikeloom.run.device import autocast, choose_device, surroundings
@@ -48,24 +47,30 @@ class Measurement:
     """One pass over a split. `confusion` `[label, prediction]` counts samples, on the CPU;
     `firing_rates` are spikes per neuron and time step by layer, `spikes` those of a layer per
     sample, and `neurons` its size; `rate`: that of all neurons together; empty or 0 if not asked
-    for."""
+    for. Of a regression `accuracy` is r2, `confusion` is empty, and `errors` are mse, mae, r2."""
 
     loss: float
     accuracy: float
     confusion: Tensor
+    samples: int
     firing_rates: dict[str, float]
     spikes: dict[str, float]
     neurons: dict[str, int]
     rate: float
     top5_accuracy: float | None
     """Part of the samples whose label is among the five largest scores; None up to 5 classes."""
+    errors: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """As metrics.jsonl has it."""
         figures: dict[str, Any] = {"loss": self.loss, "accuracy": self.accuracy}
         if self.top5_accuracy is not None:
             figures["top5_accuracy"] = self.top5_accuracy
-        return figures | ({"firing_rates": self.firing_rates} if self.firing_rates else {})
+        return (
+            figures
+            | self.errors
+            | ({"firing_rates": self.firing_rates} if self.firing_rates else {})
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Evaluation:
     spikes per neuron and time step over all neurons.
     `decisions`: by first spike and by rate, where the output layer is one of spiking neurons.
     `top5_accuracy`: label among the five largest scores; None for five classes or fewer.
+    `errors`: of a regression mse, mae and r2, which is its `accuracy`; empty of classes.
     """
 
     checkpoint: CheckpointName
@@ -95,6 +101,13 @@ class Evaluation:
     rate: float
     decisions: Decisions | None
     top5_accuracy: float | None
+    errors: dict[str, float]
+
+    @property
+    def accuracy_by_class(self) -> list[float]:
+        """Of the samples of each class, the part that is right; NaN for a class without samples."""
+        right, all_of = self.confusion.diagonal().double(), self.confusion.sum(1)
+        return (right / all_of).tolist()
 
     @property
     def spikes_per_neuron(self) -> float:
@@ -234,8 +247,8 @@ def _at_time_steps(
     """`weights` of `classifier`, those of neurons that are per time step interpolated."""
     classifier.load_state_dict(weights)
     for module in classifier.modules():
-        if isinstance(module, Gated) and module.time_steps is not None:
-            module.interpolate_time(timesteps)
+        if hasattr(module, "interpolate_time") and module.time_steps is not None:
+            module.interpolate_time(timesteps)  # type: ignore[operator]
     return classifier.state_dict()
 
 
@@ -280,19 +293,18 @@ def evaluate(
         measurement = measure(
             run.classifier,
             run.test_loader(),
-            classes=run.data.spec.class_count,
+            spec=run.data.spec,
             device=run.device,
             precision=run.recipe.training.precision,
             with_rates=True,
             noise=noise,
             noise_seed=run.recipe.seed,
-            latency=latency,
-            decisions=decisions,
+            observers=[observe_latency(latency), observe_decisions(decisions)],
         )
     return Evaluation(
         checkpoint=checkpoint,
         epochs=run.epochs,
-        samples=int(measurement.confusion.sum()),
+        samples=measurement.samples,
         loss=measurement.loss,
         accuracy=measurement.accuracy,
         confusion=measurement.confusion,
@@ -304,7 +316,12 @@ def evaluate(
         rate=measurement.rate,
         decisions=decisions.result(),
         top5_accuracy=measurement.top5_accuracy,
+        errors=measurement.errors,
     )
+
+
+Observer = Callable[[Output, Batch], None]
+"""Is shown every batch of a pass, after the network has answered."""
 
 
 @torch.no_grad()
@@ -312,35 +329,33 @@ def measure(
     classifier: Classifier,
     loader: Loader,
     *,
-    classes: int,
+    spec: DataSpec,
     device: torch.device,
     precision: str = "float32",
     epoch: int = 0,
     with_rates: bool = False,
     noise: float = 0.0,
     noise_seed: int = 0,
-    latency: Latency | None = None,
-    decisions: DecisionCounter | None = None,
+    observers: Sequence[Observer] = (),
     paced: Callable[[Iterator[Batch]], Iterator[Batch]] = lambda batches: batches,
-    after_batch: Callable[[int], None] = lambda done: None,
 ) -> Measurement:
     """One pass in evaluation mode over `loader.epoch(epoch)`, on this and all other processes.
 
     Args:
+        spec: What the samples are.
         with_rates: Count spikes by layer.
         noise, noise_seed: Standard deviation of noise on the inputs, and the seed of its stream.
-        latency: Is given the votes of every batch, where the method has votes per time step.
-        decisions: Is given the output spikes of every batch, where the method has them.
+        observers: Who else looks at every batch: votes over time, first spikes, progress.
         paced: Gives the batches on, one at a time: where several processes, or whoever wants to
             stop the run, must agree.
-        after_batch: Called with the number of batches done.
 
     Raises:
         NonFiniteError: the loss became NaN or infinite; the text names the layer.
     """
     was_training = classifier.training
     classifier.eval()
-    score = Score(classes, device)
+    score = score_of(spec, device)
+    ranked = len(spec.classes) > 5
     top5 = torch.zeros((), dtype=torch.int64, device=device)
     try:
         with ExitStack() as stack:
@@ -352,13 +367,10 @@ def measure(
                     inputs = _noisy(inputs, noise, noise_seed, batch.step)
                 output = classifier(inputs)
                 score.add(classifier.loss(output, batch.targets), output.scores, batch.targets)
-                if classes > 5:
+                if ranked:
                     top5 += among_best(output.scores, batch.targets, 5)
-                if latency is not None and output.votes is not None:
-                    latency.add(output.votes, batch.targets)
-                if decisions is not None and output.spikes is not None:
-                    decisions.add(output.spikes, batch.targets, output.potentials)
-                after_batch(batch.step + 1)
+                for observe in observers:
+                    observe(output, batch)
         score.reduce()
         sum_over_ranks(top5)
         if score.samples and not math.isfinite(score.loss):
@@ -371,12 +383,34 @@ def measure(
         loss=score.loss,
         accuracy=score.accuracy,
         confusion=score.confusion.cpu(),
+        samples=score.samples,
         firing_rates={layer: count.rate for layer, count in counts.items()},
         spikes={layer: count.spikes / score.samples for layer, count in counts.items()},
         neurons={} if rates is None else rates.neurons(),
         rate=SpikeCount.sum(counts.values()).rate,
-        top5_accuracy=top5.item() / max(score.samples, 1) if classes > 5 else None,
+        top5_accuracy=top5.item() / max(score.samples, 1) if ranked else None,
+        errors=score.figures,
     )
+
+
+def observe_latency(latency: Latency) -> Observer:
+    """Shows `latency` the votes, where the method has votes per time step."""
+
+    def observe(output: Output, batch: Batch) -> None:
+        if output.votes is not None and not batch.targets.is_floating_point():
+            latency.add(output.votes, batch.targets)
+
+    return observe
+
+
+def observe_decisions(decisions: DecisionCounter) -> Observer:
+    """Shows `decisions` the output spikes, where the method has them."""
+
+    def observe(output: Output, batch: Batch) -> None:
+        if output.spikes is not None and not batch.targets.is_floating_point():
+            decisions.add(output.spikes, batch.targets, output.potentials)
+
+    return observe
 
 
 def _noisy(inputs: Tensor, noise: float, seed: int, step: int) -> Tensor:

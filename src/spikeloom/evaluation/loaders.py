@@ -26,6 +26,8 @@ class Loaders(NamedTuple):
 def make_loaders(recipe: Recipe, data: DataSet, device: torch.device) -> Loaders:
     """The loaders of this process; their streams are those of the recipe's seed."""
     config, protocol = recipe.data, recipe.protocol
+    if data.spec.targets and config.sampling == "balanced":
+        raise ConfigError("data.sampling = balanced: a regression has no classes; set it to all")
     train, val = protocol.splits(data)
     changing = make_transform(config, data, training=True)
 

@@ -2,11 +2,18 @@
 
 loss      = sum of (batch loss * batch size) / samples
 accuracy  = trace(confusion) / sum(confusion),   confusion[label, prediction] counts samples
+
+and of a regression with targets y and scores z, each the mean over the targets of a sample,
+
+mse = mean (y - z)^2      mae = mean |y - z|      r2 = 1 - sum (y - z)^2 / sum (y - mean y)^2
 """
+
+import math
 
 import torch
 from torch import Tensor
 
+from spikeloom.data.spec import DataSpec
 from spikeloom.processes import distributed
 from spikeloom.processes.distributed import sum_over_ranks
 
@@ -43,6 +50,11 @@ class Score:
         """Fraction of samples whose largest score is at their label; NaN if there are none."""
         return _ratio(self.confusion.trace().item(), self.samples)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """More of them by name; none of classes."""
+        return {}
+
     def reduce(self) -> "Score":
         """Adds up the sums of all processes, in place; returns itself."""
         sum_over_ranks(self.loss_sum)
@@ -73,6 +85,61 @@ class Score:
             self.confusion.zero_()
 
 
+class Errors(Score):
+    """The same of a regression: `accuracy` is r2, and `confusion` is empty."""
+
+    def __init__(self, targets: int, device: torch.device) -> None:
+        super().__init__(0, device)
+        # of each target: count, y, y^2, (y - z)^2, |y - z|
+        self.sums = torch.zeros(5, targets, dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
+        """`scores` and `labels` `[B, targets]`."""
+        self.loss_sum += loss.double() * len(labels)
+        y, error = labels.double(), labels.double() - scores.double()
+        parts = (torch.ones_like(y), y, y.square(), error.square(), error.abs())
+        self.sums += torch.stack([part.sum(0) for part in parts])
+
+    @property
+    def samples(self) -> int:
+        return int(self.sums[0, 0])
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """mse, mae, and r2; NaN if there are no samples. r2 is that of each target, averaged; a
+        target that is the same for all samples has none."""
+        n, y, squares, se, ae = self.sums
+        r2 = 1 - se / (squares - y.square() / n)
+        defined = r2[r2.isfinite()]
+        means = {"mse": se / n, "mae": ae / n, "r2": defined if len(defined) else r2[:1] * math.nan}
+        return {name: value.mean().item() for name, value in means.items()}
+
+    @property
+    def accuracy(self) -> float:
+        return self.figures["r2"]
+
+    def reduce(self) -> "Errors":
+        sum_over_ranks(self.sums)
+        sum_over_ranks(self.loss_sum)
+        return self
+
+    def state(self) -> dict[str, Tensor]:
+        losses, sums = distributed.gather(self.loss_sum), distributed.gather(self.sums)
+        return {"loss_sum": losses.cpu(), "sums": sums.cpu()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        losses, sums = state["loss_sum"], state["sums"]
+        number = min(distributed.rank(), len(sums) - 1)
+        self.loss_sum = losses[number].to(self.loss_sum)
+        self.sums = sums[number].to(self.sums)
+
+
+def score_of(spec: DataSpec, device: torch.device) -> Score:
+    """The running sums for samples of `spec`."""
+    return Errors(spec.targets, device) if spec.targets else Score(spec.class_count, device)
+
+
 def mini_batch(loss: Tensor, scores: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean loss and `accuracy` of the batches that all processes have just computed."""
     if distributed.world_size() == 1:
@@ -83,7 +150,12 @@ def mini_batch(loss: Tensor, scores: Tensor, labels: Tensor) -> tuple[float, flo
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
-    """Fraction of the `[B, classes]` scores whose first maximum is at the label."""
+    """Fraction of the `[B, classes]` scores whose first maximum is at the label; r2 of real
+    targets."""
+    if labels.is_floating_point():
+        errors = Errors(labels.shape[1], labels.device)
+        errors.add(torch.zeros((), device=labels.device), scores, labels)
+        return errors.accuracy
     return (scores.argmax(1) == labels).double().mean().item()
 
 

@@ -22,10 +22,15 @@ class Best:
 
 
 def choose(
-    protocol: Protocol, best: Best | None, epoch: int, test: float, val: float | None
+    protocol: Protocol,
+    best: Best | None,
+    epoch: int,
+    test: float,
+    val: float | None,
+    figure: str = "accuracy",
 ) -> Best:
     """The better of `best` and the accuracies of `epoch`."""
     value = test if val is None else val
     if best is not None and not protocol.better(value, best.value):
         return best
-    return Best(epoch, f"{protocol.metric} accuracy", value, test)
+    return Best(epoch, f"{protocol.metric} {figure}", value, test)

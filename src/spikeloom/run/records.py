@@ -169,6 +169,7 @@ class ConsoleLines:
         self._console = console
         self._live: Live | None = None
         self._phase: tuple[int, str] | None = None
+        self._regression = False  # what is called accuracy is r2 then
         self._began = (0, 0.0)  # step and time at which this phase was first seen
 
     def emit(self, event: Event) -> None:
@@ -177,10 +178,11 @@ class ConsoleLines:
                 self._show(event)
                 return
             case "start":
+                self._regression = event.get("task") == "regression"
                 line = (
                     f"{event['method']} on {event['data']}: {event['parameters']:,} parameters, "
                     f"{event['train_samples']:,} training and {event['test_samples']:,} test "
-                    f"samples, accuracy-{event['protocol']}"
+                    f"samples, {'r2' if self._regression else 'accuracy'}-{event['protocol']}"
                 )
                 if event.get("processes", 1) > 1:
                     line += (
@@ -188,9 +190,9 @@ class ConsoleLines:
                     )
                 line += "".join(f"\nnote: {note}" for note in event.get("notes", ()))
             case "epoch":
-                line = _epoch_line(event)
+                line = _epoch_line(event, ".4f" if self._regression else ".2%")
             case "end":
-                line = _end_line(event)
+                line = _end_line(event, "r2" if self._regression else "accuracy")
             case "message":
                 line = event["text"]
             case _:
@@ -283,7 +285,7 @@ def _scalars(event: Event) -> Iterator[tuple[tuple[str, int], float | None]]:
         yield ("lr", epoch), event["lr"]
         yield ("seconds", epoch), event["seconds"]
         for split in ("test", "val"):
-            for name in ("accuracy", "top5_accuracy", "loss"):
+            for name in ("accuracy", "top5_accuracy", "loss", "mse", "mae", "r2"):
                 if event[split] is not None and name in event[split]:
                     yield (f"{split}_{name}", epoch), event[split][name]
         for layer, rate in (event["test"] or {}).get("firing_rates", {}).items():
@@ -306,23 +308,24 @@ def _progress_line(event: Event, rate: float) -> str:
     return line
 
 
-def _epoch_line(event: Event) -> str:
+def _epoch_line(event: Event, form: str) -> str:
     parts = [
         f"epoch {event['epoch']}",
         f"loss {event['train_loss']:.4f}",
-        f"train {event['train_accuracy']:.2%}",
+        f"train {event['train_accuracy']:{form}}",
     ]
-    parts += [f"{name} {event[name]['accuracy']:.2%}" for name in ("val", "test") if event[name]]
+    parts += [f"{name} {event[name]['accuracy']:{form}}" for name in ("val", "test") if event[name]]
     if event["best"]:
-        parts.append(f"best {event['best']['test_accuracy']:.2%}")
+        parts.append(f"best {event['best']['test_accuracy']:{form}}")
     parts += [f"lr {event['lr']:.3g}", duration(event["seconds"])]
     wrong = Health.from_dict(event.get("health", {})).short()
     return "  ".join([*parts, wrong] if wrong else parts)
 
 
-def _end_line(event: Event) -> str:
+def _end_line(event: Event, figure: str) -> str:
     best = event["best"]
+    form = ".4f" if figure == "r2" else ".2%"
     return (
-        f"accuracy-{event['protocol']} {best['test_accuracy']:.2%} (test accuracy of epoch "
+        f"{figure}-{event['protocol']} {best['test_accuracy']:{form}} (test {figure} of epoch "
         f"{best['epoch']}, chosen by {best['metric']}) in {duration(event['seconds'])}"
     )

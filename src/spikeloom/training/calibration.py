@@ -17,7 +17,14 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data.base import subset
 from spikeloom.data.loader import Loader
 from spikeloom.errors import ConfigError, RunError
-from spikeloom.evaluation.evaluation import CheckpointName, TrainedRun, build, load_run, measure
+from spikeloom.evaluation.evaluation import (
+    CheckpointName,
+    TrainedRun,
+    build,
+    load_run,
+    measure,
+    observe_latency,
+)
 from spikeloom.evaluation.loaders import make_transform
 from spikeloom.methods import catalog
 from spikeloom.run.device import autocast, surroundings
@@ -85,7 +92,7 @@ def calibrate(
         accuracy = measure(
             run.classifier,
             run.test_loader(),
-            classes=run.data.spec.class_count,
+            spec=run.data.spec,
             device=run.device,
         ).accuracy
     return Calibration(out, values, samples, accuracy)
@@ -108,10 +115,10 @@ def accuracy_at_start(recipe: Recipe, run: TrainedRun) -> list[float]:
         measure(
             classifier,
             run.test_loader(),
-            classes=run.data.spec.class_count,
+            spec=run.data.spec,
             device=run.device,
             precision=recipe.training.precision,
-            latency=latency,
+            observers=[observe_latency(latency)],
         )
     return latency.accuracy()
 

@@ -139,7 +139,7 @@ def _time_evaluation(trainer: Trainer, loader: Loader) -> float:
     measure(
         trainer.classifier,
         loader,
-        classes=trainer.spec.class_count,
+        spec=trainer.spec,
         device=trainer.device,
         precision=trainer.recipe.training.precision,
         with_rates=True,

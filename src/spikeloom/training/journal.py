@@ -70,6 +70,7 @@ class Journal:
             method=recipe.method,
             recipe=recipe.title,
             data=data.spec.name,
+            task="regression" if data.spec.targets else "classification",
             protocol=recipe.protocol.name,
             parameters=sum(p.numel() for p in classifier.parameters()),
             train_samples=len(loaders.train.split),

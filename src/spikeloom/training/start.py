@@ -54,6 +54,8 @@ def freeze(module: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
     Raises:
         ConfigError: a pattern matches nothing, or nothing is left to learn.
     """
+    if not patterns:
+        return []
     names = [name for name, _ in module.named_parameters()]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):

@@ -5,6 +5,7 @@ It knows no method by name. What it promises is exactness: every random stream i
 killed at any instant and resumed equals the uninterrupted one bit for bit on the same machine.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from spikeloom.data.for_recipe import load_data
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
 from spikeloom.evaluation.evaluation import Measurement, build, measure
 from spikeloom.evaluation.loaders import make_loaders
-from spikeloom.evaluation.metrics import Score
+from spikeloom.evaluation.metrics import score_of
 from spikeloom.evaluation.nonfinite import first_non_finite
 from spikeloom.evaluation.protocol import Best, choose
 from spikeloom.methods import catalog
@@ -63,7 +64,6 @@ class Trainer:
         """`reschedule`: checkpoints of another schedule are those of this run."""
         self.recipe = recipe
         self.reschedule = reschedule
-        self.text = catalog.dump(recipe)
         self.device = device
         self.stop = StopRequest()
         self.journal = Journal(recipe, console)
@@ -77,6 +77,11 @@ class Trainer:
         self.watches_every_step = device.type == "cpu" and distributed.world_size() == 1
         distributed.together(lambda: self.make(self.data))
         self.begin()
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The recipe as TOML."""
+        return catalog.dump(self.recipe)
 
     def make(self, data: DataSet) -> None:
         """Loaders and network; nothing here speaks to other processes."""
@@ -101,7 +106,7 @@ class Trainer:
         }
         self.position = Position()
         self.told: set[str] = set()
-        self.score = Score(self.spec.class_count, self.device)
+        self.score = score_of(self.spec, self.device)
         self.watch = Watch(self.classifier, self.optimizer, self.scaler.is_enabled(), self.device)
 
     @property
@@ -268,7 +273,9 @@ class Trainer:
                     stack.enter_context(callback.evaluating(self))
                 val, test = self.evaluate("val"), self.evaluate("test")
             assert test is not None
-            best = choose(config.protocol, best, self.epoch, test.accuracy, val and val.accuracy)
+            value = None if val is None else val.accuracy
+            figure = "r2" if self.spec.targets else "accuracy"
+            best = choose(config.protocol, best, self.epoch, test.accuracy, value, figure)
         improved = best is not position.best
         if improved and test is not None:
             position.best, position.confusion = best, test.confusion
@@ -281,7 +288,7 @@ class Trainer:
             self.tell(found)
         position.loss = self.score.loss
         position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
-        self.score = Score(self.spec.class_count, self.device)
+        self.score = score_of(self.spec, self.device)
         if improved or last or self.epoch % config.checkpoint.every_epochs == 0:
             self.save()
         if improved:
@@ -298,12 +305,16 @@ class Trainer:
             self.classifier,
             loader,
             epoch=self.epoch,
-            classes=self.spec.class_count,
+            spec=self.spec,
             device=self.device,
             precision=self.recipe.training.precision,
             with_rates=split == "test",
             paced=lambda batches: distributed.lockstep(batches, self.stop.signal, self.pause),
-            after_batch=lambda done: self.journal.progress(self.position, split, done, len(loader)),
+            observers=[
+                lambda _, batch: self.journal.progress(
+                    self.position, split, batch.step + 1, len(loader)
+                )
+            ],
         )
 
     def examine(self, test: Measurement) -> Health:
