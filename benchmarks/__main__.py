@@ -349,6 +349,25 @@ def events(threads: Threads = 1, rounds: Rounds = 15, csv: Csv = None) -> None:
     _table(bench.measure(rounds), ["what", "ms", "tonic_ms", "ratio", "note"], csv)
 
 
+@app.command("inference")
+def inference(
+    steps: Annotated[int, typer.Option(min=0, help="Training steps before it is measured.")] = 200,
+    threads: Threads = 1,
+    rounds: Rounds = 15,
+    csv: Csv = None,
+) -> None:
+    """A trained spiking network that only answers, against the real ANN; a streaming step against
+    the dense one. Needs MNIST.
+    """
+    import torch
+
+    from benchmarks import inference as bench
+
+    torch.set_num_threads(threads)
+    columns = ["what", "batch", "contender", "ms", "of_ann", "of_dense", "note"]
+    _table(bench.measure(steps, rounds), columns, csv)
+
+
 @app.command("memory")
 def memory(csv: Csv = None) -> None:
     """Bytes that a layer of neurons keeps for its backward pass, and the peak of a training step

@@ -20,6 +20,7 @@ SECTIONS = {
     "Neurons and surrogates": ["spikeloom.neurons"],
     "The step compiler": ["spikeloom.compiler"],
     "Layers": ["spikeloom.nn"],
+    "Synapses": ["spikeloom.synapses"],
     "Inference": ["spikeloom.nn.inference"],
     "Data": ["spikeloom.data"],
     "Recipes and methods": [

@@ -124,14 +124,15 @@ LAYERS = [
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
 @pytest.mark.parametrize("density", [0.0, 0.03, 0.5, 1.0])
-def test_fixed_layers_equal_torchs(layer, density):
+@pytest.mark.parametrize("mode", ["auto", "on", "off"])
+def test_fixed_layers_equal_torchs(layer, density, mode):
     layer = layer.double()
     torch.manual_seed(0)
     shape = (9, layer.in_features) if isinstance(layer, nn.Linear) else (3, 70, 8, 9)
     x = (torch.rand(shape) < density).double() * 1.5
     step = fixed(layer)
     assert step is not None
-    with torch.no_grad():
+    with torch.no_grad(), sl.sparse(mode):
         for inputs in (
             x,
             x[:1],
@@ -139,6 +140,18 @@ def test_fixed_layers_equal_torchs(layer, density):
             x.to(memory_format=torch.channels_last) if x.dim() > 2 else x,
         ):
             torch.testing.assert_close(step(inputs), layer(inputs), rtol=1e-12, atol=1e-12)
+
+
+def test_explain_tells_what_a_fixed_layer_did():
+    net = sl.nn.Sequential(nn.Linear(256, 2048), sl.LIF(), nn.Linear(2048, 2048), sl.LIF())
+    fast = sl.inference(net)
+    x = torch.zeros(2, 1, 256)
+    x[:, :, 3] = 40.0
+    fast(x)
+    with sl.sparse("on"):
+        rows = {name: row for name, *row in sl.explain(fast, x)}
+    assert rows["network.0"][:2] == ["linear", "sparse"]
+    assert "0.4% of 2x256" in rows["network.0"][2]
 
 
 def test_layers_without_a_kernel_stay_as_they_are():

@@ -16,6 +16,7 @@ from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses import active
 from spikeloom.synapses.conv import Geometry, conv_forward, conv_table
 from spikeloom.synapses.linear import linear_forward
+from spikeloom.synapses.switch import Decision, current_mode, is_recording, record
 
 PRODUCT, ADDITION, FROM_MEMORY, FETCHED, CALL = 0.02, 0.065, 0.1, 0.065, 15_000.0
 """Nanoseconds on one thread, float32: of a product and its sum in a dense layer; of one in a sum of
@@ -52,7 +53,7 @@ class FixedLinear:
     """`nn.Linear` on `[N, inputs]`."""
 
     def __init__(self, layer: nn.Linear) -> None:
-        self.weight = layer.weight.detach()
+        self.parameter, self.weight = layer.weight, layer.weight.detach()
         # by input: the features of one input lie side by side
         self.by_input = self.weight.t().contiguous().t()
         self.bias = None if layer.bias is None else layer.bias.detach()
@@ -67,7 +68,7 @@ class FixedLinear:
             addition = FROM_MEMORY if few else ADDITION
             dense = _cost(PRODUCT, x.numel() * features, self.weight.numel(), self.weight)
             sparse = _cost(addition, fired * features, 0, self.weight) + CALL
-            if sparse < dense:
+            if _pays("linear", self.parameter, x, fired, sparse, dense):
                 lists = active.list_rows(rows, counts)
                 if few and fired >= 2 * inputs and self.weight.dtype != torch.bfloat16:
                     return _walk(rows, lists, self.by_input, self.bias)
@@ -134,7 +135,7 @@ class FixedConv2d:
     """`nn.Conv2d` on `[N, C, H, W]`."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
-        self.weight = layer.weight.detach()
+        self.parameter, self.weight = layer.weight, layer.weight.detach()
         self.bias = None if layer.bias is None else layer.bias.detach()
         sizes: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         kernel, stride, padding, dilation = ((int(a), int(b)) for a, b in sizes)
@@ -153,7 +154,7 @@ class FixedConv2d:
             features = self.weight.shape[0] // geometry.groups
             dense = _cost(PRODUCT, x.numel() * met * features, self.weight.numel(), self.weight)
             sparse = _cost(ADDITION, fired * met * features, self.weight.numel(), self.weight)
-            if sparse + CALL < dense:
+            if _pays("conv", self.parameter, x, fired, sparse + CALL, dense):
                 lists = active.list_images(x, counts, geometry.groups)
                 return conv_forward(x, lists, self.table, self.bias, geometry, last)
         return torch.ops.aten.conv2d.default(
@@ -174,7 +175,19 @@ def _has_kernel(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
+        and current_mode() != "off"
     )
+
+
+def _pays(kind: str, weight: Tensor, x: Tensor, fired: int, sparse: float, dense: float) -> bool:
+    """Whether the sum over active inputs is taken, as `sl.sparse` says; told to `sl.explain`."""
+    forced = current_mode() == "on"
+    taken = forced or sparse < dense
+    if is_recording():
+        word, why = "sparse" if taken else "dense", "switched on" if forced else "fixed weights"
+        density = fired / x.numel()
+        record(Decision(kind, id(weight), tuple(x.shape), x.dtype, density, word, "-", why))
+    return taken
 
 
 def _cost(per_operation: float, operations: float, weights: int, weight: Tensor) -> float:

@@ -1,0 +1,117 @@
+"""Answers from a trained network: spiking, T steps, against the real ANN, one pass without time.
+
+The network of `plif/mnist` is trained for some steps, so that its neurons fire at the rates of a
+trained one. Three contenders answer the same images in evaluation mode, without a graph:
+
+    network     as it was trained
+    inference   `sl.inference(network)`
+    ANN         the same layers with ReLU in place of the neurons, one pass without time,
+                BatchNorm folded too
+
+and a chain Linear 2048-2048, LIF is streamed one time step of one sample at a time, with inputs of
+which 5 % are active, against the same with torch's dense product.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import spikeloom as sl
+from benchmarks.runner import Row
+from benchmarks.timing import best_of
+from benchmarks.training import replace_neurons
+from spikeloom import data
+from spikeloom.data.for_recipe import load_data
+from spikeloom.methods.catalog import load_recipe, methods
+from spikeloom.methods.plif.networks import PlifImageClassifier
+
+FEATURES, RATE = 2048, 0.05
+
+
+def measure(steps: int, rounds: int) -> list[Row]:
+    """A row for each batch size and contender, then those of the streaming step."""
+    torch.manual_seed(0)
+    recipe = load_recipe("plif/mnist", [])
+    sets = load_data(recipe)
+    network = methods()["plif"].build(recipe.network, sets.spec)
+    assert isinstance(network, PlifImageClassifier)
+    mean, deviation = 0.1307, 0.3081
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    batches = data.Loader(sets.train, 16, shuffle=True).epoch(0)
+    for _, batch in zip(range(steps), batches, strict=False):
+        loss = network.loss(network(_images(batch.inputs, mean, deviation)), batch.targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.eval()
+    images = _images(next(data.Loader(sets.test, 64).epoch(0)).inputs, mean, deviation)
+    with torch.no_grad():
+        return [*_network(network, images, rounds), *_streaming(rounds)]
+
+
+def _images(pixels: Tensor, mean: float, deviation: float) -> Tensor:
+    return (pixels.float() / 255 - mean) / deviation
+
+
+def _network(network: PlifImageClassifier, images: Tensor, rounds: int) -> list[Row]:
+    fast = sl.inference(network, images[:2])
+    twin = copy.deepcopy(network)
+    replace_neurons(twin, lambda neuron: nn.ReLU())
+    twin.time_steps = twin.static_conv.time_steps = 1
+    with sl.sparse("off"):  # an ANN's inputs are dense
+        ann = sl.inference(twin, images[:2])
+    same = fast(images).scores.argmax(1) == network(images).scores.argmax(1)
+    rows: list[Row] = []
+    for batch in (64, 1):
+        x = images[:batch]
+
+        def dense(x: Tensor = x) -> object:
+            with sl.sparse("off"):
+                return ann(x)
+
+        runs: dict[str, Callable[[], object]] = {
+            "network": lambda x=x: network(x),
+            "inference": lambda x=x: fast(x),
+            "ANN, one pass": dense,
+        }
+        seconds = best_of(list(runs.values()), rounds)
+        for name, time in zip(runs, seconds, strict=True):
+            row: Row = {"what": "plif/mnist", "batch": batch, "contender": name}
+            row |= {"ms": round(time * 1e3, 3), "of_ann": round(time / seconds[-1], 2)}
+            if name == "inference":
+                row["note"] = f"{same.double().mean():.1%} predictions as the network's"
+            rows.append(row)
+    return rows
+
+
+def _streaming(rounds: int) -> list[Row]:
+    net = sl.nn.Sequential(nn.Linear(FEATURES, FEATURES), sl.LIF(v_threshold=0.2))
+    x = (torch.rand(1, 1, FEATURES) < RATE).float()
+    fast = sl.inference(net, x)
+    layer = net[0]
+    assert isinstance(layer, nn.Linear)
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    _, state = net(x, None)
+    runs: dict[str, Callable[[], object]] = {
+        "inference": lambda: fast(x, state),
+        "dense": lambda: _dense_step(net, x, state),
+        "inference, synapses alone": lambda: fast.network[0](x[0]),  # type: ignore[index]
+        "dense, synapses alone": lambda: nn.functional.linear(x[0], weight, bias),
+    }
+    seconds = dict(zip(runs, best_of(list(runs.values()), rounds), strict=True))
+    rows: list[Row] = []
+    for name, time in seconds.items():
+        alone = ", synapses alone" if "alone" in name else ""
+        ratio = round(time / seconds[f"dense{alone}"], 3)
+        rows.append(
+            {"what": "streaming step", "batch": 1, "contender": name}
+            | {"ms": round(time * 1e3, 4), "of_dense": ratio}
+        )
+    return rows
+
+
+def _dense_step(net: nn.Module, x: Tensor, state: object) -> object:
+    with sl.sparse("off"):
+        return net(x, state)
