@@ -105,10 +105,8 @@ def _streaming(rounds: int) -> list[Row]:
     for name, time in seconds.items():
         alone = ", synapses alone" if "alone" in name else ""
         ratio = round(time / seconds[f"dense{alone}"], 3)
-        rows.append(
-            {"what": "streaming step", "batch": 1, "contender": name}
-            | {"ms": round(time * 1e3, 4), "of_dense": ratio}
-        )
+        row: Row = {"what": "streaming step", "batch": 1, "contender": name}
+        rows.append(row | {"ms": round(time * 1e3, 4), "of_dense": ratio})
     return rows
 
 
