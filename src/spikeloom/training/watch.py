@@ -3,11 +3,10 @@
 The loss does not tell: a spiking neuron answers 0 to NaN, and the training goes on.
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikeloom.data.base import Batch
 from spikeloom.evaluation.nonfinite import first_bad_gradient, first_non_finite
@@ -17,12 +16,13 @@ _GRADIENT = "the gradient of "
 
 
 class Watch:
-    """The largest magnitude of everything that was seen, kept on the device: NaN or infinite as
-    soon as anything was. Nothing waits for the device until `bad` is asked.
+    """A mark on the device, set as soon as anything that was seen is NaN or infinite. Nothing waits
+    for the device until `bad` is asked.
 
-    Seen are buffers (running statistics) and gradients before a step, parameters and the
-    optimizer's state behind it. Gradients are left out where `scaled`: a GradScaler leaves out a
-    step with infinite gradients, which it has to expect.
+    It is the check of PyTorch's own GradScaler, one call for all tensors, and a tenth of the time
+    that norms or sums take. Seen are buffers (running statistics) and gradients before a step,
+    parameters and the optimizer's state behind it. Gradients are left out where `scaled`: a
+    GradScaler leaves out a step with infinite gradients, which it has to expect.
     """
 
     def __init__(
@@ -35,16 +35,21 @@ class Watch:
         self._classifier = classifier
         self._optimizer = optimizer
         self._scaled = scaled
-        self._largest = torch.zeros((), dtype=torch.float64, device=device)
+        self._parameter_list = list(classifier.parameters())
+        self._mark = torch.zeros(1, device=device)
+        self._one = torch.ones(1, device=device)
 
     def before_step(self) -> None:
-        self._see(self._buffers() | self._gradients())
+        gradients = () if self._scaled else (value.grad for value in self._parameter_list)
+        self._see([*self._classifier.buffers(), *(g for g in gradients if g is not None)])
 
     def after_step(self) -> None:
-        self._see(dict(self._parameters()))
+        kept = (value for state in self._optimizer.state.values() for value in state.values())
+        tensors = (value for value in kept if isinstance(value, Tensor))
+        self._see([*self._parameter_list, *tensors])
 
     def bad(self) -> bool:
-        return not math.isfinite(self._largest.item())
+        return bool(self._mark.item())
 
     def names(self) -> list[str]:
         """What is not finite now."""
@@ -66,11 +71,16 @@ class Watch:
         return "the optimizer's step"
 
     @torch.no_grad()
-    def _see(self, tensors: dict[str, Tensor]) -> None:
-        floats = [v for v in tensors.values() if v.is_floating_point() and v.numel()]
-        if floats:
-            largest = nn.utils.get_total_norm(floats, math.inf)
-            self._largest = torch.maximum(self._largest, largest.double())
+    def _see(self, tensors: list[Tensor]) -> None:
+        groups: dict[torch.dtype, list[Tensor]] = {}
+        for value in tensors:
+            # an optimizer may count its steps on the CPU
+            if value.is_floating_point() and value.numel() and value.device == self._mark.device:
+                groups.setdefault(value.dtype, []).append(value)
+        for group in groups.values():  # besides, each is multiplied by one
+            torch._amp_foreach_non_finite_check_and_unscale_(  # pyright: ignore
+                group, self._mark, self._one
+            )
 
     def _buffers(self) -> dict[str, Tensor]:
         return {f"the buffer {name}": value for name, value in self._classifier.named_buffers()}
