@@ -34,7 +34,7 @@ test-all: lint types
 
 # Kills more than 200 real runs; FAULT_SEED=... repeats a campaign.
 test-faults: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/faults tests/training/test_faults.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/faults tests/training/test_faults.py
 
 # Every parser, FUZZ_SECONDS in all.
 FUZZ_SECONDS ?= 600

@@ -55,7 +55,7 @@ def check(found: dict[str, Any], runs: int) -> None:
 
 
 RUNS = {
-    "plif/digits": 90,
+    "plif/digits": 73,
     "plif/digits-events": 30,
     "glif/digits": 20,
     "dsr/digits": 20,

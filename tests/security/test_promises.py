@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import stat
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from spikeloom.data.events import cache
 from spikeloom.data.events.frames import Frames, Framing, integrate
 from spikeloom.data.files import archive, saved_tensors
 from spikeloom.data.files.pickles import read_pickle
+from spikeloom.data.images import decode
 from spikeloom.errors import CheckpointError, ConfigError, DataError, SpikeloomError
 from spikeloom.methods import catalog
 from spikeloom.run import checkpoint
@@ -179,6 +181,24 @@ def test_a_cifar_pickle_runs_nothing(tmp_path: Path) -> None:
         with pytest.raises(DataError):
             read_pickle(pickle.dumps(Attack(tmp_path / "done"), protocol), "data_batch_1")
     assert not (tmp_path / "done").exists()
+
+
+# Images
+
+
+def test_no_image_starts_a_program(monkeypatch) -> None:
+    """Pillow would give EPS, whatever the file is called, to Ghostscript."""
+
+    def start(*given: object, **options: object) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "check_call", start)
+    postscript = (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(DataError, match=r"a\.png: cannot be decoded as an image"):
+        decode.open_image(postscript, "a.png", lambda image: image)
 
 
 # Archives
