@@ -75,6 +75,33 @@ def _shd(folder: Path) -> None:
         make.shd_file(folder / f"shd_{split}.h5", times, units, labels)
 
 
+def _ssc(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for split, labels in (("train", [3, 34]), ("test", [7]), ("valid", [1])):
+        times = [np.sort(rng.random(80)).astype(np.float16) for _ in labels]
+        units = [rng.integers(0, 700, 80) for _ in labels]
+        make.shd_file(folder / f"ssc_{split}.h5", times, units, labels)
+
+
+def _ncaltech(folder: Path) -> None:
+    for name in ("airplanes", "BACKGROUND_Google"):
+        (folder / "Caltech101" / name).mkdir(parents=True)
+        for number in range(1, 6):
+            path = folder / "Caltech101" / name / f"image_{number:04d}.bin"
+            path.write_bytes(make.write_bin(_camera((2, 180, 240))))
+
+
+def _ncars(folder: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("cars", "background"):
+            (folder / f"n-cars_{split}" / name).mkdir(parents=True)
+            t, x, y, p = _camera((2, 100, 120)).table().T
+            pairs = np.stack([t, x | y << 14 | p << 28], 1).astype("<u4")
+            head = b"% Data file containing CD events\n% Version 2\n\x0c\x08"
+            path = folder / f"n-cars_{split}" / name / "obj_000012_td.dat"
+            path.write_bytes(head + pairs.tobytes())
+
+
 def _ntidigits(folder: Path) -> None:
     import h5py
 
@@ -115,6 +142,9 @@ MAKERS = {
     "dvs128-gesture": (_gesture, [0, 1, 10, 0, 1, 10], [0, 1, 10]),
     "dvs128-gesture-10": (_gesture, [0, 1, 0, 1], [0, 1]),
     "shd": (_shd, [3, 19, 0], [7]),
+    "ssc": (_ssc, [3, 34], [7]),
+    "ncaltech101": (_ncaltech, [0] * 4 + [1] * 4, [0, 1]),
+    "ncars": (_ncars, [0, 1], [0, 1]),
     "ntidigits": (_ntidigits, [1, 0], [10]),
     "dvsplane": (_plane, [0, 0, 0, 2, 2, 2], [0, 2]),
     "fsdd": (_fsdd, [0, 0], [0, 7]),
@@ -122,7 +152,7 @@ MAKERS = {
 IN_FILES = [
     source.events
     for source in registry.sources().values()
-    if source.events is not None and not source.events.bundled
+    if source.events is not None and not source.events.bundled and source.name != "eventfolder"
 ]
 
 
@@ -146,7 +176,7 @@ def test_labels_frames_and_notes(name: str, tmp_path: Path) -> None:
     frames = data.train.read(torch.tensor([1, 0]))
     assert frames.shape == (source.events.framing.steps, 2, *data.spec.shape)
     assert frames.dtype == torch.uint8 and frames.sum() > 0
-    assert len(data.notes) == 2 and data.spec.kind == "events"
+    assert len(data.notes) == 2 + (name == "ssc") and data.spec.kind == "events"
     # the folder itself may be given as well, and the environment may name the one above
     again = source.load(tmp_path / source.events.folder)
     assert torch.equal(again.train.read(torch.tensor([1, 0])), frames)

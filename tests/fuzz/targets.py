@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import h5py
 import numpy as np
 import safetensors.torch
 import torch
@@ -25,6 +26,7 @@ from PIL import Image
 
 import event_files as make
 from spikeloom.config.data import ImagesConfig
+from spikeloom.data.events import formats
 from spikeloom.data.events.aedat import read_aedat2, read_aedat3
 from spikeloom.data.events.array import spikes
 from spikeloom.data.events.atis import read_bin
@@ -35,8 +37,7 @@ from spikeloom.data.sets.imagefolder import FolderSplit
 from spikeloom.errors import CheckpointError, SpikeloomError
 from spikeloom.methods import catalog
 from spikeloom.methods.dsr import thresholds
-from spikeloom.report import reading
-from spikeloom.run import checkpoint, records
+from spikeloom.run import checkpoint, reading, records
 
 rng = np.random.default_rng(0)
 
@@ -367,6 +368,31 @@ def safetensors_files() -> list[bytes]:
     return [safetensors.torch.save({"relu1": torch.tensor(1.5), "b": torch.ones(2, 2)})]
 
 
+def own(name: str) -> Callable[[bytes], object]:
+    meaning = formats.Meaning((2, 128, 128))
+    return lambda data: formats.decode(data, name, meaning=meaning)
+
+
+def _own_files() -> dict[str, bytes]:
+    rows = np.zeros(30, [("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "u1")])
+    rows["t"] = np.arange(30)
+    npy, h5 = io.BytesIO(), io.BytesIO()
+    np.save(npy, rows)
+    with h5py.File(h5, "w") as file:
+        file["CD/events"] = rows
+    words = np.array([0x8001, 0x6002, 7, 0x2005, 0x3805, 0x4005, 0x5003], "<u2").tobytes()
+    pairs = np.array([5, 3 | 4 << 14 | 1 << 28] * 5, "<u4").tobytes()
+    text = "".join(f"{t},{x},{y},{p}\n" for t, x, y, p in rows.tolist())
+    return {
+        ".raw": b"% evt 3.0\n% end\n" + words * 4,
+        ".dat": b"% Version 2\n\x0c\x08" + pairs,
+        ".csv": b"t,x,y,p\n" + text.encode(),
+        ".npy": npy.getvalue(),
+        ".h5": h5.getvalue(),
+    }
+
+
+OWN = _own_files()
 COORDINATE = rng.integers(0, 128, 30)
 
 TARGETS = {
@@ -402,6 +428,10 @@ TARGETS = {
             "gesture-labels",
             dvsgesture.read_labels,
             lambda: [b"class,startTime_usec,endTime_usec\n1,0,50\n11,60,70\n"],
+        ),
+        *(
+            Target(f"own{suffix}", own(f"a{suffix}"), lambda suffix=suffix: [OWN[suffix]])
+            for suffix in (".raw", ".dat", ".csv", ".npy", ".h5")
         ),
         Target("mat", dvsplane.read_mat, mat_files),
         Target("shd-h5", parse_shd, shd_files),

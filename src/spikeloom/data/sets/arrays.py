@@ -14,6 +14,7 @@ encoding  current: the means, less the training data's mean and over its deviati
           2 C channels of counts; none: the means as they are
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ class Arrays(Source):
         """The arrays at `root`; series as `T` time steps (None: as many as they have)."""
         (path,) = self.files(root)
         chosen = self.choices(options)
-        arrays = _read(path, chosen["labels"])
+        arrays = _read(path, path, chosen["labels"])
         notes: list[str] = []
         x, y, test = _divided(arrays, chosen, path, notes)
         labels, classes = _classes(y, path, notes)
@@ -128,6 +129,22 @@ class Arrays(Source):
         root = None if config.root is None else Path(config.root)
         return self.load(root, T, config.options)
 
+    def sample(
+        self, content: bytes, name: str, config: DataConfig, T: int | None, spec: DataSpec
+    ) -> Tensor:
+        """One image or series in a .npy file, as `Split.read` gives it without the batch axis."""
+        if self.choices(config.options)["encoding"] == "delta":
+            raise DataError(
+                f"{name}: encoding = delta counts in deviations of the training data, which are "
+                "not at hand; give an array that is encoded already"
+            )
+        path = Path(name)
+        values = next(iter(_read(io.BytesIO(content), path, "").values()))
+        if spec.kind == "static":
+            return torch.from_numpy(_images(values[None], path, []))[0]
+        series = _series(values[None], path)
+        return torch.from_numpy(in_parts(series, T or series.shape[1])[0].astype(np.float32))
+
     def files(self, root: Path | None) -> tuple[Path, ...]:
         places = candidates(root, ("arrays",))
         for place in places:
@@ -167,9 +184,9 @@ def delta(values: Array, threshold: Array, steps: int) -> Array:
     return out.reshape(count, steps, 2 * channels)
 
 
-def _read(path: Path, labels: str) -> dict[str, Array]:
+def _read(file: Path | io.BytesIO, path: Path, labels: str) -> dict[str, Array]:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(file, allow_pickle=False)
         arrays = {key: loaded[key] for key in loaded.files} if path.suffix == ".npz" else {}
         if not arrays:
             arrays = {"x": np.asarray(loaded)}

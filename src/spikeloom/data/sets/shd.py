@@ -1,6 +1,8 @@
-"""SHD, the Spiking Heidelberg Digits: spoken digits through a cochlea model, 700 channels.
+"""SHD and SSC, the Spiking Heidelberg Digits and Spiking Speech Commands: speech through a cochlea
+model, 700 channels.
 
     SHD/shd_train.h5, SHD/shd_test.h5      (or .h5.gz, .h5.zip)
+    SSC/ssc_train.h5, SSC/ssc_test.h5
 
 `spikes/times` [N] of variable-length float16 seconds, `spikes/units` [N] of variable-length
 integers 0 to 699, `labels` [N] 0 to 19 (German, then English zero to nine). Source: Cramer et al.,
@@ -14,7 +16,8 @@ exact    `floor(t / dt)` without rounding
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -33,6 +36,12 @@ CHANNELS = 700
 Binning = Literal["float16", "exact"]
 WORDS = ["null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun"]
 WORDS += ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+COMMANDS = """
+yes no up down left right on off stop go backward bed bird cat dog eight five follow forward four
+happy house learn marvin nine one seven sheila six three tree two visual wow zero
+"""  # of SSC, in label order
 
 
 @dataclass(frozen=True)
@@ -112,26 +121,30 @@ def open_spikes(path: Path, *, binning: Binning = "float16") -> SpikeFile:
     return SpikeFile(path, stamp(path), labels.astype(np.int64), binning)
 
 
-def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
+def _find(entries: list[Entry], options: Mapping[str, str], *, name: str, classes: int) -> Pair:
     binning = cast(Binning, options["binning"])
-    found = {
-        match[2]: entry for match, entry in matching(entries, r"shd_(train|test)\.h5(?:\.gz)?")
+    files = {
+        match[2]: entry
+        for match, entry in matching(entries, rf"{name}_(train|test|valid)\.h5(?:\.gz)?")
     }
     empty = SpikeFile(Path(), "", np.zeros(0, np.int64))
-    if not found:
+    if not files:
         return Pair(empty, empty)
     for split in ("train", "test"):
-        if split not in found:
+        if split not in files:
             raise DataError(
-                f"shd_{split}.h5 is missing beside {next(iter(found.values()))}; fetch it too"
+                f"{name}_{split}.h5 is missing beside {next(iter(files.values()))}; fetch it too"
             )
-    train, test = (open_spikes(local(found[split]), binning=binning) for split in ("train", "test"))
+    train, test = (open_spikes(local(files[split]), binning=binning) for split in ("train", "test"))
     for split in (train, test):
-        if split.labels.max(initial=0) >= len(WORDS):
+        if split.labels.max(initial=0) >= classes:
             raise DataError(
-                f"{split.path}: label {split.labels.max()}, expected 0 to {len(WORDS) - 1}"
+                f"{split.path}: label {split.labels.max()}, expected 0 to {classes - 1}"
             )
-    return Pair(train, test)
+    notes = ()
+    if "valid" in files:
+        notes = (f"{name}_valid.h5 is not read: protocol B takes its samples from training",)
+    return Pair(train, test, notes=notes)
 
 
 SHD = EventSet(
@@ -151,9 +164,23 @@ SHD = EventSet(
     classes=tuple(WORDS),
     published={"train": 8_156, "test": 2_264},
     framing=Framing(T=100, by="window", dt=10_000, origin=0),
-    find=_find,
+    find=partial(_find, name="shd", classes=len(WORDS)),
     options={"binning": ("float16", "exact")},
     audio=True,
 )
 
-DATA_SETS = (SHD,)
+SSC = replace(
+    SHD,
+    name="ssc",
+    title="SSC: spoken commands through a cochlea model, 700 channels",
+    folder="SSC",
+    layout="SSC/ssc_train.h5  (or .h5.gz, .h5.zip)\nSSC/ssc_test.h5   (or .h5.gz, .h5.zip)",
+    origin="ssc_train.h5.gz and ssc_test.h5.gz (zenkelab.org/datasets)",
+    remotes=(),
+    archives=r"ssc(_(train|test|valid)\.h5)?\.zip",
+    classes=tuple(COMMANDS.split()),
+    published={"train": 75_466, "test": 20_382},
+    find=partial(_find, name="ssc", classes=len(COMMANDS.split())),
+)
+
+DATA_SETS = (SHD, SSC)

@@ -1,0 +1,54 @@
+"""N-Caltech101: Caltech101 photographs before a moving ATIS camera, 8,709 recordings of 0.3 s.
+
+    NCALTECH101/Caltech101/<class>/image_<number>.bin      (or Caltech101.zip)
+
+The files have the format of N-MNIST (`events.atis`), from a sensor of up to 240x180 pixels; its
+classes are the folders, in alphabetical order, the background included. The publisher has no split:
+of each class, in the order of numbers, the third of every five recordings is a test sample. Source:
+Orchard et al., Front. Neurosci. 2015.
+"""
+
+from collections.abc import Mapping
+
+from spikeloom.data.events.array import Events
+from spikeloom.data.events.atis import read_bin
+from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.recordings import EventSet, Pair, of_files
+from spikeloom.data.files.archive import Entry, matching
+
+SIZE = (2, 180, 240)
+
+
+def _decode(data: bytes, source: object) -> Events:
+    return read_bin(data, source, SIZE)
+
+
+def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
+    del options
+    named = [(m[2], int(m[3]), e) for m, e in matching(entries, r"([^/]+)/image_(\d+)\.bin")]
+    named.sort(key=lambda sample: sample[:2])
+    names = tuple(sorted({name for name, _, _ in named}))
+    sides: tuple[list[tuple[Entry, int]], ...] = ([], [])
+    for label, name in enumerate(names):
+        of_class = [entry for of, _, entry in named if of == name]
+        for place, entry in enumerate(of_class):
+            sides[place % 5 == 2].append((entry, label))
+    train, test = (of_files(side, _decode, SIZE) for side in sides)
+    return Pair(train, test, classes=names)
+
+
+N_CALTECH101 = EventSet(
+    name="ncaltech101",
+    title="N-Caltech101: photographs of objects before a moving event camera, 240x180",
+    folder="NCALTECH101",
+    layout="NCALTECH101/Caltech101/<class>/image_<number>.bin  (or NCALTECH101/Caltech101.zip)",
+    origin="Caltech101.zip of the page of the data set (data.mendeley.com/datasets/cy6cvx3ryv)",
+    archives=r"(n-?)?caltech-?101\.zip",
+    classes=(),
+    published={"train": 6_962, "test": 1_747},
+    framing=Framing(T=10, by="number"),
+    find=_find,
+    decode=lambda data, name, options: _decode(data, name),
+)
+
+DATA_SETS = (N_CALTECH101,)
