@@ -7,7 +7,7 @@ from spikeloom.data.base import TensorSplit
 from spikeloom.data.loader import Loader
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError
-from spikeloom.evaluation.evaluation import measure
+from spikeloom.evaluation.measure import measure
 from spikeloom.evaluation.metrics import Score, accuracy, among_best
 from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.training import evaluate, load_run, train

@@ -22,10 +22,9 @@ from spikeloom.evaluation.evaluation import (
     TrainedRun,
     build,
     load_run,
-    measure,
-    observe_latency,
 )
 from spikeloom.evaluation.loaders import make_transform
+from spikeloom.evaluation.measure import measure, observe_latency
 from spikeloom.methods import catalog
 from spikeloom.run.device import autocast, surroundings
 from spikeloom.seeding import generator

@@ -23,7 +23,7 @@ from rich.console import Console
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch
 from spikeloom.data.loader import Loader
-from spikeloom.evaluation.evaluation import measure
+from spikeloom.evaluation.measure import measure
 from spikeloom.run.checkpoint import Checkpoints
 from spikeloom.run.device import choose_device, surroundings
 from spikeloom.run.failures import explained

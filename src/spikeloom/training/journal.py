@@ -12,8 +12,8 @@ from spikeloom.analysis.health import Health
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import DataSet
 from spikeloom.data.survey import data_notes
-from spikeloom.evaluation.evaluation import Measurement
 from spikeloom.evaluation.loaders import Loaders
+from spikeloom.evaluation.measure import Measurement
 from spikeloom.evaluation.metrics import Score, mini_batch
 from spikeloom.nn.classifier import Classifier
 from spikeloom.processes import distributed

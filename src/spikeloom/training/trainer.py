@@ -24,8 +24,9 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch, DataSet
 from spikeloom.data.for_recipe import load_data
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
-from spikeloom.evaluation.evaluation import Measurement, build, measure
+from spikeloom.evaluation.evaluation import build
 from spikeloom.evaluation.loaders import make_loaders
+from spikeloom.evaluation.measure import Measurement, measure
 from spikeloom.evaluation.metrics import score_of
 from spikeloom.evaluation.nonfinite import first_non_finite
 from spikeloom.evaluation.protocol import Best, choose

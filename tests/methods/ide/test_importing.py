@@ -74,7 +74,7 @@ def test_another_network_is_named(tmp_path: Path) -> None:
 def test_damaged_file_is_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "damaged.pth.tar"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="not a checkpoint of the published program") as error:
+    with pytest.raises(CheckpointError, match="cannot be read as saved tensors") as error:
         read_checkpoint(path, make_classifier("f64c5"))
     assert "\n" not in str(error.value)
 
@@ -82,5 +82,5 @@ def test_damaged_file_is_one_line(content: bytes, tmp_path: Path) -> None:
 def test_file_without_tensors(tmp_path: Path) -> None:
     path = tmp_path / "list.pth.tar"
     torch.save([1, 2], path)
-    with pytest.raises(CheckpointError, match="a dictionary with state_dict"):
+    with pytest.raises(CheckpointError, match="expected a dictionary"):
         read_checkpoint(path, make_classifier("f64c5"))

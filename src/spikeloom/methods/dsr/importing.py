@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError
+from spikeloom.methods.published import saved
 from spikeloom.nn import Classifier
 
 BODY = "body."
@@ -27,7 +27,7 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     CheckpointError if the file cannot be read, or is of another network: it names the first
     differences.
     """
-    content = load(path)
+    content = saved(path)
     state = content.get("state_dict", content)
     return fit(path, translate(path, state), classifier, optional=".threshold")
 
@@ -36,7 +36,7 @@ def read_thresholds(path: Path) -> dict[str, float]:
     """Calibrated thresholds by neuron layer (`relu1`, `layer1.0.relu2`) from a published `.dict`
     file."""
     found = {}
-    for key, value in load(path).items():
+    for key, value in saved(path).items():
         match = re.fullmatch(r"(?:layer(\d+)\[(\d+)\]\.)?storein(\d+)", str(key))
         if match is None:
             raise CheckpointError(
@@ -47,22 +47,6 @@ def read_thresholds(path: Path) -> dict[str, float]:
         name = f"relu{layer}" if stage is None else f"layer{stage}.{block}.relu{layer}"
         found[name] = float(value[0] if isinstance(value, tuple) else value)
     return found
-
-
-def load(path: Path) -> dict[str, Any]:
-    """What `torch.save` wrote, tensors and builtins only."""
-    try:
-        content = saved_tensors.load(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist: give a file that was saved") from error
-    except (OSError, saved_tensors.RefusedError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as saved tensors ({error}): "
-            "give the file that training or calibration wrote"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}: expected a dictionary")
-    return content
 
 
 def translate(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:

@@ -24,8 +24,9 @@ from spikeloom import files
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.hooks import hooked
 from spikeloom.methods.dsr.config import DsrNetwork
-from spikeloom.methods.dsr.importing import BODY, fit, load, read_thresholds, translate
+from spikeloom.methods.dsr.importing import BODY, fit, read_thresholds, translate
 from spikeloom.methods.dsr.representation import DsrLIF, Represented
+from spikeloom.methods.published import saved
 from spikeloom.nn import Classifier
 
 
@@ -156,7 +157,7 @@ def _ann_state(path: Path) -> dict[str, Tensor]:
         path = path / "weights.safetensors"
     if _is_safetensors(path):
         return _read_safetensors(path)
-    content = load(path)
+    content = saved(path)
     # A checkpoint of this library has its state under "model", a published one under "state_dict".
     return translate(path, content.get("model", content.get("state_dict", content)))
 

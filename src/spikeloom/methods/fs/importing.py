@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError
 from spikeloom.methods.fs.networks import FsClassifier
+from spikeloom.methods.published import network_in
 from spikeloom.neurons import Neuron
 from spikeloom.nn import Classifier, Recurrent
 
@@ -37,25 +37,7 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     Raises `CheckpointError` if the file cannot be read, or is of another network, form, or
     threshold.
     """
-    try:
-        content = saved_tensors.load(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist: give a file that was saved") from error
-    except (OSError, saved_tensors.RefusedError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as saved tensors ({error}): give the .pt "
-            "file that the published program wrote"
-        ) from error
-    if isinstance(content, dict):
-        for key in ("best_model_state_dict", "model_state_dict"):
-            if isinstance(content.get(key), dict):
-                content = content[key]
-                break
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(
-            f"{path} holds no tensors by name: expected model_state_dict, as the published program "
-            "writes it"
-        )
+    content = network_in(path, "best_model_state_dict", "model_state_dict")
     if not isinstance(classifier, FsClassifier):
         raise CheckpointError(
             f"{path} is a checkpoint of first-spike coding: give the network of an fs recipe"
@@ -65,7 +47,6 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
 
 def translate(state: dict[str, Any], classifier: FsClassifier, origin: str) -> dict[str, Tensor]:
     """A published state dict under our names; CheckpointError, naming `origin`, if it misfits."""
-    state = {key.removeprefix("module."): value for key, value in state.items()}
     try:
         if classifier.network.form == "autograd":
             found = dict(_autograd(state, classifier, origin))

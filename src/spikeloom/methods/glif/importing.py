@@ -12,12 +12,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError
+from spikeloom.methods.published import network_in
 from spikeloom.neurons import FusedGLIF
 from spikeloom.nn import Classifier, TdBatchNorm
-
-_WRAPPED = "module."
 
 
 def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
@@ -26,7 +24,7 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     Raises `CheckpointError` if the file cannot be read or is of another network: another T, other
     widths, soft gates for fused neurons, and so on; it names the first differences.
     """
-    state = _plain(path, _load(path))
+    state = network_in(path, "state_dict", "net")
     unused = {f"{name}.Vth" for name, m in classifier.named_modules() if type(m) is TdBatchNorm}
     unused |= {f"{name}.gamma" for name, m in classifier.named_modules() if type(m) is FusedGLIF}
     state = {name: value for name, value in state.items() if name not in unused}
@@ -37,30 +35,6 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
             state.setdefault(name, value)
     _compare(path, state, own)
     return {name: state[name].to(value.dtype) for name, value in own.items()}
-
-
-def _load(path: Path) -> object:
-    try:
-        return saved_tensors.load(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist: give a published checkpoint") from error
-    except (OSError, saved_tensors.RefusedError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as saved tensors ({error}): "
-            "give the .pth.tar or .pth file that the published program wrote"
-        ) from error
-
-
-def _plain(path: Path, content: object) -> dict[str, Tensor]:
-    """The state dict inside, without the prefix of a wrapped model."""
-    if isinstance(content, dict):
-        content = content.get("state_dict", content.get("net", content))
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(
-            f'{path} holds no network: expected a dictionary with "state_dict" or "net", and '
-            "tensors by name inside"
-        )
-    return {str(name).removeprefix(_WRAPPED): value for name, value in content.items()}
 
 
 def _compare(path: Path, state: dict[str, Tensor], own: dict[str, Tensor]) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError
+from spikeloom.methods.published import network_in
 from spikeloom.nn import Classifier
 
 _SYNAPSE = re.compile(r"network_(x|s\d*)\.(?:conv|convT|fc)\.(weight|bias)(_[wguv])?")
@@ -33,19 +33,8 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     Raises `CheckpointError` if the file cannot be read, or holds another network: the text names
     the first tensor that does not fit.
     """
-    try:
-        content = saved_tensors.load(path)
-    except (OSError, saved_tensors.RefusedError) as error:
-        raise CheckpointError(
-            f"{path}: not a checkpoint of the published program ({error}): expected a .pth.tar "
-            "file that its training script wrote"
-        ) from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"{path}: expected a dictionary with state_dict, a table of tensors")
-    found = {
-        name: value for key, value in state.items() if (name := our_name(str(key))) is not None
-    }
+    state = network_in(path, "state_dict")
+    found = {name: value for key, value in state.items() if (name := our_name(key)) is not None}
     return _fitted(path, found, classifier.state_dict())
 
 

@@ -1,0 +1,176 @@
+"""One pass over samples: loss, accuracy, firing rates, and whoever else looks.
+
+Trainer, `evaluate`, calibration and estimate all make this pass.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeloom.analysis.decisions import DecisionCounter
+from spikeloom.analysis.latency import Latency
+from spikeloom.analysis.rates import FiringRates, SpikeCount
+from spikeloom.data.base import Batch
+from spikeloom.data.loader import Loader
+from spikeloom.data.spec import DataSpec
+from spikeloom.errors import NonFiniteError
+from spikeloom.evaluation.metrics import among_best, score_of
+from spikeloom.evaluation.nonfinite import first_non_finite
+from spikeloom.nn.classifier import Classifier, Output
+from spikeloom.processes.distributed import common, sum_over_ranks
+from spikeloom.run.device import autocast
+from spikeloom.seeding import generator
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One pass over a split. `confusion` `[label, prediction]` counts samples, on the CPU;
+    `firing_rates` are spikes per neuron and time step by layer, `spikes` those of a layer per
+    sample, and `neurons` its size; `rate`: that of all neurons together; empty or 0 if not asked
+    for. Of a regression `accuracy` is r2, `confusion` is empty, and `errors` are mse, mae, r2."""
+
+    loss: float
+    accuracy: float
+    confusion: Tensor
+    samples: int
+    firing_rates: dict[str, float]
+    spikes: dict[str, float]
+    neurons: dict[str, int]
+    rate: float
+    top5_accuracy: float | None
+    """Part of the samples whose label is among the five largest scores; None up to 5 classes."""
+    errors: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As metrics.jsonl has it."""
+        figures: dict[str, Any] = {"loss": self.loss, "accuracy": self.accuracy}
+        if self.top5_accuracy is not None:
+            figures["top5_accuracy"] = self.top5_accuracy
+        return (
+            figures
+            | self.errors
+            | ({"firing_rates": self.firing_rates} if self.firing_rates else {})
+        )
+
+
+Observer = Callable[[Output, Batch], None]
+"""Is shown every batch of a pass, after the network has answered."""
+
+
+@torch.no_grad()
+def measure(
+    classifier: Classifier,
+    loader: Loader,
+    *,
+    spec: DataSpec,
+    device: torch.device,
+    precision: str = "float32",
+    epoch: int = 0,
+    with_rates: bool = False,
+    noise: float = 0.0,
+    noise_seed: int = 0,
+    observers: Sequence[Observer] = (),
+    paced: Callable[[Iterator[Batch]], Iterator[Batch]] = lambda batches: batches,
+) -> Measurement:
+    """One pass in evaluation mode over `loader.epoch(epoch)`, on this and all other processes.
+
+    Args:
+        spec: What the samples are.
+        with_rates: Count spikes by layer.
+        noise, noise_seed: Standard deviation of noise on the inputs, and the seed of its stream.
+        observers: Who else looks at every batch: votes over time, first spikes, progress.
+        paced: Gives the batches on, one at a time: where several processes, or whoever wants to
+            stop the run, must agree.
+
+    Raises:
+        NonFiniteError: the loss became NaN or infinite; the text names the layer.
+    """
+    was_training = classifier.training
+    classifier.eval()
+    score = score_of(spec, device)
+    ranked = len(spec.classes) > 5
+    top5 = torch.zeros((), dtype=torch.int64, device=device)
+    try:
+        with ExitStack() as stack:
+            rates = stack.enter_context(FiringRates(classifier)) if with_rates else None
+            stack.enter_context(autocast(precision, device))
+            for batch in paced(loader.epoch(epoch)):
+                inputs = batch.inputs
+                if noise:
+                    inputs = _noisy(inputs, noise, noise_seed, batch.step)
+                output = classifier(inputs)
+                score.add(classifier.loss(output, batch.targets), output.scores, batch.targets)
+                if ranked:
+                    top5 += among_best(output.scores, batch.targets, 5)
+                for observe in observers:
+                    observe(output, batch)
+        score.reduce()
+        sum_over_ranks(top5)
+        if score.samples and not math.isfinite(score.loss):
+            found = _non_finite(classifier, loader, epoch)
+            raise common(found, own="it began in" in str(found))
+    finally:
+        classifier.train(was_training)
+    counts = {} if rates is None else _reduced(rates.counts(), device)
+    return Measurement(
+        loss=score.loss,
+        accuracy=score.accuracy,
+        confusion=score.confusion.cpu(),
+        samples=score.samples,
+        firing_rates={layer: count.rate for layer, count in counts.items()},
+        spikes={layer: count.spikes / score.samples for layer, count in counts.items()},
+        neurons={} if rates is None else rates.neurons(),
+        rate=SpikeCount.sum(counts.values()).rate,
+        top5_accuracy=top5.item() / max(score.samples, 1) if ranked else None,
+        errors=score.figures,
+    )
+
+
+def observe_latency(latency: Latency) -> Observer:
+    """Shows `latency` the votes, where the method has votes per time step."""
+
+    def observe(output: Output, batch: Batch) -> None:
+        if output.votes is not None and not batch.targets.is_floating_point():
+            latency.add(output.votes, batch.targets)
+
+    return observe
+
+
+def observe_decisions(decisions: DecisionCounter) -> Observer:
+    """Shows `decisions` the output spikes, where the method has them."""
+
+    def observe(output: Output, batch: Batch) -> None:
+        if output.spikes is not None and not batch.targets.is_floating_point():
+            decisions.add(output.spikes, batch.targets, output.potentials)
+
+    return observe
+
+
+def _noisy(inputs: Tensor, noise: float, seed: int, step: int) -> Tensor:
+    """Drawn on the CPU, so that a GPU sees the same noise."""
+    draws = torch.randn(inputs.shape, generator=generator(seed, step, "noise"))
+    return inputs + noise * draws.to(inputs.device)
+
+
+def _non_finite(classifier: Classifier, loader: Loader, epoch: int) -> NonFiniteError:
+    for batch in loader.epoch(epoch):
+        output = classifier(batch.inputs)
+        if not classifier.loss(output, batch.targets).isfinite():
+            where = first_non_finite(classifier, batch.inputs)
+            return NonFiniteError(
+                f"the loss on evaluation batch {batch.step} is not finite: it began in {where}; "
+                "train again with a lower optimizer.lr, or with training.clip_norm"
+            )
+    return NonFiniteError("the loss on the evaluation samples is not finite")
+
+
+def _reduced(counts: dict[str, SpikeCount], device: torch.device) -> dict[str, SpikeCount]:
+    """Spikes and places of all processes."""
+    totals = torch.tensor(list(counts.values()), dtype=torch.int64, device=device)
+    rows = sum_over_ranks(totals.view(-1, 2)).tolist()
+    return {layer: SpikeCount(*row) for layer, row in zip(counts, rows, strict=True)}
