@@ -4,6 +4,7 @@ training step of a network beside its ReLU twin and the ANN that needs no time.
 
 import copy
 import csv
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -186,7 +187,8 @@ def measure_steps(
     loaded = load_data(recipe)
     torch.manual_seed(0)
     network = methods()[recipe.method].build(recipe.network, loaded.spec)
-    batches = data.Loader(loaded.train, batch, shuffle=True).epoch(0)
+    loader = data.Loader(loaded.train, batch, shuffle=True)
+    batches = (each for epoch in itertools.count() for each in loader.epoch(epoch))
     first = next(batches)
     inputs, labels = _prepared(first.inputs), first.targets
     step = _stepper(network, "auto")

@@ -148,6 +148,10 @@ def test_hooks_and_parametrisations_work() -> None:
 def test_wrong_shapes_get_torchs_own_words() -> None:
     with pytest.raises(RuntimeError, match="expected input"):
         conv2d(torch.zeros(1, 3, 8, 8), torch.zeros(4, 2, 3, 3))
+    with pytest.raises(RuntimeError, match=r"weight should have at least|expected"):
+        conv2d(torch.zeros(1, 3, 8, 8), torch.zeros(4))
+    with pytest.raises(RuntimeError, match="stride"):
+        conv2d(torch.zeros(1, 3, 8, 8), torch.zeros(4, 3, 3, 3), stride=(1, 1, 1))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         linear(torch.zeros(2, 3), torch.zeros(4, 2))
 

@@ -61,8 +61,7 @@ def conv2d(
     arguments = (stride, padding, dilation, groups)
     input, weight, bias = _autocast(input, weight, bias)
     problem = obstacle(input, weight, bias)
-    kernel = (int(weight.shape[-2]), int(weight.shape[-1]))
-    geometry = _geometry(kernel, stride, padding, dilation, groups)
+    geometry = _geometry(weight, stride, padding, dilation, groups)
     if problem is None and (geometry is None or not _fits(input, weight, bias, geometry)):
         problem = "an uncommon form"
     if problem is not None or geometry is None:
@@ -71,7 +70,7 @@ def conv2d(
     samples, channels, height, width = input.shape
     high, wide = geometry.output(height, width)
     features = weight.shape[0] // groups
-    taps = kernel[0] * kernel[1]
+    taps = geometry.kernel[0] * geometry.kernel[1]
     outputs = samples * high * wide
     work = Work(
         "conv",
@@ -99,8 +98,9 @@ def conv1d(
     groups: int = 1,
 ) -> Tensor:
     """`torch.nn.functional.conv1d`, with its arguments and results."""
-    plain = obstacle(input, weight, bias) is None and input.dim() == 3
-    if not plain:
+    settings = (stride, padding, dilation)
+    one = all(isinstance(value, int | str) or len(value) == 1 for value in settings)
+    if not one or obstacle(input, weight, bias) or (input.dim(), weight.dim()) != (3, 3):
         return F.conv1d(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[arg-type]
 
     def high(value: Pair, one: int) -> tuple[int, int]:
@@ -156,10 +156,10 @@ def max_pool2d(
 ) -> Any:
     """`torch.nn.functional.max_pool2d`, with its arguments and results."""
     window = _pair(kernel_size)
-    stride = window if stride is None or stride == [] else _pair(stride)
-    simple = stride == window and _pair(padding) == (0, 0) and _pair(dilation) == (1, 1)
+    steps = _pair(stride) if stride is not None and stride != [] else window
     if (
-        simple
+        window is not None
+        and (steps, _pair(padding), _pair(dilation)) == (window, (0, 0), (1, 1))
         and not (ceil_mode or return_indices)
         and switch.current_mode() != "off"
         and obstacle(input) is None
@@ -171,14 +171,15 @@ def max_pool2d(
         and all(size >= side for size, side in zip(input.shape[2:], window, strict=True))
     ):
         return MaxPool.apply(input, window)
-    return F.max_pool2d(  # type: ignore[call-overload]
-        input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
-    )
+    arguments = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    return F.max_pool2d(input, *arguments)  # type: ignore[call-overload,arg-type]
 
 
-def _pair(value: Pair) -> tuple[int, int]:
-    values = (value,) * 2 if isinstance(value, int) else tuple(value) * (2 // len(value))
-    return int(values[0]), int(values[1])
+def _pair(value: Pair) -> tuple[int, int] | None:
+    """Both numbers; None where torch has to say what is wrong."""
+    if isinstance(value, int):
+        return value, value
+    return (int(value[0]), int(value[-1])) if len(value) in (1, 2) else None
 
 
 def _autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
@@ -197,9 +198,12 @@ def _autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
 
 
 def _geometry(
-    kernel: tuple[int, int], stride: Pair, padding: Pair | str, dilation: Pair, groups: int
+    weight: Tensor, stride: Pair, padding: Pair | str, dilation: Pair, groups: int
 ) -> Geometry | None:
     steps, gaps = _pair(stride), _pair(dilation)
+    if weight.dim() != 4 or steps is None or gaps is None:
+        return None
+    kernel = (int(weight.shape[2]), int(weight.shape[3]))
     if padding == "valid":
         return Geometry(kernel, steps, (0, 0), gaps, groups)
     if isinstance(padding, str):
@@ -207,7 +211,8 @@ def _geometry(
         if padding != "same" or steps != (1, 1) or any(size % 2 for size in around):
             return None
         return Geometry(kernel, steps, (around[0] // 2, around[1] // 2), gaps, groups)
-    return Geometry(kernel, steps, _pair(padding), gaps, groups)
+    border = _pair(padding)
+    return None if border is None else Geometry(kernel, steps, border, gaps, groups)
 
 
 def _fits(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> bool:
@@ -310,6 +315,9 @@ class _Conv(torch.autograd.Function):
         ours = mask[1] and ctx.choice.weight and not torch.is_grad_enabled()
         ours = ours and obstacle(grad, x) is None
         mask[1] = mask[1] and not ours
+        # oneDNN makes the bias's gradient along with the weight's, at the price of both
+        bias_alone = mask[2] and not mask[1]
+        mask[2] = mask[2] and mask[1]
         results: tuple[Tensor | None, ...] = (None, None, None)
         if any(mask):
             results = torch.ops.aten.convolution_backward(
@@ -328,6 +336,8 @@ class _Conv(torch.autograd.Function):
         gx, gw, gb = results
         if ours:
             gw = conv_weight(x, ctx.active, grad, weight, geometry)
+        if bias_alone:
+            gb = grad.sum((0, 2, 3))
         return gx, gw, gb, None, None, None
 
 
