@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := passive
 # GPU kernels in Triton's interpreter, which a process has or has not from its start.
 INTERPRETED := TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/compiler/interpreted
 
-.PHONY: demo lines test test-all test-faults fuzz soak lint types docs bench clean
+.PHONY: demo lines test test-all test-faults fuzz soak lint types docs bench figures clean
 
 demo: $(VENV)/.ready
 	$(BIN)/spikeloom train plif/digits
@@ -64,6 +64,10 @@ bench: $(VENV)/.bench
 	$(BENCH) startup --torch-compile --csv benchmarks/results/startup-cpu.csv
 	$(BENCH) memory --csv benchmarks/results/memory-cpu.csv
 	$(BIN)/python -m benchmarks.pages
+
+# The figures of README whose data come with the package; some minutes.
+figures: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.figures
 
 clean:
 	rm -rf $(VENV) site .pytest_cache .ruff_cache
