@@ -35,7 +35,10 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     """The events in metrics.jsonl without wall times."""
     events = read_events(folder / "metrics.jsonl")
     assert all(json.loads(json.dumps(event)) == event for event in events)
-    return [{key: value for key, value in event.items() if key != "seconds"} for event in events]
+    return [
+        {k: v for k, v in event.items() if k not in ("seconds", "peak_memory_mb")}
+        for event in events
+    ]
 
 
 def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

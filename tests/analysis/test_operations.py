@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeloom.analysis.operations import SynapticOperations
-from spikeloom.neurons import IF
+from spikeloom.analysis.operations import EnergyConstants, SynapticOperations
+from spikeloom.neurons import IF, LIF
 from spikeloom.nn import Sequential, StaticCoding
 from spikeloom.nn.classifier import Classifier, Output
 
@@ -161,3 +161,21 @@ def test_energy_is_the_sum_of_its_parts_and_a_silent_network_costs_its_coding_la
     )
     assert operations.dense_picojoule == pytest.approx(4.6 * operations.synapses)
     assert "Horowitz" in operations.assumptions
+
+
+def test_any_module_is_counted_and_its_energy_estimated_in_three_ways() -> None:
+    torch.manual_seed(0)
+    net = Sequential(nn.Linear(6, 8), LIF(), nn.Linear(8, 4), LIF())
+    with torch.no_grad(), SynapticOperations(net) as counter:
+        net(3 * torch.rand(3, 5, 6))
+    found = counter.per_sample()
+    assert (found.samples, found.time_steps, found.neurons) == (5, 3, 12)
+    assert found.updates == 3 * 12
+    arithmetic, memory, bits = found.lines()
+    assert arithmetic[1:3] == (found.picojoule, found.dense_picojoule)
+    operations = found.accumulates + found.multiplies
+    assert memory[1] == pytest.approx(found.picojoule + 5 * (operations + 2 * 36))
+    assert bits[0] == "against 2 bits"  # 0 to 3 spikes
+    assert bits[2] == pytest.approx((3.1 * 2 / 32 + 0.1) * found.synapses)
+    cheap = counter.per_sample(EnergyConstants(accumulate=0.0, multiply=1.0))
+    assert cheap.picojoule == pytest.approx(found.multiplies)

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from spikeloom.analysis.first_spike import first_spike_times
     from spikeloom.analysis.health import Health, diagnose, idle_parameters
     from spikeloom.analysis.latency import Latency
-    from spikeloom.analysis.operations import LayerOperations, Operations, SynapticOperations
+    from spikeloom.analysis.operations import (
+        EnergyConstants,
+        LayerOperations,
+        Operations,
+        SynapticOperations,
+    )
     from spikeloom.analysis.rates import FiringRates, SpikeCount
     from spikeloom.analysis.statistics import mean_and_deviation, wilson
     from spikeloom.analysis.traces import LayerTrace, trace
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DecisionCounter": "decisions",
     "Decisions": "decisions",
+    "EnergyConstants": "operations",
     "FiringRates": "rates",
     "Latency": "latency",
     "LayerOperations": "operations",
@@ -45,6 +51,7 @@ _HOMES = {
 __all__ = [
     "DecisionCounter",
     "Decisions",
+    "EnergyConstants",
     "FiringRates",
     "Health",
     "Latency",

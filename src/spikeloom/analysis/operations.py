@@ -5,6 +5,7 @@ MAC of a layer = synapses x evaluations per sample                where the inpu
 E = 0.9 pJ x AC + 4.6 pJ x MAC          32-bit floating point at 45 nm: Horowitz, ISSCC 2014
 """
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from spikeloom.analysis.rates import neuron_layers
 from spikeloom.hooks import Look, hooked
-from spikeloom.nn.classifier import Classifier, Output
+from spikeloom.nn.classifier import Output
 
 Synapses = nn.Linear | _ConvNd
 
@@ -43,6 +44,22 @@ _TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
+class EnergyConstants:
+    """Picojoule of an operation; unless said otherwise at 45 nm (Horowitz, ISSCC 2014).
+
+    `accumulate`, `multiply`: an addition, and a multiplication with its addition, 32-bit floating
+    point. `memory`: a 32-bit read or write of an 8 kB memory beside the arithmetic. `integer_add`,
+    `integer_multiply`: 32-bit integers; a product with b bits costs b / 32 of it.
+    """
+
+    accumulate: float = PICOJOULE_PER_AC
+    multiply: float = PICOJOULE_PER_MAC
+    memory: float = 5.0
+    integer_add: float = 0.1
+    integer_multiply: float = 3.1
+
+
+@dataclass(frozen=True)
 class LayerOperations:
     """One convolution or linear layer, per sample.
 
@@ -56,24 +73,72 @@ class LayerOperations:
     evaluations: float
     accumulates: float
     multiplies: float
+    constants: EnergyConstants = EnergyConstants()
 
     @property
     def picojoule(self) -> float:
-        return PICOJOULE_PER_AC * self.accumulates + PICOJOULE_PER_MAC * self.multiplies
+        constants = self.constants
+        return constants.accumulate * self.accumulates + constants.multiply * self.multiplies
 
     @property
     def dense_picojoule(self) -> float:
         """The energy of the same layer in a network without spikes, evaluated once."""
-        return PICOJOULE_PER_MAC * self.synapses
+        return self.constants.multiply * self.synapses
 
 
 @dataclass(frozen=True)
 class Operations:
-    """All layers in the order of evaluation, averaged over `samples`."""
+    """All layers in the order of evaluation, averaged over `samples`.
+
+    `updates`: of membrane potentials, one for each neuron and time step; `neurons`: how many.
+    """
 
     layers: tuple[LayerOperations, ...]
     samples: int
     assumptions: str = ASSUMPTIONS
+    updates: float = 0.0
+    neurons: int = 0
+    constants: EnergyConstants = EnergyConstants()
+
+    @property
+    def time_steps(self) -> int:
+        """T, as the layers that are evaluated most often show it."""
+        return max((round(layer.evaluations) for layer in self.layers), default=1)
+
+    def lines(self) -> list[tuple[str, float, float, str]]:
+        """The estimate in three ways: name, picojoule per sample, the same of a network without
+        spikes, and the assumptions. The last compares with activations of ceil(log2(T + 1)) bits,
+        as many values as T steps can count, and says at which spike rate both cost the same.
+        """
+        c, T = self.constants, self.time_steps
+        bits = math.ceil(math.log2(T + 1))
+        operations = self.accumulates + self.multiplies
+        product = c.integer_multiply * bits / 32 + c.integer_add
+        even = product / (c.integer_add * T)
+        return [
+            (
+                "arithmetic",
+                self.picojoule,
+                self.dense_picojoule,
+                f"{c.accumulate:g} pJ an addition, {c.multiply:g} pJ a multiplication with its "
+                "addition; memory and neurons cost nothing",
+            ),
+            (
+                "with memory",
+                self.picojoule + c.memory * (operations + 2 * self.updates),
+                self.dense_picojoule + c.memory * (self.synapses + 2 * self.neurons),
+                f"{c.memory:g} pJ for each 32-bit access: a weight for each operation, a potential "
+                "read and written for each neuron and step (without spikes: once a neuron)",
+            ),
+            (
+                f"against {bits} bits",
+                c.integer_add * self.accumulates
+                + (c.integer_multiply + c.integer_add) * self.multiplies,
+                product * self.synapses,
+                f"integers, {c.integer_add:g} pJ an addition, {c.integer_multiply:g} pJ a 32-bit "
+                f"product; at {even:.3f} spikes per neuron and step both cost the same",
+            ),
+        ]
 
     @property
     def accumulates(self) -> float:
@@ -119,8 +184,12 @@ class SynapticOperations:
     whole numbers do (event counts, Poisson spikes).
     """
 
-    def __init__(self, network: Classifier) -> None:
+    def __init__(self, network: nn.Module, batch_axis: int = 1) -> None:
+        """`batch_axis`: of the network's input, `[T, B, ...]`; a classifier says it itself."""
         self._network = network
+        self._batch_axis = batch_axis
+        self._updates = 0
+        self._neurons: dict[nn.Module, int] = {}
         self._counts: dict[str, _Count] = {}
         self._samples = 0
         self._fired = False
@@ -144,8 +213,9 @@ class SynapticOperations:
     ) -> None:
         self._hooks.close()
 
-    def per_sample(self) -> Operations:
+    def per_sample(self, constants: EnergyConstants | None = None) -> Operations:
         """Mean operations per sample of everything that ran in the block."""
+        constants = constants or EnergyConstants()
         samples = max(self._samples, 1)
         layers = tuple(
             LayerOperations(
@@ -155,19 +225,31 @@ class SynapticOperations:
                 evaluations=count.rows / samples,
                 accumulates=count.accumulates / samples,
                 multiplies=count.multiplies / samples,
+                constants=constants,
             )
             for path, count in self._counts.items()
         )
-        return Operations(layers, self._samples)
+        return Operations(
+            layers,
+            self._samples,
+            updates=self._updates / samples,
+            neurons=sum(self._neurons.values()),
+            constants=constants,
+        )
 
     def _note_start(self, network: nn.Module, inputs: object) -> None:
         self._fired = False
 
-    def _note_neuron(self, neuron: nn.Module, inputs: object) -> None:
+    def _note_neuron(self, neuron: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._fired = True
+        self._updates += inputs[0].numel()
+        self._neurons[neuron] = inputs[0].shape[2:].numel()
 
-    def _note_end(self, network: nn.Module, inputs: object, output: Output) -> None:
-        self._samples += output.scores.shape[0]
+    def _note_end(self, network: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        if isinstance(output, Output):
+            self._samples += output.scores.shape[0]
+        else:
+            self._samples += inputs[0].shape[self._batch_axis]
 
     def _hook(self, path: str) -> Callable[[Synapses, tuple[Tensor, ...]], None]:
         @torch.no_grad()

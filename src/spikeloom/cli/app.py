@@ -11,6 +11,7 @@ import typer
 from spikeloom import __version__
 from spikeloom.cli import (
     calibrate,
+    compare,
     config,
     data,
     doctor,
@@ -21,6 +22,7 @@ from spikeloom.cli import (
     recipes,
     report,
     resume,
+    sweep,
     train,
 )
 from spikeloom.errors import ConfigError, SpikeloomError
@@ -39,6 +41,8 @@ app.command("import")(import_weights.import_weights)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("sweep")(sweep.sweep)
 app.command("rates")(rates.rates)
 app.command("calibrate")(calibrate.calibrate)
 app.command("recipes")(recipes.recipes)

@@ -216,4 +216,6 @@ def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: f
     columns = ("layer", "synapses", "additions", "multiplications", "energy, uJ")
     print_table(columns, [*rows, total], right=columns[1:])
     typer.echo(f"the same network without spikes: {operations.dense_picojoule / 1e6:.4f} uJ")
+    for name, spiking, dense, words in operations.lines():
+        typer.echo(f"{name}: {spiking / 1e6:.4f} uJ against {dense / 1e6:.4f} uJ; {words}")
     typer.echo(operations.assumptions)

@@ -24,6 +24,9 @@ def resume(
             "begin them anew here."
         ),
     ] = "keep",
+    with_report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write its report.html at the end.")
+    ] = True,
     root: Annotated[Path | None, typer.Option(help="Where the data are on this machine.")] = None,
 ) -> None:
     """Continue a run that was stopped, exactly where its last checkpoint left it."""
@@ -32,5 +35,5 @@ def resume(
     with training.processes():
         main = training.is_main()
         training.resume(folder, root=root, overrides=overrides or (), schedule=schedule)
-    if main:
+    if main and with_report:
         write_report(folder)

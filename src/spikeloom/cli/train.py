@@ -32,6 +32,9 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the run in runs/<recipe>/ instead of a number.")
     ] = None,
+    with_report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write its report.html at the end.")
+    ] = True,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -73,7 +76,7 @@ def train(
                 if main:
                     typer.echo(f"run folder {folder}")
                 training.train(resolved, folder)
-    if main:
+    if main and with_report:
         write_report(folder)
 
 

@@ -30,10 +30,17 @@ def compare(folders: Sequence[Path | str], *, samples: int = SAMPLES) -> list[Ro
     Raises:
         RunError: no folder was given, or one is not a run folder.
     """
+    return summaries(folders, samples)[1]
+
+
+def summaries(
+    folders: Sequence[Path | str], samples: int = SAMPLES
+) -> tuple[list[RunRecord], list[Row]]:
+    """The records of the runs, and a row for each; errors as `compare`."""
     if not folders:
         raise RunError("no run folder given: name at least one, as in runs/plif-digits/1")
     runs = [read(Path(folder)) for folder in folders]
-    return [summary(run, examine(run, samples)) for run in runs]
+    return runs, [summary(run, examine(run, samples)) for run in runs]
 
 
 def summary(run: RunRecord, found: Examination | str) -> Row:

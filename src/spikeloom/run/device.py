@@ -1,7 +1,9 @@
 """Device, arithmetic, and signals: the surroundings of a run, restored when it ends."""
 
 import os
+import resource
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -62,6 +64,16 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     # Autocast to float32 means none: it is not a type that autocast takes.
     enabled = dtype != torch.float32
     return torch.autocast(device.type, dtype if enabled else torch.bfloat16, enabled=enabled)
+
+
+def peak_memory_mb() -> float:
+    """Megabytes that this process has held at most: of the GPU where one was used, else of main
+    memory.
+    """
+    if torch.cuda.is_available() and (most := torch.cuda.max_memory_allocated()):
+        return round(most / 1e6, 1)
+    unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
 def seed_global(seed: int, device: torch.device) -> None:

@@ -17,6 +17,7 @@ from spikeloom.evaluation.measure import Measurement
 from spikeloom.evaluation.metrics import Score, mini_batch
 from spikeloom.nn.classifier import Classifier
 from spikeloom.processes import distributed
+from spikeloom.run.device import peak_memory_mb
 from spikeloom.run.folder import RunFolder
 from spikeloom.run.records import ConsoleLines, JsonLines, Sink, Stream, TensorBoard
 from spikeloom.training.position import Position
@@ -137,6 +138,7 @@ class Journal:
             best=position.best.to_dict(),
             confusion=position.confusion.tolist(),
             seconds=position.run_seconds,
+            peak_memory_mb=peak_memory_mb(),
         )
 
     def progress(self, position: Position, phase: str, done: int, steps: int) -> None:

@@ -1,0 +1,48 @@
+"""`spikeloom compare` and `spikeloom sweep`."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from cli_runner import Run
+
+import spikeloom as sl
+from spikeloom.analysis import wilson
+from spikeloom.cli.sweep import _choices
+from spikeloom.errors import ConfigError
+
+TINY = ("T=2", "channels=4", "hidden=16", "epochs=1", "batch_size=512", "backend=eager")
+
+
+def test_values_are_told_apart() -> None:
+    assert _choices("lr=1e-3,3e-3") == ["lr=1e-3", "lr=3e-3"]
+    assert _choices("betas=[0.9,0.99]") == ["betas=[0.9,0.99]"]
+    with pytest.raises(ConfigError, match="expected KEY=VALUE"):
+        _choices("lr")
+
+
+def test_an_interval_holds_its_accuracy() -> None:
+    low, high = wilson(0.9861, 359)
+    assert low == pytest.approx(0.968, abs=1e-3) and high == pytest.approx(0.994, abs=1e-3)
+    assert wilson(1.0, 10)[1] == 1.0 and wilson(0.0, 10)[0] == pytest.approx(0)
+
+
+def test_two_seeds_are_trained_kept_and_compared(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    given = ("sweep", "plif/digits", "seed=1,2", *TINY, "--out", str(folder))
+    first = run(*given)
+    assert first.code == 0, first.err
+    assert "seeds of" in first.out and (folder / "report.html").is_file()
+    rows = list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
+    assert [row["seed"] for row in rows] == ["1", "2"]
+    assert all(float(row["memory_mb"]) > 10 for row in rows)
+    assert run(*given).out.count("finished before") == 2
+    places = [folder / row for row in sorted(p.name for p in folder.iterdir() if p.is_dir())]
+    table = run("compare", *map(str, places), "--csv", str(tmp_path / "rows.csv"))
+    assert table.code == 0 and "deviation" in table.out
+    assert [row["run"] for row in sl.compare(places)] == [row["run"] for row in rows]
+
+
+def test_a_mistake_is_told_before_the_first_training(run: Run, tmp_path: Path) -> None:
+    result = run("sweep", "plif/digits", "lr=1e-3", "epcohs=1", "--out", str(tmp_path / "s"))
+    assert result.code == 2 and "epochs" in result.err and not (tmp_path / "s").exists()
