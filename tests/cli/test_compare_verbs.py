@@ -46,3 +46,9 @@ def test_two_seeds_are_trained_kept_and_compared(run: Run, tmp_path: Path) -> No
 def test_a_mistake_is_told_before_the_first_training(run: Run, tmp_path: Path) -> None:
     result = run("sweep", "plif/digits", "lr=1e-3", "epcohs=1", "--out", str(tmp_path / "s"))
     assert result.code == 2 and "epochs" in result.err and not (tmp_path / "s").exists()
+
+
+def test_keys_given_as_options_are_answered_with_how_they_are_given(run: Run) -> None:
+    result = run("train", "plif/digits", "--epochs", "4")
+    assert result.code == 2 and "given without dashes, epochs=4" in result.err
+    assert "batch_size=8" in run("train", "plif/digits", "--batch-size=8").err

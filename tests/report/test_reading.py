@@ -97,3 +97,10 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, make_run):
     (folder / "recipe.toml").write_text("title = ")
     with pytest.raises(RunError, match=r"recipe\.toml cannot be read"):
         read(folder)
+
+
+def test_the_runs_below_a_folder_are_named(make_run):
+    folder = make_run("plif-digits/1", epochs=1).parent
+    make_run("plif-digits/lr=3e-3", epochs=1)
+    with pytest.raises(RunError, match="the runs in it are 1, lr=3e-3: give one of them"):
+        read(folder)

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -111,7 +111,9 @@ def _run(arguments: Sequence[str] | None) -> None:
     rank = 0
     try:
         rank = environment.number("RANK", 0)
-        app(args=[argument for argument in given if argument != "--debug"])
+        given = [argument for argument in given if argument != "--debug"]
+        _refuse_keys_as_options(given)
+        app(args=given)
     except SpikeloomError as error:
         if debug:
             raise
@@ -123,6 +125,25 @@ def _run(arguments: Sequence[str] | None) -> None:
         if debug or error.filename is None:
             raise
         _fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
+
+
+def _refuse_keys_as_options(arguments: Sequence[str]) -> None:
+    """`train RECIPE --epochs 4` is meant as `epochs=4`: say so."""
+    verb, *rest = arguments or [""]
+    if verb not in ("train", "resume", "sweep"):
+        return
+    command: Any = typer.main.get_command(app)
+    known = {"--help"}
+    for parameter in command.commands[verb].params:
+        known.update(parameter.opts, parameter.secondary_opts)
+    for position, argument in enumerate(rest):
+        option, _, value = argument.partition("=")
+        if argument.startswith("--") and len(option) > 2 and option not in known:
+            value = value or next(iter(rest[position + 1 : position + 2]), "VALUE")
+            meant = f"{option[2:].replace('-', '_')}={value}"
+            raise ConfigError(
+                f"no option {option}: a recipe's keys are given without dashes, {meant}"
+            )
 
 
 def _fail(*mistakes: str) -> NoReturn:

@@ -33,6 +33,7 @@ from spikeloom.processes import distributed
 from spikeloom.processes import environment as environ
 from spikeloom.processes.launch import launch_id
 from spikeloom.run.checkpoint import check_finite
+from spikeloom.run.reading import no_run
 
 _NO_BITS = ("python", "platform", "launch", "started", "command", "commit")
 """What may differ between a run's beginning and its resumption without changing a number."""
@@ -87,8 +88,7 @@ class RunFolder:
         """
         folder = cls(path)
         if not folder.recipe.is_file():
-            kind = "holds no recipe.toml" if path.is_dir() else "does not exist"
-            raise RunError(f"{path} {kind}: give the folder of a run that `spikeloom train` made")
+            raise RunError(no_run(path))
         return folder
 
     def _check_unborn(self) -> None:

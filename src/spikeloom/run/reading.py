@@ -209,6 +209,23 @@ class RunRecord:
         return next(rates, {})
 
 
+def no_run(folder: Path) -> str:
+    """Why `folder` is no run folder, and which there are below it."""
+    if not folder.is_dir():
+        kind = "is a file" if folder.exists() else "does not exist"
+        return f"{folder} {kind}: give the folder of a run that `spikeloom train` made"
+    below = sorted(path.parent.name for path in folder.glob("*/recipe.toml"))
+    if not below:
+        return (
+            f"{folder} holds no recipe.toml: give the folder of a run that `spikeloom train` made"
+        )
+    more = ", ..." if len(below) > 8 else ""
+    return (
+        f"{folder} holds no recipe.toml; the runs in it are {', '.join(below[:8])}{more}: "
+        f"give one of them, as {folder / below[0]}"
+    )
+
+
 def read(folder: Path) -> RunRecord:
     """The run in `folder`.
 
@@ -220,11 +237,7 @@ def read(folder: Path) -> RunRecord:
         text = path.read_text(encoding="utf-8")
         recipe = toml.parse(text)
     except (FileNotFoundError, NotADirectoryError) as error:
-        there = "holds no recipe.toml" if folder.is_dir() else "is a file"
-        kind = there if folder.exists() else "does not exist"
-        raise RunError(
-            f"{folder} {kind}: give the folder of a run that `spikeloom train` made"
-        ) from error
+        raise RunError(no_run(folder)) from error
     except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise RunError(f"{path} cannot be read ({error}): restore it, then try again") from error
     problems: list[str] = []
