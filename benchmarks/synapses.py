@@ -224,8 +224,8 @@ def measure_steps(
 
 
 def _prepared(inputs: Tensor) -> Tensor:
-    """Images of bytes as numbers of mean 0 and spread 1; frames as they are."""
-    if inputs.dtype == torch.uint8:
+    """Images as numbers of mean 0 and spread 1; frames of counts as they are."""
+    if inputs.dim() == 4:
         inputs = inputs.float()
         return (inputs - inputs.mean()) / inputs.std()
     return inputs.float()
