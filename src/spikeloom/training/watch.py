@@ -36,8 +36,8 @@ class Watch:
         self._optimizer = optimizer
         self._scaled = scaled
         self._parameter_list = list(classifier.parameters())
-        self._mark = torch.zeros(1, device=device)
-        self._one = torch.ones(1, device=device)
+        self._mark = torch.zeros(1, dtype=torch.float32, device=device)
+        self._one = torch.ones(1, dtype=torch.float32, device=device)
 
     def before_step(self) -> None:
         gradients = () if self._scaled else (value.grad for value in self._parameter_list)
