@@ -9,7 +9,7 @@ from spikeloom.components.augmentations import Affine, Crop, Flip
 from spikeloom.components.optimizers import Adam
 from spikeloom.components.schedules import Multistep
 from spikeloom.config import fields
-from spikeloom.config.data import DataConfig
+from spikeloom.config.data import DataConfig, ImagesConfig
 from spikeloom.config.loading import Library, dump, parse
 from spikeloom.config.schema import (
     CheckpointConfig,
@@ -149,3 +149,11 @@ def test_dump_and_parse_give_back_an_equal_recipe(recipe: Recipe):
     again = parse(dump(recipe), _TOYS)
     assert again == recipe
     assert dump(again) == dump(recipe)
+
+
+def test_a_recipe_written_by_version_0_1_is_not_refused() -> None:
+    """Its run folders have every default written out, `shorter_side` among them."""
+    written = ImagesConfig.model_validate({"size": 224, "shorter_side": 256})
+    assert written == ImagesConfig()
+    assert DataConfig(name="digits", images=written).images == ImagesConfig()
+    assert ImagesConfig(size=200, shorter_side=256).resized == 256

@@ -1,6 +1,6 @@
 """The `[data]` section of a recipe: which data set, and how its samples become batches."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -46,6 +46,15 @@ class ImagesConfig(Section):
         default=(3 / 4, 4 / 3),
         description="smallest and largest width / height of the part (training)",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _followed(cls, given: Any) -> Any:
+        """What follows from `size` is not kept: run folders of 0.1 have it written out."""
+        as_written = isinstance(given, dict) and given.get("shorter_side") == 256
+        if as_written and given.get("size", 224) == 224:
+            return {key: value for key, value in given.items() if key != "shorter_side"}
+        return given
 
     @model_validator(mode="after")
     def _ordered(self) -> "ImagesConfig":
