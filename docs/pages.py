@@ -17,7 +17,7 @@ DOCS = Path(__file__).parent
 METHODS = DOCS.parent / "src" / "spikeloom" / "methods"
 
 SECTIONS = {
-    "Neurons and surrogates": ["spikeloom.neurons"],
+    "Neurons and surrogates": ["spikeloom.neurons", "spikeloom.testing"],
     "The step compiler": ["spikeloom.compiler"],
     "Layers": ["spikeloom.nn"],
     "Synapses": ["spikeloom.synapses"],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spikeloom import nn as nn
     from spikeloom import plot as plot
     from spikeloom import report as report
+    from spikeloom import testing as testing
     from spikeloom import training as training
     from spikeloom.front import recipes as recipes
     from spikeloom.front import train as train
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from spikeloom.synapses import sparse as sparse
     from spikeloom.training import evaluate as evaluate
 
-_MODULES = ("analysis", "data", "nn", "plot", "report", "training")
+_MODULES = ("analysis", "data", "nn", "plot", "report", "testing", "training")
 _HOMES = {
     "compare": "spikeloom.report:compare",
     "evaluate": "spikeloom.training:evaluate",

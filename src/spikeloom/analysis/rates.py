@@ -19,11 +19,13 @@ Answer = Tensor | tuple[Tensor, tuple[Tensor, ...]]
 
 
 def neuron_layers(module: nn.Module) -> dict[str, Neuron]:
-    """The neurons of `module` by module path, in module order; `module` itself is "neuron"."""
+    """The neurons of `module` that fire, by module path, in module order; `module` itself is
+    "neuron".
+    """
     return {
         path or "neuron": layer
         for path, layer in module.named_modules()
-        if isinstance(layer, Neuron)
+        if isinstance(layer, Neuron) and layer.fires
     }
 
 

@@ -9,6 +9,7 @@ from spikeloom.neurons.current import PCuLIF as PCuLIF
 from spikeloom.neurons.gated import GLIF as GLIF
 from spikeloom.neurons.gated import FusedGLIF as FusedGLIF
 from spikeloom.neurons.integrate_fire import IF as IF
+from spikeloom.neurons.leaky import LI as LI
 from spikeloom.neurons.leaky import LIF as LIF
 from spikeloom.neurons.leaky import PLIF as PLIF
 from spikeloom.neurons.neuron import Neuron as Neuron

@@ -1,4 +1,6 @@
-"""Leaky integrate-and-fire, with a fixed (LIF) or a learned (PLIF) membrane time constant."""
+"""Leaky integrate-and-fire, with a fixed (LIF) or a learned (PLIF) membrane time constant, and the
+leaky integrator that never fires (LI).
+"""
 
 import math
 from typing import Unpack
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.neurons.integrate_fire import Integrator, IntegratorOptions
+from spikeloom.neurons.neuron import Neuron, NeuronOptions
 
 
 class LIF(Integrator):
@@ -88,3 +91,54 @@ class PLIF(Integrator):
 
     def constants(self) -> dict[str, Tensor]:
         return {"tau": self.tau}
+
+
+class LI(Neuron):
+    """Leaky integrator, a readout that never fires: its output is its potential.
+
+        v_t = v_{t-1} + (x_t - v_{t-1}) / tau                             decay_input=True
+        v_t = v_{t-1} - v_{t-1} / tau + x_t                               decay_input=False
+
+    The last layer of a network that answers with logits or with real values; `nn.Readout` makes one
+    value of the course `[T, B, ...]`. v starts at 0.
+
+    `tau` (2.0): the membrane time constant in time steps, >= 1. `learn` (False): learn it as PLIF
+    does, 1 / tau = sigmoid(w), tau > 1; `shape` then: `()` for one `w`, `(C,)` for one per channel,
+    `(C, H, W)` for one per neuron.
+    """
+
+    fires = False
+
+    def __init__(
+        self,
+        tau: float = 2.0,
+        *,
+        learn: bool = False,
+        shape: tuple[int, ...] = (),
+        decay_input: bool = True,
+        **options: Unpack[NeuronOptions],
+    ) -> None:
+        super().__init__(**options)
+        if not (math.isfinite(tau) and tau >= 1 and (tau > 1 or not learn)):
+            least = "above" if learn else "at least"
+            raise ValueError(f"tau={tau}: a membrane time constant is {least} 1 time step")
+        if shape and not learn:
+            raise ValueError(f"shape={shape}: one tau for the layer unless it is learned")
+        self.decay_input = decay_input
+        self.learn = learn
+        if learn:
+            self.w = nn.Parameter(torch.full(shape, -math.log(tau - 1)))
+        else:
+            self.tau = float(tau)
+
+    def coefs(self) -> dict[str, Tensor]:
+        return {"k": self.w.sigmoid()} if self.learn else {}
+
+    def step(self, x: Tensor, v: Tensor, *, k: Tensor | None = None) -> tuple[Tensor, ...]:
+        drive = x - v if self.decay_input else -v
+        v = v + (drive / self.tau if k is None else drive * k)
+        v = v if self.decay_input else v + x
+        return v, v
+
+    def constants(self) -> dict[str, Tensor]:
+        return {"tau": 1 / self.w.detach().sigmoid() if self.learn else torch.tensor(self.tau)}

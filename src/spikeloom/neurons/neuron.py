@@ -71,6 +71,9 @@ class Neuron(FixedConstants):
     """
 
     time_first = True
+    fires = True
+    """Whether the output is spikes; a readout of potentials says False and is left out of firing
+    rates, spike counts and the like."""
     states: tuple[str, ...] = ("v",)
     observed: tuple[str, ...] = ()
     time_coefs: tuple[str, ...] = ()

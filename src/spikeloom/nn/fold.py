@@ -5,7 +5,7 @@
 A layer that treats samples independently (convolution, linear map, pooling) gives the same numbers
 on `[T*B, ...]` as when it is called T times. A current that does not change with time
 (`image.expand(T, ...)`, stride 0 in time) goes through the layer once, and the result is expanded
-again: T times less work, and no copies.
+again: T times less work, and no copies. (One that draws random numbers does so at each step.)
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.compiler.constant import repeated_step
+from spikeloom.nn.randomness import if_settled
 from spikeloom.synapses.interception import intercepted
 
 
@@ -25,8 +26,8 @@ def is_constant(x: Tensor) -> bool:
 def per_step(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply `function`, `[N, ...]` -> `[N, ...]`, to every time step of `x` `[T, B, ...]`.
 
-    A constant `x` is computed once, also where `function` is random (a plain `nn.Dropout` then
-    draws one mask).
+    A constant `x` is computed once, unless `function` draws random numbers (rate coding, a plain
+    `nn.Dropout`): these are drawn anew at each step.
     """
     if x.dim() < 2:
         raise ValueError(
@@ -35,9 +36,10 @@ def per_step(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         )
     time, batch = x.shape[:2]
     if is_constant(x):
-        y = function(repeated_step(x))
-        _check_samples(function, y, batch)
-        return y.expand(time, *y.shape)
+        once = if_settled(function, repeated_step(x))
+        if once is not None:
+            _check_samples(function, once, batch)
+            return once.expand(time, *once.shape)
     with intercepted():
         y = function(x.flatten(0, 1))
     _check_samples(function, y, time * batch)

@@ -4,7 +4,7 @@ from typing import overload
 
 from torch import Tensor, nn
 
-from spikeloom.nn.fold import check_per_step, is_time_aware, per_step
+from spikeloom.nn.fold import check_per_step, is_constant, is_time_aware, per_step
 from spikeloom.nn.state import (
     GivenNetworkState,
     NetworkState,
@@ -22,9 +22,9 @@ class Sequential(nn.Sequential):
     A layer that knows about time (a `Neuron`, or any module with the attribute `time_first = True`)
     is called on the whole `[T, B, ...]`. Every other layer is an ordinary one, applied to each time
     step: runs of such layers see time folded into the batch, `[T*B, ...]`, and a current that is
-    constant over T (`image.expand(T, ...)`, stride 0) is computed once and expanded. An ordinary
-    `nn.BatchNorm2d` therefore normalises over all time steps together; `spikeloom.nn.BatchNorm`
-    normalises per step.
+    constant over T (`image.expand(T, ...)`, stride 0) is computed once and expanded, up to the
+    first layer that draws random numbers. An ordinary `nn.BatchNorm2d` therefore normalises over
+    all time steps together; `spikeloom.nn.BatchNorm` normalises per step.
 
     >>> from torch.nn import Conv2d, Flatten, Linear
     >>> net = Sequential(Conv2d(1, 32, 3), PLIF(tau=2.0), Flatten(), Linear(21632, 10), LIF())
@@ -88,7 +88,10 @@ class Sequential(nn.Sequential):
 
 
 def _apply(layers: list[nn.Module], x: Tensor) -> Tensor:
-    """Ordinary layers in a row: fold once, not once per layer."""
+    """Ordinary layers in a row: fold once, not once per layer. A constant current is followed layer
+    by layer, for as long as it stays one."""
+    while layers and is_constant(x):
+        x, layers = per_step(layers[0], x), layers[1:]
     if not layers:
         return x
 

@@ -8,7 +8,7 @@ from spikeloom.methods.fs.config import FsNetwork
 from spikeloom.methods.fs.importing import read_checkpoint
 from spikeloom.methods.fs.networks import FsClassifier, build
 from spikeloom.neurons import AdLIF, CuLIF, Neuron, PCuLIF
-from spikeloom.nn import BatchNorm, Dropout, Recurrent
+from spikeloom.nn import BatchNorm, Delay, Dropout, Recurrent
 
 # name, form, hidden, shape of a sample, classes, learned parameters
 PUBLISHED = [
@@ -226,3 +226,19 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
         read_checkpoint(tmp_path / "net.pt", small(hidden=(5, 3)))
     with pytest.raises(CheckpointError, match="autograd form"):
         read_checkpoint(tmp_path / "net.pt", small(form="autograd"))
+
+
+def test_delays_stand_before_every_linear_layer_and_learn() -> None:
+    net = small(delays=3, delay_decay=0.5)
+    layers = [layer for layer in net.modules() if isinstance(layer, Delay)]
+    assert [len(layer.delay) for layer in layers] == [6, 5, 4]
+    weights, delays = net.parameter_groups()
+    assert delays["lr_scale"] == 100 and delays["weight_decay"] == 0
+    assert len(list(net.parameters())) == len(weights["params"]) + len(delays["params"])
+    net.loss(net(sample()), torch.tensor([0, 1, 2, 0])).backward()
+    assert all(layer.delay.grad is not None and layer.delay.grad.any() for layer in layers[:1])
+    before = layers[0].sigma.item()
+    net.after_step()
+    assert layers[0].sigma.item() == before / 2
+    with pytest.raises(ValueError, match="convolutions have none"):
+        FsNetwork(name="dvsplane", T=4, delays=3)

@@ -56,6 +56,22 @@ class FsNetwork(Section):
         description="dropout after hidden linear layers, one mask over time; none: as published "
         "(0.25 in fc of kernel, else 0)",
     )
+    delays: int = Field(
+        default=0,
+        ge=0,
+        description="largest learned delay, in time steps, of each input of every linear layer "
+        "(fc); 0: none",
+    )
+    delay_decay: float = Field(
+        default=0.995,
+        gt=0,
+        le=1,
+        description="what the deviation of a delay's Gaussian is multiplied by after each step, "
+        "from delays / 2 down to 0.5",
+    )
+    delay_lr: float = Field(
+        default=100.0, gt=0, description="learning rate of delays in units of optimizer.lr"
+    )
     pool: Literal["max", "avg"] | None = Field(
         default=None,
         description="pooling before its spiking layer; none: max for kernel, avg for autograd",
@@ -94,6 +110,8 @@ class FsNetwork(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "FsNetwork":
+        if self.delays and self.name != "fc":
+            raise ValueError(f'delays = {self.delays} need name = "fc": convolutions have none')
         if self.neuron == "adlif" and self.form == "autograd":
             raise ValueError(
                 'neuron = "adlif" exists in form = "kernel" only: an input acts in its own step'

@@ -5,11 +5,13 @@
     dvsplane     [c32 N] [c64 N] P N [c128 N] P N    Linear 256 N   Linear N       first c: 5x5, 2
 
 N is a layer of spiking neurons, in `nn.Recurrent` where the layer hears its own spikes; P pooling
-2x2, with neurons of its own. Nothing has a bias; all weights start Xavier-uniform. The output is
+2x2, with neurons of its own. With `delays` a learned delay (`nn.Delay`) stands before every Linear
+of fc. Nothing has a bias; all weights start Xavier-uniform. The output is
 one neuron per class, whose potential before reset ranks it where it is silent.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from spikeloom.neurons import AdLIF, CuLIF, Neuron, PCuLIF
 from spikeloom.nn import (
     BatchNorm,
     Classifier,
+    Delay,
     Dropout,
     Output,
     Recurrent,
@@ -69,6 +72,7 @@ class FsClassifier(Classifier):
         self.network = network
         self.shape = data.shape
         self.hidden, features = layers
+        self.output_delay = _delay(network, features) if network.delays else None
         self.output = nn.Linear(features, data.class_count, bias=False)
         self.output_neuron = _fixed(network, network.output_neuron)
         for name, weight in self.named_parameters():
@@ -101,6 +105,18 @@ class FsClassifier(Classifier):
             )
         return total
 
+    def parameter_groups(self) -> Iterable[dict[str, object]]:
+        """Delays, which are in time steps, learn faster and do not decay."""
+        delays = [layer.delay for layer in self.modules() if isinstance(layer, Delay)]
+        if not delays:
+            return super().parameter_groups()
+        others = [p for p in self.parameters() if all(p is not delay for delay in delays)]
+        scale = self.network.delay_lr
+        return [
+            {"params": others},
+            {"params": delays, "lr_scale": scale, "weight_decay": 0.0},
+        ]
+
     def before_step(self) -> None:
         """AdLIF: a and b are back in [0, 1] before they are updated, as published."""
         for module in self.modules():
@@ -108,14 +124,20 @@ class FsClassifier(Classifier):
                 module.clamp_()
 
     def after_step(self) -> None:
-        """Autograd form: the decays of every layer, also those that do not learn, stay bounded."""
+        """Autograd form: the decays of every layer, also those that do not learn, stay bounded.
+        Delays see fewer steps beside their own."""
         for module in self.modules():
+            if isinstance(module, Delay):
+                module.anneal()
             if isinstance(module, PCuLIF):
                 module.clamp_()
 
     def _run(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Output spikes and potentials before reset, `[T, B, classes]`."""
-        current = per_step(self.output, self.hidden(inputs))
+        hidden = self.hidden(inputs)
+        if self.output_delay is not None:
+            hidden = self.output_delay(hidden)
+        current = per_step(self.output, hidden)
         run = self.output_neuron(current, None, ("h",))
         return run.spikes, run.records["h"]
 
@@ -175,6 +197,8 @@ def _linear(
     """A hidden linear layer with what belongs to it."""
     published_fc = network.name == "fc" and network.form == "kernel"
     layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if network.delays:
+        layers[f"delay{number}"] = _delay(network, features)
     layers[f"linear{number}"] = nn.Linear(features, width, bias=False)
     if published_fc if network.batchnorm is None else network.batchnorm:
         layers[f"norm{number}"] = BatchNorm(width, statistics="folded")
@@ -191,6 +215,10 @@ def _linear(
     if dropout:
         layers[f"dropout{number}"] = Dropout(dropout)
     return layers
+
+
+def _delay(network: FsNetwork, features: int) -> Delay:
+    return Delay(features, network.delays, decay=network.delay_decay)
 
 
 def _hidden_neuron(network: FsNetwork, constants: Constants, shape: tuple[int, ...]) -> Neuron:
