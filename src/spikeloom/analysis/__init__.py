@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spikeloom.analysis.distributions import Spread, constant_distributions
     from spikeloom.analysis.first_spike import first_spike_times
     from spikeloom.analysis.health import Health, diagnose, idle_parameters
-    from spikeloom.analysis.latency import Latency
+    from spikeloom.analysis.latency import LatencyCourse
     from spikeloom.analysis.operations import (
         EnergyConstants,
         LayerOperations,
@@ -29,7 +29,7 @@ _HOMES = {
     "Decisions": "decisions",
     "EnergyConstants": "operations",
     "FiringRates": "rates",
-    "Latency": "latency",
+    "LatencyCourse": "latency",
     "LayerOperations": "operations",
     "LayerTrace": "traces",
     "Operations": "operations",
@@ -54,7 +54,7 @@ __all__ = [
     "EnergyConstants",
     "FiringRates",
     "Health",
-    "Latency",
+    "LatencyCourse",
     "LayerOperations",
     "LayerTrace",
     "Operations",

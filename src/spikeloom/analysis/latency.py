@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-class Latency:
+class LatencyCourse:
     """Accumulates, over batches, how many predictions are right after 1..T time steps."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.analysis.decisions import DecisionCounter, Decisions
-from spikeloom.analysis.latency import Latency
+from spikeloom.analysis.latency import LatencyCourse
 from spikeloom.analysis.operations import Operations, SynapticOperations
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import DataSet
@@ -246,7 +246,7 @@ def evaluate(
     run = load_run(
         folder, checkpoint, timesteps=timesteps, interpolate=interpolate, device=device, root=root
     )
-    latency, operations = Latency(), SynapticOperations(run.classifier)
+    latency, operations = LatencyCourse(), SynapticOperations(run.classifier)
     decisions = DecisionCounter()
     with (
         surroundings(run.recipe.training, run.device),

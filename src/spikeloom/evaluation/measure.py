@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.analysis.decisions import DecisionCounter
-from spikeloom.analysis.latency import Latency
+from spikeloom.analysis.latency import LatencyCourse
 from spikeloom.analysis.rates import FiringRates, SpikeCount
 from spikeloom.data.base import Batch
 from spikeloom.data.loader import Loader
@@ -131,7 +131,7 @@ def measure(
     )
 
 
-def observe_latency(latency: Latency) -> Observer:
+def observe_latency(latency: LatencyCourse) -> Observer:
     """Shows `latency` the votes, where the method has votes per time step."""
 
     def observe(output: Output, batch: Batch) -> None:

@@ -113,7 +113,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     from spikeloom.analysis.decisions import DecisionCounter
     from spikeloom.analysis.distributions import constant_distributions
     from spikeloom.analysis.first_spike import first_spike_times
-    from spikeloom.analysis.latency import Latency
+    from spikeloom.analysis.latency import LatencyCourse
     from spikeloom.analysis.operations import SynapticOperations
     from spikeloom.analysis.rates import FiringRates, SpikeCount
     from spikeloom.analysis.traces import trace
@@ -127,7 +127,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     recipe, data, network = trained.recipe, trained.data, trained.classifier
     transform = make_transform(recipe.data, data, training=False)
     unused = torch.Generator()  # the evaluation transform draws nothing
-    latency, score = Latency(), Score(data.spec.class_count, trained.device)
+    latency, score = LatencyCourse(), Score(data.spec.class_count, trained.device)
     decisions, outputs = DecisionCounter(), list[OutputSpikes]()
     with ExitStack() as stack:
         stack.enter_context(surroundings(recipe.training, trained.device))
@@ -157,7 +157,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
                 yield inputs, data.test.labels[indices].to(trained.device)
 
         def accuracies(other: "Classifier") -> tuple[tuple[float, ...], float]:
-            latency, right = Latency(), 0
+            latency, right = LatencyCourse(), 0
             for inputs, labels in batches():
                 output = other(inputs)
                 right += int((output.scores.argmax(1) == labels).sum())

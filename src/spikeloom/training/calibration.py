@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from spikeloom.analysis.latency import Latency
+from spikeloom.analysis.latency import LatencyCourse
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import subset
 from spikeloom.data.loader import Loader
@@ -109,7 +109,7 @@ def accuracy_at_start(recipe: Recipe, run: TrainedRun) -> list[float]:
         )
     classifier = build(recipe, run.data.spec, run.device)
     classifier.start()
-    latency = Latency()
+    latency = LatencyCourse()
     with surroundings(recipe.training, run.device):
         measure(
             classifier,
