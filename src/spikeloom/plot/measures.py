@@ -152,8 +152,8 @@ def latency(
 ) -> "Axes":
     """Accuracy (fractions) if the network were stopped early, over the number of time steps.
 
-    `accuracies`: after 1..T steps (`LatencyCourse.accuracy()`), or by their number. `before`: the same
-    before training. `reference`: another accuracy with its name. `trained_at`: the T of the
+    `accuracies`: after 1..T steps (`LatencyCourse.accuracy()`), or by their number. `before`: the
+    same before training. `reference`: another accuracy with its name. `trained_at`: the T of the
     training, marked if it is among those shown. `title` stands above.
     """
     from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
