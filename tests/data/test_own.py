@@ -1,5 +1,6 @@
 """Data of one's own: class folders of recordings and images, arrays, and how they are divided."""
 
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
+import spikeloom as sl
 from spikeloom.config.data import ImagesConfig
 from spikeloom.data import source
 from spikeloom.data.files.classes import held_out
@@ -291,3 +294,26 @@ def test_whole_groups_are_held_out() -> None:
         mask = held_out(labels, groups, 0.2, seed)
         assert mask.sum() == 20
         assert all(len({mask[i] for i in range(g * 10, g * 10 + 10)}) == 1 for g in range(10))
+
+
+def test_real_targets_are_a_regression_that_learns(tmp_path: Path) -> None:
+    """The mean and the slope of a noisy line, told by leaky integrators."""
+    draw = np.random.default_rng(1)
+    level, slope = draw.uniform(-1, 1, (2, 240))
+    x = level[:, None] + slope[:, None] * np.linspace(-1, 1, 40) + draw.normal(0, 0.05, (240, 40))
+    np.savez(tmp_path / "lines.npz", x=x[:, :, None], y=np.stack([level, slope], 1))
+    changes = {
+        "root": tmp_path / "lines.npz",
+        "T": 20,
+        "epochs": 25,
+        "hidden": [32],
+        "batch_size": 16,
+        "dropout": 0,
+        "threads": 1,
+    }
+    console = Console(file=io.StringIO())
+    run = sl.train("own/series-regression", out=tmp_path / "run", console=console, **changes)
+    assert sl.evaluate(run.folder).errors["r2"] > 0.3
+    np.save(tmp_path / "one.npy", x[0][:, None])
+    [answer] = sl.load(run.folder).predict(tmp_path / "one.npy")
+    assert answer.label is None and list(answer.scores) == ["target 0", "target 1"]

@@ -48,22 +48,29 @@ def predict(
     if table is None:
         for answer in predictions:
             fired = "" if answer.first_spike is None else f"  first spike in {answer.first_spike}"
-            score = answer.scores[answer.name]
-            typer.echo(f"{answer.source}  {answer.name}  score {score:.4g}{fired}")
+            if answer.name is None:
+                said = "  ".join(f"{name} {value:.5g}" for name, value in answer.scores.items())
+            else:
+                said = f"{answer.name}  score {answer.scores[answer.name]:.4g}"
+            typer.echo(f"{answer.source}  {said}{fired}")
         return
     answers = list(predictions)
-    files.write(table, _csv(network.classes, answers))
+    files.write(table, _csv(answers))
     typer.echo(f"{table}: {len(answers):,} predictions")
 
 
-def _csv(classes: Sequence[str], answers: "Sequence[Prediction]") -> str:
+def _csv(answers: "Sequence[Prediction]") -> str:
+    """A line for each answer, with a head of what their readout gives."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    scores = [f"score {name}" for name in classes]
-    writer.writerow(["file", "class", "label", "first spike", *scores])
+    outputs = [
+        name if answer.name is None else f"score {name}"
+        for answer in answers[:1]
+        for name in answer.scores
+    ]
+    writer.writerow(["file", "class", "label", "first spike", *outputs])
     for answer in answers:
-        step = "" if answer.first_spike is None else answer.first_spike
-        row = [_inert(answer.source), _inert(answer.name), answer.label, step]
+        row = [_inert(answer.source), _inert(answer.name or ""), answer.label, answer.first_spike]
         writer.writerow([*row, *answer.scores.values()])
     return text.getvalue()
 

@@ -29,13 +29,14 @@ class Prediction:
     """The answer for one sample.
 
     `label` counts classes from 0, `name` is the class; `scores` by class, the larger the more
-    likely: what the method's readout gives, and no probabilities. `first_spike` is the time step,
-    from 1, in which the first output neuron fired; None where none did, or where the readout is no
-    layer of spiking neurons. `source` is the file, or "sample 3".
+    likely: what the method's readout gives, and no probabilities. Of a regression there is no
+    class, and `scores` are the values, by "target 0", "target 1", ... `first_spike` is the time
+    step, from 1, in which the first output neuron fired; None where none did, or where the readout
+    is no layer of spiking neurons. `source` is the file, or "sample 3".
     """
 
-    label: int
-    name: str
+    label: int | None
+    name: str | None
     scores: dict[str, float]
     first_spike: int | None
     source: str
@@ -65,7 +66,8 @@ class Network:
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.spec.shape))
-        return f"Network({self.recipe.title!r}, {shape} -> {len(self.classes)} classes)"
+        kind = "targets" if self.spec.targets else "classes"
+        return f"Network({self.recipe.title!r}, {shape} -> {self.spec.class_count} {kind})"
 
     def predict(self, samples: Any, *, batch_size: int = 64) -> list[Prediction]:
         """The classes of one sample or of several.
@@ -109,10 +111,12 @@ class Network:
         if output.spikes is not None:
             times = first_spike_times(output.spikes).amin(1).int().tolist()
             steps = [step if step <= len(output.spikes) else None for step in times]
+        outputs = self.classes or [f"target {k}" for k in range(self.spec.targets)]
         for name, row, step in zip(names, output.scores.tolist(), steps, strict=True):
-            label = row.index(max(row))
-            scores = dict(zip(self.classes, row, strict=True))
-            yield Prediction(label, self.classes[label], scores, step, name)
+            scores = dict(zip(outputs, row, strict=True))
+            label = row.index(max(row)) if self.classes else None
+            best = None if label is None else self.classes[label]
+            yield Prediction(label, best, scores, step, name)
 
 
 def load(

@@ -2,7 +2,8 @@
 
     x  images [N, H, W], [N, H, W, C] or [N, C, H, W], or series [N, T, C] or [N, T] (vibration,
        heart beats, motion); names x, X, data, images, series, inputs
-    y  labels [N]: whole numbers or texts; names y, Y, labels, targets
+    y  labels [N]: whole numbers or texts; or real numbers [N] or [N, K], the K targets of a
+       regression; names y, Y, labels, targets
     x_train, y_train, x_test, y_test in place of them, where they are divided already
 
 8-bit arrays of three axes are images, others series, unless `kind` tells. Images of 16 bits, and
@@ -89,7 +90,11 @@ class Arrays(Source):
         arrays = _read(path, path, chosen["labels"])
         notes: list[str] = []
         x, y, test = _divided(arrays, chosen, path, notes)
-        labels, classes = _classes(y, path, notes)
+        targets = _target_count(y, path)
+        labels, classes = (y.reshape(len(y), -1), ()) if targets else _classes(y, path, notes)
+        if targets:
+            labels = labels.astype(np.float32)
+            notes.append(f"y holds real numbers: a regression with {targets} targets")
         sides = [torch.from_numpy(labels[mask]) for mask in (~test, test)]
         kind = chosen["kind"]
         if kind == "guessed":
@@ -99,7 +104,7 @@ class Arrays(Source):
             train, held = (images[torch.from_numpy(mask)] for mask in (~test, test))
             pixels = train.to(torch.float64) / 255
             mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp_min(1e-6)
-            spec = DataSpec(self.name, tuple(images.shape[1:]), classes)
+            spec = DataSpec(self.name, tuple(images.shape[1:]), classes, targets=targets)
             splits = TensorSplit(train, sides[0]), TensorSplit(held, sides[1])
         else:
             values = _series(x, path)
@@ -120,7 +125,7 @@ class Arrays(Source):
             if chosen["encoding"] == "current":
                 mean = train.double().mean((0, 1))
                 std = train.double().std((0, 1)).clamp_min(1e-12)
-            spec = DataSpec(self.name, (inputs.shape[2],), classes, "events")
+            spec = DataSpec(self.name, (inputs.shape[2],), classes, "events", targets)
             splits = SeriesSplit(train, sides[0]), SeriesSplit(held, sides[1])
         return DataSet(spec, *splits, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes))
 
@@ -224,7 +229,9 @@ def _divided(
         return x, y, np.arange(len(x)) >= len(parts[0][0])
     x, y = _pick(arrays, _X, path), _pick(arrays, _Y, path)
     _same_length(x, y, path)
-    _, labels = np.unique(y, return_inverse=True)
+    labels = np.zeros(len(y), np.int64)
+    if not _target_count(y, path):
+        _, labels = np.unique(y.reshape(-1), return_inverse=True)
     part, seed = share(options["test"]), whole(options["seed"] or "0", "seed")
     groups = None
     if options["group"]:
@@ -235,28 +242,34 @@ def _divided(
         f"{part:g} of {'all, in whole groups,' if groups else 'each class'} is held out for "
         f"testing by seed {seed}"
     )
-    return x, y, held_out(labels.reshape(-1), groups, part, seed)
+    return x, y, held_out(labels, groups, part, seed)
 
 
 def _same_length(x: Array, y: Array, path: Path) -> None:
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
+    if x.ndim < 2 or y.ndim not in (1, 2) or len(x) != len(y):
         raise DataError(
-            f"{path}: x is {x.shape} and y {y.shape}, expected samples [N, ...] and labels [N]"
+            f"{path}: x is {x.shape} and y {y.shape}, expected samples [N, ...] and labels [N], or "
+            "real targets [N, K]"
         )
+
+
+def _target_count(y: Array, path: Path) -> int:
+    """The targets of a regression; 0 where `y` holds labels."""
+    columns = y.shape[1] if y.ndim == 2 else 1
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise DataError(f"{path}: y holds NaN or infinity, expected numbers")
+    if columns == 1 and (y.dtype.kind != "f" or (y == np.rint(y)).all()):
+        return 0
+    if y.dtype.kind not in "iuf":
+        raise DataError(f"{path}: y is {y.dtype} {y.shape}, expected labels [N] or real targets")
+    return columns
 
 
 def _classes(
     y: Array, path: Path, notes: list[str]
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
     """Labels from 0, and class names: the values that occur, in their order."""
-    if y.dtype.kind == "f":
-        if not np.isfinite(y).all() or (y != np.rint(y)).any():
-            raise DataError(
-                f"{path}: y holds real numbers ({y.reshape(-1)[0]:g}, ...), expected a class of "
-                "each sample: whole numbers or texts"
-            )
+    if y.dtype.kind == "f":  # whole numbers, as other programs save them
         y = y.astype(np.int64)
     if y.dtype.kind not in "iubUS":
         raise DataError(f"{path}: y holds {y.dtype}, expected whole numbers or texts")

@@ -8,7 +8,7 @@ from torch import Tensor
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods.own.config import SeriesNetwork
-from spikeloom.neurons import LIF, PLIF
+from spikeloom.neurons import LI, LIF, PLIF
 from spikeloom.nn import Classifier, Dropout, Output, Sequential
 
 
@@ -25,7 +25,8 @@ def build(network: SeriesNetwork, data: DataSpec) -> "SeriesClassifier":
 class SeriesClassifier(Classifier):
     """Linear, BatchNorm and LIF for each hidden width; then Linear and a leaky integrator.
 
-    The score of a class is the mean over time of its integrator's potential.
+    The score of a class, or the value of a target, is the mean over time of its integrator's
+    potential.
     """
 
     def __init__(self, network: SeriesNetwork, data: DataSpec) -> None:
@@ -36,7 +37,7 @@ class SeriesClassifier(Classifier):
             neuron = PLIF(network.tau) if network.learn_tau else LIF(network.tau)
             linear = torch.nn.Linear(inputs, width, bias=False)
             layers += [linear, torch.nn.BatchNorm1d(width), neuron, Dropout(network.dropout)]
-        layers += [torch.nn.Linear(network.hidden[-1], data.class_count)]
+        layers += [torch.nn.Linear(network.hidden[-1], data.class_count), LI(network.tau_readout)]
         self.layers = Sequential(*layers)
 
     def forward(self, inputs: Tensor) -> Output:
