@@ -5,8 +5,10 @@ optimizer step draws the same numbers when it goes on.
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def stream(seed: int, *names: int | str) -> int:
@@ -19,6 +21,10 @@ def stream(seed: int, *names: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
 
 
-def generator(seed: int, *names: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(
+    seed: int, *names: int | str, device: "torch.device | str" = "cpu"
+) -> "torch.Generator":
     """A torch generator at the start of the stream called `names`."""
+    import torch
+
     return torch.Generator(device=device).manual_seed(stream(seed, *names))

@@ -70,7 +70,11 @@ def test_completion_offers_recipe_names():
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )
-    assert done.stdout.split() == ["plif/digits", "plif/digits-events"]
+    assert done.stdout.split() == [
+        "plif/digits",
+        "plif/digits-callbacks",
+        "plif/digits-events",
+    ]
 
 
 def test_interrupted_training_exits_with_130_and_says_how_to_go_on(tmp_path: Path):

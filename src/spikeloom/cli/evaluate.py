@@ -1,5 +1,6 @@
 """`spikeloom eval`: test accuracy, firing rates, latency, and operations of a trained run."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -156,7 +157,7 @@ def _as_dict(result: "Evaluation", votes: dict[int, float], noise: float) -> dic
         "confusion": result.confusion.tolist(),
         "operations": {
             "layers": [
-                {**vars(layer), "picojoule": layer.picojoule} for layer in operations.layers
+                {**asdict(layer), "picojoule": layer.picojoule} for layer in operations.layers
             ],
             "accumulates": operations.accumulates,
             "multiplies": operations.multiplies,
