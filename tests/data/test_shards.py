@@ -195,7 +195,7 @@ def test_a_reader_travels_to_another_process_without_its_files(packed: Path) -> 
 def test_nothing_that_exists_is_written_over(folder: Path, packed: Path) -> None:
     with pytest.raises(DataError, match="exists already"):
         make(folder, packed)
-    with pytest.raises(DataError, match="holds shards already"):
+    with pytest.raises(DataError, match="shards are made of folders"):
         make(packed, packed.with_name("again"))
 
 

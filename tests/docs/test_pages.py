@@ -152,7 +152,7 @@ def test_commands_are_ones_that_exist(place: str, command: str):
             assert (ROOT / program).exists()
         case "python" if arguments[1].startswith("benchmarks"):
             check_benchmark(arguments[1:])
-        case "python" | "git" | "cd" | "source" | "tensorboard":
+        case "python" | "git" | "cd" | "source" | "tensorboard" | "cat" | "export" | "curl":
             pass
         case "pip":
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))

@@ -124,7 +124,11 @@ def test_a_folder_whose_creation_was_killed_can_be_trained_into(
         patch.setattr(RunFolder, "write_recipe", die)
         with pytest.raises(Killed):
             train(recipe(), tmp_path / "run", console=screen.console)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"environment.json", "lock"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "environment.json",
+        "inputs.json",
+        "lock",
+    }
     assert train(recipe(), tmp_path / "run", console=screen.console).epochs == 3
 
 
@@ -189,12 +193,14 @@ def test_what_the_file_system_refuses_is_one_line(
 def test_a_run_on_a_read_only_disk_is_named(recipe, screen, tmp_path, monkeypatch):
     run = train(recipe("epochs=1"), tmp_path / "run", console=screen.console).folder
 
-    def refuse(path, mode="r", *args, **kwargs):
-        if "r" not in mode:
-            raise OSError(30, "Read-only file system", str(path))
-        return open(path, mode, *args, **kwargs)
+    real = os.open
 
-    monkeypatch.setattr(files, "open", refuse, raising=False)
+    def refuse(path, flags, *args, **kwargs):
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(30, "Read-only file system", str(path))
+        return real(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(RunError, match=r"cannot write .*run/lock: Read-only file system"):
         resume(run, epochs=2, console=screen.console)
     assert 0 <= evaluate(run).accuracy <= 1  # reading needs no writing

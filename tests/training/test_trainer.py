@@ -31,6 +31,7 @@ def test_a_run_folder_holds_everything(recipe, screen, tmp_path):
     assert names == {
         "recipe.toml",
         "environment.json",
+        "inputs.json",
         "metrics.jsonl",
         "tensorboard",
         "checkpoints",

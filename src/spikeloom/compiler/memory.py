@@ -65,7 +65,10 @@ def _take(size: int) -> "np.ndarray":
             _kept -= size
         else:
             # private: a forked child must not write into its parent's memory
-            pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            try:
+                pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            except OSError as error:
+                raise MemoryError(f"out of memory: tried to allocate {size} bytes") from error
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 pages.madvise(mmap.MADV_HUGEPAGE)
         _used += size

@@ -68,8 +68,6 @@ class Schedule(Component):
                 f"warmup_epochs = {self.warmup_epochs} and warmup_steps = {self.warmup_steps}: "
                 "give one of them"
             )
-        if self.warmup_first_epoch_only and not self.warmup_steps:
-            raise ValueError("warmup_first_epoch_only = true has no effect without warmup_steps")
         return self
 
     def shape(self, lr: float, epoch: int) -> float:

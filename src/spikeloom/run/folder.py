@@ -127,7 +127,7 @@ class RunFolder:
     def fact(self, name: str) -> object:
         """What the environment in which the run began says about `name`; None if nothing."""
         try:
-            facts = json.loads(self.environment.read_text())
+            facts = files.parse_json(self.environment.read_bytes())
         except (OSError, ValueError):
             return None
         return facts.get(name) if isinstance(facts, dict) else None

@@ -213,7 +213,8 @@ def _read_index(
 ) -> npt.NDArray[np.int64] | None:
     """The table of an index that fits these shards; None if there is none."""
     try:
-        with np.load(path, allow_pickle=False) as index:
+        # NumPy leaves a file open that it cannot read; one that it is given, it does not.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as index:
             names, told, table = index["names"], index["sizes"], index["table"].astype(np.int64)
     except (*BROKEN, SyntaxError, TypeError, zipfile.BadZipFile):
         return None
