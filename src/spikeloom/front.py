@@ -55,6 +55,11 @@ def train(
 
 def _text(value: Any) -> str:
     """A value as the command line has it."""
-    if isinstance(value, str | Path):
-        return str(value)
-    return json.dumps(value)  # numbers, true and false, and lists are the same in TOML
+    return str(value) if isinstance(value, str | Path) else _toml(value)
+
+
+def _toml(value: Any) -> str:
+    """A value inside TOML: what is no table is written there as in JSON."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(k)} = {_toml(v)}' for k, v in value.items())}}}"
+    return json.dumps(value)

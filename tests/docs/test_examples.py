@@ -43,6 +43,11 @@ def test_examples_are_short():
     assert [f.name for f in files if len(f.read_text("utf-8").splitlines()) >= 60] == []
 
 
+def test_own_recordings_and_series_are_told_apart():
+    assert load("own_events").main(each=60, epochs=8) > 0.8
+    assert load("own_series").main() > 0.9
+
+
 def test_serve_answers_a_request(tmp_path):
     image = torch.zeros(1, 8, 8, dtype=torch.uint8)
     Image.fromarray(image[0].numpy()).save(tmp_path / "image.png")

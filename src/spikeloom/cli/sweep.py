@@ -120,7 +120,7 @@ def _searched(
     from spikeloom.run.reading import read
 
     try:
-        import optuna
+        import optuna  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError('--search needs Optuna: pip install "spikeloom[sweep]"') from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
