@@ -38,6 +38,7 @@ def test_train_eval_report_resume(run: Run):
     assert measured["spikes_per_neuron"] == pytest.approx(total)
     assert "decision by" in run("eval", str(folder), "--csv", "figures.csv").out
     rows = list(csv.DictReader(Path("figures.csv").read_text().splitlines()))
+    assert list(measured["accuracy_by_class"]) == [str(digit) for digit in range(10)]
     figures = {(row["figure"], row["of"]): float(row["value"] or "nan") for row in rows}
     assert figures["accuracy", ""] == measured["accuracy"]
     assert figures["rate accuracy over time", "2"] == by_rate["accuracy_over_time"][1]

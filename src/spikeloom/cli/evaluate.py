@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 FORMATS = (".svg", ".png", ".pdf")
+WORST = 10  # classes that are shown, those with the lowest accuracy
 
 
 def evaluate(
@@ -155,6 +156,7 @@ def _as_dict(result: "Evaluation", votes: dict[int, float], noise: float) -> dic
         "spikes_per_neuron": result.spikes_per_neuron,
         "decisions": None if result.decisions is None else decision_figures(result.decisions),
         "confusion": result.confusion.tolist(),
+        "accuracy_by_class": dict(zip(result.classes, result.accuracy_by_class, strict=False)),
         "operations": {
             "layers": [
                 {**asdict(layer), "picojoule": layer.picojoule} for layer in operations.layers
@@ -174,6 +176,13 @@ def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: f
     typer.echo(f"{about}, {result.samples:,} test samples" + (f", noise {noise:g}" * (noise > 0)))
     top5 = "" if result.top5_accuracy is None else f"   top-5 {result.top5_accuracy:.2%}"
     typer.echo(f"accuracy {result.accuracy:.2%}{top5}   loss {result.loss:.5f}\n")
+    by_class = sorted(zip(result.accuracy_by_class, result.classes, strict=False))
+    if by_class:
+        print_table(
+            (f"class, {min(len(by_class), WORST)} of {len(by_class)}", "accuracy"),
+            [(name, f"{accuracy:.2%}") for accuracy, name in by_class[:WORST]],
+            right=("accuracy",),
+        )
     if votes:
         print_table(
             ("time steps", "accuracy"),

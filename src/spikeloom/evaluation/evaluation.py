@@ -65,6 +65,7 @@ class Evaluation:
     decisions: Decisions | None
     top5_accuracy: float | None
     errors: dict[str, float]
+    classes: tuple[str, ...] = ()
 
     @property
     def accuracy_by_class(self) -> list[float]:
@@ -280,6 +281,7 @@ def evaluate(
         decisions=decisions.result(),
         top5_accuracy=measurement.top5_accuracy,
         errors=measurement.errors,
+        classes=run.inputs.spec.classes,
     )
 
 
