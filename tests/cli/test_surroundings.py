@@ -71,6 +71,8 @@ def test_ctrl_c_while_modules_are_loaded(tmp_path: Path) -> None:
     """Where a KeyboardInterrupt would leave half a module behind."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, os, signal\n"
+        # where the tests run in the background, children are born deaf to it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'numpy.matrixlib':\n"
