@@ -52,7 +52,7 @@ def neurons(
     """Neuron layers in copies of their input, against eager, torch.compile and installed peers."""
     from benchmarks import cases
     from benchmarks import neurons as bench
-    from spikeloom.config.suggest import did_you_mean
+    from spikeloom.suggest import did_you_mean
 
     unknown = [name for name in neuron or () if name not in cases.NEURONS]
     if unknown:

@@ -22,11 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.peers import PEERS, Network
 from spikeloom.analysis import agreement
 from spikeloom.analysis.agreement import with_backend
+from spikeloom.components.optimizers import make_optimizer
 from spikeloom.data.spec import DataSpec
 from spikeloom.methods import catalog
 from spikeloom.methods.dsr.representation import DsrIF, DsrLIF, Represented
 from spikeloom.neurons import Neuron
-from spikeloom.training.optim import make_optimizer
 
 NEURONS: dict[str, Callable[[int], Neuron]] = {
     **{name: agreement.NEURONS[name] for name in ("LIF", "PLIF", "GLIF")},

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.runner import Results
+from spikeloom.components.optimizers import make_optimizer
 from spikeloom.config.schema import Recipe
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
 from spikeloom.run.device import autocast
-from spikeloom.training.optim import make_optimizer
 
 
 def layer_weights(network: nn.Module) -> frozenset[str]:

@@ -11,7 +11,7 @@ import spikeloom
 
 ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
-    *("errors", "files", "units", "machine", "cache_home", "seeding"),
+    *("errors", "suggest", "files", "units", "machine", "cache_home", "seeding"),
     *("extensions", "processes", "config"),
     *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
     *("methods", "run", "evaluation", "training", "prediction", "front", "plot", "report", "cli"),

@@ -1,4 +1,5 @@
-"""Writing files so that a name never stands for half a file, and keeping others out meanwhile.
+"""Writing files so that a name never stands for half a file, keeping others out meanwhile, and
+reading JSON and TOML from strangers.
 
 Python's standard library has neither; the packages that have (atomicwrites, filelock) are no longer
 kept, or more than these lines.
@@ -11,16 +12,23 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from spikeloom.errors import ConfigError
+
 TEMPORARY = ".tmp"
 """The end of the name of a file that is not finished; such a file may be deleted."""
+
+TOML_DEPTH = 16
+"""Tables and lists within each other; a recipe has four."""
 
 
 @contextmanager
@@ -125,6 +133,41 @@ def parse_json(text: bytes | str) -> Any:
         return json.loads(text, parse_constant=refuse, parse_float=number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of `text`, nested no deeper and with no larger numbers than everything behind it
+    can take.
+
+    Raises:
+        ConfigError: it is something else; the text names the line.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason = str(error)
+        place = re.search(r" \(at line (\d+), column (\d+)\)$", reason)
+        if place:
+            reason, line = reason[: place.start()], int(place[1])
+        else:
+            reason, line = reason.removesuffix(" (at end of document)"), text.count("\n") + 1
+        raise ConfigError(f"line {line}: not valid TOML: {reason}") from None
+    except RecursionError:
+        raise ConfigError(f"nested more than {TOML_DEPTH} deep") from None
+    except ValueError:  # of int: thousands of digits
+        raise ConfigError("an integer has more than 64 bits") from None
+    _check_toml(values, TOML_DEPTH)
+    return values
+
+
+def _check_toml(value: object, depth: int) -> None:
+    if isinstance(value, dict | list):
+        if depth == 0:
+            raise ConfigError(f"nested more than {TOML_DEPTH} deep")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_toml(item, depth - 1)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ConfigError("an integer has more than 64 bits")
 
 
 def _beside(path: Path) -> Path:

@@ -28,3 +28,17 @@ def generator(
     import torch
 
     return torch.Generator(device=device).manual_seed(stream(seed, *names))
+
+
+def seed_global(seed: int, device: "torch.device") -> None:
+    """Puts the global generators of the CPU and of `device` at the start of stream `seed`.
+
+    torch.manual_seed does so for every kind of device there is and formats a stack trace for each
+    that is not in use: 340 us a call or more on a machine without a GPU, against 1.4 us.
+    """
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)

@@ -10,11 +10,10 @@ from golden_dsr import Arrays, cases, our_name, small_input, small_net, tiny_net
 from torch import Tensor
 
 from spikeloom.compiler.dispatch import available_backends
-from spikeloom.components.optimizers import Sgd
+from spikeloom.components.optimizers import Sgd, make_optimizer
 from spikeloom.methods.dsr.networks import DsrClassifier
 from spikeloom.methods.dsr.representation import Represented
 from spikeloom.methods.dsr.thresholds import calibrate, set_thresholds, write_thresholds
-from spikeloom.training.optim import make_optimizer
 
 # Every case has constants of its own, and each set is compiled: what the warning warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:.*different sets of constants")

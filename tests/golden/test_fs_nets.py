@@ -20,9 +20,8 @@ from golden_fs_nets import (
 from torch import Tensor, nn
 
 from spikeloom.analysis.rates import FiringRates
-from spikeloom.components.optimizers import Adam
+from spikeloom.components.optimizers import Adam, make_optimizer
 from spikeloom.methods.fs.networks import FsClassifier
-from spikeloom.training.optim import make_optimizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*different sets of constants")
 

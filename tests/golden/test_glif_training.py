@@ -8,13 +8,12 @@ from golden_glif_nets import load, set_backend
 from torch import Tensor, nn
 
 from spikeloom.compiler.dispatch import available_backends
-from spikeloom.components.optimizers import Sgd
+from spikeloom.components.optimizers import Sgd, make_optimizer, set_learning_rate
 from spikeloom.components.schedules import Cosine
 from spikeloom.methods.glif.blocks import BasicBlock, Parts
 from spikeloom.methods.glif.config import GlifNetwork
 from spikeloom.methods.glif.networks import GlifClassifier
 from spikeloom.nn import Sequential
-from spikeloom.training.optim import make_optimizer, set_learning_rate
 
 BACKENDS = [name for name in available_backends() if name in ("eager", "cpu")]
 

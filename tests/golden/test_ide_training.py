@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from spikeloom.analysis.rates import FiringRates
 from spikeloom.compiler.dispatch import available_backends
-from spikeloom.components.optimizers import Sgd
+from spikeloom.components.optimizers import Sgd, make_optimizer
 from spikeloom.methods.ide.feedback import ConvergenceWarning, FeedbackNetwork
-from spikeloom.training.optim import make_optimizer
 
 BACKENDS = [name for name in available_backends() if name in ("eager", "cpu")]
 QUIRKS = ("double-update", "eval-iteration")

@@ -11,10 +11,9 @@ from golden_plif_nets import build_net, inputs, our_name, set_masks
 from torch import Tensor
 
 from spikeloom.compiler.dispatch import available_backends
-from spikeloom.components.optimizers import Adam
+from spikeloom.components.optimizers import Adam, make_optimizer
 from spikeloom.methods.plif.networks import PlifClassifier
 from spikeloom.neurons import PLIF, Neuron
-from spikeloom.training.optim import make_optimizer
 
 Arrays = dict[str, np.ndarray]
 

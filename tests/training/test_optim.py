@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from spikeloom.components.optimizers import Adam, AdamW, Sgd
+from spikeloom.components.optimizers import Adam, AdamW, Sgd, make_optimizer, set_learning_rate
 from spikeloom.components.schedules import Constant, Cosine, Multistep
 from spikeloom.config.schema import Optimizer, Schedule
-from spikeloom.training.optim import make_optimizer, set_learning_rate
 
 
 def rates(epochs: int = 20, lr: float = 0.1, **schedule) -> list[float]:

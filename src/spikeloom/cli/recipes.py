@@ -16,8 +16,8 @@ def recipes(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the recipes with their data sets and published accuracies (percent)."""
-    from spikeloom.config.suggest import did_you_mean
     from spikeloom.methods.catalog import load_recipe, methods, recipe_names
+    from spikeloom.suggest import did_you_mean
 
     if method is not None and method not in methods():
         raise ConfigError(f"{method}: unknown method{did_you_mean(method, methods())}")

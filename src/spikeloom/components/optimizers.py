@@ -1,14 +1,15 @@
-"""Optimizers.
+"""Optimizers, over the parameter groups of a method, and their learning rates.
 
 Each is one kernel over all parameters (`fused`): on a CPU half the time of the default (measured on
 13 million weights: 0.06 s against 0.12 s a step).
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from spikeloom.config.schema import Optimizer
+from spikeloom.config.schema import Optimizer, Schedule
 from spikeloom.config.section import register
 
 if TYPE_CHECKING:
@@ -31,24 +32,23 @@ class Adam(Optimizer):
     def build(self, groups: list[dict[str, Any]]) -> "torch.optim.Optimizer":
         import torch
 
-        return torch.optim.Adam(groups, **_adam(self))
+        kind = torch.optim.AdamW if self.name == "adamw" else torch.optim.Adam
+        return kind(
+            groups,
+            lr=self.lr,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            amsgrad=self.amsgrad,
+            fused=True,
+        )
 
 
 @register
-class AdamW(Optimizer):
+class AdamW(Adam):
     """Adam with decoupled decay (Loshchilov & Hutter, 2019)."""
 
     name: str = Field(default="adamw", description="update rule")
-    betas: tuple[Decay, Decay] = Field(
-        default=(0.9, 0.999), description="decay of the running mean and square"
-    )
-    eps: float = Field(default=1e-8, gt=0, description="added to the denominator")
-    amsgrad: bool = Field(default=False, description="divide by the largest running square so far")
-
-    def build(self, groups: list[dict[str, Any]]) -> "torch.optim.Optimizer":
-        import torch
-
-        return torch.optim.AdamW(groups, **_adam(self))
 
 
 @register
@@ -78,12 +78,24 @@ class Sgd(Optimizer):
         )
 
 
-def _adam(config: Adam | AdamW) -> dict[str, Any]:
-    return {
-        "lr": config.lr,
-        "betas": config.betas,
-        "eps": config.eps,
-        "weight_decay": config.weight_decay,
-        "amsgrad": config.amsgrad,
-        "fused": True,
-    }
+def make_optimizer(config: Optimizer, groups: Iterable[dict[str, Any]]) -> "torch.optim.Optimizer":
+    """The optimizer of `config` over parameter groups; keys in a group override the recipe's.
+
+    `lr_scale` in a group gives it that multiple of the recipe's learning rate. Each group remembers
+    its own initial learning rate under `initial_lr`.
+    """
+    with_rates = []
+    for group in groups:
+        group = {"lr": config.lr * group.get("lr_scale", 1.0), **group}
+        group.pop("lr_scale", None)
+        with_rates.append({"initial_lr": group["lr"], **group})
+    return config.build(with_rates)
+
+
+def set_learning_rate(
+    optimizer: "torch.optim.Optimizer", schedule: Schedule, epoch: int, step: int | None = None
+) -> float:
+    """Gives every group its rate of `epoch` and `step`; returns that of the first group."""
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.rate(group["initial_lr"], epoch, step)
+    return optimizer.param_groups[0]["lr"]

@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 
 from spikeloom.config.schema import Recipe
 from spikeloom.config.section import Component, Section
-from spikeloom.config.suggest import did_you_mean_key
 from spikeloom.errors import ConfigError
+from spikeloom.suggest import did_you_mean_key
 
 _NAMES = {int: "integer", float: "number", str: "text", bool: "true or false"}
 

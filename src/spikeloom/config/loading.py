@@ -17,14 +17,15 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from spikeloom.config import overrides, toml
+from spikeloom import files
+from spikeloom.config import overrides
 from spikeloom.config.fields import Key, keys, section_of, value_text
 from spikeloom.config.overrides import Override
 from spikeloom.config.problems import Location, problems
 from spikeloom.config.schema import Recipe
 from spikeloom.config.section import Component, Section
-from spikeloom.config.suggest import did_you_mean
 from spikeloom.errors import ConfigError
+from spikeloom.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -279,6 +280,6 @@ def _text_of(path: Path, label: str) -> str:
 
 def _parse_toml(text: str, label: str) -> dict[str, Any]:
     try:
-        return toml.parse(text)
+        return files.parse_toml(text)
     except ConfigError as error:
         raise ConfigError(f"{label}: {error}") from None

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Union, get_args, get_origin
 
-from spikeloom.config import toml
+from spikeloom import files
 from spikeloom.config.fields import Key, value_text
-from spikeloom.config.suggest import did_you_mean_key
 from spikeloom.errors import ConfigError
+from spikeloom.suggest import did_you_mean_key
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 _TOML_VALUES = (str, int, float, bool, list, dict)
@@ -83,7 +83,7 @@ def _read(raw: str, key: Key) -> object:
     if _is_text(key.info.annotation) and not raw.startswith(('"', "'")):
         return raw
     try:
-        parsed = toml.parse(f"value = {raw}")
+        parsed = files.parse_toml(f"value = {raw}")
     except ConfigError:
         return _read_loosely(raw)
     value = parsed.pop("value")

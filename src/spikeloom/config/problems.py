@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from spikeloom.config.fields import expected, items_of, section_of, type_text, value_text
 from spikeloom.config.section import Component, Section
-from spikeloom.config.suggest import did_you_mean_key
+from spikeloom.suggest import did_you_mean_key
 
 Location = tuple[int | str, ...]
 

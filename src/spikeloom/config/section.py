@@ -21,8 +21,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from spikeloom import extensions
-from spikeloom.config.suggest import did_you_mean
 from spikeloom.errors import ConfigError
+from spikeloom.suggest import did_you_mean
 
 
 class Section(BaseModel):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spikeloom.errors import ConfigError
 
@@ -129,9 +129,9 @@ class Source(ABC):
         images = self.events is None
         keys = ["data.options"] if images and config.options and not self.options else []
         for section in ("images", "frames"):
-            given: Any = getattr(config, section)
-            if section not in self.sections and given != type(given)():
-                keys += [f"data.{section}.{key}" for key in sorted(given.model_fields_set)]
+            if section not in self.sections:
+                given = getattr(config, section).model_dump(exclude_defaults=True)
+                keys += [f"data.{section}.{key}" for key in sorted(given)]
         if keys:
             held = "images, not recordings of events" if images else "recordings of events"
             it = "them" if keys[1:] else "it"

@@ -132,11 +132,12 @@ class DataSet:
                 )
             if not self.spec.classes:
                 continue
-            low, high = int(split.labels.min()), int(split.labels.max())
-            if not 0 <= low <= high < self.spec.class_count:
+            labels, count = split.labels, len(self.spec.classes)
+            low, high = int(labels.min()), int(labels.max())
+            if not 0 <= low <= high < count:
                 raise DataError(
                     f"{self.spec.name} {name}: labels run from {low} to {high}, expected 0 to "
-                    f"{self.spec.class_count - 1}, one for each of {self.spec.class_count} classes"
+                    f"{count - 1}, one for each of {count} classes"
                 )
 
 

@@ -73,8 +73,6 @@ class Loader:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.balanced = balanced
-        self.drop_last = drop_last
-        self.together = together
         self.device = torch.device(device)
         self.rank = rank
         self.world_size = world_size
@@ -82,6 +80,11 @@ class Loader:
         self._transform = transform
         self._random_read = random_read and split.draws
         self._workers = 0 if split.in_memory else workers
+        count = len(split)
+        rest = count % (batch_size * world_size)
+        left_out = drop_last or (together and rest < world_size)
+        self.samples = count - rest if left_out else count
+        """Samples that an epoch takes, on all ranks together."""
         if drop_last and not len(self):
             raise DataError(
                 f"the split has {len(split)} samples and a step needs {batch_size * world_size}: "
@@ -92,14 +95,6 @@ class Loader:
         """Steps per epoch on this rank."""
         part = len(range(self.rank, self.samples, self.world_size))
         return -(-part // self.batch_size)
-
-    @property
-    def samples(self) -> int:
-        """Samples that an epoch takes, on all ranks together."""
-        count = len(self.split)
-        rest = count % (self.batch_size * self.world_size)
-        left_out = self.drop_last or (self.together and rest < self.world_size)
-        return count - rest if left_out else count
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from `start_step` on; those before are not even read."""

@@ -39,9 +39,10 @@ def names() -> tuple[str, ...]:
 
 def source(name: str) -> Source:
     """The data set called `name`. Raises `DataError` with the nearest names if there is none."""
+    found = _discovered().get(name) or _registered.get(name)
+    if found is not None:
+        return found
     known = sources()
-    if name in known:
-        return known[name]
     near = get_close_matches(name.lower(), known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "choose one of these"
     raise DataError(f"no data set is called {name!r}: {hint} (known: {', '.join(known)})")

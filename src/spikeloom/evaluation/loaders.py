@@ -30,6 +30,8 @@ def make_loaders(recipe: Recipe, data: DataSet, device: torch.device) -> Loaders
         raise ConfigError("data.sampling = balanced: a regression has no classes; set it to all")
     train, val = protocol.splits(data)
     changing = make_transform(config, data, training=True)
+    plain = make_transform(config, data, training=False)
+    rank, world_size = distributed.rank(), distributed.world_size()
 
     def loader(split: Split, name: str, *, training: bool) -> Loader:
         return Loader(
@@ -40,10 +42,10 @@ def make_loaders(recipe: Recipe, data: DataSet, device: torch.device) -> Loaders
             drop_last=training and (config.drop_last or name == "val"),
             together=training,
             seed_names=(recipe.seed, name),
-            transform=changing if training else make_transform(config, data, training=False),
+            transform=changing if training else plain,
             device=device,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
+            rank=rank,
+            world_size=world_size,
             workers=config.workers,
             random_read=training,
         )

@@ -18,13 +18,14 @@ from spikeloom import methods as package
 from spikeloom.config import loading
 from spikeloom.config.loading import Library, dump
 from spikeloom.config.schema import Recipe
-from spikeloom.config.suggest import did_you_mean
 from spikeloom.errors import ConfigError
 from spikeloom.methods.base import Method
+from spikeloom.suggest import did_you_mean
 
 __all__ = ["dump", "library", "load_recipe", "method_of", "methods", "parse", "recipe_names"]
 
 
+@functools.cache
 def methods() -> Mapping[str, Method]:
     """Every installed method by name."""
     return {name: module.method for name, module in _modules().items()}
@@ -32,10 +33,11 @@ def methods() -> Mapping[str, Method]:
 
 def method_of(recipe: Recipe) -> Method:
     """The method that the recipe names; ConfigError if it is not installed."""
-    if recipe.method not in methods():
-        hint = did_you_mean(recipe.method, methods())
+    known = methods()
+    if recipe.method not in known:
+        hint = did_you_mean(recipe.method, known)
         raise ConfigError(f'{recipe.origin}: method: unknown method "{recipe.method}"{hint}')
-    return methods()[recipe.method]
+    return known[recipe.method]
 
 
 @functools.cache

@@ -26,7 +26,7 @@ E = TypeVar("E", bound=SpikeloomError)
 
 def rank() -> int:
     """This process's number, from 0."""
-    return dist.get_rank() if _running() else 0
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def local_rank() -> int:
@@ -36,7 +36,7 @@ def local_rank() -> int:
 
 def world_size() -> int:
     """The number of processes that train together."""
-    return dist.get_world_size() if _running() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def is_main() -> bool:
@@ -78,8 +78,11 @@ def together(action: Callable[[], T]) -> T:
 def one_by_machine_first(action: Callable[[], T]) -> T:
     """As `together`; the first process of each machine before the others there, which then find
     what it has prepared on the disk."""
-    first = together(lambda: action() if local_rank() == 0 else None)
-    return together(lambda: action() if first is None else first)
+    if world_size() == 1:
+        return action()
+    first = local_rank() == 0
+    answer = together(lambda: action() if first else None)
+    return together(lambda: answer if first else action())  # type: ignore[return-value]
 
 
 def from_main(action: Callable[[], T]) -> T:
@@ -173,7 +176,3 @@ def _gather_objects(value: object) -> list[Any]:
     found: list[Any] = [None] * world_size()
     dist.all_gather_object(found, value)
     return found
-
-
-def _running() -> bool:
-    return dist.is_available() and dist.is_initialized()

@@ -120,8 +120,8 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     from spikeloom.evaluation.evaluation import build, load_run
     from spikeloom.evaluation.loaders import make_transform
     from spikeloom.evaluation.metrics import Score
-    from spikeloom.run.device import autocast, seed_global, surroundings
-    from spikeloom.seeding import stream
+    from spikeloom.run.device import autocast, surroundings
+    from spikeloom.seeding import seed_global, stream
 
     trained = load_run(run.folder)
     recipe, data, network = trained.recipe, trained.data, trained.classifier

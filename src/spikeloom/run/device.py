@@ -76,18 +76,6 @@ def peak_memory_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
-def seed_global(seed: int, device: torch.device) -> None:
-    """Puts the global generators of the CPU and of `device` at the start of stream `seed`.
-
-    torch.manual_seed does so for every kind of device there is and formats a stack trace for each
-    that is not in use: 340 us a call or more on a machine without a GPU, against 1.4 us.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
 @contextmanager
 def surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None]:
     """Thread count and deterministic kernels as the run needs them; generators left as found.

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spikeloom import files
 from spikeloom.analysis.health import Health
-from spikeloom.config import toml
 from spikeloom.errors import ConfigError, RunError
 
 
@@ -235,7 +234,7 @@ def read(folder: Path) -> RunRecord:
     path = folder / "recipe.toml"
     try:
         text = path.read_text(encoding="utf-8")
-        recipe = toml.parse(text)
+        recipe = files.parse_toml(text)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(no_run(folder)) from error
     except (OSError, UnicodeDecodeError, ConfigError) as error:

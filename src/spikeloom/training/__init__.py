@@ -6,8 +6,8 @@ from spikeloom.processes.launch import processes
 from spikeloom.run.folder import restarted_folder
 from spikeloom.run.records import read_events
 from spikeloom.training.estimate import Estimate, dry_run
+from spikeloom.training.position import RunResult
 from spikeloom.training.runs import adopt, resume, train
-from spikeloom.training.trainer import RunResult
 
 __all__ = [
     "Estimate",

@@ -24,9 +24,10 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch
 from spikeloom.data.loader import Loader
 from spikeloom.evaluation.measure import measure
-from spikeloom.run.checkpoint import Checkpoints
 from spikeloom.run.device import choose_device, surroundings
 from spikeloom.run.failures import explained
+from spikeloom.run.folder import RunFolder
+from spikeloom.training.saving import Saver
 from spikeloom.training.trainer import Trainer
 
 UNTIMED = 2
@@ -78,7 +79,7 @@ def dry_run(recipe: Recipe) -> Estimate:
     device = choose_device(recipe.training.device)
     with surroundings(recipe.training, device), explained(recipe, device), _bounded():
         trainer = Trainer(recipe, device, Console(quiet=True))
-        trainer.checkpoints = Checkpoints(Path("no run folder"))  # none, should the loss break
+        trainer.saver = Saver(recipe, "", RunFolder(Path("no run folder")))  # none, on a NaN
         trainer.classifier.start()
         _forget_peak(device)
         step = _time_steps(trainer)

@@ -12,6 +12,7 @@ from spikeloom.analysis.health import Health
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import DataSet
 from spikeloom.data.survey import data_notes
+from spikeloom.errors import RunError
 from spikeloom.evaluation.loaders import Loaders
 from spikeloom.evaluation.measure import Measurement
 from spikeloom.evaluation.metrics import Score, mini_batch
@@ -47,6 +48,7 @@ class Journal:
         self.recipe = recipe
         self.console = ConsoleLines(console)
         self.stream = self.watching()
+        self._told: set[str] = set()
 
     def watching(self) -> Stream:
         """For messages only: before the record is opened."""
@@ -129,6 +131,18 @@ class Journal:
             best=None if position.best is None else position.best.to_dict(),
             health={} if health is None else health.to_dict(),
         )
+        if health is not None:
+            self._warn(health)
+
+    def _warn(self, health: Health) -> None:
+        """Of what was not wrong before; or ends the run where a layer is silent."""
+        watch, advice = self.recipe.training.watch, health.advice()
+        if watch == "stop" and health.silent:
+            raise RunError(f"{advice['silent']} (training.watch = stop)")
+        for kind, line in advice.items():
+            if watch != "off" and kind not in self._told:
+                self.message(f"warning: {line}")
+        self._told = set(advice)
 
     def end(self, position: Position) -> None:
         assert position.best is not None and position.confusion is not None

@@ -34,6 +34,17 @@ class Position:
     loss: float | None = None
 
 
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run reports: `best.test_accuracy` is its accuracy under `protocol`."""
+
+    folder: Path
+    protocol: str
+    best: Best
+    epochs: int
+    seconds: float
+
+
 class Stateful(Protocol):
     """What keeps its state in a dictionary, as PyTorch's objects do."""
 

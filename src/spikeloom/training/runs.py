@@ -19,8 +19,9 @@ from spikeloom.run.device import choose_device, surroundings
 from spikeloom.run.failures import explained
 from spikeloom.run.folder import RunFolder, environment
 from spikeloom.run.inputs import Inputs
+from spikeloom.training.position import RunResult
 from spikeloom.training.start import fingerprint
-from spikeloom.training.trainer import RunResult, Trainer
+from spikeloom.training.trainer import Trainer
 
 
 def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None) -> RunResult:
@@ -134,7 +135,18 @@ def adopt(
         check_finite(weights)
         inputs = Inputs.of(trainer.data).to_json()
         run = RunFolder.create(Path(folder), trainer.text, environment(device), inputs)
-        trainer.adopt(run, weights)
+        trainer.enter(run)
+        with run.storage_errors(), run.locked():
+            trainer.classifier.load_state_dict(weights)
+            trainer.journal.open(run)
+            try:
+                trainer.journal.start(
+                    trainer.data, trainer.loaders, trainer.classifier, trainer.steps
+                )
+                trainer.save()
+                trainer.saver.keep_best(trainer.saver.checkpoints.last, trainer.parts)
+            finally:
+                trainer.journal.stream.close()
 
 
 @contextmanager

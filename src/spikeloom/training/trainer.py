@@ -7,23 +7,21 @@ killed at any instant and resumed equals the uninterrupted one bit for bit on th
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from spikeloom.analysis.health import Health, diagnose, idle_parameters
+from spikeloom.analysis.health import diagnose, idle_parameters
+from spikeloom.components import optimizers
 from spikeloom.components.callbacks import Callback
 from spikeloom.config.schema import Recipe
-from spikeloom.data.base import Batch, DataSet
+from spikeloom.data.base import Batch
 from spikeloom.data.for_recipe import load_data
-from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
+from spikeloom.errors import NonFiniteError
 from spikeloom.evaluation.evaluation import build
 from spikeloom.evaluation.loaders import make_loaders
 from spikeloom.evaluation.measure import Measurement, measure
@@ -33,27 +31,15 @@ from spikeloom.evaluation.protocol import Best, choose
 from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.processes.synced import own_batches
-from spikeloom.run.checkpoint import Checkpoints, State, evaluated_weights, recipe_difference
-from spikeloom.run.device import StopRequest, autocast, seed_global
-from spikeloom.run.folder import RunFolder, environment
-from spikeloom.seeding import stream
-from spikeloom.training import optim
+from spikeloom.run.device import StopRequest, autocast
+from spikeloom.run.folder import RunFolder
+from spikeloom.seeding import seed_global, stream
 from spikeloom.training.journal import Clock, Journal
 from spikeloom.training.parallel import Parallel
-from spikeloom.training.position import Position, TrainedParts, put_back, take
-from spikeloom.training.start import fingerprint, freeze, start_from
+from spikeloom.training.position import Position, RunResult, TrainedParts
+from spikeloom.training.saving import Saver
+from spikeloom.training.start import freeze, start_from
 from spikeloom.training.watch import Watch
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a finished run reports: `best.test_accuracy` is its accuracy under `protocol`."""
-
-    folder: Path
-    protocol: str
-    best: Best
-    epochs: int
-    seconds: float
 
 
 class Trainer:
@@ -66,17 +52,13 @@ class Trainer:
         self.recipe = recipe
         self.reschedule = reschedule
         self.device = device
-        self.stop = StopRequest()
-        self.journal = Journal(recipe, console)
-        self.clock = Clock()
+        self.console = console
         self.rank = distributed.rank()
-        self.data = distributed.one_by_machine_first(lambda: load_data(recipe))
-        self.spec = self.data.spec
         # On a CPU reading loss and watch costs nothing. On a GPU it would wait for the step; they
         # are looked at now and then, and a bad step is found by going over the steps again. So it
         # is on several processes, which would have to agree on it in every step.
         self.watches_every_step = device.type == "cpu" and distributed.world_size() == 1
-        distributed.together(lambda: self.make(self.data))
+        distributed.one_by_machine_first(self.load)
         self.begin()
 
     @functools.cached_property
@@ -84,29 +66,34 @@ class Trainer:
         """The recipe as TOML."""
         return catalog.dump(self.recipe)
 
-    def make(self, data: DataSet) -> None:
-        """Loaders and network; nothing here speaks to other processes."""
-        self.loaders = make_loaders(self.recipe, data, self.device)
+    def load(self) -> None:
+        """Data, loaders and network; nothing here speaks to other processes."""
+        self.data = load_data(self.recipe)
+        self.spec = self.data.spec
+        self.make()
+
+    def make(self) -> None:
+        """Loaders and network."""
+        self.loaders = make_loaders(self.recipe, self.data, self.device)
         self.steps = -(-len(self.loaders.train) // self.recipe.training.accumulate)
         self.seed("init")
         labels = self.loaders.train.split.labels
         self.classifier = build(self.recipe, self.spec, self.device, labels)
         self.start: str | None = None  # what it started from, in words
-        self.frozen = freeze(self.classifier, self.recipe.start.freeze)
+        patterns = self.recipe.start.freeze
+        self.frozen = freeze(self.classifier, patterns) if patterns else []
 
     def begin(self) -> None:
         """The state before the first step."""
         config = self.recipe.training
         self.network = Parallel(self.classifier, config, self.device)
-        self.optimizer = optim.make_optimizer(
-            self.recipe.optimizer, self.classifier.parameter_groups()
-        )
+        groups = self.classifier.parameter_groups()
+        self.optimizer = optimizers.make_optimizer(self.recipe.optimizer, groups)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.callbacks: dict[str, Callback] = {
             f"{i}.{one.kind}": one.build() for i, one in enumerate(self.recipe.callbacks)
         }
         self.position = Position()
-        self.told: set[str] = set()
         self.score = score_of(self.spec, self.device)
         self.watch = Watch(self.classifier, self.optimizer, self.scaler.is_enabled(), self.device)
 
@@ -128,13 +115,10 @@ class Trainer:
 
     def fit(self, run: RunFolder) -> RunResult:
         """Trains to the last epoch from wherever the run folder stands."""
-        self.run = run
-        self.checkpoints = Checkpoints(run.checkpoints)
+        self.enter(run)
         with run.storage_errors(), distributed.entered_by_main(run.locked()):
             try:
-                self.restore()
-                with self.stop:
-                    return self.train_to_end()
+                return self.train_to_end()
             except _BadSums:
                 self.journal.message(
                     f"something became non-finite before epoch {self.epoch}, step {self.step}; "
@@ -142,36 +126,29 @@ class Trainer:
                 )
                 self.journal.stream.close()
                 self.watches_every_step = True
-                self.make(self.data)
+                self.make()
                 self.begin()
-                self.restore()
-                with self.stop:
-                    return self.train_to_end()
+                return self.train_to_end()
             finally:
                 self.journal.stream.close()
 
-    def adopt(self, run: RunFolder, weights: dict[str, Tensor]) -> None:
-        """Makes `run` a run that stands before its first step with these weights."""
+    def enter(self, run: RunFolder) -> None:
+        """Takes `run` for the folder of this training."""
         self.run = run
-        self.checkpoints = Checkpoints(run.checkpoints)
-        with run.storage_errors(), run.locked():
-            self.classifier.load_state_dict(weights)
-            self.journal.open(run)
-            try:
-                self.journal.start(self.data, self.loaders, self.classifier, self.steps)
-                self.save()
-                self.keep_best(self.checkpoints.last)
-            finally:
-                self.journal.stream.close()
+        self.saver = Saver(self.recipe, self.text, run, self.reschedule)
+        self.journal = Journal(self.recipe, self.console)
+        self.stop, self.clock = StopRequest(), Clock()
 
     def train_to_end(self) -> RunResult:
-        while self.epoch < self.recipe.training.epochs and not self.stops_early():
-            self.train_epoch()
-            self.finish_epoch()
-        assert self.best is not None  # the last epoch is evaluated
-        self.journal.end(self.position)
-        protocol = self.recipe.protocol.name
-        return RunResult(self.run.path, protocol, self.best, self.epoch, self.position.run_seconds)
+        self.restore()
+        with self.stop:
+            while self.epoch < self.recipe.training.epochs and not self.stops_early():
+                self.train_epoch()
+                self.finish_epoch()
+            assert self.best is not None  # the last epoch is evaluated
+            self.journal.end(self.position)
+        protocol, seconds = self.recipe.protocol.name, self.position.run_seconds
+        return RunResult(self.run.path, protocol, self.best, self.epoch, seconds)
 
     def stops_early(self) -> bool:
         """Whether a callback ends the training here, between two epochs."""
@@ -179,7 +156,7 @@ class Trainer:
         reason = next(filter(None, reasons), None) if not self.step else None
         if reason is not None:
             self.journal.message(f"the training ends after epoch {self.epoch - 1}: {reason}")
-            if self.saved_step != self.position.global_step:
+            if self.saver.saved_step != self.position.global_step:
                 self.save()
         return reason is not None
 
@@ -192,7 +169,7 @@ class Trainer:
         for callback in self.callbacks.values():
             callback.before_epoch(self)
         self.clock.start()
-        for batches in self.batches():
+        for batches in distributed.lockstep(self.batches(), self.stop.signal, self.pause):
             if self.position.global_step <= self.recipe.schedule.warmup_steps:
                 self.set_learning_rate()
             loss, scores = self.train_step(batches)
@@ -200,11 +177,14 @@ class Trainer:
             self.position.global_step += 1
             result = (loss, scores, batches[-1].targets)
             self.journal.step(self.position, self.steps, self.lr, result, self.check_sums)
-            self.checkpoint_within_epoch()
+            # At the end of an epoch one is written after the evaluation.
+            if self.saver.due(self.position) and self.step < self.steps:
+                self.clock.stop(self.position)
+                self.save()
 
     def set_learning_rate(self) -> None:
         """Gives the optimizer the rate of the step to come."""
-        self.lr = optim.set_learning_rate(
+        self.lr = optimizers.set_learning_rate(
             self.optimizer, self.recipe.schedule, self.epoch, self.position.global_step
         )
 
@@ -212,8 +192,7 @@ class Trainer:
         """For each optimizer step left in this epoch, the batches whose gradients it adds up."""
         count = self.recipe.training.accumulate
         batches = self.loaders.train.epoch(self.epoch, self.step * count)
-        groups = iter(lambda: list(islice(batches, count)), [])
-        return distributed.lockstep(groups, self.stop.signal, self.pause)
+        return iter(lambda: list(islice(batches, count)), [])
 
     def train_step(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and scores of its last batch."""
@@ -252,7 +231,9 @@ class Trainer:
         with autocast(self.recipe.training.precision, self.device):
             loss, scores = self.network(batch)
         if self.watches_every_step and distributed.any_of(not math.isfinite(loss.item())):
-            raise self.find_non_finite(loss, batch)
+            find = functools.partial(first_non_finite, self.classifier, batch.inputs)
+            mine = not math.isfinite(loss.item())
+            raise self.non_finite(f"the loss is {loss.item()}", find, batch, mine)
         self.scaler.scale(loss if share == 1 else loss * share).backward()
         self.score.add(loss, scores, batch.targets)
         return loss.detach(), scores.detach()
@@ -283,17 +264,25 @@ class Trainer:
         self.clock.stop(position)
         self.score.reduce()
         self.check_sums()
-        found = None if test is None else self.examine(test)
-        self.journal.epoch(position, self.lr, self.score, self.classifier, val, test, found)
-        if found is not None:
-            self.tell(found)
+        health = None
+        if test is not None:
+            health = diagnose(
+                self.classifier,
+                test.firing_rates,
+                spikes=test.spikes,
+                without_gradient=position.idle,
+                confusion=test.confusion,
+                losses=(position.loss, self.score.loss),
+            )
+        self.journal.epoch(position, self.lr, self.score, self.classifier, val, test, health)
         position.loss = self.score.loss
         position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
         self.score = score_of(self.spec, self.device)
         if improved or last or self.epoch % config.checkpoint.every_epochs == 0:
             self.save()
         if improved:
-            distributed.from_main(lambda: self.keep_best(self.checkpoints.last))
+            last = self.saver.checkpoints.last
+            distributed.from_main(lambda: self.saver.keep_best(last, self.parts))
 
     def evaluate(self, split: str) -> Measurement | None:
         """The trained network on the test or validation samples; None where there are none."""
@@ -318,39 +307,6 @@ class Trainer:
             ],
         )
 
-    def examine(self, test: Measurement) -> Health:
-        """What is wrong with the network, by this epoch's evaluation and its last step."""
-        return diagnose(
-            self.classifier,
-            test.firing_rates,
-            spikes=test.spikes,
-            without_gradient=self.position.idle,
-            confusion=test.confusion,
-            losses=(self.position.loss, self.score.loss),
-        )
-
-    def tell(self, found: Health) -> None:
-        """Warns of what was not wrong before, or ends the run where a layer is silent."""
-        watch, advice = self.recipe.training.watch, found.advice()
-        if watch == "stop" and found.silent:
-            raise RunError(f"{advice['silent']} (training.watch = stop)")
-        for kind, line in advice.items():
-            if watch != "off" and kind not in self.told:
-                self.journal.message(f"warning: {line}")
-        self.told = set(advice)
-
-    def checkpoint_within_epoch(self) -> None:
-        config = self.recipe.checkpoint
-        every = config.every_steps
-        due = every is not None and self.position.global_step % every == 0
-        if config.every_minutes is not None:
-            waited = time.monotonic() - self.saved_at
-            due |= distributed.any_of(waited >= 60 * config.every_minutes)
-        # At the end of an epoch one is written after the evaluation.
-        if due and self.step < self.steps:
-            self.clock.stop(self.position)
-            self.save()
-
     def pause(self, number: int) -> None:
         """Saves and leaves because of signal `number`."""
         self.clock.stop(self.position)
@@ -364,57 +320,26 @@ class Trainer:
     def save(self) -> None:
         """Writes a checkpoint of this instant."""
         self.check_sums()
-        sums = self.score.state()
-
-        def write() -> None:
-            with self.run.storage_errors():
-                self.journal.stream.flush()
-                size = self.run.metrics.stat().st_size
-                state = take(self.text, self.position, self.parts, sums, size)
-                self.checkpoints.save(state)
-
-        distributed.from_main(write)
-        self.saved_at, self.saved_step = time.monotonic(), self.position.global_step
-
-    def keep_best(self, path: Path) -> None:
-        """The checkpoint at `path` is of the best epoch and of this instant: it gets that name too,
-        and its weights are written as plain weights."""
-        self.checkpoints.keep_best(path)
-        states = {name: callback.state() for name, callback in self.callbacks.items()}
-        self.run.write_weights(evaluated_weights(self.classifier.state_dict(), states))
+        self.saver.save(self.position, self.parts, self.score.state(), self.journal.stream.flush)
 
     def restore(self) -> None:
         """Continues from the newest usable checkpoint, or starts; opens the event files there."""
-        watching = self.journal.watching()
-        found = distributed.from_main(lambda: self.newest(watching.message))
-        if found is not None:
-            path, state = found
-            self.position = put_back(path, state, self.parts)
-            try:
-                self.score.load(state["sums"])
-            except (LookupError, RuntimeError) as error:
-                raise CheckpointError(f"{path} holds no sums of an epoch: train again") from error
-            watching.message(
-                f"going on from {path.name}: epoch {self.epoch}, step {self.step} of {self.steps}"
-            )
-            main = distributed.is_main()
-            for line in self.run.differences(environment(self.device)) if main else ():
-                watching.message(f"{line}; the last bits of the numbers may differ")
-            then, now = self.run.fact("data"), fingerprint(self.data) if main else None
-            if main and then not in (None, now):
-                watching.message(
-                    f"warning: the data set is not the one that this run began with (fingerprint "
-                    f"{then} then, {now} now): figures before and after are of different samples"
-                )
+        tell = self.journal.watching().message
+        restored = self.saver.restore(self.steps, self.parts, self.score, tell)
+        if restored is not None:
+            path, self.position = restored
+            tell(f"going on from {path.name}: epoch {self.epoch}, step {self.step} of {self.steps}")
+            for line in self.saver.changes(self.device, self.data) if self.rank == 0 else ():
+                tell(line)
             if self.step == 0 and self.best and self.best.epoch == self.epoch - 1:
                 # it may have been killed between the checkpoint and this
-                distributed.from_main(lambda: self.keep_best(path))
-        self.saved_at, self.saved_step = time.monotonic(), self.position.global_step
-        distributed.together(lambda: self.open(fresh=found is None))
+                distributed.from_main(lambda: self.saver.keep_best(path, self.parts))
+        self.saver.note(self.position)
+        distributed.together(lambda: self.open(fresh=restored is None))
         if self.reschedule:
             # The checkpoint first: killed in between, the run stands before the change.
             self.save()
-            distributed.from_main(lambda: self.run.write_recipe(self.text))
+        distributed.from_main(self.saver.keep_recipe)
 
     def load_start(self) -> None:
         """Gives a fresh network what the recipe or its method starts from, once."""
@@ -433,41 +358,6 @@ class Trainer:
                 self.journal.message(self.start)
             self.journal.start(self.data, self.loaders, self.classifier, self.steps)
 
-    def newest(self, tell: Callable[[str], None]) -> tuple[Path, State] | None:
-        """The checkpoint to go on from, with metrics.jsonl cut back to where it was written."""
-        with self.run.storage_errors():
-            found = self.checkpoints.newest(self.check_recipe, tell)
-            self.check_length(None if found is None else found[1])
-            self.run.cut_metrics(0 if found is None else found[1]["metrics_bytes"])
-        return found
-
-    def check_length(self, state: State | None) -> None:
-        """Stores another number of epochs than before, if the run has not gone beyond it."""
-        epochs = self.recipe.training.epochs
-        done = 0 if state is None else state["epoch"]
-        evaluated = state is not None and state["best"] is not None
-        if epochs < done or (epochs == done and not evaluated):
-            raise RunError(
-                f"{self.run.path} has done {done} epochs already: "
-                f"give more than training.epochs = {epochs}"
-            )
-        if self.run.recipe.read_text() != self.text and not self.reschedule:
-            self.run.write_recipe(self.text)
-
-    def check_recipe(self, path: Path, state: State) -> None:
-        if state["recipe"] == self.text:
-            return
-        try:
-            theirs = catalog.parse(state["recipe"], str(path))
-        except ConfigError as error:
-            raise CheckpointError(f"the recipe in {path} cannot be read: {error}") from error
-        free = ("schedule",) if self.reschedule else ()
-        difference = recipe_difference(theirs.to_dict(), self.recipe.to_dict(), free)
-        if difference is not None:
-            raise CheckpointError(f"{path} is of another recipe: {difference}")
-        if state["step"] > self.steps:
-            raise CheckpointError(f"{path}: step {state['step']} of an epoch of {self.steps}")
-
     def check_sums(self) -> None:
         """Notices what became non-finite since the last look, where not every step is watched."""
         if distributed.any_of(not math.isfinite(self.score.loss_sum.item()) or self.watch.bad()):
@@ -478,28 +368,26 @@ class Trainer:
         if not self.watches_every_step or not distributed.any_of(self.watch.bad()):
             return
         bad = self.watch.names()
-        self.seed(self.epoch, batch.step, self.rank, "forward")
-        with autocast(self.recipe.training.precision, self.device), own_batches(self.classifier):
-            where = self.watch.origin(bad, batch)
         what = f"{bad[0]} became non-finite" if bad else "another process is not finite"
-        raise distributed.common(self.non_finite(what, where), bool(bad))
+        find = functools.partial(self.watch.origin, bad, batch)
+        raise self.non_finite(what, find, batch, bool(bad))
 
-    def find_non_finite(self, loss: Tensor, batch: Batch) -> NonFiniteError:
-        """The error for a loss that is not finite, found before the step was taken."""
+    def non_finite(
+        self, what: str, find: Callable[[], str], batch: Batch, mine: bool
+    ) -> NonFiniteError:
+        """The error to raise. `find` does the step on `batch` again and says where it began;
+        `mine`: this process has found the fault in what it computed."""
         self.seed(self.epoch, batch.step, self.rank, "forward")
         with autocast(self.recipe.training.precision, self.device), own_batches(self.classifier):
-            where = first_non_finite(self.classifier, batch.inputs)
-        own = not math.isfinite(loss.item())
-        return distributed.common(self.non_finite(f"the loss is {loss.item()}", where), own)
-
-    def non_finite(self, what: str, where: str) -> NonFiniteError:
-        last = self.checkpoints.last
+            where = find()
+        last = self.saver.checkpoints.last
         good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
-        return NonFiniteError(
+        error = NonFiniteError(
             f"{what} in epoch {self.epoch}, step {self.step} (optimizer step "
             f"{self.position.global_step}): it began in {where}; {good}; "
             "train again with a lower optimizer.lr, or with training.clip_norm"
         )
+        return distributed.common(error, mine)
 
 
 class _BadSums(Exception):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from spikeloom.components.optimizers import Sgd
+from spikeloom.components.optimizers import Sgd, make_optimizer
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods import catalog
@@ -14,7 +14,6 @@ from spikeloom.methods.glif.config import GlifNetwork
 from spikeloom.methods.glif.networks import GlifClassifier, build
 from spikeloom.neurons.gated import GLIF, Gated
 from spikeloom.training import evaluate, load_run, train
-from spikeloom.training.optim import make_optimizer
 
 
 def _data(kind: str = "static", side: int = 32, classes: int = 10) -> DataSpec:

@@ -44,12 +44,13 @@ class Digits(Source):
         # 0..16 dark pixels become 0..255, rounded to the nearest.
         images = ((counts.astype(np.int32) * 255 + _DARKEST // 2) // _DARKEST).astype(np.uint8)
         test = _third_of_every_five(labels)
-        spec = DataSpec(self.name, (1, 8, 8), tuple(str(digit) for digit in range(10)))
-        splits = [
-            TensorSplit(torch.from_numpy(images[chosen][:, None]), torch.from_numpy(labels[chosen]))
-            for chosen in (~test, test)
-        ]
-        return DataSet(spec, splits[0], splits[1], mean=(0.0,), std=(1.0,))
+        spec = DataSpec(self.name, (1, 8, 8), tuple("0123456789"))
+        samples, classes = torch.from_numpy(images[:, None]), torch.from_numpy(labels)
+        held_out = torch.from_numpy(test)
+        train = TensorSplit(samples[~held_out], classes[~held_out])
+        return DataSet(
+            spec, train, TensorSplit(samples[held_out], classes[held_out]), (0.0,), (1.0,)
+        )
 
 
 def _third_of_every_five(labels: np.ndarray) -> np.ndarray:
