@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import spikeloom
 
 ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
-    *("errors", "suggest", "files", "units", "machine", "cache_home", "seeding"),
+    *("version", "errors", "suggest", "files", "units", "machine", "cache_home", "seeding"),
     *("extensions", "processes", "config"),
     *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
     *("methods", "run", "evaluation", "training", "prediction", "front", "plot", "report", "cli"),
@@ -46,6 +47,32 @@ def test_module_imports_only_from_floors_below(path: Path) -> None:
         return
     above = [name for name in imported(path) if FLOORS.index(name) > FLOORS.index(own)]
     assert not above, f"{own} imports {', '.join(above)}, which stand above it"
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    """Those for types alone included; imports inside a function are none of a module."""
+    names: dict[str, Path] = {}
+    for path in MODULES:
+        parts = ("spikeloom", *path.relative_to(ROOT).with_suffix("").parts)
+        names[".".join(parts).removesuffix(".__init__")] = path
+
+    def of_module(path: Path) -> set[str]:
+        todo: list[ast.AST] = list(ast.parse(path.read_text()).body)
+        found: set[str] = set()
+        while todo:
+            node = todo.pop()
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    found.add(whole if whole in names else node.module or "")
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                todo += ast.iter_child_nodes(node)
+        return found & names.keys()
+
+    graph = {name: of_module(path) - {name} for name, path in names.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names them
 
 
 def test_every_package_has_a_floor() -> None:

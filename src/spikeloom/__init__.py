@@ -11,7 +11,7 @@ every class that `spikeloom.neurons` imports, and what `_HOMES` lists.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from spikeloom.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from spikeloom import analysis as analysis

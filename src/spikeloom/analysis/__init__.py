@@ -8,21 +8,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spikeloom.analysis.constants import learned_constants
-    from spikeloom.analysis.decisions import DecisionCounter, Decisions, time_delay
-    from spikeloom.analysis.distributions import Spread, constant_distributions
-    from spikeloom.analysis.first_spike import first_spike_times
-    from spikeloom.analysis.health import Health, diagnose, idle_parameters
-    from spikeloom.analysis.latency import LatencyCourse
-    from spikeloom.analysis.operations import (
-        EnergyConstants,
-        LayerOperations,
-        Operations,
-        SynapticOperations,
-    )
-    from spikeloom.analysis.rates import FiringRates, SpikeCount
-    from spikeloom.analysis.statistics import mean_and_deviation, wilson
-    from spikeloom.analysis.traces import LayerTrace, trace
+    from spikeloom.analysis.constants import learned_constants as learned_constants
+    from spikeloom.analysis.decisions import DecisionCounter as DecisionCounter
+    from spikeloom.analysis.decisions import Decisions as Decisions
+    from spikeloom.analysis.decisions import time_delay as time_delay
+    from spikeloom.analysis.distributions import Spread as Spread
+    from spikeloom.analysis.distributions import constant_distributions as constant_distributions
+    from spikeloom.analysis.first_spike import first_spike_times as first_spike_times
+    from spikeloom.analysis.health import Health as Health
+    from spikeloom.analysis.health import diagnose as diagnose
+    from spikeloom.analysis.health import idle_parameters as idle_parameters
+    from spikeloom.analysis.latency import LatencyCourse as LatencyCourse
+    from spikeloom.analysis.operations import EnergyConstants as EnergyConstants
+    from spikeloom.analysis.operations import LayerOperations as LayerOperations
+    from spikeloom.analysis.operations import Operations as Operations
+    from spikeloom.analysis.operations import SynapticOperations as SynapticOperations
+    from spikeloom.analysis.rates import FiringRates as FiringRates
+    from spikeloom.analysis.rates import SpikeCount as SpikeCount
+    from spikeloom.analysis.statistics import mean_and_deviation as mean_and_deviation
+    from spikeloom.analysis.statistics import wilson as wilson
+    from spikeloom.analysis.traces import LayerTrace as LayerTrace
+    from spikeloom.analysis.traces import trace as trace
 
 _HOMES = {
     "DecisionCounter": "decisions",
@@ -48,36 +54,14 @@ _HOMES = {
     "wilson": "statistics",
 }
 
-__all__ = [
-    "DecisionCounter",
-    "Decisions",
-    "EnergyConstants",
-    "FiringRates",
-    "Health",
-    "LatencyCourse",
-    "LayerOperations",
-    "LayerTrace",
-    "Operations",
-    "SpikeCount",
-    "Spread",
-    "SynapticOperations",
-    "constant_distributions",
-    "diagnose",
-    "first_spike_times",
-    "idle_parameters",
-    "learned_constants",
-    "mean_and_deviation",
-    "time_delay",
-    "trace",
-    "wilson",
-]
-
 
 def __getattr__(name: str) -> object:
+    if name == "__all__":
+        return __dir__()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(_HOMES)

@@ -11,14 +11,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spikeloom.data.api import Source
-    from spikeloom.data.base import Batch, DataSet, Split, TensorSplit, subset
-    from spikeloom.data.images.augment import Transform, to_float
-    from spikeloom.data.loader import Loader
-    from spikeloom.data.registry import load, names, register, source
-    from spikeloom.data.spec import DataSpec
-    from spikeloom.data.split import split_per_class
-    from spikeloom.data.survey import CheckReport, check, prepare
+    from spikeloom.data.api import Source as Source
+    from spikeloom.data.base import Batch as Batch
+    from spikeloom.data.base import DataSet as DataSet
+    from spikeloom.data.base import Split as Split
+    from spikeloom.data.base import TensorSplit as TensorSplit
+    from spikeloom.data.base import subset as subset
+    from spikeloom.data.images.augment import Transform as Transform
+    from spikeloom.data.images.augment import to_float as to_float
+    from spikeloom.data.loader import Loader as Loader
+    from spikeloom.data.registry import load as load
+    from spikeloom.data.registry import names as names
+    from spikeloom.data.registry import register as register
+    from spikeloom.data.registry import source as source
+    from spikeloom.data.spec import DataSpec as DataSpec
+    from spikeloom.data.split import split_per_class as split_per_class
+    from spikeloom.data.survey import CheckReport as CheckReport
+    from spikeloom.data.survey import check as check
+    from spikeloom.data.survey import prepare as prepare
 
 _HOMES = {
     "Batch": "base",
@@ -41,29 +51,14 @@ _HOMES = {
     "to_float": "images.augment",
 }
 
-__all__ = [
-    "Batch",
-    "CheckReport",
-    "DataSet",
-    "DataSpec",
-    "Loader",
-    "Source",
-    "Split",
-    "TensorSplit",
-    "Transform",
-    "check",
-    "load",
-    "names",
-    "prepare",
-    "register",
-    "source",
-    "split_per_class",
-    "subset",
-    "to_float",
-]
-
 
 def __getattr__(name: str) -> object:
+    if name == "__all__":
+        return __dir__()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

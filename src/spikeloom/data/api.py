@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spikeloom.errors import ConfigError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from spikeloom.config.data import DataConfig
     from spikeloom.data.base import DataSet
-    from spikeloom.data.events.recordings import EventSet
     from spikeloom.data.spec import DataSpec
 
 Progress = Callable[[int, int], None]
@@ -64,8 +63,8 @@ class Source(ABC):
     sections: tuple[str, ...] = ()
 
     @property
-    def events(self) -> "EventSet | None":
-        """Its recordings, where it has any."""
+    def events(self) -> Any:
+        """Its recordings, an `EventSet`; None where it has none."""
         return None
 
     @abstractmethod

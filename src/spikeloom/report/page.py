@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikeloom import __version__, files
+from spikeloom import files
 from spikeloom.analysis.statistics import wilson
 from spikeloom.errors import RunError
 from spikeloom.plot.measures import constant_names, layer_names
@@ -20,6 +20,7 @@ from spikeloom.report.examine import SAMPLES, Examination, OutputSpikes, examine
 from spikeloom.report.words import NOTHING, count, energy, percent, points
 from spikeloom.run.reading import RunRecord, read
 from spikeloom.units import duration
+from spikeloom.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -26,7 +26,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from spikeloom import __version__, files
+from spikeloom import files
 from spikeloom.errors import RunError
 from spikeloom.methods import catalog
 from spikeloom.processes import distributed
@@ -34,6 +34,7 @@ from spikeloom.processes import environment as environ
 from spikeloom.processes.launch import launch_id
 from spikeloom.run.checkpoint import check_finite
 from spikeloom.run.reading import no_run
+from spikeloom.version import __version__
 
 _NO_BITS = ("python", "platform", "launch", "started", "command", "commit")
 """What may differ between a run's beginning and its resumption without changing a number."""
