@@ -8,7 +8,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,12 +22,13 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 @cache
-def kernels() -> ModuleType:
-    """The kernels, loaded through the kernel cache (the text decides the name of the entry)."""
+def kernels(kind: Literal["list", "conv", "linear", "pool"]) -> ModuleType:
+    """The kernels, loaded through the kernel cache (their text and that of what they call decide
+    the name of the entry)."""
     here = Path(__file__).parent
-    rows = sha256((here / "rows.py").read_bytes()).hexdigest()
-    text = (here / "kernels.py").read_text(encoding="utf-8")
-    return kernel_cache.load(f"{text}\n# with rows.py {rows}\n")
+    called = sha256(b"".join((here / name).read_bytes() for name in ("rows.py", "vectors.py")))
+    text = (here / f"{kind}_kernels.py").read_text(encoding="utf-8")
+    return kernel_cache.load(f"{text}\n# with {called.hexdigest()}\n")
 
 
 def flat(tensor: Tensor) -> np.ndarray[Any, Any]:
@@ -59,7 +60,7 @@ def padded(count: int, dtype: torch.dtype) -> int:
 
 @dataclass(frozen=True)
 class Active:
-    """The active inputs of `samples` images or rows, as `kernels` describes them."""
+    """The active inputs of `samples` images or rows, as `list_kernels` describes them."""
 
     start: np.ndarray[Any, Any]
     ends: np.ndarray[Any, Any]
@@ -82,7 +83,7 @@ def count(x: Tensor) -> np.ndarray[Any, Any]:
     array = flat(_in_memory_order(x))
 
     def work(first: int, last: int) -> None:
-        kernels().count_rows(first, last, array, size, counts)
+        kernels("list").count_rows(first, last, array, size, counts)
 
     share(work, samples, x.numel())
     return counts
@@ -94,7 +95,7 @@ def list_rows(x: Tensor, counts: np.ndarray[Any, Any]) -> Active:
     array = flat(x)
 
     def work(first: int, last: int) -> None:
-        kernels().list_rows(first, last, array, x.shape[1], start, index, values, one)
+        kernels("list").list_rows(first, last, array, x.shape[1], start, index, values, one)
 
     share(work, len(counts), x.numel())
     return _finish(start, np.empty(0, np.int32), index, values, one)
@@ -112,12 +113,12 @@ def list_images(x: Tensor, counts: np.ndarray[Any, Any], groups: int) -> Active:
 
     def work(first: int, last: int) -> None:
         if last_channel:
-            kernels().list_channels_last(
+            kernels("list").list_channels_last(
                 first, last, array, *shape, start, ends, index, values, one
             )
         else:
             scratch, fill = np.empty(pixels, np.int32), np.empty(pixels, np.int64)
-            kernels().list_channels_first(
+            kernels("list").list_channels_first(
                 first, last, array, *shape, start, ends, index, values, one, scratch, fill
             )
 

@@ -13,12 +13,17 @@ from torch import Tensor
 
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses.active import Active, flat, kernels, lanes, padded, real, sums
+from spikeloom.synapses.memory import large, workspace
 
 TABLE_BYTES = 640 << 10
 """Of the table that a pass over the images reads: it should stay in the second-level cache."""
 
 GRADIENT_BYTES = 384 << 10
 """Of the output gradient that a pass over the channels reads."""
+
+
+ZERO_VECTORS = 2.5
+"""Vectors of zeros that are added in the time that looking up a row takes."""
 
 
 class Geometry(NamedTuple):
@@ -48,8 +53,9 @@ class Table(NamedTuple):
     features: int
 
 
-def conv_table(weight: Tensor, groups: int) -> Table:
-    """`weight` `[features, channels / groups, kh, kw]` as the kernels read it."""
+def conv_table(weight: Tensor, groups: int, *, keep: bool = False) -> Table:
+    """`weight` `[features, channels / groups, kh, kw]` as the kernels read it; good until this
+    thread's next table unless it is to be kept."""
     features, channels, *kernel = weight.shape
     features //= groups
     rows = channels * kernel[0] * kernel[1]
@@ -58,12 +64,16 @@ def conv_table(weight: Tensor, groups: int) -> Table:
     block = max(2 * lanes(weight.dtype), fitting // lanes(weight.dtype) * lanes(weight.dtype))
     blocks = -(-width // block)
     block = padded(-(-width // blocks), weight.dtype)
-    by_input = weight.detach().unflatten(0, (groups, features)).permute(0, 3, 4, 2, 1)
-    by_input = by_input.reshape(groups, rows, features)
-    if blocks * block != features:
-        by_input = torch.nn.functional.pad(by_input, (0, blocks * block - features))
-    by_input = by_input.unflatten(2, (blocks, block)).transpose(1, 2).contiguous()
-    return Table(flat(by_input), block, features)
+    size, kind = groups * blocks * rows * block, flat(weight[:0]).dtype
+    table = large(size, kind) if keep else workspace("table", size, kind)
+    by_input = torch.from_numpy(table).view(groups, blocks, *kernel, channels, block)
+    if weight.dtype == torch.bfloat16:
+        by_input = by_input.view(torch.bfloat16)
+    given = weight.detach().unflatten(0, (groups, features)).permute(0, 3, 4, 2, 1)
+    for number, part in enumerate(given.split(block, dim=-1)):
+        by_input[:, number, ..., : part.shape[-1]] = part
+        by_input[:, number, ..., part.shape[-1] :] = 0
+    return Table(table, block, features)
 
 
 def conv_forward(
@@ -89,7 +99,7 @@ def conv_forward(
     )
 
     def work(first: int, last: int) -> None:
-        kernels().conv_forward(first, last, *arguments, np.empty(wide * table.block, kind))
+        kernels("conv").conv_forward(first, last, *arguments, np.empty(wide * table.block, kind))
 
     share(work, samples * high, active.count * features * 9)
     return out
@@ -107,29 +117,28 @@ def conv_weight(
     out_width = features // groups
     sums_width = padded(out_width, x.dtype)
     rows = grad.permute(0, 2, 3, 1).contiguous()
-    if sums_width != out_width:  # the last row is read to the end of a vector
-        longer = rows.new_zeros(rows.numel() + lanes(x.dtype))
-        longer[: rows.numel()] = rows.view(-1)
-        rows = longer
     pixels, out_pixels = height * width, high * wide
     handful = max(1, min(samples, 256 // pixels))
-    to_output = _to_output(geometry, height, width, handful)
-    fitting = GRADIENT_BYTES // (handful * out_pixels * rows.element_size())
+    meetings = _meetings(geometry, height, width, handful, sums_width // lanes(x.dtype))
+    table_rows = len(meetings.table_rows)
+    fitting = GRADIENT_BYTES // (table_rows * rows.element_size())
     block = max(4 * lanes(x.dtype), fitting // lanes(x.dtype) * lanes(x.dtype))
+    stored = flat(rows)
     totals = np.zeros((channels, taps, sums_width), kind)
     arguments = (
-        *(totals.reshape(-1), sums_width, samples, handful, height, width, out_pixels),
-        *(groups, per_group, out_width, taps, to_output, flat(rows), block),
+        *(totals.reshape(-1), sums_width, samples, handful, pixels, out_pixels, width),
+        *(groups, per_group, out_width, taps, *meetings, stored, block),
         *(active.start, active.ends, active.index, active.values, active.weighted),
     )
 
     def work(first: int, last: int) -> None:
         most = handful * pixels
         size = (last - first) * most
-        kernels().conv_weight(
+        kernels("conv").conv_weight(
             first,
             last,
             *arguments,
+            workspace("gradient rows", table_rows * min(block, sums_width), stored.dtype),
             np.empty(last - first, np.int64),
             np.empty(size, np.int32),
             np.empty(size if active.weighted else 0, kind),
@@ -146,21 +155,59 @@ def conv_weight(
     return torch.empty_like(weight).copy_(total)
 
 
+class Meetings(NamedTuple):
+    """Which row of the kernel's table an input place meets under each tap: see `conv_weight`."""
+
+    to_table: np.ndarray[Any, Any]
+    table_rows: np.ndarray[Any, Any]
+    shift: np.ndarray[Any, Any]
+    to_output: np.ndarray[Any, Any]
+
+
 @cache
-def _to_output(geometry: Geometry, height: int, width: int, images: int) -> np.ndarray[Any, Any]:
-    """`[taps, images * pixels]`: the output place that each input place meets under each tap, or
-    -1."""
+def _meetings(geometry: Geometry, height: int, width: int, images: int, vectors: int) -> Meetings:
+    """For a handful of `images`; rows of the table have so many `vectors`.
+
+    With a border of zeros around the output's gradient every tap is a shift, and nothing has to be
+    looked up. That is taken where the zeros that are added cost less than looking up.
+    """
     high, wide = geometry.output(height, width)
-    places = np.full((*geometry.kernel, images, height, width), -1, np.int32)
-    for a in range(geometry.kernel[0]):
-        for b in range(geometry.kernel[1]):
+    kernel, dilation = geometry.kernel, geometry.dilation
+    to_output = np.full((*kernel, height, width), -1, np.int32)
+    for a in range(kernel[0]):
+        for b in range(kernel[1]):
             rows, row_ok = _meets(height, high, 0, a, geometry)
             columns, column_ok = _meets(width, wide, 1, b, geometry)
             ok = row_ok[:, None] & column_ok[None, :]
-            place = rows[:, None] * wide + columns[None, :]
-            for image in range(images):
-                places[a, b, image] = np.where(ok, place + image * high * wide, -1)
-    return places.reshape(-1)
+            to_output[a, b] = np.where(ok, rows[:, None] * wide + columns[None, :], -1)
+    none = np.empty(0, np.int32)
+    zeros = float((to_output < 0).mean())
+    if geometry.stride != (1, 1) or zeros * vectors > ZERO_VECTORS:
+        to_output = _for_images(to_output.reshape(-1, 1, height * width), images, high * wide)
+        places = np.arange(images * height * width, dtype=np.int32)
+        return Meetings(places, np.arange(images * high * wide, dtype=np.int32), none, to_output)
+    reach = [(size - 1) * gap for size, gap in zip(kernel, dilation, strict=True)]
+    tall, broad = height + reach[0], width + reach[1]
+    rows = np.arange(tall) + geometry.padding[0] - reach[0]
+    columns = np.arange(broad) + geometry.padding[1] - reach[1]
+    ok = ((rows >= 0) & (rows < high))[:, None] & ((columns >= 0) & (columns < wide))[None, :]
+    source = np.where(ok, rows[:, None] * wide + columns[None, :], -1).astype(np.int32)
+    to_table = (np.arange(height)[:, None] * broad + np.arange(width)).astype(np.int32)
+    down = reach[0] - np.arange(kernel[0]) * dilation[0]
+    right = reach[1] - np.arange(kernel[1]) * dilation[1]
+    shift = (down[:, None] * broad + right).astype(np.int32).reshape(-1)
+    return Meetings(
+        _for_images(to_table.reshape(1, 1, -1), images, tall * broad),
+        _for_images(source.reshape(1, 1, -1), images, high * wide),
+        shift,
+        none,
+    )
+
+
+def _for_images(places: np.ndarray[Any, Any], images: int, size: int) -> np.ndarray[Any, Any]:
+    """`places` `[n, 1, p]` of one image for several, each `size` further on: `[n, images, p]`."""
+    offsets = np.arange(images, dtype=np.int32)[:, None] * size
+    return np.where(places < 0, -1, places + offsets).astype(np.int32).reshape(-1)
 
 
 def _meets(

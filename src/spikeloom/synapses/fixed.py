@@ -116,7 +116,7 @@ def _walk(x: Tensor, lists: active.Active, by_input: Tensor, bias: Tensor | None
         out += bias
     begin, row = np.empty(inputs + 2, np.int64), np.empty(lists.count, np.int32)
     values = np.empty(lists.count if lists.weighted else 0, kind)
-    active.kernels().by_feature(
+    active.kernels("linear").by_feature(
         rows, inputs, lists.start, lists.index, lists.values, lists.weighted, begin, row, values
     )
     flat, table = active.flat(out), active.flat(by_input.t())
@@ -140,7 +140,7 @@ class FixedConv2d:
         sizes: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         kernel, stride, padding, dilation = ((int(a), int(b)) for a, b in sizes)
         self.geometry = Geometry(kernel, stride, padding, dilation, layer.groups)
-        self.table = conv_table(self.weight, layer.groups)
+        self.table = conv_table(self.weight, layer.groups, keep=True)
 
     def __call__(self, x: Tensor) -> Tensor:
         geometry = self.geometry

@@ -366,10 +366,23 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         (grad,) = grads
         want_x, want_weight, want_bias = ctx.needs_input_grad[:3]
-        gx = grad @ weight if want_x else None
+        gx = _input_gradient(grad, weight) if want_x else None
         gb = grad.sum(0) if want_bias else None
         gw = None
         if want_weight:
             ours = ctx.choice.weight and not torch.is_grad_enabled() and obstacle(grad, x) is None
             gw = linear_weight(x, ctx.active, grad, weight) if ours else grad.t() @ x
         return gx, gw, gb, None, None
+
+
+def _input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
+    """`grad` `[R, O]` times `weight` `[O, I]`: by oneDNN, which is 1.2 times as fast here as the
+    library that torch multiplies matrices with (128 x 2048 x 6272 on an EPYC)."""
+    onednn = torch.backends.mkldnn.is_available() and weight.numel() >= ONEDNN_FROM
+    if onednn and grad.dtype == torch.float32 and not torch.is_grad_enabled():
+        return torch.ops.mkldnn._linear_pointwise(grad, weight.t(), None, "none", [], "")
+    return grad @ weight
+
+
+ONEDNN_FROM = 1 << 20
+"""Weights from which a product is long enough to be handed to oneDNN."""

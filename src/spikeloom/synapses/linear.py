@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses.active import Active, flat, kernels, lanes, padded, real, sums
+from spikeloom.synapses.memory import workspace
 
 BLOCK_VECTORS = 16
 """Of a block of output features: its sums stay in registers."""
@@ -41,16 +42,17 @@ def linear_forward(x: Tensor, active: Active, weight: Tensor, bias: Tensor | Non
     if by_input and features % width == 0 and active.count < 2 * inputs:
 
         def work(first: int, last: int) -> None:
-            kernels().linear_rows(
+            kernels("linear").linear_rows(
                 first, last, flat(out), rows, features, table, *lists, block, np.empty(block, kind)
             )
     else:
         chunk = max(64, min(inputs, TILE_BYTES // (block * weight.element_size())))
 
         def work(first: int, last: int) -> None:
-            kernels().linear_forward(
+            kernels("linear").linear_forward(
                 *(first, last, flat(out), rows, inputs, features, table, by_input, chunk, *lists),
-                *(block, np.empty(rows * block, kind), np.empty(chunk * block, table.dtype)),
+                *(block, workspace("sums", rows * block, kind)),
+                workspace("tile", chunk * block, table.dtype),
                 np.empty(rows, np.int64),
             )
 
@@ -66,7 +68,7 @@ def linear_weight(x: Tensor, active: Active, grad: Tensor, weight: Tensor) -> Te
     begin = np.empty(inputs + 2, np.int64)
     row = np.empty(active.count, np.int32)
     row_values = np.empty(active.count if active.weighted else 0, kind)
-    kernels().by_feature(
+    kernels("linear").by_feature(
         rows,
         inputs,
         active.start,
@@ -88,10 +90,13 @@ def linear_weight(x: Tensor, active: Active, grad: Tensor, weight: Tensor) -> Te
     target = flat(out.t() if by_input else out)
 
     def work(first: int, last: int) -> None:
-        kernels().linear_weight(
+        kernels("linear").linear_weight(
             *(first, last, target, by_input, rows, inputs, features, source, kind(active.scale)),
             *(begin, row, row_values, active.weighted, block, chunk),
-            *(np.empty(rows * block, source.dtype), np.empty(chunk * block, kind)),
+            *(
+                workspace("gradient rows", rows * block, source.dtype),
+                np.empty(chunk * block, kind),
+            ),
             np.empty(chunk * block, target.dtype),
         )
 

@@ -16,6 +16,9 @@ from torch import Tensor
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses.active import flat, kernels
 
+PAST_CACHE = 16 << 20
+"""Bytes of a gradient that no cache holds until somebody reads it."""
+
 
 class MaxPool(torch.autograd.Function):
     """`x` `[N, C, H, W]`, the channel last in memory; `window` `(height, width)`, of at most 255
@@ -31,7 +34,7 @@ class MaxPool(torch.autograd.Function):
         source, target = (flat(tensor.permute(0, 2, 3, 1)) for tensor in (x, out))
 
         def work(first: int, last: int) -> None:
-            kernels().max_pool(
+            kernels("pool").max_pool(
                 first, last, source, target, places, height, width, channels, *window
             )
 
@@ -56,10 +59,13 @@ class _Gradient(torch.autograd.Function):
         out = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last)
         grad = grad.contiguous(memory_format=torch.channels_last)
         source, target = (flat(tensor.permute(0, 2, 3, 1)) for tensor in (grad, out))
+        whole_lines = channels % 16 == 0 and out.data_ptr() % 64 == 0 and out.element_size() == 4
+        past_cache = whole_lines and out.nbytes >= PAST_CACHE
 
         def work(first: int, last: int) -> None:
-            kernels().max_pool_gradient(
-                first, last, source, target, places, height, width, channels, *window
+            kernels("pool").max_pool_gradient(
+                *(first, last, source, target, places, height, width, channels, *window),
+                past_cache,
             )
 
         share(work, samples, out.numel())
