@@ -31,6 +31,7 @@ SECTIONS = {
         "spikeloom.config.section",
     ],
     "Training and evaluation": ["spikeloom.training"],
+    "A loop of one's own": ["spikeloom.loop"],
     "From a notebook": ["spikeloom.front", "spikeloom.prediction"],
     "Analysis": ["spikeloom.analysis"],
     "Figures": ["spikeloom.plot"],

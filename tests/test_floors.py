@@ -15,7 +15,18 @@ FLOORS = [
     *("version", "errors", "suggest", "files", "units", "machine", "cache_home", "seeding"),
     *("extensions", "processes", "config"),
     *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
-    *("methods", "run", "evaluation", "training", "prediction", "front", "plot", "report", "cli"),
+    *(
+        "methods",
+        "run",
+        "evaluation",
+        "training",
+        "prediction",
+        "front",
+        "plot",
+        "report",
+        "loop",
+        "cli",
+    ),
 ]
 """From the ground up."""
 

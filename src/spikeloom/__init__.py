@@ -16,6 +16,7 @@ from spikeloom.version import __version__ as __version__
 if TYPE_CHECKING:
     from spikeloom import analysis as analysis
     from spikeloom import data as data
+    from spikeloom import neurons as neurons
     from spikeloom import nn as nn
     from spikeloom import plot as plot
     from spikeloom import report as report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from spikeloom import training as training
     from spikeloom.front import recipes as recipes
     from spikeloom.front import train as train
+    from spikeloom.loop import Run as Run
     from spikeloom.neurons import *  # noqa: F403
     from spikeloom.nn.inference import inference as inference
     from spikeloom.prediction import load as load
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
     from spikeloom.synapses import sparse as sparse
     from spikeloom.training import evaluate as evaluate
 
-_MODULES = ("analysis", "data", "nn", "plot", "report", "testing", "training")
+_MODULES = ("analysis", "data", "neurons", "nn", "plot", "report", "testing", "training")
 _HOMES = {
+    "Run": "spikeloom.loop:Run",
     "compare": "spikeloom.report:compare",
     "evaluate": "spikeloom.training:evaluate",
     "inference": "spikeloom.nn.inference:inference",

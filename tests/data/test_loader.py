@@ -27,21 +27,47 @@ class _OnDisk(Split):
 
     def __init__(self, count: int, *, damaged: bool = False) -> None:
         self._split = _split(count)
+        self.labels = self._split.labels
         self._damaged = damaged
         self.reads: list[list[int]] = []
-
-    def __len__(self) -> int:
-        return len(self._split)
-
-    @property
-    def labels(self) -> Tensor:
-        return self._split.labels
 
     def read(self, indices: Tensor) -> Tensor:
         self.reads.append(indices.tolist())
         if self._damaged and 7 in indices:
             raise DataError("7.bin: byte 3: damaged: fetch the file again")
         return self._split.read(indices)
+
+
+def test_a_loader_iterates_epoch_after_epoch_and_a_batch_unpacks() -> None:
+    loader = Loader(_split(10), 4, shuffle=True)
+    for epoch in range(2):
+        seen = [image for inputs, targets in loader for image in inputs if len(targets)]
+        assert [int(image[0, 0, 0]) for image in seen] == _flat(_ids(loader, epoch))
+
+
+def test_a_split_is_a_data_set_of_torch() -> None:
+    split = subset(_split(10), torch.tensor([3, 5, 7]))
+    assert isinstance(split, torch.utils.data.Dataset)
+    image, label = split[-1]
+    assert image.shape == (1, 6, 6) and int(image[0, 0, 0]) == 7 == int(label)
+    with pytest.raises(IndexError, match=r"sample 3 of a split of 3: give -3\.\.2"):
+        split[3]
+    inputs, targets = next(iter(torch.utils.data.DataLoader(split, 2)))
+    assert inputs.shape == (2, 1, 6, 6) and targets.tolist() == [3, 5]
+    assert [int(label) for _, label in split] == [3, 5, 7]
+
+    class Frames(Split):
+        """Of recordings: time first where they are read, `[T, B, C, H, W]`."""
+
+        def __init__(self) -> None:
+            self.labels = torch.tensor([0, 1])
+
+        def read(self, indices: Tensor) -> Tensor:
+            return torch.zeros(5, len(indices), 2, 4, 4)
+
+    assert len(Frames()) == 2 and Frames()[1][0].shape == (5, 2, 4, 4)
+    with pytest.raises(TypeError, match="Split must override read"):
+        Split().read(torch.tensor([0]))
 
 
 def _ids(loader: Loader, epoch: int = 0, start_step: int = 0) -> list[list[int]]:

@@ -267,13 +267,7 @@ class Reading(Split):
 
     def __init__(self, inner: Split, flag: Path, harm: Callable[[], object]) -> None:
         self.inner, self.flag, self.harm = inner, flag, harm
-
-    @property
-    def labels(self) -> Tensor:
-        return self.inner.labels
-
-    def __len__(self) -> int:
-        return len(self.inner)
+        self.labels = inner.labels
 
     def read(self, indices: Tensor) -> Tensor:
         if not self.flag.exists() and 7 in indices.tolist():

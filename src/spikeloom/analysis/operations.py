@@ -213,10 +213,16 @@ class SynapticOperations:
     ) -> None:
         self._hooks.close()
 
-    def per_sample(self, constants: EnergyConstants | None = None) -> Operations:
-        """Mean operations per sample of everything that ran in the block."""
+    def per_sample(
+        self, constants: EnergyConstants | None = None, samples: int | None = None
+    ) -> Operations:
+        """Mean operations per sample of everything that ran in the block.
+
+        `samples`: how many ran, where the network's input does not tell (see `batch_axis`).
+        """
         constants = constants or EnergyConstants()
-        samples = max(self._samples, 1)
+        seen = self._samples if samples is None else samples
+        samples = max(seen, 1)
         layers = tuple(
             LayerOperations(
                 layer=path,
@@ -231,7 +237,7 @@ class SynapticOperations:
         )
         return Operations(
             layers,
-            self._samples,
+            seen,
             updates=self._updates / samples,
             neurons=sum(self._neurons.values()),
             constants=constants,

@@ -42,10 +42,16 @@ class LayerTrace:
 
 
 @torch.no_grad()
-def trace(network: nn.Module, inputs: Tensor, sample: int = 0) -> list[LayerTrace]:
+def trace(
+    network: nn.Module,
+    inputs: Tensor,
+    sample: int = 0,
+    answer: Callable[[Tensor], object] | None = None,
+) -> list[LayerTrace]:
     """The traces of every neuron layer for sample number `sample` of the batch `inputs`.
 
-    The network runs once, in the mode it is in (call `eval()` first). Layers come in the order they
+    The network runs once, in the mode it is in (call `eval()` first): `answer(inputs)`, where it
+    is not called with its inputs alone. Layers come in the order they
     ran in; one that is called with a state, step after step, ran once; one that runs several times
     without gives its last run.
     """
@@ -69,7 +75,7 @@ def trace(network: nn.Module, inputs: Tensor, sample: int = 0) -> list[LayerTrac
 
     looks = {layer: capture(path, layer) for path, layer in neuron_layers(network).items()}
     with hooked(looks):
-        network(inputs)
+        (answer or network)(inputs)
     return [_trace(path, calls) for path, calls in captured.items()]
 
 

@@ -124,7 +124,7 @@ def examine_run(folder: Path) -> Iterator[Finding]:
     if run.best is None:
         yield Finding("accuracy", "note", "no evaluation yet")
         return
-    accuracy, tested = run.best.test_accuracy, run.start.test_samples
+    accuracy, tested = run.best.test_accuracy, run.test_samples
     about = f"{accuracy:.2%} (accuracy-{run.protocol}, epoch {run.best.epoch})"
     if tested:
         low, high = wilson(accuracy, tested)

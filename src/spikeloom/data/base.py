@@ -4,46 +4,63 @@ A `DataSet` has a training and a test `Split`; a `Split` reads raw samples by in
 what the network is given. Data sets are found by name: see `api`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
 
 
-class Split(Protocol):
+class Split(Dataset[tuple[Tensor, Tensor]]):
     """Samples of one split, read by index. A split of one's own derives from it.
+
+    It is a `torch.utils.data.Dataset` of (raw sample, label), so that a DataLoader of PyTorch takes
+    it, and its samplers and collating. Event frames `[T, C, H, W]` are collated batch first there;
+    `data.Loader` gives time first.
 
     `in_memory` is False where `read` goes to the disk or decodes, so that worker processes are
     worth their price; a split that is a tensor in memory is read by indexing, in microseconds.
     """
 
+    labels: Tensor
+    """Class of every sample, int64 `[N]`, known without reading a sample; of a regression its real
+    targets, `[N, K]`."""
+
     in_memory: bool = False
     draws: bool = False
     """Whether samples for training are cut at random while they are decoded (`read_random`)."""
 
-    def __len__(self) -> int: ...
-
-    @property
-    def labels(self) -> Tensor:
-        """Class of every sample, int64 `[N]`, known without reading a sample."""
-        ...
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def read(self, indices: Tensor) -> Tensor:
         """Raw samples at `indices` (int64 `[B]`).
 
-        Static images are uint8 `[B, C, H, W]`; event frames are time first, `[T, B, C, H, W]`.
+        Static images are uint8 `[B, C, H, W]`; event frames and series are time first,
+        `[T, B, C, H, W]` and `[T, B, C]`.
         """
-        ...
+        raise TypeError(f"{type(self).__name__} must override read(indices)")
 
     def read_random(self, indices: Tensor, seed: int) -> Tensor:
         """Samples for training, cut by a generator of `seed` if `draws`, else as `read`."""
         del seed
         return self.read(indices)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """The raw sample at `index`, without a batch axis, and its label."""
+        size = len(self)
+        if not -size <= index < size:
+            raise IndexError(f"sample {index} of a split of {size}: give {-size}..{size - 1}")
+        sample = self.read(torch.tensor([index % size]))
+        time_first = sample.dim() in (3, 5)  # series, frames of events
+        return sample.select(1 if time_first else 0, 0), self.labels[index % size]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return map(self.__getitem__, range(len(self)))
 
 
 class TensorSplit(Split):
@@ -57,14 +74,7 @@ class TensorSplit(Split):
                 f"{len(inputs)} samples come with {len(labels)} labels: give one for each sample"
             )
         self.inputs = inputs
-        self._labels = labels if labels.is_floating_point() else labels.to(torch.int64)
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    @property
-    def labels(self) -> Tensor:
-        return self._labels
+        self.labels = labels if labels.is_floating_point() else labels.to(torch.int64)
 
     def read(self, indices: Tensor) -> Tensor:
         return self.inputs.index_select(0, indices)
@@ -78,14 +88,7 @@ class _Subset(Split):
         self.draws = split.draws
         self._split = split
         self._indices = indices
-        self._labels = split.labels[indices]
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @property
-    def labels(self) -> Tensor:
-        return self._labels
+        self.labels = split.labels[indices]
 
     def read(self, indices: Tensor) -> Tensor:
         return self._split.read(self._indices[indices])
@@ -155,6 +158,10 @@ class Batch:
     total: int
     other: Tensor | None = None
     share: float = 1.0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """`inputs, targets = batch`"""
+        return iter((self.inputs, self.targets))
 
 
 def missing_samples(

@@ -26,7 +26,7 @@ BatchTransform = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Loader:
-    """Batches of `split` for one rank.
+    """Batches of `split` for one rank: `for inputs, targets in loader`, or `loader.epoch(n)`.
 
     - `batch_size`: samples per step and rank.
     - `shuffle`: a new order each epoch; otherwise the split's own.
@@ -78,6 +78,7 @@ class Loader:
         self.world_size = world_size
         self._seed, self._names = seed_names[0], seed_names[1:]
         self._transform = transform
+        self._next_epoch = 0
         self._random_read = random_read and split.draws
         self._workers = 0 if split.in_memory else workers
         count = len(split)
@@ -101,6 +102,11 @@ class Loader:
         if not 0 <= start_step <= len(self):
             raise ValueError(f"start_step is {start_step}: the epoch has steps 0..{len(self)}")
         return self._batches(epoch, start_step)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The next epoch: the first time epoch 0, then 1, and so on. `epoch(n)` names one."""
+        self._next_epoch += 1
+        return self.epoch(self._next_epoch - 1)
 
     def order(self, epoch: int) -> Tensor:
         """Indices of all samples in the order of `epoch`, the same on every rank, int64 `[N]`."""

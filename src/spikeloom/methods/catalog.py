@@ -9,6 +9,7 @@ base for others to extend, and is not listed. Nothing here imports torch.
 import functools
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,10 @@ from spikeloom.methods.base import Method
 from spikeloom.suggest import did_you_mean
 
 __all__ = ["dump", "library", "load_recipe", "method_of", "methods", "parse", "recipe_names"]
+
+
+OWN_LOOP = "own-loop"
+"""What runs of `spikeloom.Run` have in the place of a method."""
 
 
 @functools.cache
@@ -71,6 +76,12 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 
 def parse(text: str, label: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
     """The recipe that `dump` wrote, with overrides; `label` names its source in error texts."""
+    if re.search(rf'(?m)^method = "{OWN_LOOP}"$', text):
+        raise ConfigError(
+            f"{label} is of a run of your own loop (sl.Run), and its network is in your program: "
+            "start the program again to go on; `spikeloom report`, `compare` and `doctor` read its "
+            "figures, and weights.safetensors holds its weights, for load_state_dict"
+        )
     return loading.parse(text, library(), label, overrides)
 
 

@@ -99,8 +99,10 @@ class Examination:
 
 def examine(run: RunRecord, samples: int = SAMPLES) -> Examination | str:
     """The examination of `run`, or the reason why there is none."""
+    from spikeloom.report import kept
+
     try:
-        return _examine(run, samples)
+        return kept.read(run.folder) or _examine(run, samples)
     except SpikeloomError as error:
         return str(error)
     except OSError as error:

@@ -140,9 +140,9 @@ def _result(run: RunRecord) -> str:
 
 
 def _interval(run: RunRecord) -> tuple[float, float] | None:
-    if run.best is None or not run.start.test_samples:
+    if run.best is None or not run.test_samples:
         return None
-    return wilson(run.best.test_accuracy, run.start.test_samples)
+    return wilson(run.best.test_accuracy, run.test_samples)
 
 
 def _tiles(run: RunRecord, found: Examination | str) -> list[tuple[str, object, str]]:
@@ -164,7 +164,7 @@ def _tiles(run: RunRecord, found: Examination | str) -> list[tuple[str, object, 
             duration(run.seconds),
             f"{duration(mean)} per epoch with its evaluation{step}" if done else "",
         ),
-        ("samples", count(run.start.train_samples), f"test: {count(run.start.test_samples)}"),
+        ("samples", count(run.start.train_samples), f"test: {count(run.test_samples)}"),
     ]
     if isinstance(found, Examination):
         tiles.append(

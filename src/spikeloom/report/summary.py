@@ -45,7 +45,7 @@ def summaries(
 
 def summary(run: RunRecord, found: Examination | str) -> Row:
     """The figures of one run; `found` is what its network showed, or why it could not."""
-    best, tested = run.best, run.start.test_samples
+    best, tested = run.best, run.test_samples
     accuracy = None if best is None else best.test_accuracy
     low, high = (None, None) if accuracy is None or not tested else wilson(accuracy, tested)
     steps = max((epoch.step for epoch in run.epochs), default=0)

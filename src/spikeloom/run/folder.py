@@ -23,12 +23,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import safetensors.torch
+import tomli_w
 import torch
 from torch import Tensor
 
 from spikeloom import files
+from spikeloom.config import toml
 from spikeloom.errors import RunError
-from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.processes import environment as environ
 from spikeloom.processes.launch import launch_id
@@ -118,9 +119,10 @@ class RunFolder:
         check_finite(weights)
         # Copies: safetensors refuses tensors that share memory or are not contiguous.
         copies = {name: value.cpu().contiguous().clone() for name, value in weights.items()}
-        recipe = catalog.parse(self.recipe.read_text(), str(self.recipe))
-        data = recipe.data.model_copy(update={"root": None})
-        about = {"recipe": catalog.dump(recipe.model_copy(update={"data": data}))}
+        # its tables alone: of a loop of one's own it describes no network of ours
+        recipe = toml.parse(self.recipe.read_text())
+        recipe.get("data", {}).pop("root", None)
+        about = {"recipe": tomli_w.dumps(recipe)}
         if self.inputs.is_file():
             about["inputs"] = self.inputs.read_text()
         files.write(self.weights, _in_order(safetensors.torch.save(copies, about)), sync=True)

@@ -34,11 +34,13 @@ class SpreadRecord(Record):
 
 
 class ScoreRecord(Record):
-    """One evaluation; accuracy is a fraction, firing rates are spikes per neuron and time step."""
+    """One evaluation; accuracy is a fraction, firing rates are spikes per neuron and time step. A
+    loop of one's own may have no loss of tests; it says how many `samples` it tested."""
 
-    loss: float
+    loss: float | None = None
     accuracy: float
     firing_rates: dict[str, float] = {}
+    samples: int | None = None
 
 
 class BestRecord(Record):
@@ -55,6 +57,8 @@ class StartRecord(Record):
     train_samples: int | None = None
     test_samples: int | None = None
     notes: tuple[str, ...] = ()
+    task: str = "classification"
+    time_steps: int | None = None
 
 
 class StepRecord(Record):
@@ -177,7 +181,17 @@ class RunRecord:
 
     @property
     def time_steps(self) -> int | None:
-        return self.setting("network.T")
+        return self.setting("network.T", self.start.time_steps)
+
+    @property
+    def test_samples(self) -> int | None:
+        tests = (e.test.samples for e in reversed(self.epochs) if e.test is not None)
+        return self.start.test_samples or next(tests, None)
+
+    @property
+    def figure(self) -> str:
+        """What is called accuracy: r2 of a regression."""
+        return "r2" if self.start.task == "regression" else "accuracy"
 
     @property
     def planned_epochs(self) -> int | None:

@@ -33,6 +33,7 @@ from spikeloom.errors import RunError
 from spikeloom.units import duration
 
 Event = Mapping[str, Any]
+_SPLITS = (("train", "training"), ("test", "test"))
 _RECORDED = ("start", "step", "epoch", "end")
 _LIVE_INTERVAL = 0.1  # seconds between updates of the live line
 
@@ -179,10 +180,13 @@ class ConsoleLines:
                 return
             case "start":
                 self._regression = event.get("task") == "regression"
+                sizes = [
+                    f"{event[f'{k}_samples']:,} {w}" for k, w in _SPLITS if f"{k}_samples" in event
+                ]
                 line = (
                     f"{event['method']} on {event['data']}: {event['parameters']:,} parameters, "
-                    f"{event['train_samples']:,} training and {event['test_samples']:,} test "
-                    f"samples, {'r2' if self._regression else 'accuracy'}-{event['protocol']}"
+                    f"{' and '.join(sizes)} samples, "
+                    f"{'r2' if self._regression else 'accuracy'}-{event['protocol']}"
                 )
                 if event.get("processes", 1) > 1:
                     line += (
@@ -324,6 +328,8 @@ def _epoch_line(event: Event, form: str) -> str:
 
 def _end_line(event: Event, figure: str) -> str:
     best = event["best"]
+    if best is None:
+        return f"finished without an evaluation in {duration(event['seconds'])}"
     form = ".4f" if figure == "r2" else ".2%"
     return (
         f"{figure}-{event['protocol']} {best['test_accuracy']:{form}} (test {figure} of epoch "

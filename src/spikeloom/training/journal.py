@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloom.analysis.constants import learned_constants
 from spikeloom.analysis.health import Health
@@ -116,21 +116,8 @@ class Journal:
         test: Measurement | None,
         health: Health | None,
     ) -> None:
-        self._emit(
-            "epoch",
-            epoch=position.epoch,
-            step=position.global_step,
-            lr=lr,
-            train_loss=score.loss,
-            train_accuracy=score.accuracy,
-            seconds=position.epoch_seconds,
-            constants=learned_constants(classifier),
-            scalars=classifier.scalars(),
-            test=None if test is None else test.to_dict(),
-            val=None if val is None else val.to_dict(),
-            best=None if position.best is None else position.best.to_dict(),
-            health={} if health is None else health.to_dict(),
-        )
+        event = epoch_event(position, lr, score, classifier, val, test, health)
+        self.stream.emit(event | {"scalars": classifier.scalars()})
         if health is not None:
             self._warn(health)
 
@@ -145,15 +132,7 @@ class Journal:
         self._told = set(advice)
 
     def end(self, position: Position) -> None:
-        assert position.best is not None and position.confusion is not None
-        self._emit(
-            "end",
-            protocol=self.recipe.protocol.name,
-            best=position.best.to_dict(),
-            confusion=position.confusion.tolist(),
-            seconds=position.run_seconds,
-            peak_memory_mb=peak_memory_mb(),
-        )
+        self.stream.emit(end_event(position, self.recipe.protocol.name))
 
     def progress(self, position: Position, phase: str, done: int, steps: int) -> None:
         self.stream.progress(
@@ -169,3 +148,42 @@ class Journal:
 
     def _emit(self, kind: str, **fields: Any) -> None:
         self.stream.emit({"event": kind, **fields})
+
+
+def epoch_event(
+    position: Position,
+    lr: float,
+    score: Score,
+    network: nn.Module,
+    val: Measurement | None,
+    test: Measurement | None,
+    health: Health | None,
+) -> dict[str, Any]:
+    """What an epoch reports, without figures of the method's own (`scalars`)."""
+    return {
+        "event": "epoch",
+        "epoch": position.epoch,
+        "step": position.global_step,
+        "lr": lr,
+        "train_loss": score.loss,
+        "train_accuracy": score.accuracy,
+        "seconds": position.epoch_seconds,
+        "constants": learned_constants(network),
+        "scalars": {},
+        "test": None if test is None else test.to_dict(),
+        "val": None if val is None else val.to_dict(),
+        "best": None if position.best is None else position.best.to_dict(),
+        "health": {} if health is None else health.to_dict(),
+    }
+
+
+def end_event(position: Position, protocol: str) -> dict[str, Any]:
+    """What the end of a run reports."""
+    return {
+        "event": "end",
+        "protocol": protocol,
+        "best": None if position.best is None else position.best.to_dict(),
+        "confusion": [] if position.confusion is None else position.confusion.tolist(),
+        "seconds": position.run_seconds,
+        "peak_memory_mb": peak_memory_mb(),
+    }

@@ -1,5 +1,6 @@
 """Where a training stands, and everything else that a checkpoint of it holds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -7,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from spikeloom.components.callbacks import Callback
 from spikeloom.errors import CheckpointError, RunError
 from spikeloom.evaluation.protocol import Best
 from spikeloom.processes import distributed
@@ -53,13 +53,21 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
 
 
+class Remembering(Protocol):
+    """What a checkpoint keeps besides: a callback, for one."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load(self, state: dict[str, Any], /) -> None: ...
+
+
 class TrainedParts(NamedTuple):
     """What changes while it trains, besides the position."""
 
     model: nn.Module
     optimizer: Stateful
     scaler: Stateful
-    callbacks: dict[str, Callback]
+    callbacks: Mapping[str, Remembering]
 
 
 def take(

@@ -45,14 +45,7 @@ class FrameSplit(Split):
         self.in_memory = frames.bytes <= READ_AHEAD
         self._flat = flat
         self._rows = np.delete(np.arange(frames.count), frames.damaged)
-        self._labels = torch.from_numpy(recordings.labels[self._rows])
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def labels(self) -> Tensor:
-        return self._labels
+        self.labels = torch.from_numpy(recordings.labels[self._rows])
 
     def read(self, indices: Tensor) -> Tensor:
         rows = self._rows[indices.numpy()]

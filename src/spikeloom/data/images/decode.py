@@ -85,15 +85,8 @@ class ImageSplit(Split):
     draws = True
 
     def __init__(self, labels: Tensor, images: ImagesConfig) -> None:
-        self._labels = labels
+        self.labels = labels
         self.images = images
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    @property
-    def labels(self) -> Tensor:
-        return self._labels
 
     def content(self, index: int) -> bytes:
         """The bytes of the image file. Raises `DataError` if they cannot be read."""

@@ -47,14 +47,7 @@ class SeriesSplit(Split):
 
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.inputs = inputs
-        self._labels = labels
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    @property
-    def labels(self) -> Tensor:
-        return self._labels
+        self.labels = labels
 
     def read(self, indices: Tensor) -> Tensor:
         return self.inputs.index_select(0, indices).transpose(0, 1).contiguous()

@@ -1,0 +1,64 @@
+"""What is known about a training that no recipe describes, written as one: recipe.toml of its run.
+
+The keys have the names that they have in recipes, so that reports and comparisons find them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tomli_w
+import torch
+from torch import nn
+
+from spikeloom.data.base import DataSet
+from spikeloom.errors import ConfigError
+from spikeloom.methods.catalog import OWN_LOOP
+
+
+def describe(
+    title: str,
+    seed: int,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: object | None,
+    data: DataSet | None,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Title, seed, classes of network, optimizer and schedule, the optimizer's own values, and the
+    user's `settings`."""
+    for key, value in settings.items():
+        if not isinstance(value, bool | int | float | str):
+            raise ConfigError(
+                f"settings[{key!r}] is {value!r}: give numbers, texts, or True and False"
+            )
+    about: dict[str, Any] = {
+        "title": title,
+        "method": OWN_LOOP,
+        "seed": seed,
+        "data": {} if data is None else {"name": data.spec.name},
+        "network": {"name": type(network).__name__},
+        "optimizer": {"name": type(optimizer).__name__} | _plain(optimizer.defaults),
+        "schedule": {} if schedule is None else {"name": type(schedule).__name__},
+        "protocol": {"name": "A"},
+        "settings": dict(settings),
+    }
+    return {key: value for key, value in about.items() if value != {}}
+
+
+def to_toml(about: Mapping[str, Any], epochs: int | None) -> str:
+    training = {} if epochs is None else {"training": {"epochs": epochs}}
+    return tomli_w.dumps({**about, **training})
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers and truths; None, tensors and callables are left out."""
+    kept = {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+    return {
+        key: value
+        for key, value in kept.items()
+        if all(isinstance(one, bool | int | float) for one in _items(value))
+    }
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]

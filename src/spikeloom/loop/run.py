@@ -1,0 +1,494 @@
+"""`spikeloom.Run`: what a recipe's training has, for a loop of one's own.
+
+It stands on the same floor as the trainer: the run folder, its records, its checkpoints, its
+health and its report are the same code and the same files.
+"""
+
+import math
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from spikeloom import report
+from spikeloom.analysis.health import Health, diagnose, idle_parameters
+from spikeloom.components.protocols import BestTestEpoch, BestValidationEpoch
+from spikeloom.config import toml
+from spikeloom.data.base import DataSet
+from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
+from spikeloom.evaluation.measure import Measurement
+from spikeloom.evaluation.metrics import Score, accuracy
+from spikeloom.evaluation.protocol import Best, choose
+from spikeloom.loop import description, kept
+from spikeloom.loop.seeing import Answer, Loss, Seen, on_scores, score_for, scored, see
+from spikeloom.nn.classifier import Output
+from spikeloom.processes import distributed
+from spikeloom.report.kept import write as keep_examination
+from spikeloom.run.checkpoint import Checkpoints, State, recipe_difference
+from spikeloom.run.device import StopRequest, seed_global
+from spikeloom.run.folder import RunFolder, environment
+from spikeloom.run.inputs import Inputs
+from spikeloom.run.records import ConsoleLines, JsonLines, Sink, Stream, TensorBoard
+from spikeloom.seeding import stream
+from spikeloom.training.journal import Clock, end_event, epoch_event
+from spikeloom.training.position import Position, Stateful, TrainedParts, put_back, take
+from spikeloom.training.start import fingerprint
+
+
+class Run:
+    """A run folder around a plain PyTorch loop: records, checkpoints, health, report.
+
+        with sl.Run("runs/mine", net, optimizer, schedule=schedule) as run:
+            for epoch in run.epochs(10):
+                for images, labels in run.batches(loader):
+                    output = net(images.expand(4, *images.shape))       # [T, B, classes]
+                    loss = cross_entropy(output.mean(0), labels)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    run.log(loss, output, labels)
+                schedule.step()
+                run.evaluate(answer, test_loader)
+
+    Killed and started again, the program goes on from the last checkpoint: after each epoch, and
+    inside it as `every_steps` or `every_minutes` say. At `with` everything that was given stands
+    where the run stood, and `epochs` and `batches` go on from there. Random numbers need not be
+    stored: the generators of torch, numpy and Python are set before each batch is read and before
+    it is given out, to a function of seed, epoch and step. So a run that was killed ends with the
+    same bits as one that was not, where the machine computes the same and the program draws from
+    these generators alone. Ctrl-C and SIGTERM save after the step and leave. `spikeloom report`,
+    `compare` and `doctor` read the folder as that of any run.
+
+    Attributes:
+        epoch: The epoch that is going on, from 0.
+        best: The best epoch so far, by the test accuracy, or by validation where `evaluate` is
+            given one; None before the first evaluation.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        schedule: Stateful | None = None,
+        scaler: "torch.amp.GradScaler | None" = None,
+        keep: Mapping[str, Stateful] | None = None,
+        data: DataSet | None = None,
+        title: str = "",
+        seed: int = 0,
+        settings: Mapping[str, bool | int | float | str] | None = None,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+        log_every: int = 64,
+        tensorboard: bool = False,
+        write_report: bool = True,
+        console: Console | None = None,
+    ) -> None:
+        """What is given here is saved, and put back.
+
+        Args:
+            folder: The run folder: made, or gone on with.
+            network: All that is trained, in one module, on its device.
+            optimizer: Of its parameters.
+            schedule: A learning rate schedule of PyTorch, or whatever has its two methods.
+            scaler: The GradScaler of a training in float16.
+            keep: By name, what else has `state_dict` and `load_state_dict`.
+            data: The data set, if it is one of `data.load`: classes are named in the report, and
+                its notes are told.
+            title: What the report is called; the folder's name by default.
+            seed: Of all random numbers.
+            settings: What you want to see beside this run: hidden=256, T=4. They may not change
+                in a run that has begun.
+            every_steps, every_minutes: Checkpoints inside an epoch.
+            log_every: A mini-batch is recorded every so many steps.
+            tensorboard: Write for TensorBoard too.
+            write_report: Write report.html at the end.
+            console: Where progress is shown; standard output by default.
+        """
+        self.folder = Path(folder)
+        self.network = network
+        self.optimizer = optimizer
+        self.position = Position()
+        self._figures = kept.Figures()
+        things = {"schedule": schedule, **(keep or {})}
+        others = {name: kept.Kept(it) for name, it in things.items() if it is not None}
+        scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+        self._parts = TrainedParts(network, optimizer, scaler, others | {"run": self._figures})
+        self._data, self._seed = data, seed
+        self._about = description.describe(
+            title or self.folder.name, seed, network, optimizer, schedule, data, settings or {}
+        )
+        self._every_steps, self._every_minutes = every_steps, every_minutes
+        self._log_every = log_every
+        self._tensorboard, self._write_report = tensorboard, write_report
+        self._console = ConsoleLines(console or Console())
+        self._stream = Stream([self._console])
+        self._epochs: int | None = None
+        self._clock = Clock()
+        self._score: Score | None = None
+        self._sums: dict[str, Tensor] = {}
+        self._seen: dict[str, Seen] = {}
+        self._told: set[str] = set()
+        self._sizes: dict[str, int] = {}
+        self._look = True
+        self._lr = 0.0
+
+    @property
+    def epoch(self) -> int:
+        return self.position.epoch
+
+    @property
+    def best(self) -> Best | None:
+        return self.position.best
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def __enter__(self) -> "Run":
+        if distributed.world_size() > 1:
+            raise RunError("sl.Run is for one process: recipes train on several (torchrun)")
+        self._stack = ExitStack()
+        with ExitStack() as stack:
+            place = RunFolder(self.folder)
+            if not place.recipe.is_file():
+                facts = environment(self.device)
+                if self._data is not None:
+                    facts["data"] = fingerprint(self._data)
+                inputs = "" if self._data is None else Inputs.of(self._data).to_json()
+                RunFolder.create(self.folder, description.to_toml(self._about, None), facts, inputs)
+            self._place, self._checkpoints = place, Checkpoints(place.checkpoints)
+            stack.enter_context(place.storage_errors())
+            stack.enter_context(place.locked())
+            stack.callback(lambda: self._stream.close())
+            self._restore()
+            hook = self.optimizer.register_step_pre_hook(self._before_step)
+            stack.callback(hook.remove)
+            self._stop = stack.enter_context(StopRequest())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def epochs(self, number: int) -> Iterator[int]:
+        """The epochs that are left of `number`, counted from 0; each is recorded and saved when the
+        loop comes back for the next. A larger number than before goes on with the training.
+        """
+        if self._epochs is None and number < self.epoch:
+            raise RunError(
+                f"{self.folder} has done {self.epoch} epochs already: give {self.epoch} or more"
+            )
+        self._epochs = number
+        self._text = description.to_toml(self._about, number)
+        self._place.write_recipe(self._text)
+        while self.epoch < number and not self._figures.stopped:
+            self._lr = self.optimizer.param_groups[0]["lr"]
+            self.network.train()
+            self._clock.start()
+            self._set_generators(self.epoch, "epoch")
+            self._look = True
+            yield self.epoch
+            self._finish_epoch(last=self.epoch + 1 == number)
+        self._end()
+
+    def batches(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """The batches of this epoch that are left: of a `data.Loader`, of a DataLoader, or of
+        anything that gives the same batches for the same random numbers. Once an epoch. A resumed
+        epoch reads what came before and leaves it out; a `data.Loader` need not read it.
+        """
+        split = getattr(loader, "split", None) or getattr(loader, "dataset", None)
+        self._sizes["train_samples"] = _length(split) or 0
+        steps = _length(loader)
+        begin = self.position.step
+        self._set_generators(self.epoch, "order")
+        if hasattr(loader, "epoch"):
+            batches = loader.epoch(self.epoch, begin)  # type: ignore[attr-defined]
+        else:
+            batches = iter(loader)
+            for step in range(begin):
+                self._set_generators(self.epoch, step, "read")
+                next(batches, None)
+        for step in count(begin):
+            self._set_generators(self.epoch, step, "read")
+            batch = next(batches, None)
+            if batch is None:
+                return
+            self._look = step + 1 == steps or (steps is None and step == begin)
+            self._set_generators(self.epoch, step, "step")
+            yield batch
+            self.position.step += 1
+            self.position.global_step += 1
+            if steps is not None:
+                self._stream.progress(
+                    epoch=self.epoch,
+                    epochs=self._epochs or 0,
+                    phase="train",
+                    step=step + 1,
+                    steps=steps,
+                )
+            self._between_steps(last=step + 1 == steps)
+
+    def log(self, loss: Tensor, output: Tensor | Output, targets: Tensor, **figures: float) -> None:
+        """Adds a mini-batch to the figures of the epoch.
+
+        Args:
+            loss: A scalar, the mean over the batch.
+            output: Scores `[B, classes]`, or `[T, B, classes]`, of which the mean over time is
+                meant; of a regression the values `[B, K]` or `[T, B, K]`.
+            targets: Classes `[B]`, or real values `[B, K]`.
+            figures: Numbers of your own by name; the last ones of an epoch are recorded.
+
+        Raises:
+            NonFiniteError: the loss is NaN or infinite.
+        """
+        found = scored(output)
+        scores, targets = found.scores.detach(), on_scores(targets, found.scores)
+        loss = loss.detach()
+        self._figures.values |= {name: float(value) for name, value in figures.items()}
+        if self._score is None:
+            self._score = score_for(scores, targets)
+            if self._sums:
+                self._load_sums(self._score)
+            if not self.position.global_step:
+                self._start_event(found.votes, targets)
+        self._score.add(loss, scores, targets)
+        step = self.position.global_step
+        recorded = step % self._log_every == 0
+        if (recorded or loss.device.type == "cpu") and not math.isfinite(loss.item()):
+            raise self._non_finite(f"the loss is {loss.item()}")
+        if recorded:
+            self._emit(
+                "step",
+                epoch=self.epoch,
+                step=step,
+                loss=loss.item(),
+                accuracy=accuracy(scores, targets),
+                lr=self.optimizer.param_groups[0]["lr"],
+            )
+
+    def evaluate(
+        self,
+        answer: Answer,
+        batches: Iterable[Any],
+        *,
+        split: str = "test",
+        loss: Loss | None = None,
+    ) -> Measurement:
+        """Accuracy, firing rates and the rest over `batches`, in evaluation mode; of the last call
+        in an epoch.
+
+        Args:
+            answer: From inputs to scores, `[B, classes]` or `[T, B, classes]`.
+            batches: The samples, each once.
+            split: "test"; with "val" too the best epoch is chosen by it (accuracy-B).
+            loss: From scores `[B, classes]` and targets to a scalar, if it is to be recorded.
+        """
+        if split not in ("test", "val"):
+            raise ConfigError(f"split is {split!r}: give test or val")
+        was_training = self.network.training
+        self.network.eval()
+        self._set_generators(self.epoch, split)
+        classes = () if self._data is None else self._data.spec.classes
+        try:
+            seen = see(self.network, answer, batches, loss, classes, examined=split == "test")
+        finally:
+            self.network.train(was_training)
+        self._seen[split] = seen
+        return seen.measurement
+
+    def stop(self) -> None:
+        """Ends the training after this epoch."""
+        self._figures.stopped = True
+
+    def _set_generators(self, *names: int | str) -> None:
+        seed = stream(self._seed, *names)
+        seed_global(seed, self.device)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - what a user's transforms may draw from
+        random.seed(seed)
+
+    def _before_step(self, *_: object) -> None:
+        """Called ahead of each optimizer step."""
+        if self._look:
+            self.position.idle = idle_parameters(self.network)
+            self._look = False
+
+    def _between_steps(self, *, last: bool) -> None:
+        due = self._every_steps and self.position.global_step % self._every_steps == 0
+        if self._every_minutes is not None:
+            due = due or time.monotonic() - self._saved_at >= 60 * self._every_minutes
+        if due and not last:  # at the end of an epoch one is written after the evaluation
+            self._save()
+        if number := self._stop.signal():
+            self._save()
+            self._stream.message(
+                f"stopped in epoch {self.epoch} after step {self.position.step}; start the program "
+                "again to go on from there"
+            )
+            self._stop.leave(number)
+
+    def _start_event(self, votes: Tensor | None, targets: Tensor) -> None:
+        self._emit(
+            "start",
+            method=self._about["method"],
+            recipe=self._about["title"],
+            data=self._data_name,
+            task="regression" if targets.is_floating_point() else "classification",
+            protocol="A",
+            parameters=sum(p.numel() for p in self.network.parameters()),
+            time_steps=None if votes is None else len(votes),
+            processes=1,
+            notes=[] if self._data is None else list(self._data.notes),
+            **{name: size for name, size in self._sizes.items() if size},
+        )
+
+    @property
+    def _data_name(self) -> str:
+        return self._about.get("data", {}).get("name", "data of its own")
+
+    def _finish_epoch(self, *, last: bool) -> None:
+        position, score = self.position, self._score
+        if score is None:
+            raise RunError(
+                f"nothing was logged in epoch {self.epoch}: call run.log(loss, output, targets) "
+                "after each step"
+            )
+        if not math.isfinite(score.loss):
+            raise self._non_finite(f"the loss is {score.loss}")
+        test, val = self._seen.get("test"), self._seen.get("val")
+        best = position.best
+        if test is not None:
+            value = None if val is None else val.measurement.accuracy
+            figure = "accuracy" if score.classes else "r2"
+            protocol = BestTestEpoch() if val is None else BestValidationEpoch()
+            best = choose(protocol, best, self.epoch, test.measurement.accuracy, value, figure)
+        improved = best is not position.best
+        if improved and test is not None:
+            position.best, position.confusion = best, test.measurement.confusion
+        self._clock.stop(position)
+        self._record(score, test, val)
+        position.loss = score.loss
+        position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
+        self._score, self._sums, self._seen = None, {}, {}
+        self._save()
+        if improved or (last and best is None):
+            self._checkpoints.keep_best(self._checkpoints.last)
+            self._place.write_weights(self.network.state_dict())
+            if test is not None and test.examination is not None:
+                keep_examination(self.folder, test.examination)
+
+    def _record(self, score: Score, test: Seen | None, val: Seen | None) -> None:
+        measured = None if test is None else test.measurement
+        validated = None if val is None else val.measurement
+        found = self._examine(measured, score)
+        event = epoch_event(
+            self.position, self._lr, score, self.network, validated, measured, found
+        )
+        event["scalars"] = dict(self._figures.values)
+        if measured is not None:
+            event["test"] |= {"samples": measured.samples}
+        self._stream.emit(event)
+        advice = found.advice()
+        for kind, line in advice.items():
+            if kind not in self._told:
+                self._stream.message(f"warning: {line}")
+        self._told = set(advice)
+
+    def _examine(self, test: Measurement | None, score: Score) -> Health:
+        return diagnose(
+            self.network,
+            {} if test is None else test.firing_rates,
+            spikes=None if test is None else test.spikes,
+            without_gradient=self.position.idle,
+            confusion=None if test is None else test.confusion,
+            losses=(self.position.loss, score.loss),
+        )
+
+    def _end(self) -> None:
+        self._stream.emit(end_event(self.position, "A"))
+        self._stream.flush()
+        if self._write_report:
+            self._stream.message(f"report {report.write([self.folder])}")
+
+    def _emit(self, kind: str, **fields: Any) -> None:
+        self._stream.emit({"event": kind, **fields})
+
+    def _save(self) -> None:
+        self._clock.stop(self.position)
+        self._stream.flush()
+        sums = self._sums if self._score is None else self._score.state()
+        size = self._place.metrics.stat().st_size
+        state = take(self._text, self.position, self._parts, sums, size)
+        self._checkpoints.save(state)
+        self._saved_at = time.monotonic()
+
+    def _restore(self) -> None:
+        """Continues from the newest usable checkpoint, or starts; opens the record."""
+        tell = self._stream.message
+        self._text = self._place.recipe.read_text()
+        found = self._checkpoints.newest(self._check, tell)
+        self._place.cut_metrics(0 if found is None else found[1]["metrics_bytes"])
+        if found is not None:
+            path, state = found
+            self.position = put_back(path, state, self._parts)
+            self._sums = state["sums"]
+            tell(f"going on from {path.name}: epoch {self.epoch}, step {self.position.step}")
+            for line in self._place.differences(environment(self.device)):
+                tell(f"{line}; the last bits of the numbers may differ")
+            then = self._place.fact("data")
+            if self._data is not None and then not in (None, fingerprint(self._data)):
+                tell("warning: the data set is not the one that this run began with")
+            if self.best and not self.position.step and self.best.epoch == self.epoch - 1:
+                # it may have been killed between the checkpoint and this
+                self._checkpoints.keep_best(path)
+                self._place.write_weights(self.network.state_dict())
+        sinks: list[Sink] = [JsonLines(self._place.metrics), self._console]
+        if self._tensorboard:
+            board = TensorBoard(self._place.tensorboard)
+            board.replay(self._place.metrics, tell)
+            sinks.append(board)
+        self._stream = Stream(sinks)
+        self._saved_at = time.monotonic()
+
+    def _check(self, path: Path, state: State) -> None:
+        try:
+            theirs = toml.parse(state["recipe"])
+        except ConfigError as error:
+            raise CheckpointError(f"the description in {path} cannot be read: {error}") from error
+        difference = recipe_difference(theirs, self._about)
+        if difference is not None:
+            change = difference.replace("in recipe.toml", "here")
+            raise CheckpointError(f"{path} is of another experiment: {change}")
+
+    def _load_sums(self, score: Score) -> None:
+        try:
+            score.load(self._sums)
+        except (LookupError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self._checkpoints.last} holds no sums of an epoch of this network: "
+                "train again into another folder"
+            ) from error
+
+    def _non_finite(self, what: str) -> NonFiniteError:
+        last = self._checkpoints.last
+        good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
+        return NonFiniteError(
+            f"{what} in epoch {self.epoch}, step {self.position.step}: {good}; train again with a "
+            "lower learning rate, or clip gradients"
+        )
+
+
+def _length(thing: object) -> int | None:
+    try:
+        return len(thing)  # type: ignore[arg-type]
+    except TypeError:  # a generator, or a data set that only iterates
+        return None
