@@ -15,18 +15,8 @@ FLOORS = [
     *("version", "errors", "suggest", "files", "units", "machine", "cache_home", "seeding"),
     *("extensions", "processes", "config"),
     *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
-    *(
-        "methods",
-        "run",
-        "evaluation",
-        "training",
-        "prediction",
-        "front",
-        "plot",
-        "report",
-        "loop",
-        "cli",
-    ),
+    *("methods", "run", "evaluation", "training", "prediction", "front", "plot", "report"),
+    *("loop", "cli"),
 ]
 """From the ground up."""
 

@@ -18,10 +18,9 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from spikeloom import report
+from spikeloom import files, report
 from spikeloom.analysis.health import Health, diagnose, idle_parameters
 from spikeloom.components.protocols import BestTestEpoch, BestValidationEpoch
-from spikeloom.config import toml
 from spikeloom.data.base import DataSet
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
 from spikeloom.evaluation.measure import Measurement
@@ -33,11 +32,11 @@ from spikeloom.nn.classifier import Output
 from spikeloom.processes import distributed
 from spikeloom.report.kept import write as keep_examination
 from spikeloom.run.checkpoint import Checkpoints, State, recipe_difference
-from spikeloom.run.device import StopRequest, seed_global
+from spikeloom.run.device import StopRequest
 from spikeloom.run.folder import RunFolder, environment
 from spikeloom.run.inputs import Inputs
 from spikeloom.run.records import ConsoleLines, JsonLines, Sink, Stream, TensorBoard
-from spikeloom.seeding import stream
+from spikeloom.seeding import seed_global, stream
 from spikeloom.training.journal import Clock, end_event, epoch_event
 from spikeloom.training.position import Position, Stateful, TrainedParts, put_back, take
 from spikeloom.training.start import fingerprint
@@ -461,7 +460,7 @@ class Run:
 
     def _check(self, path: Path, state: State) -> None:
         try:
-            theirs = toml.parse(state["recipe"])
+            theirs = files.parse_toml(state["recipe"])
         except ConfigError as error:
             raise CheckpointError(f"the description in {path} cannot be read: {error}") from error
         difference = recipe_difference(theirs, self._about)

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from spikeloom import files
-from spikeloom.config import toml
 from spikeloom.errors import RunError
 from spikeloom.processes import distributed
 from spikeloom.processes import environment as environ
@@ -120,7 +119,7 @@ class RunFolder:
         # Copies: safetensors refuses tensors that share memory or are not contiguous.
         copies = {name: value.cpu().contiguous().clone() for name, value in weights.items()}
         # its tables alone: of a loop of one's own it describes no network of ours
-        recipe = toml.parse(self.recipe.read_text())
+        recipe = files.parse_toml(self.recipe.read_text())
         recipe.get("data", {}).pop("root", None)
         about = {"recipe": tomli_w.dumps(recipe)}
         if self.inputs.is_file():
