@@ -35,9 +35,9 @@ def measure() -> list[Row]:
             coefs = [coef.detach() for coef in neuron.coefs().values()]
             x = torch.empty(shape, dtype=torch.bfloat16)
             pair = launches(neuron._step(), coefs, rest, x, MACHINE)
-            for kernel, launch in zip(("forward", "backward"), pair, strict=True):
+            for kernel, started in zip(("forward", "backward"), pair, strict=True):
                 for capability in CAPABILITIES:
-                    found = needs(launch, capability)
+                    found = needs(started, capability)
                     rows.append(
                         {
                             "subject": name,
@@ -48,8 +48,8 @@ def measure() -> list[Row]:
                             "registers": found.registers,
                             "spilled_bytes": found.spilled,
                             "shared_bytes": found.shared,
-                            "warps": launch.warps,
-                            "neurons": launch.neurons,
+                            "warps": started.launch.warps,
+                            "neurons": started.launch.neurons,
                         }
                     )
     return rows

@@ -9,12 +9,13 @@ from spikeloom.compiler.dispatch import interpreting
 from spikeloom.compiler.front.trace import trace
 from spikeloom.compiler.gpu.plan import Machine, backward_cut, forward_grid
 from spikeloom.compiler.plan.call import TraceKey
+from spikeloom.compiler.plan.geometry import find_plan
 from spikeloom.neurons import GLIF, LIF, PLIF, AdLIF, Gaussian, Neuron, ScaledLIF
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(interpreting(), reason="the interpreter compiles nothing")
 
-from spikeloom.compiler.gpu import inspect, launch  # noqa: E402
+from spikeloom.compiler.gpu import inspect  # noqa: E402
 from spikeloom.compiler.gpu.inspect import Needs, compiled, needs  # noqa: E402
 
 H200 = Machine(132, 50 << 20)
@@ -22,7 +23,7 @@ H200 = Machine(132, 50 << 20)
 
 def launches(
     neuron: Neuron, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
-) -> tuple[launch.Launch, launch.Launch]:
+) -> tuple[inspect.Started, inspect.Started]:
     """The forward and the backward launch of a neuron on an input of this shape."""
     coefs = [coef.detach() for coef in neuron._all_coefs().values()]
     rest = [neuron.rest().get(name, 0.0) for name in neuron.states]
@@ -101,7 +102,7 @@ def _cut(neuron: Neuron, shape: tuple[int, ...], on: Machine = H200) -> object:
     call_key = TraceKey("key", trace(neuron._step(), torch.float32))
     coefs = tuple(tuple(c.shape) for c in neuron._all_coefs().values())
     strides = torch.empty(shape[1:], device="meta").stride()
-    plan = launch.find_plan(call_key.trace.signature, shape[1:], strides, shape[0], coefs)
+    plan = find_plan(call_key.trace.signature, shape[1:], strides, shape[0], coefs)
     leaves = tuple(neuron._all_coefs())
     return forward_grid(plan, on), backward_cut(call_key, plan, leaves, shape[0], on)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,7 +21,9 @@ import torch
 from torch import nn
 from torch._C._functorch import peek_interpreter_stack  # type: ignore[import-untyped]
 
-from spikeloom.compiler.front.reads import Path, Recording, Unchanged, key_of
+from spikeloom.compiler.front.comparing import key_of, unchanged
+from spikeloom.compiler.front.reads import Path
+from spikeloom.compiler.front.recording import Recording
 from spikeloom.compiler.front.step import Step
 from spikeloom.compiler.target import TargetName
 from spikeloom.compiler.target import target as find_target
@@ -51,10 +53,15 @@ TRIES = 3
 MANY_VARIANTS = 16
 """Kernels of one kind of neuron, different in their constants, after which a warning is due."""
 
+FORMS = 256
+"""Forms of calls that a neuron keeps a binding for."""
+
 Purpose = tuple[TargetName, bool, tuple[str, ...]]
 """What a kernel is for: the target, whether it computes in float64, and the names of the coefs."""
 
 Recorded = tuple[Step, Recording]
+Holds = Callable[[nn.Module], bool]
+"""Whether what a step read of a neuron is still the same."""
 
 
 @dataclass
@@ -113,8 +120,16 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-class _Memo(dict[tuple[object, ...], "tuple[Unchanged, Choice]"]):
-    """The choices made for one neuron, kept on it; a copy or a pickle of the neuron has none."""
+class Memo:
+    """What was found out for one neuron, kept on it; a copy or a pickle of the neuron has none.
+
+    `choices`: by purpose, with the function that says whether they hold. `bindings`: by the form of
+    a call (`binding.bind`).
+    """
+
+    def __init__(self) -> None:
+        self.choices: dict[tuple[object, ...], tuple[Holds, Choice]] = {}
+        self.bindings: dict[tuple[object, ...], Any] = {}
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return type(self), ()
@@ -137,9 +152,9 @@ def choose(
     if backend == "auto" and FORCED == "eager":
         return Choice("eager", "SPIKELOOM_BACKEND=eager")
     purpose = (backend, device, dtype, coefs)
-    memo: _Memo | None = neuron.__dict__.get("_memo")
-    known = None if memo is None else memo.get(purpose)
-    if known is not None and _moment() is None and known[0].holds(neuron):
+    memo: Memo | None = neuron.__dict__.get("_memo")
+    known = None if memo is None else memo.choices.get(purpose)
+    if known is not None and _moment() is None and known[0](neuron):
         return known[1]
     if backend == "eager":
         return Choice("eager", "asked for")
@@ -148,7 +163,7 @@ def choose(
     target: TargetName | None = TARGETS.get(device.type) if backend == "auto" else backend
     obstacle = _obstacle(target, device, dtype) or _moment()
     if target is not None and obstacle is None:
-        program, watch = _program(neuron, record, (target, dtype == torch.float64, coefs))
+        program, holds = _program(neuron, record, (target, dtype == torch.float64, coefs))
         if isinstance(program, str):
             why = "asked for" if backend != "auto" else f"{device.type.upper()} tensors"
             choice = Choice(target, why, program)
@@ -157,15 +172,29 @@ def choose(
             if backend == "auto":
                 _warn_once(obstacle)
             choice = Choice("eager", obstacle)
-        if watch is not None and (program == choice.program or backend == "auto"):
+        if holds is not None and (program == choice.program or backend == "auto"):
             if memo is None:
-                memo = neuron.__dict__["_memo"] = _Memo()
-            memo[purpose] = watch, choice
+                memo = neuron.__dict__["_memo"] = Memo()
+            memo.choices[purpose] = holds, choice
         if obstacle is None or backend == "auto":
             return choice
     if backend != "auto":
         raise StepError(f"backend={backend!r} cannot be used: {obstacle}")
     return Choice("eager", obstacle or "")
+
+
+def remember(
+    neuron: nn.Module, purpose: tuple[object, ...], form: tuple[object, ...], binding: object
+) -> None:
+    """Keeps on the neuron what runs calls of a form, for as long as the choice holds that was made
+    for `purpose`: backend, device, dtype, and names of the coefs."""
+    memo: Memo | None = neuron.__dict__.get("_memo")
+    known = None if memo is None else memo.choices.get(purpose)
+    if memo is None or known is None:
+        return
+    if len(memo.bindings) >= FORMS:
+        memo.bindings.clear()
+    memo.bindings[form] = known[0], binding
 
 
 def _obstacle(target: TargetName | None, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -203,7 +232,7 @@ def _missing(package: str) -> str | None:
 
 def _program(
     neuron: nn.Module, record: Callable[[tuple[str, ...]], Recorded], purpose: Purpose
-) -> "tuple[str | StepError, Unchanged | None]":
+) -> "tuple[str | StepError, Holds | None]":
     """The program of a neuron, and what tells that it is still that one (None: ask again); one
     thread at a time, as PyTorch traces."""
     if getattr(_tracing, "on", False):
@@ -223,7 +252,7 @@ def _program(
             values = variants.by_paths.setdefault(known[0], {})
             values[key_of(neuron, known[0])] = program
             _count_variant(type(neuron), program)
-    return known[1], Unchanged(neuron, known[0])
+    return known[1], unchanged(neuron, known[0])
 
 
 def _in_quiet(work: "Callable[[], str | StepError]") -> "str | StepError":

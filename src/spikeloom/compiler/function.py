@@ -4,8 +4,9 @@
 coefs, and the initial states if given.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +16,14 @@ from torch._C._functorch import (  # type: ignore[import-untyped]
     is_legacy_batchedtensor,
     peek_interpreter_stack,
 )
+from torch.autograd import forward_ad
 
 from spikeloom.compiler import cache
 from spikeloom.compiler.constant import repeated_step
 from spikeloom.compiler.front.step import compute_dtype
+from spikeloom.compiler.plan.bound import BoundKernel
 from spikeloom.compiler.plan.call import Form, TraceKey
-from spikeloom.compiler.target import BoundKernel, Target, TargetName, target
+from spikeloom.compiler.target import Target, TargetName, target
 
 FORMS = 1024
 """Forms of tensors that a program keeps a bound kernel for."""
@@ -31,14 +34,14 @@ class Program:
 
     def __init__(self, name: str, key: TraceKey, on: Target) -> None:
         self.name, self.key, self._target = name, key, on
-        self._bound: dict[Form, BoundKernel] = {}
+        self.bound: dict[Form, BoundKernel] = {}
 
     def bind(self, form: Form) -> BoundKernel:
-        bound = self._bound.get(form)
+        bound = self.bound.get(form)
         if bound is None:
-            if len(self._bound) >= FORMS:
-                self._bound.clear()
-            bound = self._bound[form] = self._target.bind(self.key, form)
+            if len(self.bound) >= FORMS:
+                self.bound.clear()
+            bound = self.bound[form] = self._target.bind(self.key, form)
         return bound
 
 
@@ -57,19 +60,26 @@ def program(name: str) -> Program:
     return _programs[name]
 
 
+def forget_bound() -> None:
+    """Lets go of every bound kernel, so that calls of other forms bind anew: for measurements."""
+    for kept in _programs.values():
+        kept.bound.clear()
+
+
 def trace_of(name: str) -> TraceKey:
     return _programs[name].key
 
 
 def is_watched(x: Tensor) -> bool:
-    """Whether somebody looks at the operators that are called: a mode, a transform, a subclass of
-    Tensor, a profiler."""
+    """Whether somebody looks at the operators that are called: a mode, a transform, derivatives
+    in forward mode, a subclass of Tensor, a profiler."""
     return (
         type(x) is not Tensor
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or peek_interpreter_stack() is not None
         or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
         or _profiler_enabled()
     )
 
@@ -79,61 +89,74 @@ def is_exported() -> bool:
     return torch._C._get_tracing_state() is not None or torch.compiler.is_exporting()
 
 
-Results = tuple[Tensor, list[Tensor], dict[str, Tensor]]
 Eager = Callable[[Tensor, list[Tensor], list[Tensor]], tuple[Tensor, ...]]
 """The step in PyTorch, T times: spikes, final states, records of an input, states, coefs."""
 
 
-class _Call(NamedTuple):
-    """What a direct call needs again on its way back."""
+class Binding:
+    """A program for the calls of one form: all that follows from shapes, strides, dtypes, and from
+    what is asked for."""
 
-    program: Program
-    bound: BoundKernel
-    form: Form
-    record: tuple[str, ...]
-    want_state: bool
-    starts: int
-    eager: Eager
+    def __init__(
+        self,
+        program: str,
+        x: Tensor,
+        starts: tuple[Tensor, ...],
+        coefs: tuple[Tensor, ...],
+        rest: tuple[float, ...],
+        record: tuple[str, ...],
+        want_state: bool,
+    ) -> None:
+        self.program = _programs[program]
+        self.record, self.want_state = record, want_state
+        self.starts = len(starts)
+        self.finals = len(rest) if want_state else 0
+        self.dtype = compute_dtype(x)
+        self.static = x.shape[0] > 1 and x.stride(0) == 0
+        step = x[0] if self.static else x
+        self.form = Form.of(step, coefs, x.shape[0], self.static, rest)
+        self.kernel = self.program.bind(self.form)
+        self.fits = True
+        for tensor in (*starts, *coefs):
+            self.fits &= tensor.dtype is self.dtype and tensor.device == x.device
+            if tensor.device != x.device and tensor.dim():
+                name = self.program.key.trace.signature.name
+                raise ValueError(
+                    f"{name} got an input on {x.device} and a state or constant on "
+                    f"{tensor.device}: move both to one device"
+                )
+
+
+Results = tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]
+"""Spikes, final states (empty unless wanted), and records."""
 
 
 def run_direct(
-    name: str,
-    x: Tensor,
-    starts: tuple[Tensor, ...] | None,
-    coefs: list[Tensor],
-    rest: tuple[float, ...],
-    record: tuple[str, ...],
-    want_state: bool,
-    eager: Eager,
+    binding: Binding, x: Tensor, tensors: tuple[Tensor, ...], eager: Eager | None
 ) -> Results:
-    """Spikes, final states (empty unless wanted) and records, by the bound kernel.
+    """What the bound kernel gives for an input, and for `tensors`: initial states, then coefs.
 
     `eager` runs the step in PyTorch: the gradient of records goes through it.
     """
-    used, dtype = _programs[name], compute_dtype(x)
-    time_steps = x.shape[0]
-    static = time_steps > 1 and x.stride(0) == 0
-    tensors = [] if starts is None else [_cast(start, dtype) for start in starts]
-    count = len(tensors)
-    coefs = [_cast(coef, dtype) for coef in coefs]
-    wanted = x.requires_grad and torch.is_grad_enabled()
-    if not wanted and torch.is_grad_enabled():
-        wanted = any([tensor.requires_grad for tensor in (*coefs, *tensors)])
-    source = repeated_step(x) if static else x
-    form = Form.of(source, coefs, time_steps, static, rest)
-    bound = used.bind(form)
-    if not wanted:
-        spikes, finals, records = bound.forward(source, tensors, coefs, record, want_state)
-        return spikes, finals, dict(zip(record, records, strict=True))
-    call = _Call(used, bound, form, record, want_state, count, eager)
-    looked_at = (x, _PROBE) if static and x.requires_grad else (None, None)
-    outputs = _apply(call, *looked_at, source, *tensors, *coefs)
-    finals = list(outputs[1 : 1 + len(rest)]) if want_state else []
-    return outputs[0], finals, dict(zip(record, outputs[1 + len(finals) :], strict=True))
-
-
-def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor if tensor.dtype is dtype else tensor.to(dtype)
+    if not binding.fits:
+        tensors = tuple([tensor.to(x.device, binding.dtype) for tensor in tensors])
+    taped = False
+    if torch.is_grad_enabled():
+        taped = x.requires_grad
+        for tensor in tensors:
+            taped = taped or tensor.requires_grad
+    source = repeated_step(x) if binding.static else x
+    if not taped:
+        count = binding.starts
+        return binding.kernel.forward(
+            source, tensors[:count], tensors[count:], binding.record, binding.want_state
+        )
+    if binding.static and x.requires_grad:
+        outputs = _apply(binding, eager, x, _PROBE, source, *tensors)
+    else:
+        outputs = _apply(binding, eager, None, None, source, *tensors)
+    last = 1 + binding.finals
+    return outputs[0], outputs[1:last], outputs[last:]
 
 
 class _Direct(torch.autograd.Function):
@@ -143,68 +166,77 @@ class _Direct(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        call: _Call,
+        binding: Binding,
+        eager: Eager | None,
         whole: Tensor | None,
         probe: Tensor | None,
         x: Tensor,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x, *tensors)
-        ctx.call, ctx.whole = call, whole
+        ctx.binding, ctx.eager, ctx.whole = binding, eager, whole
         ctx.set_materialize_grads(False)
-        count = call.starts
-        spikes, finals, records = call.bound.forward(
-            x, list(tensors[:count]), list(tensors[count:]), call.record, call.want_state
+        count = binding.starts
+        spikes, finals, records = binding.kernel.forward(
+            x, tensors[:count], tensors[count:], binding.record, binding.want_state
         )
         return (spikes, *finals, *records)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        call: _Call = ctx.call
+        binding: Binding = ctx.binding
         x, *tensors = ctx.saved_tensors
-        starts, coefs = tensors[: call.starts], tensors[call.starts :]
-        form, whole = call.form, ctx.whole
+        wanted, count, last = ctx.needs_input_grad, 5 + binding.starts, 1 + binding.finals
+        starts, coefs = tuple(tensors[: binding.starts]), tuple(tensors[binding.starts :])
+        form, kernel, whole = binding.form, binding.kernel, ctx.whole
         whole_wanted = whole is not None and _is_looked_at(whole)
-        wanted = ctx.needs_input_grad
-        want_x, want_coefs = wanted[3], list(wanted[4 + call.starts :])
-        finals = len(form.rest) if call.want_state else 0
         if whole_wanted:  # every step of the constant current has a gradient of its own
             x = x.unsqueeze(0).expand(form.time_steps, *x.shape)
             form = Form.of(x, coefs, form.time_steps, False, form.rest)
-        if any(grad is not None for grad in grads[1 + finals :]):
-            results = _through_eager(call, x, starts, coefs, grads, form.static)
+            kernel = binding.program.bind(form)
+        from_ends = from_records = False
+        for index, grad in enumerate(grads):
+            if grad is not None and index:
+                from_ends, from_records = from_ends or index < last, from_records or index >= last
+        if from_records:
+            results = _through_eager(ctx.eager, form, x, starts, coefs, grads)
         else:
-            spikes = grads[0]
+            spikes, ends = grads[0], ()
             if spikes is None:
                 spikes = x.new_zeros(()).expand(form.time_steps, *form.step_shape)
-            ends = []
-            if any(grad is not None for grad in grads[1 : 1 + finals]):
-                zero = torch.zeros((), dtype=compute_dtype(x), device=x.device)
-                ends = [
-                    zero.expand(form.step_shape) if grad is None else grad
-                    for grad in grads[1 : 1 + finals]
-                ]
-            bound = call.program.bind(form) if whole_wanted else call.bound
-
-            def pull(spikes: Tensor, *ends: Tensor) -> list[Tensor | None]:
-                gx, begins, others = bound.backward(
-                    x, starts, coefs, spikes, list(ends), want_x, want_coefs
+            if from_ends:
+                zero = torch.zeros((), dtype=binding.dtype, device=x.device)
+                ends = tuple(
+                    [zero.expand(form.step_shape) if g is None else g for g in grads[1:last]]
                 )
-                return [gx, *begins, *others]
-
-            batch = any(map(_is_batch, (spikes, *ends)))
-            results = _batched(pull, spikes, *ends) if batch else pull(spikes, *ends)
+            pull = partial(kernel.backward, x, starts, coefs, wanted[4], wanted[count:])
+            batch = is_batchedtensor(spikes) or is_legacy_batchedtensor(spikes)
+            if batch or (ends and _is_batch(ends)):
+                results = _batched(pull, spikes, *ends)
+            else:
+                results = pull(spikes, *ends)
         if torch.is_grad_enabled():
-            kept = [i for i, grad in enumerate(results) if grad is not None]
-            leaves = [t for t in (*grads, x, *coefs) if t is not None]
-            marked = _NoSecondDerivative.apply(len(kept), *[results[i] for i in kept], *leaves)
-            results = list(results)
-            for i, grad in zip(kept, marked, strict=True):
-                results[i] = grad
+            results = _without_second(results, [*grads, x, *coefs])
         gx, *others = results
-        others = [g if want else None for g, want in zip(others, wanted[4:], strict=True)]
-        gx = gx if want_x else None
-        return (None, gx if whole_wanted else None, None, None if whole_wanted else gx, *others)
+        for index in range(len(others)):
+            if not wanted[5 + index]:
+                others[index] = None
+        if whole_wanted:
+            return None, None, gx, None, None, *others
+        return None, None, None, None, gx if wanted[4] else None, *others
+
+
+def _without_second(
+    results: list[Tensor | None], leaves: list[Tensor | None]
+) -> list[Tensor | None]:
+    """The gradients, which refuse to be differentiated by `leaves`."""
+    kept = [i for i, grad in enumerate(results) if grad is not None]
+    present = [leaf for leaf in leaves if leaf is not None]
+    marked = NoSecondDerivative.apply(len(kept), *[results[i] for i in kept], *present)
+    results = list(results)
+    for i, grad in zip(kept, marked, strict=True):
+        results[i] = grad
+    return results
 
 
 # the classmethod of torch.autograd.Function first asks for functorch, which `is_watched` did
@@ -232,9 +264,9 @@ def _is_looked_at(whole: Tensor) -> bool:
     return not torch._C._will_engine_execute_node(_PROBE_NODE)
 
 
-def _is_batch(grad: Tensor) -> bool:
-    """Whether a gradient stands for several: `is_grads_batched`, `torch.func.vmap`."""
-    return is_legacy_batchedtensor(grad) or is_batchedtensor(grad)
+def _is_batch(grads: tuple[Tensor, ...]) -> bool:
+    """Whether gradients stand for several: `is_grads_batched`, `torch.func.vmap`."""
+    return any([is_legacy_batchedtensor(grad) or is_batchedtensor(grad) for grad in grads])
 
 
 _pulls: dict[int, Callable[[Tensor], Tensor]] = {}
@@ -276,25 +308,25 @@ def _batched(pull: Callable[..., list[Tensor | None]], *grads: Tensor) -> list[T
 
 
 def _through_eager(
-    call: _Call,
+    eager: Eager,
+    form: Form,
     x: Tensor,
-    starts: list[Tensor],
-    coefs: list[Tensor],
+    starts: tuple[Tensor, ...],
+    coefs: tuple[Tensor, ...],
     grads: tuple[Tensor | None, ...],
-    static: bool,
 ) -> list[Tensor | None]:
     """The gradients by the step in PyTorch: for losses on records, which kernels do not walk."""
     with torch.enable_grad():
         leaves = [tensor.detach().requires_grad_() for tensor in (x, *starts, *coefs)]
         current, count = leaves[0], 1 + len(starts)
-        if static:
-            current = current.unsqueeze(0).expand(call.form.time_steps, *x.shape)
+        if form.static:
+            current = current.unsqueeze(0).expand(form.time_steps, *x.shape)
         if not starts:
-            shape, dtype = call.form.step_shape, compute_dtype(x)
-            begin = [x.new_full(shape, value, dtype=dtype) for value in call.form.rest]
+            shape, dtype = form.step_shape, compute_dtype(x)
+            begin = [x.new_full(shape, value, dtype=dtype) for value in form.rest]
         else:
             begin = leaves[1:count]
-        outputs = call.eager(current, begin, leaves[count:])
+        outputs = eager(current, begin, leaves[count:])
         pairs = [
             (out, g)
             for out, g in zip(outputs, grads, strict=True)
@@ -306,7 +338,7 @@ def _through_eager(
         return list(torch.autograd.grad(outs, leaves, cotangents, allow_unused=True))
 
 
-class _NoSecondDerivative(torch.autograd.Function):
+class NoSecondDerivative(torch.autograd.Function):
     """The identity on gradients, which refuses to be differentiated."""
 
     @staticmethod

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.compiler.front.step import compute_dtype
-from spikeloom.compiler.function import _NoSecondDerivative, program
+from spikeloom.compiler.function import NoSecondDerivative, program
 from spikeloom.compiler.plan.call import Form
 
 _library = torch.library.Library("spikeloom", "FRAGMENT")
@@ -83,9 +83,10 @@ def _steps(
     record: str,
     want_state: bool,
 ) -> list[Tensor]:
-    coefs = list(coefs)
     bound = program(name).bind(Form.of(x, coefs, time_steps, static, tuple(rest)))
-    spikes, finals, records = bound.forward(x, list(starts), coefs, _names(record), want_state)
+    spikes, finals, records = bound.forward(
+        x, tuple(starts), tuple(coefs), _names(record), want_state
+    )
     promised = _steps_fake(name, x, starts, coefs, time_steps, static, rest, record, want_state)
     return list(map(_as_promised, [spikes, *finals, *records], promised))
 
@@ -131,16 +132,14 @@ def _steps_backward(
     want_x: bool,
     want_coefs: list[bool],
 ) -> list[Tensor]:
-    coefs = list(coefs)
     bound = program(name).bind(Form.of(x, coefs, time_steps, static, tuple(rest)))
-    gx, begins, others = bound.backward(
-        x, list(starts), coefs, grad_spikes, list(grad_finals), want_x, list(want_coefs)
+    results = bound.backward(
+        x, tuple(starts), tuple(coefs), want_x, tuple(want_coefs), grad_spikes, *grad_finals
     )
     promised = _steps_backward_fake(
         name, grad_spikes, grad_finals, x, starts, coefs, time_steps, static, rest, want_x,
         want_coefs,
     )  # fmt: skip
-    results = [gx, *begins, *others]
     return [
         wanted if result is None else _as_promised(result, wanted)
         for result, wanted in zip(results, promised, strict=True)
@@ -200,7 +199,7 @@ class _Steps(torch.autograd.Function):
             want_x, want_coefs,
         )  # fmt: skip
         if torch.is_grad_enabled():
-            results = _NoSecondDerivative.apply(len(results), *results, grad_spikes, x, *coefs)
+            results = NoSecondDerivative.apply(len(results), *results, grad_spikes, x, *coefs)
         gx, *others = results
         wanted = [True] * len(starts) + want_coefs
         others = [grad if keep else None for grad, keep in zip(others, wanted, strict=True)]
@@ -210,7 +209,7 @@ class _Steps(torch.autograd.Function):
 def run_operator(
     name: str,
     x: Tensor,
-    starts: tuple[Tensor, ...] | None,
+    starts: tuple[Tensor, ...],
     coefs: list[Tensor],
     rest: tuple[float, ...],
     record: tuple[str, ...],
@@ -218,7 +217,7 @@ def run_operator(
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
     """Spikes, final states (empty unless wanted) and records, by the operators."""
     dtype = compute_dtype(x)
-    initial = [] if starts is None else [start.to(dtype) for start in starts]
+    initial = [start.to(dtype) for start in starts]
     spikes, *others = _Steps.apply(
         name,
         x,

@@ -5,16 +5,18 @@
 The step is traced and runs as one fused kernel; `backend="eager"` runs it as written.
 """
 
+from functools import partial
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
 
-from spikeloom.compiler.dispatch import Backend, Choice, choose, kernel_source
+from spikeloom.compiler.dispatch import Backend, Choice, choose, kernel_source, remember
 from spikeloom.compiler.eager import run_eager
-from spikeloom.compiler.front.reads import Recording
+from spikeloom.compiler.front.recording import Recording
 from spikeloom.compiler.front.step import Signature, Step, compute_dtype
-from spikeloom.compiler.function import is_exported, is_watched, run_direct
+from spikeloom.compiler.function import Binding, is_exported, is_watched, run_direct
 from spikeloom.compiler.operators import run_operator
 from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.surrogate import ATan, Surrogate, bound
@@ -22,6 +24,9 @@ from spikeloom.neurons.surrogate import ATan, Surrogate, bound
 State = tuple[Tensor, ...]
 GivenState = State | None | Literal[False]
 """A state to start from; None: at rest; False: at rest, and no state is asked for."""
+
+
+_form_of = attrgetter("shape", "dtype", "device")
 
 
 class Response(NamedTuple):
@@ -130,10 +135,10 @@ class Neuron(FixedConstants):
         and gradients flow through both. With `record` the answer is that of `run`, and forward
         hooks see it.
         """
-        run = self._run(x, state, record or (), state is not False or record is not None)
         if record is not None:
-            return run
-        return run.spikes if state is False else (run.spikes, run.state)
+            return Response(*self._run(x, state, record, True))
+        spikes, after, _ = self._run(x, state, (), state is not False)
+        return spikes if state is False else (spikes, after)
 
     def run(self, x: Tensor, state: GivenState = False, record: tuple[str, ...] = ()) -> Response:
         """As `forward`, and the sequence `[T, B, ...]` of every state or observed value named in
@@ -143,50 +148,116 @@ class Neuron(FixedConstants):
         on records runs the step in PyTorch, at its speed and with its memory. Inside
         `torch.compile` records carry none. Forward hooks do not see this call.
         """
-        return self._run(x, state, tuple(record), want_state=True)
+        return Response(*self._run(x, state, tuple(record), True))
 
     def _run(
         self, x: Tensor, given: GivenState, record: tuple[str, ...], want_state: bool
-    ) -> Response:
-        self._check(x, given, record)
-        coefs = self._all_coefs()
-        state, clock = given or None, ()
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        coefs, rest = self._all_coefs(), self.rest()
+        state, clock = given or (), ()
         if self.time_coefs and want_state:
+            self._check(x, given, record)
             state, clock, coefs = self._part(x, given, coefs)
-        given_rest = self.rest()
-        rest = tuple([given_rest.get(name, 0.0) for name in self.states])
-        names, values = tuple(coefs), list(coefs.values())
-        looked_at = torch.compiler.is_compiling() or is_watched(x)
-        if not looked_at:
-            program = self._choose(x.device, x.dtype, names).program
-        elif is_exported():
-            program = None
+        if torch.compiler.is_compiling() or is_watched(x):
+            return self._run_watched(x, given, state, clock, coefs, record, want_state)
+        tensors = (*state, *coefs.values())
+        # all that decides how the kernel is called: one look-up finds it
+        form = (
+            *(x.shape, x.stride(), x.dtype, x.device, self.backend, record, want_state),
+            *(len(state), tuple(coefs), tuple(rest.items())),
+            *map(_form_of, tensors),
+        )
+        memo = self.__dict__.get("_memo")
+        known = None if memo is None else memo.bindings.get(form)
+        if known is not None and known[0](self):
+            binding = known[1]
         else:
-            program = self._program(x.device.type, x.dtype, names)
-        if not program:
-            start = self.initial_state(x)[: len(self.states)] if state is None else state
-            spikes, final, records = run_eager(
-                _step_of(self, names), x, list(start), values, record
-            )
-        elif looked_at:
+            binding = self._bind(form, x, given, tensors, coefs, record, want_state)
+        if binding is None:
+            spikes, final, records = self._run_eager(x, state, coefs, record)
+            return spikes, (*final, *clock), records
+        eager = partial(self._flat, record, tuple(coefs), want_state) if record else None
+        spikes, final, series = run_direct(binding, x, tensors, eager)
+        return spikes, (*final, *clock), dict(zip(record, series, strict=True))
+
+    def _bind(
+        self,
+        form: tuple[object, ...],
+        x: Tensor,
+        given: GivenState,
+        tensors: tuple[Tensor, ...],
+        coefs: dict[str, Tensor],
+        record: tuple[str, ...],
+        want_state: bool,
+    ) -> Binding | None:
+        """What runs calls of this form, kept for the next; None if it is the step in PyTorch."""
+        self._check(x, given, record)
+        names = tuple(coefs)
+        program = self._choose(x.device, x.dtype, names).program
+        if program is None:
+            return None
+        count = len(tensors) - len(names)
+        binding = Binding(
+            program, x, tensors[:count], tensors[count:], self._rest(), record, want_state
+        )
+        remember(self, (self.backend, x.device, x.dtype, names), form, binding)
+        return binding
+
+    def _run_watched(
+        self,
+        x: Tensor,
+        given: GivenState,
+        state: State,
+        clock: State,
+        coefs: dict[str, Tensor],
+        record: tuple[str, ...],
+        want_state: bool,
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """A call in operators that whoever looks at it knows: `torch.compile`, a profiler, ..."""
+        self._check(x, given, record)
+        program = "" if is_exported() else self._program(x.device.type, x.dtype, tuple(coefs))
+        if program:
             spikes, final, records = run_operator(
-                program, x, state, values, rest, record, want_state
+                program, x, state, list(coefs.values()), self._rest(), record, want_state
             )
         else:
+            spikes, final, records = self._run_eager(x, state, coefs, record)
+        return spikes, (*final, *clock), records
 
-            def eager(x: Tensor, starts: list[Tensor], coefs: list[Tensor]) -> tuple[Tensor, ...]:
-                step = _step_of(self, names)
-                spikes, final, records = run_eager(step, x, starts, coefs, record)
-                return (spikes, *(final if want_state else ()), *records.values())
+    def _run_eager(
+        self, x: Tensor, state: State, coefs: dict[str, Tensor], record: tuple[str, ...]
+    ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+        start = state or self.initial_state(x)[: len(self.states)]
+        step = _step_of(self, tuple(coefs))
+        return run_eager(step, x, list(start), list(coefs.values()), record)
 
-            spikes, final, records = run_direct(
-                program, x, state, values, rest, record, want_state, eager
-            )
-        return Response(spikes, (*final, *clock), records)
+    def _flat(
+        self,
+        record: tuple[str, ...],
+        names: tuple[str, ...],
+        want_state: bool,
+        x: Tensor,
+        starts: list[Tensor],
+        coefs: list[Tensor],
+    ) -> tuple[Tensor, ...]:
+        """The step in PyTorch, with all that the kernel gives."""
+        spikes, final, records = run_eager(_step_of(self, names), x, starts, coefs, record)
+        return (spikes, *(final if want_state else ()), *records.values())
+
+    def _rest(self) -> tuple[float, ...]:
+        """The value of every state before the first step, in their order."""
+        rest = self.rest()
+        for name, value in rest.items():
+            if not isinstance(value, (int, float)):
+                raise TypeError(
+                    f"rest() of {type(self).__name__} gives {name!r} a {type(value).__name__}: "
+                    "expected a number; hand the neuron a state to begin with tensors"
+                )
+        return tuple([rest.get(name, 0.0) for name in self.states])
 
     def _part(
         self, x: Tensor, given: GivenState, coefs: dict[str, Tensor]
-    ) -> tuple[State | None, State, dict[str, Tensor]]:
+    ) -> tuple[State, State, dict[str, Tensor]]:
         """The state without its number of steps, that number after `x`, and of the coefs that
         differ from step to step those that belong to `x`.
         """
@@ -194,7 +265,7 @@ class Neuron(FixedConstants):
         end = begin + x.shape[0]
         if given is not False:
             coefs = coefs | {name: coefs[name][begin:end] for name in self.time_coefs}
-        return given[:-1] if given else None, (torch.tensor(end),), coefs
+        return given[:-1] if given else (), (torch.tensor(end),), coefs
 
     def _check(self, x: Tensor, state: GivenState, record: tuple[str, ...]) -> None:
         if not record and not state and x.dim() >= 2 and x.is_floating_point():

@@ -1,14 +1,10 @@
 """From shapes to the way a kernel takes: memory order, blocks of neurons, parts for threads.
 
 Everything here depends on shapes alone, never on the number of threads: equal inputs get equal
-bits. It is worked out once for each combination of shapes.
+bits.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
-
-from spikeloom.compiler.front.step import Signature
-from spikeloom.compiler.plan.geometry import Layout, Plan, find_plan
+from spikeloom.compiler.plan.geometry import Plan
 
 GROUPS = 16
 """Partial sums of a coef gradient, whatever the number of threads: the sums keep their order."""
@@ -54,35 +50,6 @@ class Tiles:
             return self.shares, self.plan.inner
         scalar = self.plan.kinds[index] == "scalar"
         return max(1, self.parts), 1 if scalar else self.plan.channels
-
-
-@dataclass(frozen=True)
-class Route:
-    """The plan for a combination of shapes, and the blocks of the forward and the backward
-    kernel.
-    """
-
-    plan: Plan
-    forward: Tiles
-    backward: Tiles
-
-    @property
-    def layout(self) -> Layout:
-        return self.plan.layout
-
-
-@lru_cache(maxsize=4096)
-def find_route(
-    signature: Signature,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    time_steps: int,
-    coef_shapes: tuple[tuple[int, ...], ...],
-) -> Route:
-    """The route for the shapes of a call (as `geometry.find_plan`)."""
-    found = find_plan(signature, shape, strides, time_steps, coef_shapes)
-    states = len(signature.states)
-    return Route(found, Tiles(found, states, 1), Tiles(found, states, time_steps))
 
 
 def block_elements(states: int, time_steps: int) -> int:

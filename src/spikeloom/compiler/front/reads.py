@@ -15,7 +15,6 @@ import dataclasses
 import dis
 import enum
 import functools
-import operator
 import sys
 import types
 from typing import Any
@@ -23,8 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-from spikeloom.errors import StepError
 
 Path = tuple[tuple[str, str], ...]
 """From a neuron to what was read: steps `("get", attribute)`, `("child", submodule)`,
@@ -90,7 +87,7 @@ def exact_function(function: types.FunctionType) -> object:
     """A function that is itself a value: its code, and all that it reads."""
     if _is_library(function.__module__):
         return "function", function.__code__
-    reads = _Reads()
+    reads = Reads()
     reads.function((), function)
     if reads.problem:
         raise NotAValue
@@ -139,18 +136,7 @@ def follow(start: object, path: Path) -> object:
     return holder
 
 
-def exact_at(start: object, path: Path) -> object:
-    """The exact value at the end of a path; a module is known by what is read of it."""
-    value = follow(start, path)
-    if isinstance(value, nn.Module):
-        return "module"
-    try:
-        return exact(value)
-    except NotAValue:
-        return "<not a value>"
-
-
-class _Reads:
+class Reads:
     """Paths and exact values, as they are found; the first that cannot be one is the `problem`."""
 
     def __init__(self) -> None:
@@ -328,167 +314,3 @@ def shown(path: Path) -> str:
     if any(step == "cell" for step, _ in path):
         return f"a variable around {parts[-1] if parts else 'it'}()"
     return ".".join(("self", *parts))
-
-
-_INTERNAL = frozenset(nn.Module().__dict__) - {"training"}
-_HOOKS = frozenset(name for name in _INTERNAL if name.endswith("_hooks"))
-
-
-class _Watched:
-    """In front of a neuron's class in a copy of it: notes what is asked for, keeps what is
-    stored away from the neuron."""
-
-    __slots__ = ()
-
-    def __init_subclass__(cls, **_: object) -> None:
-        """A copy is no new kind of neuron: hooks of the neuron's class are not told."""
-
-    def __getattribute__(self, name: str) -> Any:
-        state = object.__getattribute__(self, "__dict__")
-        if name[:2] == "__" or name in _INTERNAL:
-            if name in _HOOKS and state["-root"] and state[name]:
-                state["-reads"].refuse(f"calls {shown(state['-root'])}, which has hooks")
-            return super().__getattribute__(name)
-        return _attribute(self, state, name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        state = object.__getattribute__(self, "__dict__")
-        place = shown((*state["-root"], ("get", name)))
-        state["-reads"].refuse(
-            f"stores {place}: a kernel would not; return it as a state or as an observed value"
-        )
-        super().__setattr__(name, value)  # the copy's own: the neuron keeps what it has
-
-
-def _attribute(copy: Any, state: dict[str, Any], name: str) -> Any:
-    reads, root = state["-reads"], state["-root"]
-    path = (*root, ("get", name))
-    if state["_modules"].get(name) is not None and name not in state:
-        return state["_modules"][name]
-    member = next((vars(base)[name] for base in type(copy).__mro__[2:] if name in vars(base)), None)
-    if isinstance(member, (property, functools.cached_property)):
-        part = "fget" if isinstance(member, property) else "func"
-        function = getattr(member, part)
-        reads.function((*root, ("get", "__class__"), ("get", name), ("get", part)), function)
-        if isinstance(member, property) or name not in state:
-            return object.__getattribute__(copy, name)
-    try:
-        value = nn.Module.__getattribute__(copy, name)
-    except AttributeError:
-        pass
-    else:
-        if isinstance(value, types.MethodType) and value.__self__ in (copy, type(copy)):
-            reads.function(path, value.__func__)
-            if "super" in value.__func__.__code__.co_names:
-                reads.inherited(copy, root, value.__func__.__code__)
-            return value
-        return reads.value(path, value, lent=True)
-    for kept in ("_parameters", "_buffers", "_modules"):
-        if name in state[kept]:
-            return reads.value(path, state[kept][name], lent=True)
-    reads.found[path] = exact(MISSING)
-    raise AttributeError(f"{type(copy).__name__!r} object has no attribute {name!r}")
-
-
-def _copy(module: nn.Module, reads: _Reads, root: Path) -> Any:
-    """A copy of a module and those inside it that notes what is read."""
-    kind = type(module)
-    make: Any = type(kind)
-    watched = make(
-        kind.__name__,
-        (_Watched, kind),
-        {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__},
-    )
-    copy = object.__new__(watched)
-    state = object.__getattribute__(copy, "__dict__")
-    state.update(vars(module))
-    state |= {"-reads": reads, "-root": root}
-    for name in ("_parameters", "_buffers"):
-        state[name] = dict(state[name])
-    state["_modules"] = {
-        name: child and _copy(child, reads, (*root, ("child", name)))
-        for name, child in module._modules.items()
-    }
-    return copy
-
-
-class Recording:
-    """The copy of a neuron on which its step is traced, and what the step read of it."""
-
-    def __init__(self, neuron: nn.Module) -> None:
-        self._reads = _Reads()
-        self.subject: Any = _copy(neuron, self._reads, ())
-        self._name = type(neuron).__name__
-
-    def check(self) -> None:
-        """Raises StepError for a step that read what has no value, or stored something."""
-        problem = self._reads.problem
-        changed = "" if problem else self._reads.stored()
-        if changed:
-            problem = f"changes {changed} in place: a kernel would not; return it as a state"
-        if problem:
-            raise StepError(
-                f'step of {self._name} {problem}; backend="eager" runs the step as it is'
-            )
-
-    def name_of(self, tensor: Tensor) -> str | None:
-        """How the step wrote a tensor that it read, or None."""
-        found = self._reads.tensors.items()
-        return next((name for name, read in found if read is tensor), None)
-
-    @property
-    def tensors(self) -> list[str]:
-        """The tensors that were read, as they are written."""
-        return list(self._reads.tensors)
-
-    def paths(self) -> tuple[Path, ...]:
-        return tuple(self._reads.found)
-
-
-def key_of(neuron: nn.Module, paths: tuple[Path, ...]) -> tuple[object, ...]:
-    """The exact values at the ends of these paths."""
-    return tuple(exact_at(neuron, path) for path in paths)
-
-
-class Unchanged:
-    """Whether what a step read of one neuron is still the same; cheap where it is.
-
-    Objects that cannot change are compared by identity, all others by value.
-    """
-
-    def __init__(self, neuron: nn.Module, paths: tuple[Path, ...]) -> None:
-        groups: dict[Path, list[tuple[str, object]]] = {}
-        self._others: list[tuple[Path, object]] = []
-        for path in paths:
-            value = follow(neuron, path)
-            root = tuple(step for step in path if step[0] == "child")
-            names = path[len(root) :]
-            simple = path[: len(root)] == root and all(step == "get" for step, _ in names)
-            if simple and value is not MISSING and is_settled(value):
-                dotted = ".".join(name for _, name in names)
-                groups.setdefault(root, []).append((dotted, value))
-            else:
-                self._others.append((path, exact_at(neuron, path)))
-        self._groups = [
-            (tuple(name for _, name in root), *_getter(pairs)) for root, pairs in groups.items()
-        ]
-
-    def holds(self, neuron: nn.Module) -> bool:
-        try:
-            for root, get, values in self._groups:
-                holder: Any = neuron
-                for name in root:
-                    holder = holder._modules[name]
-                if not all(map(operator.is_, get(holder), values)):
-                    return False
-        except (AttributeError, KeyError):
-            return False
-        return all(exact_at(neuron, path) == key for path, key in self._others)
-
-
-def _getter(pairs: list[tuple[str, object]]) -> tuple[Any, tuple[object, ...]]:
-    """What reads these attributes at once, and what it should find."""
-    first = pairs[0] if len(pairs) == 1 else None
-    pairs = [*pairs, first] if first else pairs  # of one name it would give no tuple
-    names, values = zip(*pairs, strict=True)
-    return operator.attrgetter(*names), values

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.front.reads import Recording
+from spikeloom.compiler.front.recording import Recording
 
 HALF = (torch.bfloat16, torch.float16)
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from spikeloom.compiler.front.step import Step, compute_dtype
 from spikeloom.compiler.front.trace import trace
-from spikeloom.compiler.gpu.launch import Launch, prepare_backward, prepare_forward
+from spikeloom.compiler.gpu.launch import GpuKernel, GpuLaunch
 from spikeloom.compiler.gpu.plan import Machine
-from spikeloom.compiler.plan.call import Call, Form, TraceKey
+from spikeloom.compiler.plan.call import Form, TraceKey
 
 _TYPES = {
     torch.float32: "*fp32",
@@ -34,53 +34,65 @@ class Needs:
     shared: int
 
 
+@dataclass(frozen=True)
+class Started:
+    """A launch with all its arguments."""
+
+    launch: GpuLaunch
+    arguments: dict[str, Any]
+
+
 def launches(
     step: Step, coefs: list[Tensor], rest: list[float], x: Tensor, on: Machine
-) -> tuple[Launch, Launch]:
+) -> tuple[Started, Started]:
     """The forward and the backward launch (all gradients) of a step on the input `x`
     `[T, B, ...]`, as they would be made on the machine `on`; `x` may lie anywhere."""
+    if not x.numel():
+        raise ValueError(f"an input of shape {list(x.shape)} needs no kernel: it has no elements")
     traced = trace(step, compute_dtype(x))
     text = f"{step.signature}\n{traced.forward.text()}\n{traced.adjoint.text()}"
     form = Form.of(x, coefs, x.shape[0], False, tuple(rest))
-    call = Call(TraceKey(text, traced), form, x, [], coefs)
-    forward, _ = prepare_forward(call, (), False, on)
-    wanted = [True] * len(coefs)
-    backward, _ = prepare_backward(call, torch.empty_like(x), [], True, False, wanted, on)
-    if forward is None or backward is None:
-        raise ValueError(f"an input of shape {list(x.shape)} needs no kernel: it has no elements")
-    return forward, backward
+    kernel = GpuKernel(TraceKey(text, traced), form, on)
+    forward = kernel.launch_forward((), False, False)
+    backward = kernel.launch_backward(False, False, True, (True,) * len(coefs))
+    packed = [kernel.plan.pack(index, coef) for index, coef in enumerate(coefs)]
+    sums = [torch.empty(part.shape, dtype=kernel.dtype) for part in backward.parts]
+    g_time = x.stride(0)
+    return (
+        Started(forward, forward.arguments((x, x, *packed), g_time)),
+        Started(backward, backward.arguments((x, x, x, *packed, *sums), g_time)),
+    )
 
 
-def needs(launch: Launch, capability: int) -> Needs:
+def needs(started: Started, capability: int) -> Needs:
     """What the kernel of this launch needs on a GPU of compute capability 80, 90, ...
 
     Raises RuntimeError under Triton's interpreter, which compiles nothing.
     """
-    kernel = compiled(launch, capability)
+    kernel = compiled(started, capability)
     registers, spilled = _assembled(kernel.asm["ptx"])
     return Needs(registers, spilled, kernel.metadata.shared)
 
 
-def compiled(launch: Launch, capability: int) -> Any:
+def compiled(started: Started, capability: int) -> Any:
     """The kernel of this launch as Triton compiles it for such a GPU; `asm["ptx"]` is its text."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
     from triton.runtime.jit import JITFunction
 
+    launch, arguments = started.launch, started.arguments
     if not isinstance(launch.kernel, JITFunction):
         raise RuntimeError("kernels are interpreted: unset TRITON_INTERPRET to compile them")
     names = launch.kernel.arg_names
     # as the launch specialises: a size of 1 is a constant, and memory is read in whole vectors
     # where sizes and addresses are multiples of 16
-    constants = {n: launch.arguments[n] for n in names if _constant(n, launch.arguments[n])}
-    signature = {n: _type(launch.arguments[n]) for n in names} | dict.fromkeys(
-        constants, "constexpr"
-    )
+    constants = {n: arguments[n] for n in names if _constant(n, arguments[n])}
+    signature = {n: _type(arguments[n]) for n in names} | dict.fromkeys(constants, "constexpr")
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, n in enumerate(names)
-        if n not in constants and n != "T" and _aligned(launch.arguments[n])
+        if n not in constants and n != "T" and _aligned(arguments[n])
     }
     source = ASTSource(launch.kernel, signature, constants, aligned)
     return triton.compile(

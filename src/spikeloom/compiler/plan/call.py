@@ -1,5 +1,6 @@
-"""What a kernel is bound to, and one application of it to tensors."""
+"""What a kernel is bound to: a traced step, and the form of the tensors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ class Form(NamedTuple):
 
     @staticmethod
     def of(
-        x: Tensor, coefs: list[Tensor], time_steps: int, static: bool, rest: tuple[float, ...]
+        x: Tensor, coefs: Sequence[Tensor], time_steps: int, static: bool, rest: tuple[float, ...]
     ) -> "Form":
         shapes = tuple([coef.shape for coef in coefs])
         return Form(x.shape, x.stride(), x.dtype, x.device, time_steps, static, rest, shapes)
@@ -62,34 +63,3 @@ class Form(NamedTuple):
         strides = self.strides if self.static else self.strides[1:]
         shapes = tuple(map(tuple, self.coef_shapes))
         return signature, self.step_shape, tuple(strides), self.time_steps, shapes
-
-
-@dataclass(frozen=True)
-class Call:
-    """One application of a step to tensors of a form."""
-
-    key: TraceKey
-    form: Form
-    x: Tensor
-    starts: list[Tensor]
-    coefs: list[Tensor]
-
-    @property
-    def trace(self) -> Trace:
-        return self.key.trace
-
-    @property
-    def time_steps(self) -> int:
-        return self.form.time_steps
-
-    @property
-    def static(self) -> bool:
-        return self.form.static
-
-    @property
-    def rest(self) -> tuple[float, ...]:
-        return self.form.rest
-
-    @property
-    def empty(self) -> bool:
-        return self.form.empty

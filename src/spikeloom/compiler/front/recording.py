@@ -1,0 +1,125 @@
+"""The copy of a neuron on which its step is traced: it notes every attribute that it is asked for,
+and keeps what is stored away from the neuron."""
+
+import functools
+import types
+from typing import Any
+
+from torch import Tensor, nn
+
+from spikeloom.compiler.front.reads import MISSING, Path, Reads, exact, shown
+from spikeloom.errors import StepError
+
+_INTERNAL = frozenset(nn.Module().__dict__) - {"training"}
+_HOOKS = frozenset(name for name in _INTERNAL if name.endswith("_hooks"))
+
+
+class _Watched:
+    """In front of a neuron's class in a copy of it: notes what is asked for, keeps what is
+    stored away from the neuron."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **_: object) -> None:
+        """A copy is no new kind of neuron: hooks of the neuron's class are not told."""
+
+    def __getattribute__(self, name: str) -> Any:
+        state = object.__getattribute__(self, "__dict__")
+        if name[:2] == "__" or name in _INTERNAL:
+            if name in _HOOKS and state["-root"] and state[name]:
+                state["-reads"].refuse(f"calls {shown(state['-root'])}, which has hooks")
+            return super().__getattribute__(name)
+        return _attribute(self, state, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        state = object.__getattribute__(self, "__dict__")
+        place = shown((*state["-root"], ("get", name)))
+        state["-reads"].refuse(
+            f"stores {place}: a kernel would not; return it as a state or as an observed value"
+        )
+        super().__setattr__(name, value)  # the copy's own: the neuron keeps what it has
+
+
+def _attribute(copy: Any, state: dict[str, Any], name: str) -> Any:
+    reads, root = state["-reads"], state["-root"]
+    path = (*root, ("get", name))
+    if state["_modules"].get(name) is not None and name not in state:
+        return state["_modules"][name]
+    member = next((vars(base)[name] for base in type(copy).__mro__[2:] if name in vars(base)), None)
+    if isinstance(member, (property, functools.cached_property)):
+        part = "fget" if isinstance(member, property) else "func"
+        function = getattr(member, part)
+        reads.function((*root, ("get", "__class__"), ("get", name), ("get", part)), function)
+        if isinstance(member, property) or name not in state:
+            return object.__getattribute__(copy, name)
+    try:
+        value = nn.Module.__getattribute__(copy, name)
+    except AttributeError:
+        pass
+    else:
+        if isinstance(value, types.MethodType) and value.__self__ in (copy, type(copy)):
+            reads.function(path, value.__func__)
+            if "super" in value.__func__.__code__.co_names:
+                reads.inherited(copy, root, value.__func__.__code__)
+            return value
+        return reads.value(path, value, lent=True)
+    for kept in ("_parameters", "_buffers", "_modules"):
+        if name in state[kept]:
+            return reads.value(path, state[kept][name], lent=True)
+    reads.found[path] = exact(MISSING)
+    raise AttributeError(f"{type(copy).__name__!r} object has no attribute {name!r}")
+
+
+def _copy(module: nn.Module, reads: Reads, root: Path) -> Any:
+    """A copy of a module and those inside it that notes what is read."""
+    kind = type(module)
+    make: Any = type(kind)
+    watched = make(
+        kind.__name__,
+        (_Watched, kind),
+        {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__},
+    )
+    copy = object.__new__(watched)
+    state = object.__getattribute__(copy, "__dict__")
+    state.update(vars(module))
+    state |= {"-reads": reads, "-root": root}
+    for name in ("_parameters", "_buffers"):
+        state[name] = dict(state[name])
+    state["_modules"] = {
+        name: child and _copy(child, reads, (*root, ("child", name)))
+        for name, child in module._modules.items()
+    }
+    return copy
+
+
+class Recording:
+    """The copy of a neuron on which its step is traced, and what the step read of it."""
+
+    def __init__(self, neuron: nn.Module) -> None:
+        self._reads = Reads()
+        self.subject: Any = _copy(neuron, self._reads, ())
+        self._name = type(neuron).__name__
+
+    def check(self) -> None:
+        """Raises StepError for a step that read what has no value, or stored something."""
+        problem = self._reads.problem
+        changed = "" if problem else self._reads.stored()
+        if changed:
+            problem = f"changes {changed} in place: a kernel would not; return it as a state"
+        if problem:
+            raise StepError(
+                f'step of {self._name} {problem}; backend="eager" runs the step as it is'
+            )
+
+    def name_of(self, tensor: Tensor) -> str | None:
+        """How the step wrote a tensor that it read, or None."""
+        found = self._reads.tensors.items()
+        return next((name for name, read in found if read is tensor), None)
+
+    @property
+    def tensors(self) -> list[str]:
+        """The tensors that were read, as they are written."""
+        return list(self._reads.tensors)
+
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(self._reads.found)
