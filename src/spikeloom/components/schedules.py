@@ -56,6 +56,20 @@ class CosineRestarts(Schedule):
 
 
 @register
+class Linear(Schedule):
+    """lr max(0, 1 - e / T_max); with a warm-up, a triangle."""
+
+    name: str = Field(default="linear", description="shape of the learning rate over epochs")
+    T_max: int = Field(default=64, ge=1, description="epochs from the highest to the lowest rate")
+
+    def shape(self, lr: float, epoch: int) -> float:
+        return lr * max(0.0, 1 - epoch / self.T_max)
+
+    def stretched(self, factor: float) -> "Linear":
+        return self.model_copy(update={"T_max": max(1, round(self.T_max * factor))})
+
+
+@register
 class Multistep(Schedule):
     """lr gamma^(number of milestones not above e)"""
 

@@ -12,6 +12,7 @@ _NETWORKS = Literal[
     "vgg13",
     "vgg16",
     "vgg19",
+    "compact",
     "imagenet-preresnet18",
     "imagenet-preresnet34",
     "imagenet-preresnet50",
@@ -23,6 +24,7 @@ class DsrNetwork(Section):
 
     preresnet18                     pre-activation ResNet for small images (CIFAR)
     vgg11 (13, 16, 19)              plain convolutions with average pooling (CIFAR10-DVS)
+    compact                         6 convolutions (`methods.compact`): not published
     imagenet-preresnet18 (34, 50)   the ImageNet form: another stem, no biases, BN in shortcuts
     """
 

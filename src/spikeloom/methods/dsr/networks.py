@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
+from spikeloom.methods.dsr.compact import Compact
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.neurons import make_activation
 from spikeloom.methods.dsr.representation import Represented
@@ -38,6 +39,8 @@ def build(network: DsrNetwork, data: DataSpec) -> "DsrClassifier":
 class DsrClassifier(Classifier):
     """A network whose last layer spikes, read out by its representation; cross-entropy on it.
 
+    (In "compact" a linear layer follows, which may as well follow the representation.)
+
     scores = mean over T of the last layer's output (weighted for LIF), in [0, threshold] for IF and
     [0, threshold / delta_t] for LIF. votes_t is its term of step t, so that the votes of the first
     steps are, up to a factor, the scores of a shorter run.
@@ -47,13 +50,8 @@ class DsrClassifier(Classifier):
         super().__init__()
         self.network = network
         self.events = data.kind == "events"
-        kind = (
-            Vgg
-            if network.name.startswith("vgg")
-            else ImageNetResNet
-            if network.name.startswith("imagenet")
-            else SmallResNet
-        )
+        kinds = {"vgg": Vgg, "imagenet": ImageNetResNet, "compact": Compact}
+        kind = next((kinds[k] for k in kinds if network.name.startswith(k)), SmallResNet)
         self.body = kind(network, data, partial(make_activation, network))
         self.spiking = [module for module in self.modules() if isinstance(module, Represented)]
 

@@ -9,7 +9,15 @@ from spikeloom.config.section import Section
 Unit = Annotated[float, Field(ge=0, le=1)]
 Open = Annotated[float, Field(gt=0, lt=1)]
 
-IMAGE_NETWORKS = ("resnet18", "resnet19", "resnet34", "resnet18ms", "resnet34ms", "cifarnet")
+IMAGE_NETWORKS = (
+    "resnet18",
+    "resnet19",
+    "resnet34",
+    "resnet18ms",
+    "resnet34ms",
+    "cifarnet",
+    "compact",
+)
 EVENT_NETWORKS = ("sew7", "sew7-wide")
 
 
@@ -24,6 +32,7 @@ class GlifNetwork(Section):
     cifarnet    images, 5 convolutions of 128 to 1024 channels, 3 linear layers (CIFAR)
     sew7-wide   frames of 48x48, 7 spike-element-wise blocks, "7B-wideNet" (CIFAR10-DVS)
     sew7        frames of 128x128, 7 spike-element-wise blocks, all pooled (CIFAR10-DVS)
+    compact     images, 6 convolutions of 64 and 256 channels (`methods.compact`): not published
     """
 
     name: Literal[
@@ -35,6 +44,7 @@ class GlifNetwork(Section):
         "cifarnet",
         "sew7-wide",
         "sew7",
+        "compact",
     ] = Field(description="layers, as published under this name")
     T: int = Field(
         ge=1, description="time steps that an image is shown, or frames of an event sample"

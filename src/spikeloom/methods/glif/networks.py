@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
+from spikeloom.methods.compact import WIDTH, CompactBody
 from spikeloom.methods.glif.blocks import BasicBlock, MembraneBlock, Parts, SewBlock
 from spikeloom.methods.glif.config import EVENT_NETWORKS, IMAGE_NETWORKS, GlifNetwork
 from spikeloom.neurons.gated import Gated
@@ -50,7 +51,8 @@ def build(network: GlifNetwork, data: DataSpec) -> "GlifClassifier":
     if network.name in _RESNETS:
         made: GlifClassifier = ResNet(network, data)
     else:
-        made = CifarNet(network, data) if network.name == "cifarnet" else SewNet(network, data)
+        kinds = {"cifarnet": CifarNet, "compact": CompactNet}
+        made = kinds.get(network.name, SewNet)(network, data)
     for module in made.modules():
         # With the channel last in memory torch's convolutions and norms are faster on a CPU.
         if isinstance(module, nn.Conv2d):
@@ -190,6 +192,18 @@ class CifarNet(GlifImageClassifier):
 
     def logits(self, inputs: Tensor) -> Tensor:
         return self.lastave(self.features(self.current(inputs)))
+
+
+class CompactNet(GlifImageClassifier):
+    """The small network of `methods.compact`."""
+
+    def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
+        super().__init__(network, data)
+        width = network.channels or WIDTH
+        self.body = CompactBody(data, width, norm=self.parts.norm, neuron=self.parts.neuron)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        return self.body(inputs, self.time_steps)
 
 
 class SewNet(GlifClassifier):

@@ -15,9 +15,10 @@ class PlifNetwork(Section):
     nmnist         frames, 2 convolutions of 128 channels, 2 linear layers
     cifar10dvs     frames, 4 convolutions of 128 channels, 2 linear layers
     dvs128gesture  frames, 5 convolutions of 128 channels, 2 linear layers
+    compact        image, 6 convolutions of 64 and 256 channels (`methods.compact`): not published
     """
 
-    name: Literal["mnist", "cifar10", "nmnist", "cifar10dvs", "dvs128gesture"] = Field(
+    name: Literal["mnist", "cifar10", "nmnist", "cifar10dvs", "dvs128gesture", "compact"] = Field(
         description="layers, as published for the data set of this name"
     )
     T: int = Field(
@@ -69,7 +70,7 @@ class PlifNetwork(Section):
             raise ValueError(
                 f"tau = {self.tau}: w = -ln(tau - 1) needs tau above 1 (or set neuron = lif)"
             )
-        if self.layers is not None and self.name in ("mnist", "cifar10"):
+        if self.layers is not None and self.name in ("mnist", "cifar10", "compact"):
             raise ValueError(
                 f"layers = {self.layers}: the layers of {self.name!r} are fixed; leave the key out"
             )

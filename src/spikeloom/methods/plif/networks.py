@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
+from spikeloom.methods.compact import WIDTH, CompactBody
 from spikeloom.methods.plif.config import PlifNetwork
 from spikeloom.neurons import LIF, PLIF, ATan, Neuron
 from spikeloom.nn import BatchNorm, Classifier, Dropout, Output, Sequential, StaticCoding, Voting
@@ -34,12 +35,14 @@ _EVENT_CHANNELS = 128
 _IMAGE_HIDDEN = 2048
 
 
-def build(network: PlifNetwork, data: DataSpec) -> "PlifClassifier":
+def build(network: PlifNetwork, data: DataSpec) -> "PlifClassifier | CompactClassifier":
     """The network that `network` describes, for samples of `data`.
 
     Raises `ConfigError` if the two do not fit: frames for an image network or the reverse, or
     samples too small.
     """
+    if network.name == "compact":
+        return CompactClassifier(network, data)
     kind = "static" if network.name in _IMAGE_CHANNELS else "events"
     if len(data.shape) != 3:
         raise ConfigError(
@@ -164,6 +167,26 @@ class FrameClassifier(PlifClassifier):
                 f"T={self.time_steps}; set network.T to the number of frames"
             )
         return inputs
+
+
+class CompactClassifier(Classifier):
+    """The small network of `methods.compact`; the scores are logits averaged over T."""
+
+    def __init__(self, network: PlifNetwork, data: DataSpec) -> None:
+        super().__init__()
+        self.time_steps = network.T
+        self.body = CompactBody(
+            data,
+            network.channels or WIDTH,
+            norm=lambda channels: BatchNorm(channels, statistics=network.batchnorm),
+            neuron=lambda _: _neuron(network),
+        )
+
+    def forward(self, inputs: Tensor) -> Output:
+        """`inputs`: images `[B, C, H, W]`."""
+        votes = self.body(inputs, self.time_steps)
+        votes = votes.to(torch.promote_types(votes.dtype, torch.float32))
+        return Output(scores=votes.mean(0), votes=votes)
 
 
 def _channels_last(net: nn.Module) -> None:
