@@ -1,12 +1,17 @@
 """Odd places to start in: each works, or is told in one line."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from cli_runner import TINY, Run
+
+from spikeloom import report
+from spikeloom.run import checkpoint
+from spikeloom.training import trainer
 
 SPIKELOOM = [sys.executable, "-m", "spikeloom"]
 
@@ -81,3 +86,52 @@ def test_ctrl_c_while_modules_are_loaded(tmp_path: Path) -> None:
     )
     command = [*SPIKELOOM, "train", "plif/digits"]
     assert start(tmp_path, command, PYTHONPATH=str(tmp_path)) == (130, "", "interrupted\n")
+
+
+INSTANTS = {
+    "data": (trainer, "load_data"),
+    "evaluation": (trainer, "measure"),
+    "checkpoint": (checkpoint, "write"),
+    "report": (report, "write"),
+}
+
+
+@pytest.mark.parametrize("instant", INSTANTS)
+def test_ctrl_c_at_any_instant(run: Run, monkeypatch, instant: str) -> None:
+    """One line and 130; what had begun can be gone on with."""
+    owner, name = INSTANTS[instant]
+    original, struck = getattr(owner, name), False
+
+    def interrupted(*given: object, **options: object) -> object:
+        nonlocal struck
+        if not struck:
+            struck = True
+            signal.raise_signal(signal.SIGINT)
+        return original(*given, **options)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = run("train", "tiny.toml", "epochs=3", "--out", "there")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert struck and result.code == 130
+    assert "Traceback" not in result.err and result.err.count("\n") <= 1
+    begun = Path("there/recipe.toml").exists()
+    assert run(*(("resume", "there") if begun else ("train", "tiny.toml"))).code == 0
+
+
+def test_ctrl_c_while_kernels_are_compiled(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    script = (
+        "import signal, sys\n"
+        "from spikeloom.cli import main\n"
+        "from spikeloom.compiler import cache\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "load = cache.load\n"
+        "cache.load = lambda text: (signal.raise_signal(signal.SIGINT), load(text))[1]\n"
+        "main(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", script, "train", "tiny.toml", "epochs=9", "--out", "there"]
+    code, _, err = start(tmp_path, command)
+    assert code == 130 and "Traceback" not in err and err.count("\n") <= 1

@@ -186,8 +186,11 @@ print(cache.prepared("made-train", Made(slow={slow}), FRAMING, workers={workers}
 
 
 def _start(slow: float, workers: int) -> subprocess.Popen[str]:
+    """In a process group of its own."""
     script = SCRIPT.format(here=str(Path(__file__).parent), slow=slow, workers=workers)
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert child.stdout and child.stdout.readline() == "start\n"
     return child
 
@@ -205,6 +208,25 @@ def test_a_killed_preparation_leaves_nothing_that_is_read(own_cache: Path, worke
     found = cache.prepared("made-train", Made(slow=0.05), FRAMING, workers=1)
     assert found.count == 23
     assert list(own_cache.glob("frames/.made-train-*")) == []  # the remains are gone
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGHUP])
+def test_processes_that_prepare_frames_end_with_their_parent(own_cache: Path, end: int) -> None:
+    child = _start(slow=0.05, workers=2)
+    deadline = time.monotonic() + 30
+    while not list(own_cache.glob("frames/.made-train-*/part-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(child.pid, end)
+    child.communicate()
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(child.pid, 0)
+        except ProcessLookupError:  # nobody is left in the group
+            return
+        time.sleep(0.01)
+    os.killpg(child.pid, signal.SIGKILL)
+    raise AssertionError("processes outlived the one that started them")
 
 
 def test_two_processes_may_prepare_at_once() -> None:

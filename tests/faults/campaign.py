@@ -1,12 +1,14 @@
 """Kills training runs with SIGKILL at random instants, resumes them, and compares what they become.
 
-    python campaign.py FOLDER [--recipe plif/digits] [--runs 100] [--seed 7] [--only 31]
+    python campaign.py FOLDER [--recipe plif/digits] [--kills 100] [--seed 7] [--only 31]
 
 One process loads everything, trains once without disturbance, and then forks a child for every
-attempt, so that an attempt costs about a second. Each run is killed one to five times. A kill
+attempt, so that an attempt costs less than a second. Each run is killed up to six times. A kill
 waits until its child is in a given phase (a step, a checkpoint, a rename, ...) for the n-th time
-and strikes a random time later; every third one strikes at a random time of the whole run. What was
-hit is what the child last wrote into memory that both share.
+and strikes a random time later; every third one strikes at a random time of the run. What was hit
+is what the child last wrote into memory that both share. Every sixth run writes a report after each
+attempt and is killed in one too; every fourth begins with an empty cache, and where there are
+events, is killed while it prepares their frames.
 
 A run has survived if
 - after each kill the folder can be used: it is resumed if there is a recipe.toml in it, and
@@ -62,16 +64,16 @@ COMMON = (
     f"checkpoint.every_steps={INTERVAL}",
     "logging.every_steps=3",
 )
-SMALL = ("T=2", "channels=4", "hidden=16", *COMMON)
+SMALL = ("T=4", "channels=8", "hidden=32", "lr=0.02", *COMMON)
 RECIPES = {
     "plif/digits": SMALL,
     "plif/digits-events": SMALL,
     "glif/digits": ("T=2", "channels=4", *COMMON),
     "dsr/digits": ("T=2", "channels=4", *COMMON),
     "ide/digits": ("T=4", "network.channels=[4]", "max_iter=8", *COMMON),
-    "fs/digits-events": ("T=12", "network.hidden=[16]", *COMMON),
+    "fs/digits-events": ("T=24", "network.hidden=[32]", "output_neuron=[5.0,5.0,1.0]", *COMMON),
 }
-"""All methods, images and events; and what makes an attempt take about a second."""
+"""All methods, images and events; and what makes an attempt short, with layers that spike."""
 
 # Phases of a run, and how long after its begin a kill strikes at the latest, in seconds.
 PHASES = {
@@ -85,7 +87,7 @@ PHASES = {
     "flush to disk": 0.002,
     "rename or link": 0.0005,
     "weights": 0.004,
-    "frame cache": 0.4,
+    "frame cache": 0.15,
     "report": 1.2,
 }
 NAMES = tuple(PHASES)
@@ -198,20 +200,24 @@ class Campaign:
     def __init__(self, folder: Path, name: str, seed: int) -> None:
         self.folder, self.name, self.seed = folder, name, seed
         self.recipe = load_recipe(name, RECIPES[name])
-        self.reports = True
         self.board = Board()
         self.tally = Tally()
         self.whole = folder / "whole"
-        folder.mkdir(parents=True, exist_ok=True)
         self.caches = folder / "caches"
-        # Compiles or loads the kernels here, so that every child finds them in its memory.
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["SPIKELOOM_CACHE"] = str(self.caches / "shared")
+        # Compiles the kernels, and loads what reports need, so that children find both in memory.
+        self.reports = True
         self.train(folder / "warm")
+        os.environ["SPIKELOOM_CACHE"] = str(self.caches / "whole")
+        self.reports = False
         began = time.monotonic()
         code = self.wait(self.start(lambda: self.train(self.whole)))
         if code:
             raise SystemExit(f"the undisturbed run ended with status {code}")
         self.seconds = time.monotonic() - began
         self.usual = {name: self.board.entered(number) for number, name in enumerate(NAMES)}
+        self.scalars = scalars(self.whole)
 
     def train(self, folder: Path) -> None:
         train(self.recipe, folder, console=Console(file=io.StringIO()))
@@ -247,15 +253,16 @@ class Campaign:
         """One run: killed as planned, resumed, and compared."""
         dice = random.Random(f"{self.seed} {self.name} {number}")
         folder = self.folder / f"run{number}"
-        os.environ["SPIKELOOM_CACHE"] = str(self.caches / str(number))
-        # A report takes longer than all the rest: every third run writes one after each attempt.
-        self.reports = number % 3 == 0
-        kills = [self.plan(dice) for _ in range(dice.choice((1, 1, 1, 2, 3, 5)))]
+        fresh = number % 4 == 0
+        os.environ["SPIKELOOM_CACHE"] = str(self.caches / (str(number) if fresh else "shared"))
+        self.reports = number % 6 == 0
+        count = dice.choice((1, 2, 3, 4, 5, 6))
         story: list[str] = []
         before = self.tally.kills.total()
         try:
             reached = 0  # optimizer steps done in all attempts so far
-            for kill in kills:
+            for left in range(count, 0, -1):
+                kill = self.plan(dice, left, fresh and left == count)
                 code = self.attempt(folder, kill)
                 phase = "between" if self.board.phase < 0 else NAMES[self.board.phase]
                 story.append(f"{kill}: {'ended' if code == 0 else phase}")
@@ -279,12 +286,16 @@ class Campaign:
             print(self.tally.failures[-1], flush=True)
         self.tally.runs += self.tally.kills.total() > before
 
-    def plan(self, dice: random.Random) -> Kill:
+    def plan(self, dice: random.Random, left: int, first: bool) -> Kill:
+        """The next of `left` kills, in the first part of what is left of the run."""
+        if first and self.usual["frame cache"]:
+            return Kill("frame cache", 1, dice.uniform(0, PHASES["frame cache"]))
+        if self.reports and left == 1:
+            return Kill("report", 1, dice.uniform(0, PHASES["report"]))
         if dice.random() < 1 / 3:
-            return Kill("any", 0, dice.uniform(0, self.seconds))
-        usual = [name for name in NAMES if self.usual[name]]
-        phase = dice.choice([name for name in usual if self.reports or name != "report"])
-        nth = dice.randint(1, self.usual[phase])
+            return Kill("any", 0, dice.uniform(0, self.seconds / left))
+        phase = dice.choice([n for n in NAMES if self.usual[n] and n != "frame cache"])
+        nth = dice.randint(1, max(1, self.usual[phase] // left))
         return Kill(phase, nth, dice.uniform(0, PHASES[phase]))
 
     def continuing(self, folder: Path) -> Callable[[], object]:
@@ -331,7 +342,7 @@ class Campaign:
 
     def check_end(self, folder: Path) -> None:
         assert_same_run(folder, self.whole)
-        if scalars(folder) != scalars(self.whole):
+        if scalars(folder) != self.scalars:
             raise AssertionError("TensorBoard shows other numbers")
         if self.reports and not (folder / "report.html").exists():
             raise AssertionError("there is no report")
@@ -341,21 +352,27 @@ class Campaign:
             raise AssertionError(f"left behind: {left}")
 
 
+def cpu_seconds() -> float:
+    """Of this process and of all children that have ended."""
+    used = os.times()
+    return round(used.user + used.system + used.children_user + used.children_system, 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--recipe", default="plif/digits", choices=RECIPES)
-    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--only", type=int)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{given.recipe}: {given.runs} runs, seed {given.seed}", flush=True)
+    print(f"{given.recipe}: {given.kills} kills, seed {given.seed}", flush=True)
     began = time.monotonic()
     campaign = Campaign(given.folder, given.recipe, given.seed)
     tally = campaign.tally
     numbers = itertools.count() if given.only is None else iter([given.only])
-    while tally.runs < given.runs and (number := next(numbers, None)) is not None:
+    while tally.kills.total() < given.kills and (number := next(numbers, None)) is not None:
         campaign.run(number)
     for phase, count in tally.kills.most_common():
         print(f"{phase:>16} {count:5}")
@@ -373,6 +390,7 @@ def main() -> None:
                 "most_steps_lost": tally.most_lost,
                 "failures": tally.failures,
                 "seconds": round(time.monotonic() - began, 1),
+                "cpu_seconds": cpu_seconds(),
             }
         )
     )

@@ -4,8 +4,9 @@
 
 Each launch is torchrun's own agent and store in a process of its own. Its workers are forked from
 one that has loaded everything, and do what `spikeloom train` does. In each start of a launch but
-the last a process drawn by lot is killed with SIGKILL at a random time, also while they join. A
-launch has survived if it ends well, without a restart that nobody caused, and the run equals the
+the last a process drawn by lot is killed with SIGKILL at a random time, also while they join; not
+after it has returned to the agent's code, which waits for ever for one that dies there. A launch
+has survived if it ends well, without a restart that nobody caused, and the run equals the
 undisturbed one in every bit.
 
 Prints one line for each launch that did not, and one line of JSON last.
@@ -28,7 +29,7 @@ from pathlib import Path
 
 import torch
 import torch._dynamo  # what an optimizer imports, seconds long: once, before there are workers
-from campaign import RECIPES
+from campaign import RECIPES, cpu_seconds
 from rich.console import Console
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -39,7 +40,8 @@ from spikeloom.methods.catalog import load_recipe
 
 WORLD = 2
 PATIENCE = 120.0  # seconds after which a launch counts as hanging
-SPAN = 3.0  # seconds after the first of a start in which a kill falls; a start takes about two
+LONGER = "epochs=6"  # most of a start is joining
+GONE = -1  # in place of a process's number: it has done its work
 
 
 class Board:
@@ -58,7 +60,8 @@ class Board:
 def work(recipe: Recipe, folder: Path, board: Board) -> None:
     """What `spikeloom train` does in each process."""
     restarts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    board.write(restarts, int(os.environ["RANK"]), os.getpid())
+    rank = int(os.environ["RANK"])
+    board.write(restarts, rank, os.getpid())
     torch.set_num_threads(1)
     console = Console(file=io.StringIO())
     with training.processes():
@@ -66,6 +69,7 @@ def work(recipe: Recipe, folder: Path, board: Board) -> None:
             training.train(recipe, folder, console=console)
         else:
             training.resume(folder, console=console)
+    board.write(restarts, rank, GONE)
 
 
 def launch(recipe: Recipe, folder: Path, board: Board, restarts: int) -> int:
@@ -105,9 +109,14 @@ def wait(child: int, until: float) -> int | None:
     return None
 
 
-def disturbed(recipe: Recipe, folder: Path, board: Board, dice: random.Random) -> tuple[int, str]:
-    """One launch; how many processes were killed, and what went wrong, or nothing."""
-    plan = [dice.uniform(0, SPAN) for _ in range(dice.randint(1, 3))]
+def disturbed(
+    recipe: Recipe, folder: Path, board: Board, dice: random.Random, seconds: float
+) -> tuple[int, str]:
+    """One launch; how many processes were killed, and what went wrong, or nothing.
+
+    A kill falls in the first `seconds` of a start.
+    """
+    plan = [dice.uniform(0, seconds) for _ in range(dice.randint(1, 3))]
     child = launch(recipe, folder, board, restarts=len(plan))
     until, kills, code = time.monotonic() + PATIENCE, 0, None
     for start, delay in enumerate(plan):
@@ -116,10 +125,10 @@ def disturbed(recipe: Recipe, folder: Path, board: Board, dice: random.Random) -
             code = wait(child, time.monotonic() + 0.02)
         if code is None:
             code = wait(child, time.monotonic() + delay)
-        if code is not None:
+        if code is not None or (process := board.read(start, rank)) <= 0:
             break
         try:
-            os.kill(board.read(start, rank), signal.SIGKILL)
+            os.kill(process, signal.SIGKILL)
             kills += 1
         except ProcessLookupError:  # it ended a moment before
             break
@@ -146,12 +155,15 @@ def main() -> None:
         f"{given.recipe} on {WORLD} processes: {given.kills} kills, seed {given.seed}", flush=True
     )
     began = time.monotonic()
-    recipe = load_recipe(given.recipe, [*RECIPES[given.recipe], "tensorboard=false"])
+    changes = [change for change in RECIPES[given.recipe] if not change.startswith("epochs=")]
+    recipe = load_recipe(given.recipe, [*changes, LONGER, "tensorboard=false"])
     given.folder.mkdir(parents=True)
     training.train(recipe, given.folder / "warm", console=Console(file=io.StringIO()))
     board, whole = Board(), given.folder / "whole"
+    started = time.monotonic()
     if wait(launch(recipe, whole, board, 0), time.monotonic() + PATIENCE) != 0:
         sys.exit(f"the undisturbed launch failed: {whole.with_suffix('.txt').read_text()}")
+    seconds = time.monotonic() - started
     launches = kills = 0
     failures: list[str] = []
     for number in itertools.count():
@@ -159,7 +171,7 @@ def main() -> None:
             break
         folder = given.folder / f"run{number}"
         dice = random.Random(f"{given.seed} {given.recipe} {number}")
-        hit, problem = disturbed(recipe, folder, board, dice)
+        hit, problem = disturbed(recipe, folder, board, dice, seconds)
         launches, kills = launches + (hit > 0), kills + hit
         if not problem:
             try:
@@ -178,6 +190,7 @@ def main() -> None:
         "kills": kills,
         "failures": failures,
         "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": cpu_seconds(),
     }
     print(json.dumps(found))
 

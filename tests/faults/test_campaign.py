@@ -1,6 +1,8 @@
 """The fault campaign: real processes, killed; real disks, too small. `make test-faults` runs it.
 
-FAULT_SEED repeats a campaign; without it every campaign is another one.
+FAULT_SEED repeats a campaign; without it every campaign is another one. What each part did and
+found is appended to the file that FAULT_RECORD names, one JSON object a line; `python summary.py
+FILE` adds them up.
 """
 
 import json
@@ -34,6 +36,9 @@ def run(program: str, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> d
             print(line, end="", flush=True)
             lines.append(line)
     assert process.returncode == 0
+    if record := os.environ.get("FAULT_RECORD"):
+        with Path(record).open("a") as file:
+            file.write(json.dumps({"program": program} | json.loads(lines[-1])) + "\n")
     return json.loads(lines[-1])
 
 
@@ -48,41 +53,42 @@ def seed() -> str:
     return os.environ.get("FAULT_SEED", str(random.SystemRandom().randrange(10**6)))
 
 
-def check(found: dict[str, Any], runs: int) -> None:
+def check(found: dict[str, Any], kills: int) -> None:
     assert found["failures"] == []
-    assert found["runs"] == runs and found["kills"] >= runs
+    assert found["kills"] >= kills and 0 < found["runs"] <= found["kills"]
     assert found["most_steps_lost"] <= found["interval"]
 
 
-RUNS = {
-    "plif/digits": 73,
+KILLS = {
+    "plif/digits": 90,
     "plif/digits-events": 30,
-    "glif/digits": 20,
-    "dsr/digits": 20,
-    "ide/digits": 20,
-    "fs/digits-events": 20,
+    "glif/digits": 60,
+    "dsr/digits": 60,
+    "ide/digits": 60,
+    "fs/digits-events": 60,
 }
+TWO_PROCESSES = {"plif/digits": 30, "dsr/digits": 15}
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(LIMIT)
-@pytest.mark.parametrize(("recipe", "runs"), RUNS.items())
-def test_every_killed_run_becomes_the_one_that_nobody_disturbed(place, recipe, runs):
-    found = run("campaign.py", place, "--recipe", recipe, "--runs", runs, "--seed", seed())
-    check(found, runs)
+@pytest.mark.parametrize(("recipe", "kills"), KILLS.items())
+def test_every_killed_run_becomes_the_one_that_nobody_disturbed(place, recipe, kills):
+    found = run("campaign.py", place, "--recipe", recipe, "--kills", kills, "--seed", seed())
+    check(found, kills)
     assert len(found["by_phase"]) >= 6
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(LIMIT)
-@pytest.mark.parametrize(("recipe", "kills"), [("plif/digits", 30), ("dsr/digits", 10)])
+@pytest.mark.parametrize(("recipe", "kills"), TWO_PROCESSES.items())
 def test_every_killed_launch_of_two_processes_ends_the_same(place, recipe, kills):
     found = run("elastic.py", place, "--recipe", recipe, "--kills", kills, "--seed", seed())
     assert found["failures"] == [] and found["kills"] >= kills
 
 
 def test_one_killed_run_of_every_campaign(place):
-    check(run("campaign.py", place, "--runs", "1", "--seed", "5"), 1)
+    check(run("campaign.py", place, "--kills", "1", "--seed", "5"), 1)
 
 
 @pytest.mark.faults

@@ -11,8 +11,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from spikeloom import report, training
-from spikeloom.errors import CheckpointError, ConfigError, SpikeloomError
+from spikeloom import prediction, report, training
+from spikeloom.errors import CheckpointError, ConfigError, OutOfMemoryError, SpikeloomError
 from spikeloom.methods import catalog
 from spikeloom.run import checkpoint
 
@@ -49,6 +49,14 @@ def test_absurd_recipes_are_told_in_one_line(tmp_path: Path, text: str) -> None:
         catalog.load_recipe(path)
     assert len(str(told.value)) < 700 and "\n" not in str(told.value)
     assert str(told.value).isprintable()
+
+
+@pytest.mark.parametrize("change", [f"T={10**15}", f"channels={2**60}", f"hidden={2**62}"])
+def test_sizes_beyond_all_memory_are_told_in_one_line(tmp_path: Path, change: str) -> None:
+    recipe = catalog.load_recipe("plif/digits", [change, "threads=1", "backend=eager"])
+    with pytest.raises(OutOfMemoryError) as told:
+        training.train(recipe, tmp_path / "run", console=QUIET)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +127,62 @@ def test_absurd_records_are_left_out(trained: Path, tmp_path: Path) -> None:
         training.resume(run, console=QUIET)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda inputs: b"[" * 10**5,
+        lambda inputs: {**inputs, "mean": [math.nan]},
+        lambda inputs: {**inputs, "std": "x"},
+        lambda inputs: {**inputs, "spec": {**inputs["spec"], "shape": [-1, 8, 8]}},
+        lambda inputs: {**inputs, "spec": {**inputs["spec"], "shape": [10**30, 8, 8]}},
+        lambda inputs: {**inputs, "spec": {**inputs["spec"], "classes": 3}},
+        lambda inputs: {**inputs, "spec": []},
+    ],
+    ids=range(7),
+)
+def test_absurd_inputs_are_told_in_one_line(trained: Path, tmp_path: Path, change) -> None:
+    run = copy(trained, tmp_path / "run")
+    (run / "weights.safetensors").write_bytes((trained / "weights.safetensors").read_bytes())
+    changed = change(json.loads((trained / "inputs.json").read_bytes()))
+    text = changed if isinstance(changed, bytes) else json.dumps(changed).encode()
+    (run / "inputs.json").write_bytes(text)
+    with pytest.raises(SpikeloomError) as told:
+        prediction.load(run)
+    assert "\n" not in str(told.value) and len(str(told.value)) < 500
+
+
+def header(content: dict[str, object] | bytes) -> bytes:
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(64)
+
+
+ENTRY = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+HEADERS = {
+    "nothing": b"",
+    "longer than the file": (2**63).to_bytes(8, "little"),
+    "nested": header(b"[" * 10**5),
+    "no table": header(b"3"),
+    "negative shape": header({"a": {**ENTRY, "shape": [-4]}}),
+    "huge shape": header({"a": {**ENTRY, "shape": [10**15, 10**15]}}),
+    "beyond the end": header({"a": {**ENTRY, "data_offsets": [0, 10**12]}}),
+    "backwards": header({"a": {**ENTRY, "data_offsets": [16, 0]}}),
+    "no such type": header({"a": {**ENTRY, "dtype": "X"}}),
+    "other names": header({"a": ENTRY}),
+    "numbers in the metadata": header({"__metadata__": {"recipe": 3}, "a": ENTRY}),
+}
+
+
+@pytest.mark.parametrize("content", HEADERS.values(), ids=HEADERS.keys())
+def test_absurd_weights_are_told_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "stranger.safetensors"
+    path.write_bytes(content)
+    start = catalog.load_recipe("plif/digits", [f"start={path}", "threads=1"])
+    for action in (lambda: prediction.load(path), lambda: training.train(start, tmp_path / "run")):
+        with pytest.raises(SpikeloomError) as told:
+            action()
+        assert "\n" not in str(told.value) and len(str(told.value)) < 500
+
+
 def payload(pickle: bytes) -> bytes:
     """A saved tensor with another pickle, and the check sum of a checkpoint."""
     out, packed = io.BytesIO(), io.BytesIO()
@@ -173,6 +237,10 @@ STATES = {
     "seconds": lambda state: state.update(run_seconds=math.nan),
     "sums": lambda state: state.update(sums={}),
     "optimizer": lambda state: state["optimizer"].update(param_groups=[{"params": [0]}]),
+    "no moments": lambda state: state["optimizer"].pop("state"),
+    "no groups": lambda state: state["optimizer"].pop("param_groups"),
+    "group": lambda state: state["optimizer"].update(param_groups=[torch.zeros(0)]),
+    "switch": lambda state: state["optimizer"]["param_groups"][0].update(maximize=10**30),
     "rate": lambda state: state["optimizer"]["param_groups"][0].update(initial_lr="x"),
     "moments": lambda state: state["optimizer"].update(state={0: {"step": torch.zeros(5)}}),
     "names": lambda state: state.update(model={}),

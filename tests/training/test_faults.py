@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -188,6 +189,28 @@ def test_what_the_file_system_refuses_is_one_line(
             train(recipe(*overrides), run, console=screen.console)
         assert_same_run(run, tmp_path / "whole")
     assert count > {"mkdir": 2, "fsync": 10, "replace": 8, "link": 4, "truncate": 0}[name]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
+def test_a_run_folder_of_another_user_is_read_and_not_written(recipe, screen):
+    def as_nobody(action):
+        def changed():
+            os.setgid(65534)
+            os.setuid(65534)
+            action()
+
+        return in_a_child(changed)
+
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        Path(name).chmod(0o755)
+        run = Path(name) / "run"
+        train(recipe(), run, console=screen.console)
+        evaluate(run)
+        before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+        code, text = as_nobody(lambda: resume(run, epochs=9, console=screen.console))
+        assert code == 2 and "Permission denied" in text and str(run) in text
+        assert as_nobody(lambda: evaluate(run)) == (0, "")
+        assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 def test_a_run_on_a_read_only_disk_is_named(recipe, screen, tmp_path, monkeypatch):

@@ -10,7 +10,10 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data.loader import dead_worker
 from spikeloom.errors import DataError, OutOfMemoryError
 
-_SHORTAGES = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Cannot allocate memory")
+_SHORTAGES = (
+    *("can't allocate memory", "out of memory", "ALLOC_FAILED", "Cannot allocate memory"),
+    *("multiplication overflow", "size calculation overflow"),  # more bytes than 64 bits count
+)
 _WORKER = "DataLoader worker"
 
 

@@ -186,7 +186,7 @@ class RunFolder:
                     "or give another folder"
                 ) from error
             # What was being written when a process was killed here; nobody else writes these.
-            names = ("recipe.", "environment.", "metrics.", "weights.", "checkpoints/")
+            names = ("recipe.", "environment.", "inputs.", "metrics.", "weights.", "checkpoints/")
             for file in self.path.rglob(f"*{files.TEMPORARY}"):
                 if file.relative_to(self.path).as_posix().startswith(names):
                     file.unlink()

@@ -4,6 +4,7 @@ With it and the recipe a run loads, and predicts, where its data are not.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,10 +44,15 @@ class Inputs:
             ) from error
         if min(inputs.spec.shape, default=0) < 1:
             raise RunError(f"{source}: spec.shape is {list(inputs.spec.shape)}: give sizes above 0")
+        if math.prod(inputs.spec.shape) > _MOST:
+            raise RunError(f"{source}: spec.shape: no sample has more than {_MOST:,} values")
+        if not all(map(math.isfinite, (*inputs.mean, *inputs.std))):
+            raise RunError(f"{source}: mean or std is not finite: copy the run folder again")
         return inputs
 
 
 _ADAPTER = TypeAdapter(Inputs)
+_MOST = 1 << 40  # values of a sample: far beyond any memory
 
 
 def read_inputs(path: Path) -> Inputs | None:

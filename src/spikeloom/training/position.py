@@ -154,7 +154,7 @@ def put_back(path: Path, state: State, parts: TrainedParts) -> Position:
         )
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not fit the network and optimizer of recipe.toml: "
             "restore the recipe that this run began with, or train again"
@@ -163,8 +163,8 @@ def put_back(path: Path, state: State, parts: TrainedParts) -> Position:
 
 def _check_kind(given: object, usual: object) -> None:
     """Raises TypeError where `given` is not built of the same kinds of values as `usual`."""
-    number = isinstance(given, int | float) and isinstance(usual, int | float)
-    if not (number or type(given) is type(usual)):
+    kinds = {type(given), type(usual)}
+    if len(kinds) > 1 and kinds != {int, float}:
         raise TypeError(f"{given} in place of {usual}")
     if isinstance(given, dict) and isinstance(usual, dict):
         given, usual = [given[key] for key in usual], list(usual.values())
