@@ -24,11 +24,10 @@ def test_it_makes_no_folder_and_knows_the_sizes(recipe, screen, tmp_path, monkey
     assert set(tmp_path.rglob("*")) == before
     run = train(recipe(), tmp_path / "run", console=screen.console).folder
     real = (run / "checkpoints" / "last.pt").stat().st_size
-    # the checkpoint has the recipe's text and the confusion besides
-    assert 0.5 * real < found.checkpoint < real
+    # weights and both moments of Adam, float32; the file has names and the recipe's text besides
+    assert 12 * found.parameters <= found.checkpoint < real
     assert (found.steps_per_epoch, found.epochs, found.device) == (5, 3, "cpu")
-    files = [run / "weights.safetensors", *(run / "checkpoints").iterdir()]
-    assert found.disk > sum(path.stat().st_size for path in files) / 2
+    assert found.disk > 4 * found.checkpoint
 
 
 def test_times_are_those_of_steps_and_evaluations(install, recipe, monkeypatch):
@@ -85,7 +84,6 @@ def test_the_peak_is_that_of_the_steps(install, recipe):
     small = dry_run(recipe()).peak_memory
     install(Hungry)
     large = dry_run(recipe()).peak_memory
-    assert small is not None and large is not None
     assert large - small > 32 << 20
 
 

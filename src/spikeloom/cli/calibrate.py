@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from spikeloom.cli.output import complete_recipe, print_json, print_table
+from spikeloom.cli import options
+from spikeloom.cli.output import print_json, print_table
 from spikeloom.errors import ConfigError
 
 
@@ -45,11 +46,11 @@ def calibrate(
         typer.Option(
             metavar="RECIPE",
             help="Also test the spiking network that this recipe would begin to train with.",
-            autocompletion=complete_recipe,
+            autocompletion=options.complete_recipe,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
 ) -> None:
     """Measure the activations of a trained ANN and write them as thresholds of a spiking network.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeloom.cli import options
 from spikeloom.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
     csv: Annotated[Path | None, typer.Option(help="Also write the rows to this file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show accuracy, size, spikes, energy and time of several runs in one table."""
     from spikeloom.report.summary import summaries, write_csv

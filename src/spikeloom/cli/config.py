@@ -5,23 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikeloom.cli.output import complete_recipe, print_json, print_table
+from spikeloom.cli import options
+from spikeloom.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from spikeloom.config.fields import KeyExplanation
 
 app = typer.Typer(help="Explain, check, and show recipes.", no_args_is_help=True)
-
-_Recipe = Annotated[
-    str,
-    typer.Argument(
-        help="Name from `spikeloom recipes`, or path of a .toml file.",
-        autocompletion=complete_recipe,
-    ),
-]
-_Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change.")
-]
 
 
 @app.command()
@@ -29,13 +19,14 @@ def explain(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="Recipe whose values are shown; may be left out.", autocompletion=complete_recipe
+            help="Recipe whose values are shown; may be left out.",
+            autocompletion=options.complete_recipe,
         ),
     ] = None,
     key: Annotated[
         str | None, typer.Argument(help="Only this key or section, such as lr or training.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Print every field with its meaning, type, range, default, and value."""
     from spikeloom.config.fields import explain as explain_all
@@ -71,7 +62,7 @@ def explain(
 
 
 @app.command()
-def check(recipe: _Recipe, overrides: _Overrides = None) -> None:
+def check(recipe: options.Recipe, overrides: options.Overrides = None) -> None:
     """Check a recipe and its overrides, the name of the data set included, without training."""
     from spikeloom.methods.catalog import load_recipe
 
@@ -84,7 +75,7 @@ def check(recipe: _Recipe, overrides: _Overrides = None) -> None:
 
 
 @app.command()
-def show(recipe: _Recipe, overrides: _Overrides = None) -> None:
+def show(recipe: options.Recipe, overrides: options.Overrides = None) -> None:
     """Print the whole recipe as TOML, defaults and overrides included; a start for one's own."""
     from spikeloom.methods.catalog import dump, load_recipe
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spikeloom.cache_home import cache_root
+from spikeloom.cli import options as common
 from spikeloom.cli.output import print_json, print_table
 from spikeloom.errors import ConfigError, DataError
 
@@ -33,7 +34,7 @@ _Root = Annotated[
 
 @app.command("list")
 def list_(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: common.Json = False,
 ) -> None:
     """List the data sets, their published sizes, and where their files were found."""
     from spikeloom.data.registry import sources

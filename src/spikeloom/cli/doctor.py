@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from spikeloom.cli import options
 from spikeloom.cli.data import folder_of
 from spikeloom.cli.output import print_json, print_table
 
@@ -28,7 +29,7 @@ def doctor(
     folder: Annotated[
         Path | None, typer.Argument(help="A run folder: explain that run instead of this machine.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
     kernels: Annotated[
         bool,
         typer.Option(

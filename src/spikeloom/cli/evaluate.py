@@ -2,10 +2,11 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeloom.cli import options
 from spikeloom.cli.decisions import decision_figures, print_decisions, write_figures
 from spikeloom.cli.output import print_json, print_table
 from spikeloom.errors import ConfigError
@@ -20,10 +21,8 @@ WORST = 10  # classes that are shown, those with the lowest accuracy
 
 
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="Run folder that `spikeloom train` made.")],
-    checkpoint: Annotated[
-        Literal["best", "last", "previous"], typer.Option(help="Which weights.")
-    ] = "best",
+    folder: options.RunFolder,
+    checkpoint: options.Checkpoint = "best",
     noise: Annotated[
         float,
         typer.Option(metavar="SIGMA", help="Deviation of Gaussian noise on the normalised inputs."),
@@ -36,18 +35,16 @@ def evaluate(
             "recipe's T for images.",
         ),
     ] = None,
-    T: Annotated[
-        int | None, typer.Option("--T", help="Time steps to run instead of the recipe's T.")
-    ] = None,
+    T: options.Steps = None,
     interpolate: Annotated[
         bool,
         typer.Option(
             "--interpolate", help="Interpolate parameters that neurons have for each time step."
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
-    root: Annotated[Path | None, typer.Option(help="Where the data are on this machine.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: options.Device = "auto",
+    root: options.Root = None,
+    as_json: options.Json = False,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Also write every figure to this file.")
     ] = None,
@@ -170,12 +167,36 @@ def _as_dict(result: "Evaluation", votes: dict[int, float], noise: float) -> dic
     }
 
 
-def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: float) -> None:
+def head(folder: Path, result: "Evaluation", condition: str) -> None:
+    """What was measured, under which condition, and how good it is."""
     epochs = f"{result.epochs} epoch{'s' * (result.epochs != 1)}"
     about = f"{folder}: checkpoint {result.checkpoint} after {epochs}"
-    typer.echo(f"{about}, {result.samples:,} test samples" + (f", noise {noise:g}" * (noise > 0)))
+    typer.echo(f"{about}, {result.samples:,} test samples{condition}")
     top5 = "" if result.top5_accuracy is None else f"   top-5 {result.top5_accuracy:.2%}"
     typer.echo(f"accuracy {result.accuracy:.2%}{top5}   loss {result.loss:.5f}\n")
+
+
+def print_layers(result: "Evaluation") -> None:
+    """How often the neurons of each layer fire."""
+    columns = ("neuron layer", "neurons", "firing rate", "spikes per sample", "per neuron")
+    layers = [
+        (
+            layer,
+            f"{result.neurons[layer]:,}",
+            f"{rate:.4f}",
+            f"{result.spikes[layer]:,.1f}",
+            f"{result.spikes[layer] / max(result.neurons[layer], 1):.3f}",
+        )
+        for layer, rate in result.firing_rates.items()
+    ]
+    neurons, spikes = sum(result.neurons.values()), sum(result.spikes.values())
+    each = f"{result.spikes_per_neuron:.3f}"
+    total = ("all neurons", f"{neurons:,}", f"{result.rate:.4f}", f"{spikes:,.1f}", each)
+    print_table(columns, [*layers, total], right=columns[1:])
+
+
+def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: float) -> None:
+    head(folder, result, f", noise {noise:g}" * (noise > 0))
     by_class = sorted(zip(result.accuracy_by_class, result.classes, strict=False))
     if by_class:
         print_table(
@@ -191,20 +212,7 @@ def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: f
         )
     if result.decisions is not None:
         print_decisions(result.decisions)
-    columns = ("neuron layer", "neurons", "firing rate", "spikes per sample", "per neuron")
-    layers = [
-        (
-            layer,
-            f"{result.neurons[layer]:,}",
-            f"{rate:.4f}",
-            f"{result.spikes[layer]:,.1f}",
-            f"{result.spikes[layer] / max(result.neurons[layer], 1):.3f}",
-        )
-        for layer, rate in result.firing_rates.items()
-    ]
-    neurons, spikes = sum(result.neurons.values()), sum(result.spikes.values())
-    total = ("all", f"{neurons:,}", "", f"{spikes:,.1f}", f"{result.spikes_per_neuron:.3f}")
-    print_table(columns, [*layers, total], right=columns[1:])
+    print_layers(result)
     operations = result.operations
     rows = [
         (

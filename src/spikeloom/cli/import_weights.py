@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from spikeloom.cli.output import complete_recipe
+from spikeloom.cli import options
 
 
 def import_weights(
@@ -14,17 +14,11 @@ def import_weights(
         str,
         typer.Argument(
             help="The recipe whose network it is: its name, or the path of a .toml file.",
-            autocompletion=complete_recipe,
+            autocompletion=options.complete_recipe,
         ),
     ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change, as in `spikeloom train`."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder; default: runs/<recipe>/<next free number>."),
-    ] = None,
+    overrides: options.Overrides = None,
+    out: options.Out = None,
 ) -> None:
     """Make a run folder from published weights, for `spikeloom eval` or `spikeloom resume`."""
     from spikeloom.methods.catalog import load_recipe

@@ -1,4 +1,4 @@
-"""What verbs share: tables, JSON, and the completion of recipe names."""
+"""What verbs share: tables and JSON."""
 
 import json
 import sys
@@ -43,17 +43,3 @@ def print_table(
     console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     console.print(table)
     console.print()
-
-
-def complete_recipe(incomplete: str) -> list[str]:
-    """Recipe names for the shell's completion."""
-    from spikeloom.methods.catalog import recipe_names
-
-    return [name for name in recipe_names() if name.startswith(incomplete)]
-
-
-def complete_method(incomplete: str) -> list[str]:
-    """Method names for the shell's completion."""
-    from spikeloom.methods.catalog import methods
-
-    return [name for name in methods() if name.startswith(incomplete)]

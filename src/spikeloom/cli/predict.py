@@ -5,11 +5,12 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spikeloom import files
+from spikeloom.cli import options
 
 if TYPE_CHECKING:
     from spikeloom.prediction import Prediction
@@ -26,13 +27,11 @@ def predict(
     table: Annotated[
         Path | None, typer.Option("--csv", help="Write a table with all scores to this file.")
     ] = None,
-    checkpoint: Annotated[
-        Literal["best", "last", "previous"], typer.Option(help="Which weights.")
-    ] = "best",
+    checkpoint: options.Checkpoint = "best",
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, help="Samples computed together.")
     ] = 64,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
+    device: options.Device = "auto",
 ) -> None:
     """Name the class of images, recordings, sounds, or arrays of your own.
 

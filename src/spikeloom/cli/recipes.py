@@ -4,16 +4,19 @@ from typing import Annotated
 
 import typer
 
-from spikeloom.cli.output import complete_method, print_json, print_table
+from spikeloom.cli import options
+from spikeloom.cli.output import print_json, print_table
 from spikeloom.errors import ConfigError
 
 
 def recipes(
     method: Annotated[
         str | None,
-        typer.Argument(help="Only the recipes of this method.", autocompletion=complete_method),
+        typer.Argument(
+            help="Only the recipes of this method.", autocompletion=options.complete_method
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """List the recipes with their data sets and published accuracies (percent)."""
     from spikeloom.methods.catalog import load_recipe, methods, recipe_names

@@ -1,15 +1,15 @@
 """`spikeloom resume`: continue a run that was stopped."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from spikeloom.cli import options
 from spikeloom.cli.report import write_report
 
 
 def resume(
-    folder: Annotated[Path, typer.Argument(help="Run folder that `spikeloom train` made.")],
+    folder: options.RunFolder,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -24,10 +24,8 @@ def resume(
             "begin them anew here."
         ),
     ] = "keep",
-    with_report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write its report.html at the end.")
-    ] = True,
-    root: Annotated[Path | None, typer.Option(help="Where the data are on this machine.")] = None,
+    with_report: options.Report = True,
+    root: options.Root = None,
 ) -> None:
     """Continue a run that was stopped, exactly where its last checkpoint left it."""
     from spikeloom import training

@@ -11,18 +11,13 @@ from typing import Annotated
 
 import typer
 
+from spikeloom.cli import options
 from spikeloom.cli.compare import print_rows
-from spikeloom.cli.output import complete_recipe
 from spikeloom.errors import ConfigError, RunError
 
 
 def sweep(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            help="Recipe name, or path of a .toml file.", autocompletion=complete_recipe
-        ),
-    ],
+    recipe: options.Recipe,
     values: Annotated[
         list[str],
         typer.Argument(metavar="KEY=VALUE[,VALUE...]...", help="As lr=1e-3,3e-3 seed=1,2,3."),

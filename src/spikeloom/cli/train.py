@@ -1,40 +1,28 @@
 """`spikeloom train`: train a recipe into a new run folder."""
 
+import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikeloom.cli.estimate import print_estimate
-from spikeloom.cli.output import complete_recipe
+from spikeloom.cli import options
 from spikeloom.cli.report import write_report
 from spikeloom.errors import RunError
+from spikeloom.units import duration, size
+
+if TYPE_CHECKING:
+    from spikeloom.training import Estimate
 
 
 def train(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            help="Name from `spikeloom recipes`, or path of a .toml file.",
-            autocompletion=complete_recipe,
-        ),
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Fields to change, for example T=4 epochs=10 protocol=B."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder; default: runs/<recipe>/<next free number>."),
-    ] = None,
+    recipe: options.Recipe,
+    overrides: options.Overrides = None,
+    out: options.Out = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the run in runs/<recipe>/ instead of a number.")
     ] = None,
-    with_report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write its report.html at the end.")
-    ] = True,
+    with_report: options.Report = True,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -60,7 +48,7 @@ def train(
         out = _named(parent, name)
 
     if dry_run:
-        print_estimate(training.dry_run(resolved), out or parent)
+        _print(training.dry_run(resolved), out or parent)
         return
 
     with training.processes():
@@ -84,3 +72,23 @@ def _named(parent: Path, name: str) -> Path:
     if Path(name).name != name or name in ("", ".", ".."):
         raise RunError(f"--name {name}: expected one folder name; --out takes a whole path")
     return parent / name
+
+
+def _print(estimate: "Estimate", place: Path) -> None:
+    """The estimate in words; `place` is where the run folder would be."""
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    lines = {
+        "parameters": f"{estimate.parameters:,}",
+        "device": estimate.device,
+        "peak memory": f"{size(estimate.peak_memory)} of {size(estimate.memory)}",
+        "time per epoch": f"{duration(estimate.epoch_seconds)}: {estimate.steps_per_epoch} steps "
+        f"of {1000 * estimate.step_seconds:.3g} ms, evaluation "
+        f"{duration(estimate.evaluation_seconds)}",
+        "time in all": f"{duration(estimate.seconds)} for {estimate.epochs} epochs",
+        "checkpoint": size(estimate.checkpoint),
+        "disk space": f"{size(estimate.disk)} at most, {size(free)} free in {place.resolve()}",
+    }
+    for name, value in lines.items():
+        typer.echo(f"{name:<17}{value}")

@@ -7,15 +7,16 @@ time of an epoch = steps * median step + evaluation batches * median evaluation 
                    (the latter every `training.evaluate_every` epochs)
 """
 
+import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import IO, Any, TypeVar, cast
+from typing import TypeVar
 
 import torch
 from rich.console import Console
@@ -24,7 +25,7 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch
 from spikeloom.data.loader import Loader
 from spikeloom.evaluation.measure import measure
-from spikeloom.run.device import choose_device, surroundings
+from spikeloom.run.device import choose_device, peak_memory_mb, surroundings
 from spikeloom.run.failures import explained
 from spikeloom.run.folder import RunFolder
 from spikeloom.training.saving import Saver
@@ -39,19 +40,16 @@ LONGEST = 20
 SECONDS = 5.0
 
 T = TypeVar("T")
-_STATUS = Path("/proc/self/status")
-_MACHINE = Path("/proc/meminfo")
-_FORGET_PEAK = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What `dry_run` found. Times in seconds, sizes in bytes.
 
-    `peak_memory`: the most that the process held in a step or an evaluation batch, all it had
-    loaded included; on a GPU the most that PyTorch reserved there. None where the system does not
-    tell. `memory`: what there is. `evaluation_seconds`: one pass over test and validation samples.
-    `disk`: checkpoints and weights at their largest, while one is being written.
+    `peak_memory`: the most that the process has held, all it had loaded included; on a GPU the most
+    that PyTorch used there. `memory`: what there is. `evaluation_seconds`: one pass over test and
+    validation samples. `disk`: checkpoints and weights at their largest, while one is being
+    written.
     """
 
     parameters: int
@@ -62,8 +60,8 @@ class Estimate:
     evaluation_seconds: float
     epoch_seconds: float
     seconds: float
-    peak_memory: int | None
-    memory: int | None
+    peak_memory: int
+    memory: int
     checkpoint: int
     disk: int
 
@@ -81,17 +79,12 @@ def dry_run(recipe: Recipe) -> Estimate:
         trainer = Trainer(recipe, device, Console(quiet=True))
         trainer.saver = Saver(recipe, "", RunFolder(Path("no run folder")))  # none, on a NaN
         trainer.classifier.start()
-        _forget_peak(device)
         step = _time_steps(trainer)
         passes = [_time_evaluation(trainer, loader) for loader in trainer.loaders[1:] if loader]
-        evaluation = sum(passes)
+        weights = _bytes(trainer.classifier.state_dict())
+        checkpoint = weights + _bytes(trainer.optimizer.state_dict())
         epochs, every = recipe.training.epochs, recipe.training.evaluate_every
-        training = trainer.steps * step
-        evaluations = -(-epochs // every)
-        checkpoint = _stored(
-            {"model": trainer.classifier.state_dict(), "optimizer": trainer.optimizer.state_dict()}
-        )
-        weights = _stored(trainer.classifier.state_dict())
+        training, evaluation = trainer.steps * step, sum(passes)
         return Estimate(
             parameters=sum(p.numel() for p in trainer.classifier.parameters()),
             device=str(device),
@@ -100,8 +93,8 @@ def dry_run(recipe: Recipe) -> Estimate:
             step_seconds=step,
             evaluation_seconds=evaluation,
             epoch_seconds=training + evaluation / every,
-            seconds=epochs * training + evaluations * evaluation,
-            peak_memory=_peak(device),
+            seconds=epochs * training + -(-epochs // every) * evaluation,
+            peak_memory=round(1e6 * peak_memory_mb()),
             memory=_memory(device),
             checkpoint=checkpoint,
             # last, previous, best, and one that is being written; weights and their replacement
@@ -111,16 +104,20 @@ def dry_run(recipe: Recipe) -> Estimate:
 
 def _time_steps(trainer: Trainer) -> float:
     """Median seconds of an optimizer step, with the reading of its batches."""
-    trainer.classifier.train()
 
-    def steps() -> Iterator[list[Batch]]:
+    def steps() -> Iterator[object]:
         # A small data set may not have enough for one epoch.
         for epoch in range(LONGEST):
             trainer.position.epoch = epoch
             trainer.set_learning_rate()
-            yield from trainer.batches()
+            for batches in trainer.batches():
+                yield trainer.train_step(batches)
 
-    return _median_seconds(steps(), trainer.train_step, trainer.device)
+    trainer.classifier.train()
+    seconds: list[float] = []
+    for _ in _timed(steps(), trainer.device, seconds):
+        pass
+    return median(seconds[UNTIMED:])
 
 
 def _time_evaluation(trainer: Trainer, loader: Loader) -> float:
@@ -128,14 +125,7 @@ def _time_evaluation(trainer: Trainer, loader: Loader) -> float:
     seconds: list[float] = []
 
     def some(batches: Iterator[Batch]) -> Iterator[Batch]:
-        began = now = time.monotonic()
-        for batch in islice(batches, LONGEST):
-            yield batch
-            _wait(trainer.device)
-            before, now = now, time.monotonic()
-            seconds.append(now - before)
-            if now - began > SECONDS:
-                return
+        return _timed(batches, trainer.device, seconds)
 
     measure(
         trainer.classifier,
@@ -149,37 +139,32 @@ def _time_evaluation(trainer: Trainer, loader: Loader) -> float:
     return len(loader) * median(seconds[UNTIMED:] or seconds[-1:])
 
 
-def _median_seconds(things: Iterator[T], use: Callable[[T], object], device: torch.device) -> float:
-    """Of getting and using one, after the first ones."""
-    seconds: list[float] = []
+def _timed(items: Iterator[T], device: torch.device, seconds: list[float]) -> Iterator[T]:
+    """Some of `items`; how long getting and using each took goes into `seconds`."""
     began = now = time.monotonic()
-    for thing in islice(things, LONGEST):
-        use(thing)
-        _wait(device)
+    for item in islice(items, LONGEST):
+        yield item
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         before, now = now, time.monotonic()
         seconds.append(now - before)
         if len(seconds) > UNTIMED and now - began > SECONDS:
-            break
-    return median(seconds[UNTIMED:])
+            return
 
 
-def _wait(device: torch.device) -> None:
+def _bytes(state: object) -> int:
+    """Of all tensors in `state`."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    if isinstance(state, dict):
+        state = list(state.values())
+    return sum(map(_bytes, state)) if isinstance(state, list | tuple) else 0
+
+
+def _memory(device: torch.device) -> int:
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-class _Counter:
-    """A file that keeps nothing."""
-
-    def __init__(self) -> None:
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self.size += len(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Part of the file protocol of `torch.save`."""
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager
@@ -190,57 +175,23 @@ def _bounded() -> Iterator[None]:
     if free is None:
         yield
         return
-    held = resource.getrlimit(resource.RLIMIT_DATA)
-    most = _status("VmData") + free
-    resource.setrlimit(resource.RLIMIT_DATA, (_smaller(most, held[0]), held[1]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = _kilobytes("/proc/self/status", "VmData") + free
+    limit = most if soft == resource.RLIM_INFINITY else min(most, soft)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, held)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def available() -> int | None:
     """Bytes that this process may still take, on Linux; None elsewhere."""
-    if not _MACHINE.exists() or not _STATUS.exists():
-        return None
-    return _field(_MACHINE, "MemAvailable")
+    there = Path("/proc/meminfo").exists()
+    return _kilobytes("/proc/meminfo", "MemAvailable") if there else None
 
 
-def _smaller(limit: int, other: int) -> int:
-    return limit if other == resource.RLIM_INFINITY else min(limit, other)
-
-
-def _status(name: str) -> int:
-    return _field(_STATUS, name)
-
-
-def _field(path: Path, name: str) -> int:
+def _kilobytes(file: str, name: str) -> int:
     """A figure in kB of a file of /proc, in bytes."""
-    lines = path.read_text().splitlines()
+    lines = Path(file).read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":"))
-
-
-def _stored(state: dict[str, Any]) -> int:
-    """Bytes of what `torch.save` writes."""
-    counter = _Counter()
-    torch.save(state, cast(IO[bytes], counter))
-    return counter.size
-
-
-def _forget_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif _FORGET_PEAK.exists():
-        _FORGET_PEAK.write_text("5")  # the peak begins anew at what is held now
-
-
-def _peak(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)
-    return _status("VmHWM") if _STATUS.exists() else None
-
-
-def _memory(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return _field(_MACHINE, "MemTotal") if _MACHINE.exists() else None
