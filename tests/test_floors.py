@@ -12,7 +12,17 @@ import spikeloom
 
 ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
-    *("version", "errors", "suggest", "files", "units", "machine", "cache_home", "seeding"),
+    *(
+        "version",
+        "errors",
+        "suggest",
+        "files",
+        "units",
+        "machine",
+        "cache_home",
+        "seeding",
+        "progress",
+    ),
     *("extensions", "processes", "config"),
     *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
     *("methods", "run", "evaluation", "training", "prediction", "front", "plot", "report"),

@@ -19,7 +19,7 @@ from spikeloom.evaluation.protocol import Best
 from spikeloom.methods import catalog
 from spikeloom.run import checkpoint
 from spikeloom.run.checkpoint import read
-from spikeloom.run.records import read_events
+from spikeloom.run.reading import read_events
 from spikeloom.training import resume, train
 from spikeloom.training import trainer as trainer_module
 from spikeloom.training.trainer import Trainer

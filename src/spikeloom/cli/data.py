@@ -114,7 +114,7 @@ def prepare(
 def get(name: _Name, root: _Root = None) -> None:
     """Download a data set where its publisher allows it; a broken download is tried again."""
     from spikeloom.data.fetch import get as download
-    from spikeloom.data.progress import Bar
+    from spikeloom.progress import Bar
 
     with ExitStack() as stack:
         bars: dict[str, Bar] = {}
@@ -172,9 +172,9 @@ def shards(
     megabytes: Annotated[int, typer.Option(min=1, help="Size of a shard.")] = 256,
 ) -> None:
     """Pack a folder of images into a few tar files with an index, as they are."""
-    from spikeloom.data.progress import Bar
     from spikeloom.data.registry import source
     from spikeloom.data.sets.imagefolder import ImageFolder
+    from spikeloom.progress import Bar
 
     images = source(name)
     if not isinstance(images, ImageFolder):

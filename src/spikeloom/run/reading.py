@@ -6,7 +6,7 @@ in `RunRecord.problems`; the rest is used.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from spikeloom import files
 from spikeloom.analysis.health import Health
 from spikeloom.errors import ConfigError, RunError
+
+RECORDED = ("start", "step", "epoch", "end")
+"""The kinds of events that a record has."""
 
 
 class Record(BaseModel):
@@ -254,12 +257,14 @@ def read(folder: Path) -> RunRecord:
     except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise RunError(f"{path} cannot be read ({error}): restore it, then try again") from error
     problems: list[str] = []
-    events = _events(folder / "metrics.jsonl", problems)
+    record = folder / "metrics.jsonl"
+    events = read_events(record, problems.append)
+    if not record.is_file():
+        problems.append("metrics.jsonl is missing: the run has not recorded anything yet.")
     starts = _records(events, "start", StartRecord, problems)
     ends = _records(events, "end", EndRecord, problems)
     steps = _records(events, "step", StepRecord, problems)
     epochs = _records(events, "epoch", EpochRecord, problems)
-    # A run that was resumed may have written an epoch twice: the later record counts.
     return RunRecord(
         folder=folder,
         recipe=recipe,
@@ -274,22 +279,32 @@ def read(folder: Path) -> RunRecord:
     )
 
 
-def _events(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    if not path.is_file():
-        problems.append("metrics.jsonl is missing: the run has not recorded anything yet.")
+def read_events(path: Path, tell: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+    """The events in a metrics.jsonl, those of kinds that this version does not know left out, and
+    so is a last line that was cut short: a run that is going on, or was killed.
+
+    Args:
+        path: The file; none is an empty record.
+        tell: Receives one line for each damaged line, which is left out.
+
+    Raises:
+        RunError: a line is damaged, and there is no `tell`.
+    """
+    if not path.exists():
         return []
     events = []
-    lines = path.read_bytes().splitlines(keepends=True)
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             event = files.parse_json(line)
         except ValueError:
-            # The last line of a run that is being written, or was killed, is nobody's fault.
-            if number < len(lines) or line.endswith(b"\n"):
-                problems.append(f"metrics.jsonl, line {number}: not JSON, left out.")
-            continue
+            event = None
         if isinstance(event, dict):
-            events.append(event)
+            events += [event] if event.get("event") in RECORDED else []
+            continue
+        problem = f"{path}, line {number}: not an event of a run, expected a JSON object"
+        if tell is None:
+            raise RunError(f"{problem}: delete the line")
+        tell(f"{problem}; left out")
     return events
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 from tensorboard.compat.proto.event_pb2 import (
     Event as TensorBoardEvent,  # pyright: ignore[reportAttributeAccessIssue] - made at run time
@@ -30,11 +29,12 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from spikeloom import files
 from spikeloom.analysis.health import Health
 from spikeloom.errors import RunError
+from spikeloom.progress import Bar
+from spikeloom.run.reading import RECORDED, read_events
 from spikeloom.units import duration
 
 Event = Mapping[str, Any]
 _SPLITS = (("train", "training"), ("test", "test"))
-_RECORDED = ("start", "step", "epoch", "end")
 _LIVE_INTERVAL = 0.1  # seconds between updates of the live line
 
 
@@ -96,7 +96,7 @@ class JsonLines:
         self._file = files.open_to_append(path)
 
     def emit(self, event: Event) -> None:
-        if event["event"] in _RECORDED:
+        if event["event"] in RECORDED:
             self._file.write(json.dumps(event, allow_nan=False).encode() + b"\n")
             self._file.flush()
 
@@ -113,7 +113,8 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Scalars for TensorBoard.
+    """Scalars for TensorBoard, written as they come: SummaryWriter has a thread of its own, which
+    answers a full disk with a traceback.
 
     The published programs' tags where they have one: train_loss, train_accuracy (current
     mini-batch, against the optimizer step), test_accuracy, val_accuracy (against the epoch), and a
@@ -168,10 +169,8 @@ class ConsoleLines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live: Live | None = None
-        self._phase: tuple[int, str] | None = None
+        self._bar: Bar | None = None
         self._regression = False  # what is called accuracy is r2 then
-        self._began = (0, 0.0)  # step and time at which this phase was first seen
 
     def emit(self, event: Event) -> None:
         match event["event"]:
@@ -207,54 +206,20 @@ class ConsoleLines:
     def _show(self, event: Event) -> None:
         if not self._console.is_terminal:
             return
-        step, now = event["step"], time.monotonic()
-        phase = (event["epoch"], event["phase"])
-        if phase != self._phase:
-            self._phase, self._began = phase, (step, now)
-        first, began = self._began
-        rate = (step - first) / (now - began) if now > began else 0.0
-        line = _progress_line(event, rate)
-        if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.start()
-        self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+        phase = f"epoch {event['epoch']} of {event['epochs']} {event['phase']}"
+        if self._bar is None or self._bar.title != phase:
+            self.flush()
+            self._bar = Bar(phase, console=self._console, transient=True)
+        self._bar.show(event["step"], event["steps"])
 
     def flush(self) -> None:
         """Takes the live line away."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def close(self) -> None:
         self.flush()
-
-
-def read_events(path: Path, tell: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
-    """The events in a metrics.jsonl; a last line that was cut short is left out.
-
-    Args:
-        path: The file; none is an empty record.
-        tell: Receives one line for each damaged line, which is left out.
-
-    Raises:
-        RunError: a line is damaged, and there is no `tell`.
-    """
-    if not path.exists():
-        return []
-    events = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            event = files.parse_json(line)
-        except ValueError:
-            event = None
-        if isinstance(event, dict) and event.get("event") in _RECORDED:
-            events.append(event)
-            continue
-        problem = f"{path}, line {number}: not an event of a run, expected a JSON object"
-        if tell is None:
-            raise RunError(f"{problem}: delete the line")
-        tell(f"{problem}; left out")
-    return events
 
 
 class _writing:
@@ -298,18 +263,6 @@ def _scalars(event: Event) -> Iterator[tuple[tuple[str, int], float | None]]:
             yield (f"constants/{name}", step), values["mean"]
         for name, value in event["scalars"].items():
             yield (name, step), value
-
-
-def _progress_line(event: Event, rate: float) -> str:
-    done, steps = event["step"], event["steps"]
-    filled = round(20 * done / steps)
-    line = (
-        f"epoch {event['epoch']} of {event['epochs']} {'━' * filled}{'╌' * (20 - filled)} "
-        f"{event['phase']} {done}/{steps}"
-    )
-    if rate > 0:
-        line += f"  {rate:.1f}/s  {duration((steps - done) / rate)} left"
-    return line
 
 
 def _epoch_line(event: Event, form: str) -> str:

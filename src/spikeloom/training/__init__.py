@@ -4,7 +4,7 @@ from spikeloom.evaluation.evaluation import Evaluation, TrainedRun, evaluate, lo
 from spikeloom.processes.distributed import from_main, is_main
 from spikeloom.processes.launch import processes
 from spikeloom.run.folder import restarted_folder
-from spikeloom.run.records import read_events
+from spikeloom.run.reading import read_events
 from spikeloom.training.estimate import Estimate, dry_run
 from spikeloom.training.position import RunResult
 from spikeloom.training.runs import adopt, resume, train

@@ -17,8 +17,8 @@ from spikeloom.data.events.array import Events, is_sorted
 from spikeloom.data.events.frames import Frames, Framing, integrate, make_framing
 from spikeloom.data.files.archive import Entry, fingerprint, scan
 from spikeloom.data.files.places import candidates, missing
-from spikeloom.data.progress import Bar
 from spikeloom.errors import DataError
+from spikeloom.progress import Bar
 
 if TYPE_CHECKING:
     from torch import Tensor
