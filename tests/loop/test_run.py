@@ -19,8 +19,7 @@ import spikeloom as sl
 from spikeloom.cli.app import app
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError
 from spikeloom.run import checkpoint
-from spikeloom.run.reading import read
-from spikeloom.run.records import read_events
+from spikeloom.run.reading import read, read_events
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_loop.py"
 

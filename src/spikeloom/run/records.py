@@ -133,14 +133,10 @@ class TensorBoard:
         self._write(TensorBoardEvent(file_version="brain.Event:2"))
 
     def emit(self, event: Event) -> None:
-        scalars = dict(_scalars(event))
-        for x in {x for _, x in scalars}:
-            values = [
-                Summary.Value(tag=tag, simple_value=value)
-                for (tag, at), value in scalars.items()
-                if at == x and value is not None
-            ]
-            self._write(TensorBoardEvent(step=x, summary=Summary(value=values)))
+        for (tag, x), value in _scalars(event):
+            if value is not None:
+                values = [Summary.Value(tag=tag, simple_value=value)]
+                self._write(TensorBoardEvent(step=x, summary=Summary(value=values)))
         if event["event"] == "epoch":
             self._records.flush()
 
