@@ -64,6 +64,7 @@ bench: $(VENV)/.bench
 	$(BENCH) linear --torch-compile --csv benchmarks/results/linear-cpu.csv
 	$(BENCH) training --csv benchmarks/results/training-cpu.csv
 	$(BENCH) synapses --csv benchmarks/results/synapses-cpu.csv
+	$(BENCH) calls --csv benchmarks/results/calls-cpu.csv
 	$(BENCH) startup --torch-compile --csv benchmarks/results/startup-cpu.csv
 	$(BENCH) memory --csv benchmarks/results/memory-cpu.csv
 	$(BIN)/python -m benchmarks.pages

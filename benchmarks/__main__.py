@@ -317,6 +317,22 @@ def synapses(
             write_csv(csv, rows)
 
 
+@app.command("calls")
+def calls(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe.", autocompletion=complete_recipe)
+    ] = "plif/digits",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    csv: Csv = None,
+) -> None:
+    """Python calls of one training step on a CPU, and microseconds of layers so small that calls
+    are all they cost."""
+    from benchmarks import calls as bench
+
+    rows = bench.measure(recipe, overrides or ())
+    _table(rows, ["what", "library", "all", "us", "by folder"], csv)
+
+
 @app.command("startup")
 def startup(
     rounds: Annotated[int, typer.Option(min=1, help="Processes of each kind.")] = 3,
@@ -442,7 +458,9 @@ def _table(rows: "Sequence[Row]", columns: Sequence[str], csv: Path | None) -> N
     print_table(
         columns,
         [[str(row.get(column, "")) for column in columns] for row in rows],
-        right=[name for name in columns if name not in ("part", "source", "what", "note")],
+        right=[
+            name for name in columns if name not in ("part", "source", "what", "note", "by folder")
+        ],
     )
     if csv is not None:
         write_csv(csv, rows)

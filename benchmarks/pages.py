@@ -218,6 +218,11 @@ def equilibrium() -> str:
     return table([*head, "iterations", "published step"], rows)
 
 
+def calls() -> str:
+    rows = [[row["what"], row["library"], row["all"], row["us"]] for row in read("calls-cpu.csv")]
+    return table(["", "calls in the library", "and in torch and Python", "microseconds"], rows)
+
+
 def startup() -> str:
     rows = [
         [
@@ -403,6 +408,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         linear,
         training,
         equilibrium,
+        calls,
         startup,
         memory,
         peak,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import cases, contenders, linear, neurons, startup, training
+from benchmarks import calls, cases, contenders, linear, neurons, startup, training
 from benchmarks.__main__ import main
 from benchmarks.cases import Case
 from benchmarks.leaky_peers import Network
@@ -233,6 +233,13 @@ def test_a_process_that_fails_ends_the_measurement(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
+def test_a_small_layer_is_a_handful_of_calls() -> None:
+    """Counts, unlike times, are the same everywhere; what depends on shapes alone is held."""
+    forward, training, stream = calls.small_layers()
+    assert 0 < forward["library"] <= 12 and 0 < stream["library"] <= 12
+    assert forward["library"] < training["library"] <= 18
+
+
 def test_first_call_is_slower_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "IMPORTS", {})
     monkeypatch.setattr(startup, "KINDS", ("PLIF",))

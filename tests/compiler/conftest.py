@@ -25,10 +25,11 @@ def one_thread() -> Iterator[None]:
 def memory_full_of_nan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An element that a kernel forgot to write, or read before it was written, shows as NaN."""
 
-    def scratch(size: int, real: torch.dtype) -> torch.Tensor:
-        return torch.full((size,), math.nan, dtype=real)
+    class Fresh(launch._Memory):
+        def grow(self, size: int, real: torch.dtype) -> torch.Tensor:
+            return torch.full((size,), math.nan, dtype=real)
 
-    monkeypatch.setattr(launch, "_scratch", scratch)
+    monkeypatch.setattr(launch, "_memory", Fresh())
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     assert torch.utils.deterministic.fill_uninitialized_memory

@@ -153,7 +153,10 @@ class Neuron(FixedConstants):
     def _run(
         self, x: Tensor, given: GivenState, record: tuple[str, ...], want_state: bool
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
-        coefs, rest = self._all_coefs(), self.rest()
+        coefs, rest = self.coefs(), self.rest()
+        learned = self._modules["surrogate"].coefs()  # type: ignore[union-attr,operator]
+        if learned:
+            coefs = coefs | {f"surrogate.{name}": value for name, value in learned.items()}
         state, clock = given or (), ()
         if self.time_coefs and want_state:
             self._check(x, given, record)
@@ -314,10 +317,9 @@ class Neuron(FixedConstants):
 
     def _all_coefs(self) -> dict[str, Tensor]:
         """The coefs of the neuron and the learnable constants of its surrogate."""
+        coefs = self.coefs()
         learned = self._modules["surrogate"].coefs()  # type: ignore[union-attr,operator]
-        if not learned:
-            return self.coefs()
-        return self.coefs() | {f"surrogate.{name}": value for name, value in learned.items()}
+        return coefs | {f"surrogate.{name}": value for name, value in learned.items()}
 
     def _step(self) -> Step:
         """The step as a pure function of tensors."""

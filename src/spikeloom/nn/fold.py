@@ -35,14 +35,15 @@ def per_step(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             "for images use x.expand(T, *x.shape)"
         )
     time, batch = x.shape[:2]
-    if is_constant(x):
+    if time > 1 and x.stride(0) == 0:
         once = if_settled(function, repeated_step(x))
         if once is not None:
             _check_samples(function, once, batch)
             return once.expand(time, *once.shape)
     with intercepted():
         y = function(x.flatten(0, 1))
-    _check_samples(function, y, time * batch)
+    if type(y) is not Tensor or y.dim() == 0 or y.shape[0] != time * batch:
+        _check_samples(function, y, time * batch)
     return y.unflatten(0, (time, batch))
 
 

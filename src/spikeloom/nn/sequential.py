@@ -4,7 +4,7 @@ from typing import overload
 
 from torch import Tensor, nn
 
-from spikeloom.nn.fold import check_per_step, is_constant, is_time_aware, per_step
+from spikeloom.nn.fold import check_per_step, is_time_aware, per_step
 from spikeloom.nn.state import (
     GivenNetworkState,
     NetworkState,
@@ -49,24 +49,28 @@ class Sequential(nn.Sequential):
         self, input: Tensor, state: GivenNetworkState = False
     ) -> Tensor | tuple[Tensor, NetworkState]:
         before = state or {}
-        check_names(self, before, set(self._modules))
+        if before:
+            check_names(self, before, set(self._modules))
         x = input
         after: NetworkState = {}
         pending: list[nn.Module] = []
         for name, layer in self._modules.items():
             assert layer is not None
-            if not is_time_aware(layer):
-                check_per_step(layer)
+            if not getattr(layer, "time_first", False):
+                if layer._modules:
+                    check_per_step(layer)
                 pending.append(layer)
                 continue
-            x, pending = _apply(pending, x), []
+            if pending:
+                x, pending = _apply(pending, x), []
             if state is False or not holds_state(layer):
                 x = layer(x)
                 continue
             x, carried = stream(layer, x, before.get(name))
             if carried:
                 after[name] = carried
-        x = _apply(pending, x)
+        if pending:
+            x = _apply(pending, x)
         return x if state is False else (x, after)
 
     def initial_state(self, x: Tensor) -> NetworkState:
@@ -90,7 +94,7 @@ class Sequential(nn.Sequential):
 def _apply(layers: list[nn.Module], x: Tensor) -> Tensor:
     """Ordinary layers in a row: fold once, not once per layer. A constant current is followed layer
     by layer, for as long as it stays one."""
-    while layers and is_constant(x):
+    while layers and x.dim() and x.shape[0] > 1 and x.stride(0) == 0:
         x, layers = per_step(layers[0], x), layers[1:]
     if not layers:
         return x

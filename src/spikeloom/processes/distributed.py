@@ -63,6 +63,8 @@ def gather(tensor: Tensor) -> Tensor:
 
 def any_of(flag: bool) -> bool:
     """Whether `flag` is true in any process."""
+    if world_size() == 1:
+        return flag
     return bool(_largest(int(flag))[0])
 
 

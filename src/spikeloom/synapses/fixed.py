@@ -16,7 +16,7 @@ from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses import active
 from spikeloom.synapses.conv import Geometry, conv_forward, conv_table
 from spikeloom.synapses.linear import linear_forward
-from spikeloom.synapses.switch import Decision, current_mode, is_recording, record
+from spikeloom.synapses.switch import Decision, record, records, setting
 
 PRODUCT, ADDITION, FROM_MEMORY, FETCHED, CALL = 0.02, 0.065, 0.1, 0.065, 15_000.0
 """Nanoseconds on one thread, float32: of a product and its sum in a dense layer; of one in a sum of
@@ -175,15 +175,15 @@ def _has_kernel(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and current_mode() != "off"
+        and setting.mode != "off"
     )
 
 
 def _pays(kind: str, weight: Tensor, x: Tensor, fired: int, sparse: float, dense: float) -> bool:
     """Whether the sum over active inputs is taken, as `sl.sparse` says; told to `sl.explain`."""
-    forced = current_mode() == "on"
+    forced = setting.mode == "on"
     taken = forced or sparse < dense
-    if is_recording():
+    if records.get() is not None:
         word, why = "sparse" if taken else "dense", "switched on" if forced else "fixed weights"
         density = fired / x.numel()
         record(Decision(kind, id(weight), tuple(x.shape), x.dtype, density, word, "-", why))

@@ -10,11 +10,10 @@ from torch.nn import Parameter
 from spikeloom.synapses import switch
 from spikeloom.synapses.active import DTYPES, Active, count, list_images, list_rows
 from spikeloom.synapses.conv import Geometry, conv_forward, conv_table, conv_weight
+from spikeloom.synapses.forms import Pair, Product, convolution, linear_map, pooling
 from spikeloom.synapses.linear import linear_forward, linear_weight
 from spikeloom.synapses.pool import MaxPool
-from spikeloom.synapses.switch import Decision, SparseParts, Work
-
-Pair = int | tuple[int, ...] | list[int]
+from spikeloom.synapses.switch import Decision, SparseParts
 
 
 def obstacle(*tensors: Tensor | None) -> str | None:
@@ -23,20 +22,20 @@ def obstacle(*tensors: Tensor | None) -> str | None:
     Kernels see memory: whatever follows what is done to tensors (compilers, transformations,
     subclasses) is given operators that it knows.
     """
-    present = [tensor for tensor in tensors if tensor is not None]
-    if any(type(tensor) not in (Tensor, Parameter) for tensor in present):
-        return "a subclass of Tensor"
-    if any(tensor.device.type != "cpu" for tensor in present):
-        return "not on a CPU"
-    dtypes = {tensor.dtype for tensor in present}
-    if len(dtypes) != 1 or not dtypes <= set(DTYPES):
-        return f"dtype {', '.join(str(dtype).removeprefix('torch.') for dtype in dtypes)}"
-    if any(tensor.layout != torch.strided or tensor.is_neg() for tensor in present):
-        return "not strided"
-    return _followed()
-
-
-def _followed() -> str | None:
+    dtype = None
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if type(tensor) is not Tensor and type(tensor) is not Parameter:
+            return "a subclass of Tensor"
+        if not tensor.is_cpu:
+            return "not on a CPU"
+        if tensor.dtype not in DTYPES or dtype not in (None, tensor.dtype):
+            several = {str(t.dtype).removeprefix("torch."): None for t in tensors if t is not None}
+            return f"dtype {', '.join(several)}"
+        if tensor.layout is not torch.strided or tensor.is_neg():
+            return "not strided"
+        dtype = tensor.dtype
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return "being compiled"
     if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
@@ -46,6 +45,10 @@ def _followed() -> str | None:
     if torch.autograd.forward_ad._current_level >= 0:
         return "forward-mode derivatives"
     return None
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def conv2d(
@@ -59,33 +62,22 @@ def conv2d(
 ) -> Tensor:
     """`torch.nn.functional.conv2d`, with its arguments and results."""
     arguments = (stride, padding, dilation, groups)
-    input, weight, bias = _autocast(input, weight, bias)
-    problem = obstacle(input, weight, bias)
-    geometry = _geometry(weight, stride, padding, dilation, groups)
-    if problem is None and (geometry is None or not _fits(input, weight, bias, geometry)):
-        problem = "an uncommon form"
-    if problem is not None or geometry is None:
-        _note("conv", input, weight, None, SparseParts(False, False), str(problem))
+    if torch.is_autocast_enabled("cpu"):
+        input, weight, bias = _autocast(input, weight, bias)
+    problem, product = obstacle(input, weight, bias), None
+    if problem is None:
+        settings: tuple[Any, ...] = (stride, padding, dilation)
+        if list in map(type, settings):
+            settings = tuple(map(_hashable, settings))
+        shapes = (input.shape, weight.shape, None if bias is None else bias.shape)
+        product = convolution(*shapes, input.dtype, *settings, groups)
+    if product is None or product.geometry is None:
+        _note("conv", input, weight, None, DENSE, problem or "an uncommon form")
         return F.conv2d(input, weight, bias, *arguments)  # type: ignore[arg-type]
-    samples, channels, height, width = input.shape
-    high, wide = geometry.output(height, width)
-    features = weight.shape[0] // groups
-    taps = geometry.kernel[0] * geometry.kernel[1]
-    outputs = samples * high * wide
-    work = Work(
-        "conv",
-        input.numel(),
-        taps * high * wide / (height * width),
-        features,
-        outputs * weight.shape[0],
-        outputs * weight.shape[0] * (channels // groups) * taps,
-        weight.numel(),
-        input.dtype,
-    )
-    choice, active = _decide("conv", input, weight, work, groups)
+    choice, active = _decide("conv", input, weight, product, groups)
     if active is None:
         return F.conv2d(input, weight, bias, *arguments)  # type: ignore[arg-type]
-    return _Conv.apply(input, weight, bias, geometry, active, choice)
+    return _Conv.apply(input, weight, bias, product.geometry, active, choice)
 
 
 def conv1d(
@@ -114,34 +106,20 @@ def conv1d(
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`torch.nn.functional.linear`, with its arguments and results."""
-    input, weight, bias = _autocast(input, weight, bias)
-    problem = obstacle(input, weight, bias)
-    if problem is None and (
-        input.dim() < 2
-        or weight.dim() != 2
-        or input.shape[-1] != weight.shape[1]
-        or (bias is not None and bias.shape != weight.shape[:1])
-        or 0 in (*input.shape, *weight.shape)
-    ):
-        problem = "an uncommon form"
-    if problem is not None:
-        _note("linear", input, weight, None, SparseParts(False, False), problem)
+    if torch.is_autocast_enabled("cpu"):
+        input, weight, bias = _autocast(input, weight, bias)
+    problem, product = obstacle(input, weight, bias), None
+    if problem is None:
+        shapes = (input.shape, weight.shape, None if bias is None else bias.shape)
+        product = linear_map(*shapes, input.dtype)
+    if product is None:
+        _note("linear", input, weight, None, DENSE, problem or "an uncommon form")
         return F.linear(input, weight, bias)
     rows = input.reshape(-1, input.shape[-1])
-    features = weight.shape[0]
-    work = Work(
-        "linear",
-        rows.numel(),
-        1,
-        features,
-        rows.shape[0] * features,
-        rows.numel() * features,
-        weight.numel(),
-        input.dtype,
-    )
-    choice, active = _decide("linear", rows, weight, work, 0)
+    choice, active = _decide("linear", rows, weight, product, 0)
     if active is None:
         return F.linear(input, weight, bias)
+    features = weight.shape[0]
     return _Linear.apply(rows, weight, bias, active, choice).view(*input.shape[:-1], features)
 
 
@@ -155,38 +133,25 @@ def max_pool2d(
     return_indices: bool = False,
 ) -> Any:
     """`torch.nn.functional.max_pool2d`, with its arguments and results."""
-    window = _pair(kernel_size)
-    steps = _pair(stride) if stride is not None and stride != [] else window
     if (
-        window is not None
-        and (steps, _pair(padding), _pair(dilation)) == (window, (0, 0), (1, 1))
-        and not (ceil_mode or return_indices)
-        and switch.current_mode() != "off"
+        not (ceil_mode or return_indices)
+        and switch.setting.mode != "off"
         and obstacle(input) is None
-        and input.dim() == 4
         and _channel_last(input)
-        and input.shape[1] >= 16
-        and min(window) > 0
-        and window[0] * window[1] <= 255
-        and all(size >= side for size, side in zip(input.shape[2:], window, strict=True))
     ):
-        return MaxPool.apply(input, window)
+        settings: tuple[Any, ...] = (kernel_size, stride, padding, dilation)
+        if list in map(type, settings):
+            settings = tuple(map(_hashable, settings))
+        window = pooling(input.shape, *settings)
+        if window is not None:
+            return MaxPool.apply(input, window)
     arguments = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     return F.max_pool2d(input, *arguments)  # type: ignore[call-overload,arg-type]
 
 
-def _pair(value: Pair) -> tuple[int, int] | None:
-    """Both numbers; None where torch has to say what is wrong."""
-    if isinstance(value, int):
-        return value, value
-    return (int(value[0]), int(value[-1])) if len(value) in (1, 2) else None
-
-
 def _autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
     """As autocast hands them to a product."""
-    if not torch.is_autocast_enabled("cpu") or any(
-        tensor is not None and tensor.device.type != "cpu" for tensor in tensors
-    ):
+    if any(tensor is not None and tensor.device.type != "cpu" for tensor in tensors):
         return tensors
     dtype = torch.get_autocast_dtype("cpu")
     return tuple(
@@ -197,61 +162,27 @@ def _autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
     )
 
 
-def _geometry(
-    weight: Tensor, stride: Pair, padding: Pair | str, dilation: Pair, groups: int
-) -> Geometry | None:
-    steps, gaps = _pair(stride), _pair(dilation)
-    if weight.dim() != 4 or steps is None or gaps is None:
-        return None
-    kernel = (int(weight.shape[2]), int(weight.shape[3]))
-    if padding == "valid":
-        return Geometry(kernel, steps, (0, 0), gaps, groups)
-    if isinstance(padding, str):
-        around = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
-        if padding != "same" or steps != (1, 1) or any(size % 2 for size in around):
-            return None
-        return Geometry(kernel, steps, (around[0] // 2, around[1] // 2), gaps, groups)
-    border = _pair(padding)
-    return None if border is None else Geometry(kernel, steps, border, gaps, groups)
-
-
-def _fits(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> bool:
-    """Whether the shapes are those of a convolution of images; torch complains of others."""
-    if input.dim() != 4 or weight.dim() != 4 or 0 in (*input.shape, *weight.shape):
-        return False
-    groups = geometry.groups
-    return (
-        groups > 0
-        and input.shape[1] == weight.shape[1] * groups
-        and weight.shape[0] % groups == 0
-        and min(geometry.stride) > 0
-        and min(geometry.padding) >= 0
-        and min(geometry.dilation) > 0
-        and min(geometry.output(*input.shape[2:])) > 0
-        and (bias is None or bias.shape == weight.shape[:1])
-    )
+DENSE = SparseParts(False, False)
 
 
 def _decide(
-    kind: str, x: Tensor, weight: Tensor, work: Work, groups: int
+    kind: str, x: Tensor, weight: Tensor, product: Product, groups: int
 ) -> tuple[SparseParts, Active | None]:
     """What to do, and the lists if anything is to be done sparsely."""
-    mode = switch.current_mode()
-    dense = SparseParts(False, False)
-    if mode == "off":
-        _note(kind, x, weight, None, dense, "switched off")
-        return dense, None
-    if mode == "auto" and switch.seems_small(work):
-        _note(kind, x, weight, None, dense, "small")
-        return dense, None
+    mode = switch.setting.mode
+    if mode == "off" or (mode == "auto" and product.small):
+        if switch.records.get() is not None:
+            _note(kind, x, weight, None, DENSE, "switched off" if mode == "off" else "small")
+        return DENSE, None
     gradient = weight.requires_grad and torch.is_grad_enabled()
     with torch.no_grad():
         x = _dense_in_memory(x)
         counts = count(x)
         active = int(counts.sum())
-        choice = switch.choose(work, active, mode, gradient)
+        choice = switch.choose(product.work, active, mode, gradient)
         reason = {"auto": "faster by the map", "on": "switched on"}[mode]
-        _note(kind, x, weight, active / x.numel(), choice, reason, gradient)
+        if switch.records.get() is not None:
+            _note(kind, x, weight, active / x.numel(), choice, reason, gradient)
         if not (choice.forward or choice.weight):
             return choice, None
         return choice, list_images(x, counts, groups) if groups else list_rows(x, counts)
@@ -266,7 +197,8 @@ def _note(
     reason: str,
     gradient: bool | None = None,
 ) -> None:
-    if not switch.is_recording():
+    """Writes the decision down, for whoever collects them."""
+    if switch.records.get() is None:
         return
     asked = weight.requires_grad and torch.is_grad_enabled() if gradient is None else gradient
     words = {True: "sparse", False: "dense"}

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from spikeloom.synapses import functional
-from spikeloom.synapses.switch import current_mode, is_recording
+from spikeloom.synapses import functional, switch
 
 _OURS: dict[Any, Callable[..., Any]] = {
     F.conv2d: functional.conv2d,
@@ -34,6 +33,6 @@ def intercepted() -> AbstractContextManager[Any]:
     """Nothing is intercepted while a program is compiled or traced, or where `sl.sparse("off")`."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return nullcontext()
-    if current_mode() == "off" and not is_recording():
+    if switch.setting.mode == "off" and switch.records.get() is None:
         return nullcontext()
     return _Intercepted()

@@ -31,7 +31,7 @@ class MaxPool(torch.autograd.Function):
         out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         places = np.empty(out.numel(), np.uint8)
         ctx.shape, ctx.window, ctx.places = x.shape, window, places
-        source, target = (flat(tensor.permute(0, 2, 3, 1)) for tensor in (x, out))
+        source, target = flat(x.permute(0, 2, 3, 1)), flat(out.permute(0, 2, 3, 1))
 
         def work(first: int, last: int) -> None:
             kernels("pool").max_pool(
@@ -58,7 +58,7 @@ class _Gradient(torch.autograd.Function):
         samples, channels, height, width = shape
         out = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last)
         grad = grad.contiguous(memory_format=torch.channels_last)
-        source, target = (flat(tensor.permute(0, 2, 3, 1)) for tensor in (grad, out))
+        source, target = flat(grad.permute(0, 2, 3, 1)), flat(out.permute(0, 2, 3, 1))
         whole_lines = channels % 16 == 0 and out.data_ptr() % 64 == 0 and out.element_size() == 4
         past_cache = whole_lines and out.nbytes >= PAST_CACHE
 

@@ -120,8 +120,15 @@ class Decision:
     reason: str
 
 
-_mode: Mode = "auto"
-_records: ContextVar[list[Decision] | None] = ContextVar("records", default=None)
+class _Setting:
+    """Of the process: see `sparse`."""
+
+    mode: Mode = "auto"
+
+
+setting = _Setting()
+records: ContextVar[list[Decision] | None] = ContextVar("records", default=None)
+"""Where decisions are collected; None: they are not."""
 
 
 class sparse:
@@ -137,38 +144,28 @@ class sparse:
     def __init__(self, mode: Mode) -> None:
         if mode not in ("auto", "on", "off"):
             raise ValueError(f"sparse({mode!r}): expected 'auto', 'on', or 'off'")
-        global _mode
-        self._before: Mode = _mode
-        _mode = mode
+        self._before: Mode = setting.mode
+        setting.mode = mode
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *exception: object) -> None:
-        global _mode
-        _mode = self._before
-
-
-def current_mode() -> Mode:
-    return _mode
+        setting.mode = self._before
 
 
 @contextmanager
 def recording() -> Iterator[list[Decision]]:
     """Collects the decisions of the calls in the block."""
-    records: list[Decision] = []
-    token = _records.set(records)
+    collected: list[Decision] = []
+    token = records.set(collected)
     try:
-        yield records
+        yield collected
     finally:
-        _records.reset(token)
-
-
-def is_recording() -> bool:
-    return _records.get() is not None
+        records.reset(token)
 
 
 def record(decision: Decision) -> None:
-    records = _records.get()
-    if records is not None:
-        records.append(decision)
+    collected = records.get()
+    if collected is not None:
+        collected.append(decision)

@@ -196,7 +196,7 @@ class Trainer:
 
     def train_step(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and scores of its last batch."""
-        samples = sum(batch.total for batch in batches)
+        samples = sum([batch.total for batch in batches])
         results = []
         for batch in batches:
             # Batches of different size count by their samples, as in one large batch; gradients

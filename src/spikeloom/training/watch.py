@@ -40,13 +40,19 @@ class Watch:
         self._one = torch.ones(1, dtype=torch.float32, device=device)
 
     def before_step(self) -> None:
-        gradients = () if self._scaled else (value.grad for value in self._parameter_list)
-        self._see([*self._classifier.buffers(), *(g for g in gradients if g is not None)])
+        tensors = list(self._classifier.buffers())
+        for value in () if self._scaled else self._parameter_list:
+            if value.grad is not None:
+                tensors.append(value.grad)
+        self._see(tensors)
 
     def after_step(self) -> None:
-        kept = (value for state in self._optimizer.state.values() for value in state.values())
-        tensors = (value for value in kept if isinstance(value, Tensor))
-        self._see([*self._parameter_list, *tensors])
+        tensors: list[Tensor] = list(self._parameter_list)
+        for state in self._optimizer.state.values():
+            for value in state.values():
+                if isinstance(value, Tensor):
+                    tensors.append(value)
+        self._see(tensors)
 
     def bad(self) -> bool:
         return bool(self._mark.item())

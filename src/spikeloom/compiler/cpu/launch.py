@@ -84,12 +84,14 @@ class _Driver:
             words[self.g_time] = g_time
         address = words.buffer_info()[0]
         if self.alone or torch.get_num_threads() == 1:
-            scratch = _scratch(self.scratch, self.real)
+            scratch = _memory.scratch.get(self.real)
+            if scratch is None or scratch.numel() < self.scratch:
+                scratch = _memory.grow(self.scratch, self.real)
             self.kernel(address, 0, self.count, scratch.data_ptr())
             return
 
         def work(first: int, last: int) -> None:
-            scratch = _scratch(self.scratch, self.real)
+            scratch = _memory.grow(self.scratch, self.real)
             self.kernel(address, first, last, scratch.data_ptr())
 
         share(work, self.count, self.elements)
@@ -199,13 +201,18 @@ class CpuKernel(BoundKernel):
 bind = CpuKernel
 
 
-_local = threading.local()
+class _Memory(threading.local):
+    """Each thread's scratch memory, kept between calls; allocated by torch, which aligns it."""
+
+    def __init__(self) -> None:
+        self.scratch: dict[torch.dtype, Tensor] = {}
+
+    def grow(self, size: int, real: torch.dtype) -> Tensor:
+        """At least so many elements."""
+        scratch = self.scratch.get(real)
+        if scratch is None or scratch.numel() < size:
+            scratch = self.scratch[real] = torch.empty(size, dtype=real, device="cpu")
+        return scratch
 
 
-def _scratch(size: int, real: torch.dtype) -> Tensor:
-    """This thread's scratch memory, kept between calls; allocated by torch, which aligns it."""
-    kept: dict[torch.dtype, Tensor] = _local.__dict__.setdefault("scratch", {})
-    scratch = kept.get(real)
-    if scratch is None or scratch.numel() < size:
-        scratch = kept[real] = torch.empty(size, dtype=real, device="cpu")
-    return scratch
+_memory = _Memory()

@@ -206,7 +206,8 @@ class BoundKernel(ABC):
             (_, turned), part = next(sums)
             total = part[0] if len(part) == 1 else part.sum(0, dtype=torch.float64)
             total = total.t() if turned else total
-            grad = self.plan.unpack(index, total, form.coef_shapes[index])
+            shape = form.coef_shapes[index]
+            grad = total.view(shape) if self._plain else self.plan.unpack(index, total, shape)
             results.append(grad.to(self.dtype))
         return results
 
