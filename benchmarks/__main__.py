@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikeloom.cli.output import complete_recipe, print_table
+from spikeloom.cli.options import complete_recipe
+from spikeloom.cli.output import print_table
 from spikeloom.errors import ConfigError, SpikeloomError
 
 if TYPE_CHECKING:
