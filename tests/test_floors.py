@@ -26,7 +26,7 @@ FLOORS = [
     *("extensions", "processes", "config"),
     *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
     *("methods", "run", "evaluation", "training", "prediction", "front", "plot", "report"),
-    *("loop", "cli"),
+    *("loop", "compat", "cli"),
 ]
 """From the ground up."""
 

@@ -201,6 +201,8 @@ LOWERINGS: dict[str, Lowering] = {
     "masked_fill_.Scalar": _masked_fill,
     "fill_.Scalar": _filled,
     "sub_.Tensor": _scaled("sub"),
+    "add_.Tensor": _scaled("add"),
+    "mul_.Tensor": _plain("mul"),
     **{
         f"{name}.{overload}": _plain(name)
         for name in ("ge", "gt", "le", "lt", "eq", "ne")

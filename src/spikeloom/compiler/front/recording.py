@@ -3,6 +3,8 @@ and keeps what is stored away from the neuron."""
 
 import functools
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,6 +27,11 @@ class _Watched:
 
     def __getattribute__(self, name: str) -> Any:
         state = object.__getattribute__(self, "__dict__")
+        carried = state.get("-carried")
+        if carried is not None and name in carried:
+            value = carried[name]
+            # A fresh one for each reader: `self.v += x` is then no change of an argument.
+            return value.clone() if isinstance(value, Tensor) else value
         if name[:2] == "__" or name in _INTERNAL:
             if name in _HOOKS and state["-root"] and state[name]:
                 state["-reads"].refuse(f"calls {shown(state['-root'])}, which has hooks")
@@ -33,11 +40,32 @@ class _Watched:
 
     def __setattr__(self, name: str, value: object) -> None:
         state = object.__getattribute__(self, "__dict__")
+        carried = state.get("-carried")
+        if carried is not None and name in carried:
+            carried[name] = value
+            return
         place = shown((*state["-root"], ("get", name)))
         state["-reads"].refuse(
             f"stores {place}: a kernel would not; return it as a state or as an observed value"
         )
         super().__setattr__(name, value)  # the copy's own: the neuron keeps what it has
+
+
+@contextmanager
+def carrying(copy: nn.Module, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Inside the block the attributes of `copy`, a module that a step calls, are those in `values`,
+    which keeps what is stored in them: for code that holds its state in attributes.
+    """
+    vars(copy)["-carried"] = values
+    try:
+        yield values
+    finally:
+        del vars(copy)["-carried"]
+
+
+def is_carrying(module: nn.Module) -> bool:
+    """Whether `module` is called inside a `carrying` block."""
+    return "-carried" in vars(module)
 
 
 def _attribute(copy: Any, state: dict[str, Any], name: str) -> Any:
