@@ -101,7 +101,7 @@ class StepModeContainer(nn.Sequential, StepModule):
         return run(x, super().forward)
 
 
-class Remembering(MemoryModule):
+class MemoryLayer(MemoryModule):
     """A layer with memory. In clock_driven it takes one step."""
 
     def __init__(self, step_mode: str = "s") -> None:
@@ -109,7 +109,7 @@ class Remembering(MemoryModule):
         self.step_mode = step_mode
 
 
-class DroppingOut(Remembering):
+class DroppingOut(MemoryLayer):
     """One mask for all steps, until `reset()`."""
 
     default_p = 0.5
@@ -145,7 +145,7 @@ class DroppingOut(Remembering):
         return f"p={self.p}"
 
 
-class NeuNorm(Remembering):
+class NeuNorm(MemoryLayer):
     def __init__(
         self,
         in_channels: int,
@@ -167,7 +167,7 @@ class NeuNorm(Remembering):
         return x - self.w * self.x
 
 
-class SynapseFilter(Remembering):
+class SynapseFilter(MemoryLayer):
     """A current that decays where no spike comes in."""
 
     def __init__(self, tau: float = 100.0, learnable: bool = False, step_mode: str = "s") -> None:
@@ -185,7 +185,7 @@ class SynapseFilter(Remembering):
         return self.out_i  # type: ignore[no-any-return]
 
 
-class ElementWiseRecurrentContainer(Remembering):
+class ElementWiseRecurrentContainer(MemoryLayer):
     keeps_mode_inside = True
 
     def __init__(
@@ -202,7 +202,7 @@ class ElementWiseRecurrentContainer(Remembering):
         return self.y
 
 
-class LinearRecurrentContainer(Remembering):
+class LinearRecurrentContainer(MemoryLayer):
     keeps_mode_inside = True
 
     def __init__(
@@ -285,7 +285,7 @@ class VotingLayer(nn.Module, StepModule):
         return functional.seq_to_ann_forward(x, self.single_step_forward)
 
 
-class SteppedDelay(Remembering):
+class SteppedDelay(MemoryLayer):
     def __init__(self, delay_steps: int, step_mode: str = "s") -> None:
         super().__init__(step_mode)
         self.delay_steps = delay_steps
