@@ -24,6 +24,13 @@ class SpikeloomError(Exception):
         return re.sub(r"\S{500,}", lambda word: f"{word[0][:200]}...", "\n".join(shown))
 
 
+def no_tensor(who: str, given: object) -> TypeError:
+    """The error for what is given to `who`, a neuron or a network, and is no tensor."""
+    kind = type(given).__name__
+    advice = ": torch.from_numpy(x) makes one" if hasattr(given, "__array__") else ""
+    return TypeError(f"{who} got a {kind}, expected a tensor [T, B, ...]{advice}")
+
+
 class ConfigError(SpikeloomError):
     """A recipe, one of its keys, or a value is wrong."""
 

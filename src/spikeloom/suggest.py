@@ -22,10 +22,34 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f"; known: {', '.join(choices)}" if choices else ""
 
 
+ELSEWHERE = {
+    "learning_rate": "optimizer.lr",
+    "wd": "optimizer.weight_decay",
+    "bs": "data.batch_size",
+    "batch": "data.batch_size",
+    "num_workers": "data.workers",
+    "dataset": "data.name",
+    "num_epochs": "training.epochs",
+    "n_epochs": "training.epochs",
+    "max_epochs": "training.epochs",
+    "amp": "training.precision",
+    "dtype": "training.precision",
+    "gpu": "training.device",
+    "random_seed": "seed",
+    "timesteps": "network.T",
+    "time_steps": "network.T",
+    "num_steps": "network.T",
+    "threshold": "network.v_threshold",
+}
+"""What keys are called in other programs."""
+
+
 def did_you_mean_key(key: str, known: Iterable[str]) -> str:
     """The same for a dotted key: its own section is searched first, then the last part in all."""
     known = list(known)
     section, _, leaf = key.rpartition(".")
+    if (ours := ELSEWHERE.get(leaf.lower())) in known:
+        return f'; did you mean "{ours}"?'
     siblings = {name.rpartition(".")[2]: name for name in known if _section(name) == section}
     if near := nearest(leaf, siblings):
         return f'; did you mean "{siblings[near]}"?'

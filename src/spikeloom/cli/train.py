@@ -61,8 +61,6 @@ def train(
             training.resume(folder)
         else:
             with new_folder(out, parent) as folder:
-                if main:
-                    typer.echo(f"run folder {folder}")
                 training.train(resolved, folder)
     if main and with_report:
         write_report(folder)

@@ -200,7 +200,9 @@ def select(explanations: list[KeyExplanation], key: str, source: str) -> list[Ke
     by_leaf = [one for one in explanations if one.key.rpartition(".")[2] == key]
     found = exact or inside or by_leaf
     if not found:
-        hint = did_you_mean_key(key, [one.key for one in explanations])
+        names = [one.key for one in explanations]
+        sections = dict.fromkeys(name.partition(".")[0] for name in names)
+        hint = did_you_mean_key(key, [*names, *sections])
         raise ConfigError(f"{source}: unknown key {key}{hint}")
     return found
 

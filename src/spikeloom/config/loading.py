@@ -42,7 +42,9 @@ class Library:
             return name, self.recipes[name]
         if name.endswith(".toml"):
             return name, Path(name)
-        hint = did_you_mean(name, self.recipes)
+        of_data = [n for n in self.recipes if f"{n.partition('/')[2]}-".startswith(f"{name}-")]
+        meant = " or ".join(f'"{one}"' for one in sorted(of_data))
+        hint = f"; did you mean {meant}?" if meant else did_you_mean(name, self.recipes)
         raise ConfigError(f"{name}: unknown recipe{hint} (or give the path of a .toml file)")
 
 

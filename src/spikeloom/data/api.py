@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from spikeloom.config.fields import value_text
 from spikeloom.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -126,15 +127,20 @@ class Source(ABC):
     def refuse_unused(self, config: "DataConfig") -> None:
         """Raises `ConfigError` for keys of `[data]` that have no effect on this data set."""
         images = self.events is None
-        keys = ["data.options"] if images and config.options and not self.options else []
+        unused = {"data.options": "{}"} if images and config.options and not self.options else {}
         for section in ("images", "frames"):
             if section not in self.sections:
-                given = getattr(config, section).model_dump(exclude_defaults=True)
-                keys += [f"data.{section}.{key}" for key in sorted(given)]
-        if keys:
+                part: Any = getattr(config, section)
+                for key in sorted(part.model_dump(exclude_defaults=True)):
+                    usual = getattr(type(part)(), key)
+                    unused[f"data.{section}.{key}"] = value_text(usual).strip('"')
+        if unused:
             held = "images, not recordings of events" if images else "recordings of events"
-            it = "them" if keys[1:] else "it"
-            raise ConfigError(f"{', '.join(keys)}: {self.name} holds {held}; remove {it}")
+            back = " ".join(f"{key}={value}" for key, value in unused.items())
+            raise ConfigError(
+                f"{', '.join(unused)}: {self.name} holds {held}; leave out what you gave, and for "
+                f"what the recipe sets give {back}"
+            )
 
     def choices(self, given: Mapping[str, str] | None) -> dict[str, str]:
         """Every option with its value. Raises `ConfigError` for one that the set does not have."""

@@ -18,6 +18,7 @@ from spikeloom.compiler.front.recording import Recording
 from spikeloom.compiler.front.step import Signature, Step, compute_dtype
 from spikeloom.compiler.function import Binding, is_exported, is_watched, run_direct
 from spikeloom.compiler.operators import run_operator
+from spikeloom.errors import no_tensor
 from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.surrogate import ATan, Surrogate, bound
 
@@ -85,6 +86,11 @@ class Neuron(FixedConstants):
 
     def __init__(self, *, surrogate: Surrogate | None = None, backend: Backend = "auto") -> None:
         super().__init__()
+        if not isinstance(surrogate, nn.Module | None):
+            known = sorted(f"{one.__name__}()" for one in Surrogate.__subclasses__())
+            raise TypeError(
+                f"surrogate is {surrogate!r}: give a surrogate object, as {', '.join(known)}"
+            )
         self.surrogate = ATan() if surrogate is None else surrogate
         self.backend: Backend = backend
 
@@ -271,6 +277,8 @@ class Neuron(FixedConstants):
         return given[:-1] if given else (), (torch.tensor(end),), coefs
 
     def _check(self, x: Tensor, state: GivenState, record: tuple[str, ...]) -> None:
+        if not isinstance(x, Tensor):
+            raise no_tensor(type(self).__name__, x)
         if not record and not state and x.dim() >= 2 and x.is_floating_point():
             return
         name = type(self).__name__

@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from spikeloom.compiler.constant import repeated_step
+from spikeloom.errors import no_tensor
 from spikeloom.nn.randomness import if_settled
 from spikeloom.synapses.interception import intercepted
 
@@ -29,6 +31,8 @@ def per_step(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     A constant `x` is computed once, unless `function` draws random numbers (rate coding, a plain
     `nn.Dropout`): these are drawn anew at each step.
     """
+    if not isinstance(x, Tensor):
+        raise no_tensor("the network", x)
     if x.dim() < 2:
         raise ValueError(
             f"input of shape {list(x.shape)}: expected [T, B, ...], time first; "
@@ -64,6 +68,7 @@ class Steps(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
+        check_axes(self.module, x)
         return per_step(self.module, x)
 
 
@@ -89,11 +94,31 @@ def check_per_step(module: nn.Module) -> None:
             )
 
 
+def check_axes(module: nn.Module, x: Tensor) -> None:
+    """Refuses images without a time axis ahead of a convolution: folded, samples would be channels,
+    and one sample of one channel would pass."""
+    if not isinstance(x, Tensor):
+        raise no_tensor("the network", x)
+    if isinstance(module, _ConvNd):
+        axes = len(module.kernel_size)
+        if x.dim() < axes + 3:
+            raise ValueError(
+                f"{type(module).__name__} got an input of shape {list(x.shape)}: expected "
+                f"[T, B, C{', D, H, W'[-3 * axes :]}], time first; for samples without time use "
+                "x.expand(T, *x.shape)"
+            )
+
+
 def _check_samples(function: Callable[[Tensor], Tensor], y: Tensor, samples: int) -> None:
     if not isinstance(y, torch.Tensor) or y.dim() == 0 or y.shape[0] != samples:
-        got = list(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
-        name = type(function).__name__ if isinstance(function, nn.Module) else repr(function)
-        raise ValueError(
-            f"{name} answered {got} to {samples} samples: a per-step layer must keep the first "
-            "axis (Flatten: start_dim=1)"
-        )
+        raise wrong_answer(function, y, samples)
+
+
+def wrong_answer(function: Callable[[Tensor], object], y: object, samples: int) -> ValueError:
+    """The error for an answer that is no `[samples, ...]`."""
+    got = list(y.shape) if isinstance(y, torch.Tensor) else f"a {type(y).__name__}"
+    name = type(function).__name__ if isinstance(function, nn.Module) else repr(function)
+    return ValueError(
+        f"{name} answered {got} to {samples} samples: a per-step layer must answer one tensor and "
+        "keep the first axis (Flatten: start_dim=1)"
+    )

@@ -4,7 +4,7 @@ from typing import overload
 
 from torch import Tensor, nn
 
-from spikeloom.nn.fold import check_per_step, is_time_aware, per_step
+from spikeloom.nn.fold import check_axes, check_per_step, is_time_aware, per_step, wrong_answer
 from spikeloom.nn.state import (
     GivenNetworkState,
     NetworkState,
@@ -94,6 +94,8 @@ class Sequential(nn.Sequential):
 def _apply(layers: list[nn.Module], x: Tensor) -> Tensor:
     """Ordinary layers in a row: fold once, not once per layer. A constant current is followed layer
     by layer, for as long as it stays one."""
+    if layers:
+        check_axes(layers[0], x)
     while layers and x.dim() and x.shape[0] > 1 and x.stride(0) == 0:
         x, layers = per_step(layers[0], x), layers[1:]
     if not layers:
@@ -101,7 +103,9 @@ def _apply(layers: list[nn.Module], x: Tensor) -> Tensor:
 
     def chain(folded: Tensor) -> Tensor:
         for layer in layers:
-            folded = layer(folded)
+            before, folded = folded, layer(folded)
+            if not isinstance(folded, Tensor):
+                raise wrong_answer(layer, folded, len(before))
         return folded
 
     return per_step(layers[0] if len(layers) == 1 else chain, x)

@@ -37,6 +37,7 @@ def summaries(
     folders: Sequence[Path | str], samples: int = SAMPLES
 ) -> tuple[list[RunRecord], list[Row]]:
     """The records of the runs, and a row for each; errors as `compare`."""
+    folders = [folders] if isinstance(folders, str | Path) else folders
     if not folders:
         raise RunError("no run folder given: name at least one, as in runs/plif-digits/1")
     runs = [read(Path(folder)) for folder in folders]

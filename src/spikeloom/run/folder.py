@@ -103,6 +103,14 @@ class RunFolder:
         advice = f"`spikeloom resume {self.path}` continues it, or " * self.recipe.is_file()
         raise RunError(f"{self.path} exists already and is not empty: {advice}give another folder")
 
+    def discard(self) -> None:
+        """Removes what a run wrote that made no step: its folder is as before it."""
+        for path in self.path.rglob("*"):
+            if path.is_file():
+                path.unlink()
+        for path in sorted(self.path.rglob("*"), reverse=True):
+            path.rmdir()
+
     def write_recipe(self, text: str) -> None:
         files.write(self.recipe, text, sync=True)
 

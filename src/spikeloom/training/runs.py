@@ -19,6 +19,7 @@ from spikeloom.run.device import choose_device, surroundings
 from spikeloom.run.failures import explained
 from spikeloom.run.folder import RunFolder, environment
 from spikeloom.run.inputs import Inputs
+from spikeloom.training.journal import Journal
 from spikeloom.training.position import RunResult
 from spikeloom.training.start import fingerprint
 from spikeloom.training.trainer import Trainer
@@ -49,7 +50,13 @@ def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None)
         facts = environment(device) | {"data": fingerprint(trainer.data)}
         inputs = Inputs.of(trainer.data).to_json()
         distributed.from_main(lambda: RunFolder.create(run, trainer.text, facts, inputs) and None)
-        return trainer.fit(RunFolder(run))
+        Journal(recipe, trainer.console).message(f"run folder {run}")
+        try:
+            return trainer.fit(RunFolder(run))
+        except Exception:
+            if not trainer.position.global_step and distributed.is_main():
+                RunFolder(run).discard()
+            raise
 
 
 def resume(

@@ -68,7 +68,8 @@ class Trainer:
 
     def load(self) -> None:
         """Data, loaders and network; nothing here speaks to other processes."""
-        self.data = load_data(self.recipe)
+        method = catalog.method_of(self.recipe)
+        self.data = load_data(self.recipe, lambda spec: method.build(self.recipe.network, spec))
         self.spec = self.data.spec
         self.make()
 

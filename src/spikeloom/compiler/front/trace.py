@@ -7,6 +7,7 @@ The adjoint must come from there: the forward graph has lost the surrogate's rul
 import linecache
 import os
 import traceback
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,7 @@ def trace(step: Step, dtype: torch.dtype) -> Trace:
         [*examples, *(torch.ones(2, dtype=dtype) for _ in cotangents)],
         tuple(f"grad:{name}" for name in inputs),
     )
+    _warn_of_no_gradient(step, gradient, len(inputs))
     return Trace(
         signature,
         double,
@@ -75,6 +77,17 @@ def trace(step: Step, dtype: torch.dtype) -> Trace:
             step, gradient, (*inputs, *cotangents), tuple(f"grad:{n}" for n in inputs), double
         ),
     )
+
+
+def _warn_of_no_gradient(step: Step, adjoint: GraphModule, place: int) -> None:
+    """Where nothing of the adjoint depends on the gradient of the spikes, its input at `place`."""
+    given = [node for node in adjoint.graph.nodes if node.op == "placeholder"]
+    if not given[place].users:
+        warnings.warn(
+            f"no gradient passes the spikes of {step.name}: its step compares without a surrogate "
+            "(s = self.surrogate(h - threshold)), or detaches; nothing ahead of it would learn",
+            stacklevel=2,
+        )
 
 
 def _traced(

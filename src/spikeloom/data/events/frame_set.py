@@ -1,6 +1,6 @@
 """The splits of an event data set as prepared frames, ready to train on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,14 +64,24 @@ def frame_set(
     options: Mapping[str, str],
     progress: Progress | None,
     skip_damaged: bool = False,
+    accept: Callable[[DataSpec], object] | None = None,
 ) -> DataSet:
-    """The frames of both splits, from the cache or prepared now."""
+    """The frames of both splits, from the cache or prepared now; `accept` may refuse them first."""
     for name, recordings in (("train", pair.train), ("test", pair.test)):
         if not len(recordings.labels):  # told before the other split is prepared
             raise DataError(
                 f"{events.name}: the {name} split has no recordings: complete the files, or name "
                 f"the folder that holds both splits; expected:\n{events.layout}"
             )
+    shape = framing.shape(pair.train.size)[1:]
+    spec = DataSpec(
+        events.name,
+        (shape[-1],) if events.audio else shape,
+        events.class_names(pair),
+        kind="events",
+    )
+    if accept is not None:
+        accept(spec)
     meaning = f"{events.version} {sorted(options.items())}" + " skip" * skip_damaged
     train, test = (
         FrameSplit(
@@ -88,13 +98,6 @@ def frame_set(
             flat=events.audio,
         )
         for split, recordings in (("train", pair.train), ("test", pair.test))
-    )
-    shape = framing.shape(pair.train.size)[1:]
-    spec = DataSpec(
-        events.name,
-        (shape[-1],) if events.audio else shape,
-        events.class_names(pair),
-        kind="events",
     )
     notes = [*pair.notes, *missing_samples(events.name, events.published, train, test)]
     for name, split in (("train", train), ("test", test)):

@@ -151,11 +151,13 @@ class EventSet(Source):
         options: Mapping[str, str] | None = None,
         progress: Progress | None = None,
         skip_damaged: bool = False,
+        accept: "Callable[[DataSpec], object] | None" = None,
     ) -> "DataSet":
         """The data set as frames cut by `framing` (None: as the data set's first paper has them).
 
         `options` are the data set's own, for example the split of CIFAR10-DVS. `skip_damaged` goes
-        on without recordings that cannot be read, and says how many.
+        on without recordings that cannot be read, and says how many. `accept` is called before
+        frames are prepared, and raises an error if they would be for nothing.
         """
         from spikeloom.data.events.frame_set import frame_set
 
@@ -163,15 +165,21 @@ class EventSet(Source):
         place, pair = self._search(root, chosen)
         del place
         framing = framing or self.framing
-        return frame_set(self, pair, framing, normalization, chosen, progress, skip_damaged)
+        return frame_set(self, pair, framing, normalization, chosen, progress, skip_damaged, accept)
 
-    def for_recipe(self, config: "DataConfig", T: int | None) -> "DataSet":
+    def for_recipe(
+        self,
+        config: "DataConfig",
+        T: int | None,
+        accept: "Callable[[DataSpec], object] | None" = None,
+    ) -> "DataSet":
         self.refuse_unused(config)
         framing = make_framing(config.frames, self.framing, T)
         root = None if config.root is None else Path(config.root)
         with Bar(f"preparing {self.name}") as bar:
             how = config.frames.normalization
-            return self.load(root, framing, how, config.options, bar.show, config.skip_damaged)
+            skip, show = config.skip_damaged, bar.show
+            return self.load(root, framing, how, config.options, show, skip, accept)
 
     def files(self, root: Path | None) -> tuple[Path, ...]:
         """The folder or file that was found; recordings are too many to be listed one by one."""
@@ -242,7 +250,7 @@ class EventSet(Source):
                 pair = self.find(scan(place, self.archives), options)
                 if len(pair.train.labels) or len(pair.test.labels):
                     return place, pair
-        raise missing(self.name, places, self.layout, self.origin)
+        raise missing(self.name, places, self.layout, self.origin, fetched=bool(self.remotes))
 
 
 def of_files(

@@ -19,12 +19,18 @@ def candidates(root: Path | None, folders: Sequence[str]) -> list[Path]:
     return [data_root() / folder for folder in folders]
 
 
-def missing(name: str, looked_for: Iterable[Path], tree: str, origin: str) -> DataError:
-    """The error for a data set that is nowhere: the expected tree, and where to get the files."""
+def missing(
+    name: str, looked_for: Iterable[Path], tree: str, origin: str, *, fetched: bool = False
+) -> DataError:
+    """The error for a data set that is nowhere: the expected tree, and where to get the files.
+
+    `fetched`: whether `spikeloom data get` can.
+    """
+    get = f"`spikeloom data get {name}` fetches the files, else take them" if fetched else ""
     return DataError(
         f"{name}: no files found; give their root folder, or set {DATA}; expected there:\n"
         + "".join(f"    {line}\n" for line in tree.strip().splitlines())
         + "looked for:\n"
-        + "".join(f"    {path}\n" for path in looked_for)
-        + f"get the files from {origin}"
+        + "".join(f"    {path}\n" for path in dict.fromkeys(looked_for))
+        + f"{get or 'get the files'} from {origin}"
     )

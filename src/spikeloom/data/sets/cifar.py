@@ -107,7 +107,7 @@ class Cifar(Source):
             f"    {form.archive}   or   {form.folder}/{{{', '.join(form.files)}}}"
             for form in self.forms
         )
-        raise missing(self.name, looked_for, tree, self.origin)
+        raise missing(self.name, looked_for, tree, self.origin, fetched=bool(self.remotes))
 
     def _read(self, form: _Form, place: Path) -> Iterator[tuple[str, bytes]]:
         """Name and content of every file of `form`; none may be larger than what it can need."""

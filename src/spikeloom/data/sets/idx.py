@@ -142,7 +142,13 @@ class IdxImages(Source):
         tree = f"{self.folder}/   (or {self.folder}/raw/)\n" + "\n".join(
             f"    {stem}[.gz]" for stem in _STEMS
         )
-        raise missing(self.name, [place / _STEMS[0] for place in places], tree, self.origin)
+        raise missing(
+            self.name,
+            [place / _STEMS[0] for place in places],
+            tree,
+            self.origin,
+            fetched=bool(self.remotes),
+        )
 
     def _split(self, images_path: Path, labels_path: Path, most: int) -> TensorSplit:
         images = read_idx(images_path, _SIZE, most)
