@@ -279,17 +279,21 @@ def read(folder: Path) -> RunRecord:
     )
 
 
-def read_events(path: Path, tell: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+def read_events(
+    path: Path | str, tell: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
     """The events in a metrics.jsonl, those of kinds that this version does not know left out, and
     so is a last line that was cut short: a run that is going on, or was killed.
 
     Args:
-        path: The file; none is an empty record.
+        path: The file, or its run folder; none is an empty record.
         tell: Receives one line for each damaged line, which is left out.
 
     Raises:
         RunError: a line is damaged, and there is no `tell`.
     """
+    path = Path(path)
+    path = path / "metrics.jsonl" if path.is_dir() else path
     if not path.exists():
         return []
     events = []
