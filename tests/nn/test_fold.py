@@ -119,7 +119,7 @@ def test_layer_that_loses_samples_is_named():
 
 
 def test_layer_that_answers_no_tensor_is_named():
-    with pytest.raises(ValueError, match="answered tuple to 6 samples"):
+    with pytest.raises(ValueError, match="answered a tuple to 6 samples"):
         per_step(lambda x: (x, x), torch.zeros(3, 2, 3))
 
 
