@@ -6,10 +6,44 @@ from golden_glif import RAW, Arrays
 from torch import Tensor, nn
 
 from spikeloom.data.spec import DataSpec
-from spikeloom.methods.glif.blocks import BasicBlock, Bottleneck, MembraneBlock, Parts, SewBlock
+from spikeloom.methods.glif.blocks import MEETING, BasicBlock, MembraneBlock, Parts, SewBlock
 from spikeloom.methods.glif.config import GlifNetwork
 from spikeloom.methods.glif.networks import GlifClassifier, build
 from spikeloom.neurons import Neuron
+from spikeloom.nn import Sequential
+
+
+class Bottleneck(nn.Module):
+    """N(conv1x1 - tdBN - N - conv3x3(stride) - tdBN - N - conv1x1 - tdBN(a2)  +  shortcut), half as
+    wide inside.
+
+    In the authors' code, where no network uses it, and so in none of ours. `pooled`: the shortcut
+    averages 2x2 positions (or stride x stride) before its convolution, which then has stride 1.
+    """
+
+    time_first = True
+
+    def __init__(
+        self, parts: Parts, inputs: int, outputs: int, stride: int = 1, *, pooled: bool = False
+    ) -> None:
+        super().__init__()
+        width = outputs // 2
+        self.body = Sequential(
+            parts.conv1x1(inputs, width),
+            parts.neuron(width),
+            parts.conv3x3(width, width, stride),
+            parts.neuron(width),
+            parts.conv1x1(width, outputs, alpha=MEETING),
+        )
+        if pooled:
+            conv = parts.conv1x1(inputs, outputs, alpha=MEETING)
+            self.downsample = Sequential(Sequential(nn.AvgPool2d(stride), *conv))
+        else:
+            self.downsample = parts.shortcut(inputs, outputs, stride)
+        self.lif = parts.neuron(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lif(self.body(x) + self.downsample(x))
 
 
 def set_backend(net: nn.Module, backend: str) -> None:

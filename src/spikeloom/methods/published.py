@@ -1,5 +1,6 @@
 """Files that the authors of a method published, read without running anything they contain."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,35 @@ def network_in(path: Path, *keys: str) -> dict[str, Tensor]:
             f"{path} holds no network: expected tensors by name, under {' or '.join(keys)} or alone"
         )
     return {str(name).removeprefix(_WRAPPED): value for name, value in content.items()}
+
+
+def fit(
+    path: object,
+    state: Mapping[str, Tensor],
+    ours: Mapping[str, Tensor],
+    *,
+    optional: tuple[str, ...] = (),
+    advice: str = "use the recipe of the network that was saved",
+) -> dict[str, Tensor]:
+    """`state`, of the file `path`, in the types of `ours`, and completed with those of `ours` whose
+    names end in one of `optional`.
+
+    Raises:
+        CheckpointError: a tensor is missing, is one too many, or has another shape; the text names
+            the first ones, and what to do.
+    """
+    lacks = [name for name in ours if name not in state and not name.endswith(optional)]
+    has = [name for name in state if name not in ours]
+    shapes = [
+        f"{name} is {list(state[name].shape)}, not {list(value.shape)}"
+        for name, value in ours.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    problems = [
+        f"{what}{', '.join(names[:3])}" + f" and {len(names) - 3} more" * (len(names) > 3)
+        for what, names in (("lacks ", lacks), ("also has ", has), ("its ", shapes))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{path} is of another network: it {'; '.join(problems)}; {advice}")
+    return {name: state.get(name, value).to(value.dtype) for name, value in ours.items()}

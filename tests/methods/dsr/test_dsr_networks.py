@@ -223,7 +223,7 @@ def test_checkpoints_of_another_network_are_refused(tmp_path):
     del state["module.conv1.weight"]
     state["module.linear.bias"] = torch.zeros(9)
     torch.save({"state_dict": state}, path)
-    with pytest.raises(CheckpointError, match=r"lacks body.conv1.weight; it has body.extra.*\[9\]"):
+    with pytest.raises(CheckpointError, match=r"lacks body.conv1.weight; .*body.extra.*\[9\]"):
         read_checkpoint(path, net)
     path.write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError, match="cannot be read as saved tensors"):

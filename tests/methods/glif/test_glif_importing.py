@@ -84,7 +84,7 @@ def test_fused_neurons_unused_gate_is_dropped(tmp_path: Path) -> None:
     [
         ({"T": 4}, "trained with T=2 .set T=2."),
         ({"channels": 4}, "conv1.0.0.weight is .2, 3, 3, 3., not .4, 3, 3, 3."),
-        ({"name": "resnet18ms"}, "lacks features.0.body.0.Vth, features.0.body.0.alpha"),
+        ({"name": "resnet18ms"}, "lacks features.0.body.0.tau, features.0.body.0.Vth"),
         ({"head": "one"}, "also has lastave.1.weight"),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from spikeloom.errors import CheckpointError
-from spikeloom.methods.published import saved
+from spikeloom.methods.published import fit, saved
 from spikeloom.nn import Classifier
 
 BODY = "body."
@@ -29,7 +29,8 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     """
     content = saved(path)
     state = content.get("state_dict", content)
-    return fit(path, translate(path, state), classifier, optional=".threshold")
+    ours = classifier.state_dict()
+    return fit(path, translate(path, state), ours, optional=(".threshold",))
 
 
 def read_thresholds(path: Path) -> dict[str, float]:
@@ -62,31 +63,3 @@ def translate(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
         name = re.sub(r"\bVth$", "threshold", name)
         found[name if name.startswith(BODY) else BODY + name] = value
     return found
-
-
-def fit(
-    path: Path, state: dict[str, Tensor], classifier: Classifier, *, optional: str
-) -> dict[str, Tensor]:
-    """`state`, completed with the classifier's own entries whose names end in `optional`.
-
-    CheckpointError if another entry is missing, is one too many, or has another shape.
-    """
-    own = classifier.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith(optional)]
-    unknown = [name for name in state if name not in own]
-    shapes = [
-        f"{name} is {list(state[name].shape)} and not {list(value.shape)}"
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    problems = [
-        f"{what} {', '.join(names[:3])}" + (f" and {len(names) - 3} more" * (len(names) > 3))
-        for what, names in (("it lacks", missing), ("it has", unknown), ("", shapes))
-        if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{path} is of another network: {'; '.join(p.strip() for p in problems)}; "
-            "use the recipe of the network that was saved"
-        )
-    return {**own, **state}

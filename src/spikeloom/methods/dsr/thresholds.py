@@ -24,9 +24,9 @@ from spikeloom import files
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.hooks import hooked
 from spikeloom.methods.dsr.config import DsrNetwork
-from spikeloom.methods.dsr.importing import BODY, fit, read_thresholds, translate
+from spikeloom.methods.dsr.importing import BODY, read_thresholds, translate
 from spikeloom.methods.dsr.representation import DsrLIF, Represented
-from spikeloom.methods.published import saved
+from spikeloom.methods.published import fit, saved
 from spikeloom.nn import Classifier
 
 
@@ -126,7 +126,9 @@ def start_from_files(classifier: Classifier, network: DsrNetwork) -> None:
     if network.ann is not None:
         path = Path(network.ann)
         state = _ann_state(path)
-        classifier.load_state_dict(fit(path, state, classifier, optional=".threshold"))
+        classifier.load_state_dict(
+            fit(path, state, classifier.state_dict(), optional=(".threshold",))
+        )
     if network.thresholds is not None:
         set_thresholds(classifier, Path(network.thresholds))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spikeloom.errors import CheckpointError
 from spikeloom.methods.fs.networks import FsClassifier
-from spikeloom.methods.published import network_in
+from spikeloom.methods.published import fit, network_in
 from spikeloom.neurons import Neuron
 from spikeloom.nn import Classifier, Recurrent
 
@@ -141,23 +141,17 @@ def _autograd(
 
 
 def _checked(found: dict[str, Tensor], classifier: FsClassifier, origin: str) -> dict[str, Tensor]:
-    own = classifier.state_dict()
-    missing = [name for name in own if name not in found]
-    unknown = [name for name in found if name not in own]
-    if missing or unknown:
-        problem = f"it lacks {missing[0]}" if missing else f"it has {unknown[0]}"
-        raise _misfit(origin, problem, classifier)
-    fitted = {}
-    for name, value in own.items():
-        theirs = found[name]
+    ours = classifier.state_dict()
+    for name, theirs in found.items():
+        own = ours.get(name, theirs)
         # Constants per neuron are (1, N) there, one for all (1,); weights must agree as they are.
-        if theirs.dim() < 3 and theirs.numel() == value.numel() and value.dim() < 2:
-            theirs = theirs.reshape(value.shape)
-        if theirs.shape != value.shape:
-            problem = f"{name} is {list(theirs.shape)} and not {list(value.shape)}"
-            raise _misfit(origin, problem, classifier)
-        fitted[name] = theirs.to(value.dtype).contiguous()
-    return fitted
+        if theirs.dim() < 3 and theirs.numel() == own.numel() and own.dim() < 2:
+            found[name] = theirs.reshape(own.shape)
+    try:
+        fitted = fit(origin, found, ours)
+    except CheckpointError as error:
+        raise _misfit(origin, str(error), classifier) from error
+    return {name: value.contiguous() for name, value in fitted.items()}
 
 
 def _misfit(origin: str, problem: str, classifier: FsClassifier) -> CheckpointError:

@@ -140,39 +140,6 @@ class MembraneBlock(nn.Module):
         return self.body(x) + self.downsample(x)
 
 
-class Bottleneck(nn.Module):
-    """N(conv1x1 - tdBN - N - conv3x3(stride) - tdBN - N - conv1x1 - tdBN(a2)  +  shortcut), half as
-    wide inside.
-
-    In the authors' code, where no network uses it. `pooled`: the shortcut averages 2x2 positions
-    (or stride x stride) before its convolution, which then has stride 1.
-    """
-
-    time_first = True
-
-    def __init__(
-        self, parts: Parts, inputs: int, outputs: int, stride: int = 1, *, pooled: bool = False
-    ) -> None:
-        super().__init__()
-        width = outputs // 2
-        self.body = Sequential(
-            parts.conv1x1(inputs, width),
-            parts.neuron(width),
-            parts.conv3x3(width, width, stride),
-            parts.neuron(width),
-            parts.conv1x1(width, outputs, alpha=MEETING),
-        )
-        if pooled:
-            conv = parts.conv1x1(inputs, outputs, alpha=MEETING)
-            self.downsample = Sequential(Sequential(nn.AvgPool2d(stride), *conv))
-        else:
-            self.downsample = parts.shortcut(inputs, outputs, stride)
-        self.lif = parts.neuron(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lif(self.body(x) + self.downsample(x))
-
-
 class SewBlock(nn.Module):
     """Spike-element-wise block: two units conv3x3 - norm - N, their output s joined with the input.
 

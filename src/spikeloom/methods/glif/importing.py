@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from spikeloom.errors import CheckpointError
-from spikeloom.methods.published import network_in
+from spikeloom.methods.published import fit, network_in
 from spikeloom.neurons import FusedGLIF
 from spikeloom.nn import Classifier, TdBatchNorm
 
@@ -28,34 +28,11 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     unused = {f"{name}.Vth" for name, m in classifier.named_modules() if type(m) is TdBatchNorm}
     unused |= {f"{name}.gamma" for name, m in classifier.named_modules() if type(m) is FusedGLIF}
     state = {name: value for name, value in state.items() if name not in unused}
-    own = classifier.state_dict()
-    for name, value in own.items():
-        # Files from before PyTorch 0.4 lack the counter; nothing depends on it.
-        if name.endswith("num_batches_tracked"):
-            state.setdefault(name, value)
-    _compare(path, state, own)
-    return {name: state[name].to(value.dtype) for name, value in own.items()}
-
-
-def _compare(path: Path, state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    problems = []
-    for what, names in (
-        ("lacks", own.keys() - state.keys()),
-        ("also has", state.keys() - own.keys()),
-    ):
-        if names:
-            first = ", ".join(sorted(names)[:3])
-            problems.append(f"{what} {first}" + f" and {len(names) - 3} more" * (len(names) > 3))
-    for name in own.keys() & state.keys():
-        theirs, ours = list(state[name].shape), list(own[name].shape)
-        if theirs != ours:
-            if name.endswith("conduct") and theirs[1:] == ours[1:]:
-                problems.insert(0, f"was trained with T={theirs[0]} (set T={theirs[0]})")
-            else:
-                problems.append(f"{name} is {theirs}, not {ours}")
-    if problems:
-        shown = "; ".join(dict.fromkeys(problems[:1] + sorted(problems[1:])[:3]))
-        raise CheckpointError(
-            f"{path} is of another network: it {shown}; "
-            "use the recipe of the network that was saved"
-        )
+    ours = classifier.state_dict()
+    for name in ours.keys() & state.keys():
+        theirs, own = state[name].shape, ours[name].shape
+        if name.endswith("conduct") and theirs != own and theirs[1:] == own[1:]:
+            T = theirs[0]
+            raise CheckpointError(f"{path} was trained with T={T} (set T={T}), not T={own[0]}")
+    # Files from before PyTorch 0.4 lack the counter; nothing depends on it.
+    return fit(path, state, ours, optional=("num_batches_tracked",))

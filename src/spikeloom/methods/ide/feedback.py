@@ -27,6 +27,7 @@ from torch.nn.utils import parametrize
 from spikeloom.errors import ConfigError
 from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.equilibrium import implicit_rate, solve_implicit
+from spikeloom.methods.ide.published import published_average
 from spikeloom.methods.ide.restriction import restrict
 from spikeloom.methods.ide.solver import Settings, Solution
 from spikeloom.methods.ide.transforms import Masks, Statistics, WeightTransform
@@ -134,7 +135,9 @@ class FeedbackNetwork(nn.Module):
         statistics: Statistics = "update" if self.training else "running"
         if not self.events:
             drive = transform.synapse(inputs)
-            self._update_twice(drive)
+            if self.training and "double-update" in self.settings.quirks:
+                with torch.no_grad():  # the simulation updates running statistics as well
+                    transform.normalise(drive, "update")
             drive = masks.apply("x", transform.finish(transform.normalise(drive, statistics)))
             currents = drive.detach().expand(self.time_steps, *drive.shape)
             return (drive if wanted else None), currents
@@ -142,7 +145,7 @@ class FeedbackNetwork(nn.Module):
         reference = transform.synapse(average) if wanted else None
         drive, frames = reference, inputs
         if self.training and transform.norm is not None and "event-mean" in self.settings.quirks:
-            frames, average = self._published_average(inputs, average)
+            frames, average = published_average(inputs, self.average, self.leak)
             drive = transform.synapse(average)
         if drive is not None:
             drive = transform.finish(transform.normalise(drive, statistics))
@@ -310,25 +313,6 @@ class FeedbackNetwork(nn.Module):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-
-    def _published_average(self, frames: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames as the authors' code simulates them and their average as its rate map sees it.
-
-        It adds the average up inside the last frame, which the simulation then reads; and averages
-        again with one term too many, which is that frame itself. Without a leak it does not.
-        """
-        if self.leak == 1:
-            return frames, average
-        frames = torch.cat([frames[:-1], average.unsqueeze(0)])
-        steps = len(frames)
-        factor = (1 + self.leak**steps) * weight_sum(self.leak, steps)
-        return frames, self.average(frames) * (factor / weight_sum(self.leak, steps + 1))
-
-    def _update_twice(self, current: Tensor) -> None:
-        """The authors' code updates the input's running statistics in the simulation as well."""
-        if self.training and "double-update" in self.settings.quirks:
-            with torch.no_grad():
-                self.input_transform.normalise(current, "update")
 
     def _current(self, index: int, x: Tensor, statistics: Statistics, masks: Masks) -> Tensor:
         return masks.apply(f"s{index + 1}", self._transform(index)(x, statistics))

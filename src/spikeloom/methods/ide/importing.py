@@ -17,14 +17,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from spikeloom.errors import CheckpointError
-from spikeloom.methods.published import network_in
+from spikeloom.methods.published import fit, network_in
 from spikeloom.nn import Classifier
 
 _SYNAPSE = re.compile(r"network_(x|s\d*)\.(?:conv|convT|fc)\.(weight|bias)(_[wguv])?")
 _NORM = re.compile(r"network_(x|s\d*)\.bn\.(\w+)")
 _RESTRICTED = {"_w": "original", "_g": "0.gain", "_u": "0.u", "_v": "0.v"}
-_KEPT = "feedback.tally"
 
 
 def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
@@ -34,8 +32,16 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     the first tensor that does not fit.
     """
     state = network_in(path, "state_dict")
-    found = {name: value for key, value in state.items() if (name := our_name(key)) is not None}
-    return _fitted(path, found, classifier.state_dict())
+    ours = classifier.state_dict()
+    found = {
+        name: value
+        for key, value in state.items()
+        if (name := our_name(key)) is not None
+        # The restricted weight itself may be stored beside its parts.
+        and (name in ours or name.replace("weight", "parametrizations.weight.original") not in ours)
+    }
+    advice = "give the recipe of the network that was saved (network.padding_x, data set)"
+    return fit(path, found, ours, optional=("feedback.tally",), advice=advice)
 
 
 def our_name(key: str) -> str | None:
@@ -58,28 +64,3 @@ def _transform(name: str) -> str:
     if name == "x":
         return "feedback.input_transform"
     return f"feedback.transforms.{int(name[1:] or 1) - 1}"
-
-
-def _fitted(path: Path, found: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`found`, with what only we keep; CheckpointError if it is not a state of this network."""
-    # The restricted weight itself may be stored beside its parts.
-    found = {
-        name: value
-        for name, value in found.items()
-        if name in ours or name.replace("weight", "parametrizations.weight.original") not in ours
-    }
-    missing = sorted(set(ours) - set(found) - {_KEPT})
-    unknown = sorted(set(found) - set(ours))
-    if missing or unknown:
-        what = f"has no {missing[0]}" if missing else f"has {unknown[0]}, which the recipe has not"
-        raise CheckpointError(
-            f"{path} {what} ({len(missing)} missing, {len(unknown)} unknown): "
-            "give the recipe of the network that was saved"
-        )
-    for name, value in found.items():
-        if value.shape != ours[name].shape:
-            raise CheckpointError(
-                f"{path}: {name} has shape {list(value.shape)}, expected {list(ours[name].shape)}: "
-                "give the recipe of the network that was saved (network.padding_x, data set)"
-            )
-    return found | {_KEPT: ours[_KEPT]}

@@ -1,4 +1,5 @@
-"""The two solvers of the authors' code, errors included, for reproducing it and nothing else.
+"""The errors of the authors' code behind their names, for reproducing it and nothing else: its two
+solvers (`network.solver`), and how it averages event frames (`network.quirks`).
 
 `published-broyden` (`modules/broyden.py`): first step of the wrong sign, 27 memory slots for 30
 steps, an absolute tolerance of 2e-10 sqrt(B D), no guard against infinities.
@@ -8,11 +9,13 @@ The published N-MNIST networks were trained with it.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from spikeloom.methods.ide.solver import Operator, Search, Settings, Solution
+from spikeloom.neurons.rate import weight_sum
 
 _SLOTS = 27
 _EPS = 2e-10
@@ -66,3 +69,21 @@ def published_iter(operator: Operator, b: Tensor, settings: Settings) -> Solutio
         x = (operator(x) + b) / 2
     residual = (operator(x) + b - x).norm().item() / search.scale
     return Solution(x, settings.max_iter, residual, (1.0, residual), residual <= search.goal)
+
+
+def published_average(
+    frames: Tensor, average: Callable[[Tensor], Tensor], leak: float
+) -> tuple[Tensor, Tensor]:
+    """Quirk "event-mean": frames `[T, B, ...]` as the code simulates them, and their `average`
+    `[B, ...]`, weighted by leak^(T - t), as its rate map sees it.
+
+    It adds the average up inside the last frame, which the simulation then reads; and averages
+    again with one term too many, which is that frame itself. Without a leak it does not.
+    """
+    first = average(frames)
+    if leak == 1:
+        return frames, first
+    frames = torch.cat([frames[:-1], first.unsqueeze(0)])
+    steps = len(frames)
+    factor = (1 + leak**steps) * weight_sum(leak, steps)
+    return frames, average(frames) * (factor / weight_sum(leak, steps + 1))

@@ -66,11 +66,6 @@ class Solution:
     trace: tuple[float, ...]
     converged: bool
 
-    @property
-    def best_step(self) -> int:
-        """The iterate that `x` is."""
-        return self.trace.index(self.residual) if self.residual in self.trace else 0
-
 
 class Search:
     """The best iterate so far and the course of the residual."""
