@@ -61,7 +61,7 @@ def test_a_field_that_may_be_none_is_none_by_default():
         (Optimizer, {"betas": [0.9, 1.0]}),
         (DataConfig, {"name": ""}),
         (DataConfig, {"name": "x", "drop_last": 1}),
-        (Schedule, {"name": "linear"}),
+        (Schedule, {"name": "staircase"}),
         (Protocol, {"val_ratio": 1.0}),
     ],
 )
