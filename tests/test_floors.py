@@ -23,7 +23,7 @@ FLOORS = [
         "seeding",
         "progress",
     ),
-    *("extensions", "processes", "config"),
+    *("zoo", "extensions", "processes", "config"),
     *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
     *("methods", "run", "evaluation", "training", "prediction", "front", "plot", "report"),
     *("loop", "compat", "cli"),

@@ -152,3 +152,16 @@ def test_own_method_is_found_trained_and_loaded_again(
 def forget(catalog: ModuleType) -> None:
     catalog._modules.cache_clear()
     catalog.library.cache_clear()
+
+
+def test_five_ways_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    example = load("five_ways")
+    few = {way: example.WAYS["digits"][way] for way in ("PLIF", "FS")}  # as short as it gets
+    monkeypatch.setitem(example.WAYS, "digits", few)
+    rows = example.main("digits", "epochs=1", "threads=1", out=tmp_path / "a.png")
+    assert rows.keys() == few.keys()
+    assert all(value > 0 for row in rows.values() for value in row)
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    with pytest.raises(KeyError):
+        example.main("nothing")

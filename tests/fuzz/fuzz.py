@@ -21,6 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 MEMORY = 1 << 30
 TIME_LIMIT = 20  # seconds for one input
+PATIENCE = 300  # seconds for loading and for one input that hangs, on a machine that is busy
 PARSERS = ("spikeloom.config", "spikeloom.data", "spikeloom.run", "spikeloom.report")
 TOLD_EVERY = 200
 MEMORY_DISK = Path("/dev/shm")
@@ -59,7 +60,7 @@ def run(name: str, seconds: int, keep: Path) -> tuple[int, bool]:
         keep.mkdir(parents=True, exist_ok=True)
         # Where not even the fuzzer's own limit of time helps, the shell's does.
         guard = shutil.which("timeout")
-        patience = [guard, "-k", "5", str(seconds + 3 * TIME_LIMIT)] if guard else []
+        patience = [guard, "-k", "5", str(seconds + PATIENCE)] if guard else []
         answer = subprocess.run(
             [
                 *(*patience, sys.executable, str(HERE / "fuzz.py"), "--target", name, str(counts)),

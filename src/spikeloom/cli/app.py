@@ -24,6 +24,7 @@ from spikeloom.cli import (
     resume,
     sweep,
     train,
+    zoo,
 )
 from spikeloom.errors import ConfigError, SpikeloomError
 from spikeloom.processes import environment
@@ -46,6 +47,7 @@ app.command("sweep")(sweep.sweep)
 app.command("rates")(rates.rates)
 app.command("calibrate")(calibrate.calibrate)
 app.command("recipes")(recipes.recipes)
+app.command("zoo")(zoo.zoo)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)

@@ -107,9 +107,9 @@ def _shows_images(folder: Path) -> bool:
 
 
 def _recipe(folder: Path) -> "Recipe":
-    from spikeloom.methods.catalog import parse
+    from spikeloom.evaluation.evaluation import recipe_of
 
-    return parse((folder / "recipe.toml").read_text(), str(folder / "recipe.toml"))
+    return recipe_of(folder)
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -169,8 +169,10 @@ def _as_dict(result: "Evaluation", votes: dict[int, float], noise: float) -> dic
 
 def head(folder: Path, result: "Evaluation", condition: str) -> None:
     """What was measured, under which condition, and how good it is."""
-    epochs = f"{result.epochs} epoch{'s' * (result.epochs != 1)}"
-    about = f"{folder}: checkpoint {result.checkpoint} after {epochs}"
+    about = str(folder)
+    if result.epochs is not None:
+        epochs = f"{result.epochs} epoch{'s' * (result.epochs != 1)}"
+        about += f": checkpoint {result.checkpoint} after {epochs}"
     typer.echo(f"{about}, {result.samples:,} test samples{condition}")
     top5 = "" if result.top5_accuracy is None else f"   top-5 {result.top5_accuracy:.2%}"
     typer.echo(f"accuracy {result.accuracy:.2%}{top5}   loss {result.loss:.5f}\n")

@@ -30,7 +30,9 @@ Overrides = Annotated[
         metavar="[KEY=VALUE]...", help="Fields to change, for example T=4 epochs=10 protocol=B."
     ),
 ]
-RunFolder = Annotated[Path, typer.Argument(help="Run folder that `spikeloom train` made.")]
+RunFolder = Annotated[
+    Path, typer.Argument(help="Run folder, its weights.safetensors, or zoo/NAME.")
+]
 Out = Annotated[
     Path | None, typer.Option(help="Run folder; default: runs/<recipe>/<next free number>.")
 ]

@@ -19,7 +19,7 @@ FEW = 16  # files that go through uncompiled neurons
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="Run folder, or its weights.safetensors.")],
+    run: Annotated[str, typer.Argument(help="Run folder, its weights.safetensors, or zoo/NAME.")],
     samples: Annotated[
         list[str],
         typer.Argument(metavar="FILE...", help="Files, or folders of them; - is standard input."),

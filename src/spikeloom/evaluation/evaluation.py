@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import safetensors
 import torch
 from torch import Tensor
 
+from spikeloom import zoo
 from spikeloom.analysis.decisions import DecisionCounter, Decisions
 from spikeloom.analysis.latency import LatencyCourse
 from spikeloom.analysis.operations import Operations, SynapticOperations
@@ -51,7 +53,7 @@ class Evaluation:
     """
 
     checkpoint: CheckpointName
-    epochs: int
+    epochs: int | None
     samples: int
     loss: float
     accuracy: float
@@ -81,13 +83,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run folder in memory: `classifier` in evaluation mode after `epochs` epochs."""
+    """A run in memory: `classifier` in evaluation mode after `epochs` epochs (None: of a file of
+    weights, which does not say)."""
 
     recipe: Recipe
     inputs: Inputs
     classifier: Classifier
     device: torch.device
-    epochs: int
+    epochs: int | None
 
     @functools.cached_property
     def data(self) -> DataSet:
@@ -137,11 +140,11 @@ def load_run(
     device: str = "auto",
     root: Path | str | None = None,
 ) -> TrainedRun:
-    """The network of a run folder with the weights of a checkpoint.
+    """The network of a run folder with the weights of a checkpoint, or of a file of weights.
 
     Args:
-        folder: A run folder.
-        checkpoint: Which of its checkpoints.
+        folder: A run folder, the `weights.safetensors` of one, or `zoo/NAME`.
+        checkpoint: Which checkpoint of a run folder.
         timesteps: Time steps to run, in place of the recipe's `network.T`.
         interpolate: Where neurons have parameters of their own for each time step, make those for
             `timesteps` by interpolation (GLIF's conductances).
@@ -154,36 +157,69 @@ def load_run(
         CheckpointError: it has no such checkpoint, or a damaged one.
         ConfigError: the network cannot run for `timesteps`.
     """
-    run = RunFolder.open(Path(folder))
-    trained = catalog.parse(run.recipe.read_text(), str(run.recipe))
-    trained = recipe = on_this_machine(trained, root)
-    if timesteps is not None:
-        recipe = _with_timesteps(recipe, timesteps)
-    path = run.checkpoints / f"{checkpoint}.pt"
-    if not path.exists():
-        there = ", ".join(sorted(file.stem for file in run.checkpoints.glob("*.pt"))) or "none"
-        raise CheckpointError(
-            f"{run.path} has no checkpoint {checkpoint!r} (there is {there}): "
-            "train on, or name one that exists"
-        )
-    state = checkpoints.read(path)
-    inputs = read_inputs(run.inputs) or Inputs.of(load_data(recipe))
+    path = zoo.located(folder)
+    if path.suffix == ".safetensors":
+        trained, inputs, weights = _weights_file(path)
+        trained, epochs = on_this_machine(trained, root), None
+    else:
+        run = RunFolder.open(path)
+        trained = on_this_machine(catalog.parse(run.recipe.read_text(), str(run.recipe)), root)
+        path = run.checkpoints / f"{checkpoint}.pt"
+        if not path.exists():
+            there = ", ".join(sorted(file.stem for file in run.checkpoints.glob("*.pt"))) or "none"
+            raise CheckpointError(
+                f"{run.path} has no checkpoint {checkpoint!r} (there is {there}): "
+                "train on, or name one that exists"
+            )
+        state = checkpoints.read(path)
+        inputs = read_inputs(run.inputs) or Inputs.of(load_data(trained))
+        weights = checkpoints.evaluated_weights(state["model"], state["callbacks"])
+        epochs = state["epoch"]
+    recipe = trained if timesteps is None else _with_timesteps(trained, timesteps)
     place = choose_device(device)
     classifier = build(recipe, inputs.spec, place)
-    weights = checkpoints.evaluated_weights(state["model"], state["callbacks"])
     if timesteps is not None and interpolate:
         weights = _at_time_steps(build(trained, inputs.spec, place), weights, timesteps)
     try:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
         if timesteps is None:
-            raise CheckpointError(f"{path} does not fit the network of recipe.toml") from error
+            raise CheckpointError(f"{path} does not fit the network of its recipe") from error
         raise ConfigError(
             f"timesteps = {timesteps}: this network has parameters for each of its time steps; "
             "let them be interpolated (eval --interpolate), or evaluate it without timesteps"
         ) from error
     classifier.eval()
-    return TrainedRun(recipe, inputs, classifier, place, state["epoch"])
+    return TrainedRun(recipe, inputs, classifier, place, epochs)
+
+
+def recipe_of(source: Path | str) -> Recipe:
+    """The recipe of a run folder, of a file of weights, or of `zoo/NAME`."""
+    path = zoo.located(source)
+    if path.suffix == ".safetensors":
+        return _weights_file(path)[0]
+    run = RunFolder.open(path)
+    return catalog.parse(run.recipe.read_text(), str(run.recipe))
+
+
+def _weights_file(path: Path) -> tuple[Recipe, Inputs, dict[str, Tensor]]:
+    """What a `weights.safetensors` holds, of any precision."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}): give a run folder, or its weights.safetensors"
+        ) from error
+    if not {"recipe", "inputs"} <= about.keys():
+        raise CheckpointError(
+            f"{path}: holds weights alone, without recipe and inputs: give the run folder they are "
+            "from"
+        )
+    checkpoints.check_finite(weights)
+    recipe = catalog.parse(about["recipe"], str(path))
+    return recipe, Inputs.from_json(about["inputs"], path), weights
 
 
 def on_this_machine(recipe: Recipe, root: Path | str | None = None) -> Recipe:
@@ -229,7 +265,7 @@ def evaluate(
     """Measures a run on the test samples of its data set.
 
     Args:
-        folder: A run folder.
+        folder: A run folder, the `weights.safetensors` of one, or `zoo/NAME`.
         checkpoint: Which of its checkpoints.
         noise: Standard deviation of Gaussian noise that is added to the inputs after they were
             normalised; the same noise each time, from the recipe's seed.

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor
 
@@ -13,14 +12,12 @@ from spikeloom.analysis.first_spike import first_spike_times
 from spikeloom.compiler.dispatch import Backend
 from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
-from spikeloom.errors import CheckpointError
-from spikeloom.evaluation.evaluation import CheckpointName, build, load_run, on_this_machine
+from spikeloom.evaluation.evaluation import CheckpointName, load_run
 from spikeloom.evaluation.loaders import make_transform
-from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
 from spikeloom.prediction.samples import as_samples
-from spikeloom.run.device import autocast, choose_device
+from spikeloom.run.device import autocast
 from spikeloom.run.inputs import Inputs
 
 
@@ -129,7 +126,8 @@ def load(
     """A trained network, ready to predict; its training data are not needed.
 
     Args:
-        source: A run folder, or the `weights.safetensors` of one, wherever it was copied to.
+        source: A run folder, or the `weights.safetensors` of one, wherever it was copied to; or
+            `zoo/NAME`, a network that comes with the package (`spikeloom zoo`).
         checkpoint: Which checkpoint of a run folder: "best", "last" or "previous".
         device: "auto", "cpu", "cuda", or "cuda:N".
         backend: What runs the neurons; None for that of the training. "eager" starts seconds
@@ -138,38 +136,10 @@ def load(
     Raises:
         RunError, CheckpointError: there is no such run or file, or it is damaged.
     """
-    path = Path(source).expanduser()
-    if path.suffix == ".safetensors":
-        network = _of_weights(path, choose_device(device))
-    else:
-        run = load_run(path, checkpoint, device=device)
-        network = Network(run.recipe, run.inputs, run.classifier, run.device)
+    run = load_run(source, checkpoint, device=device)
+    network = Network(run.recipe, run.inputs, run.classifier, run.device)
     if backend is not None:
         for module in network.classifier.modules():
             if isinstance(module, Neuron):
                 module.backend = backend
     return network
-
-
-def _of_weights(path: Path, device: torch.device) -> Network:
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error}): give a run folder, or its weights.safetensors"
-        ) from error
-    if not {"recipe", "inputs"} <= about.keys():
-        raise CheckpointError(
-            f"{path}: holds weights alone, without recipe and inputs: give the run folder they are "
-            "from"
-        )
-    recipe = on_this_machine(catalog.parse(about["recipe"], str(path)))
-    inputs = Inputs.from_json(about["inputs"], path)
-    classifier = build(recipe, inputs.spec, device)
-    try:
-        classifier.load_state_dict(weights)  # of any precision: values are copied into the module's
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit the network of its recipe") from error
-    return Network(recipe, inputs, classifier, device)

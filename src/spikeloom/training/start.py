@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from spikeloom import zoo
 from spikeloom.config.schema import StartConfig
 from spikeloom.data.base import DataSet, Split
 from spikeloom.errors import CheckpointError, ConfigError
@@ -26,7 +27,7 @@ def start_from(module: nn.Module, config: StartConfig) -> str:
     """
     if config.name is None:
         return ""
-    path = Path(config.name)
+    path = zoo.located(config.name)
     theirs, ours = _weights(path), module.state_dict()
     odd = sorted(theirs.keys() ^ ours.keys())
     fitting = {name: value for name, value in theirs.items() if _fits(value, ours.get(name))}
@@ -38,7 +39,7 @@ def start_from(module: nn.Module, config: StartConfig) -> str:
         )
     module.load_state_dict(fitting, strict=False)
     new = [name for name in ours if name not in fitting]
-    text = f"starting from {path}"
+    text = f"starting from {config.name}"
     if new:
         shapes = f"{list(theirs[new[0]].shape)} there, {list(ours[new[0]].shape)} here"
         text += f"; {', '.join(new)} begin{'s' * (len(new) == 1)} anew ({shapes})"
