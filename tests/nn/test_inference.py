@@ -5,6 +5,9 @@ import torch
 from torch import nn
 
 import spikeloom as sl
+from spikeloom import data
+from spikeloom.data.for_recipe import load_data
+from spikeloom.methods.catalog import load_recipe, methods
 from spikeloom.nn import BatchNorm, Recurrent, Sequential, TdBatchNorm
 from spikeloom.synapses.fixed import fixed
 
@@ -159,3 +162,76 @@ def test_layers_without_a_kernel_stay_as_they_are():
     hooked.register_forward_hook(lambda *_: None)
     for layer in (nn.Linear(4, 4).half(), hooked, nn.ConvTranspose2d(2, 2, 3), nn.Identity()):
         assert fixed(layer) is None
+
+
+def spiking():
+    """Chains in which spikes are handed on as lists: from images to rows, pooled or not, with
+    constants for each channel, and a width that windows do not divide."""
+    torch.manual_seed(3)
+    return trained(
+        *(nn.Conv2d(2, 18, 3, padding=1, bias=False), BatchNorm(18)),
+        *(sl.PLIF(tau=2.0), nn.MaxPool2d(2)),
+        *(nn.Conv2d(18, 70, 3, padding=1), BatchNorm(70), sl.LIF(v_threshold=0.4)),
+        *(nn.Conv2d(70, 16, 3, stride=2), sl.IF(v_threshold=0.5), nn.MaxPool2d((1, 2))),
+        *(sl.nn.Dropout(), nn.Flatten(), nn.Linear(16 * 2 * 1, 40), sl.LIF(v_threshold=0.3)),
+        *(nn.Linear(40, 20), sl.PLIF(tau=3.0, v_threshold=0.2), nn.Linear(20, 5)),
+    )
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_spikes_handed_on_as_lists_are_the_spikes(mode, threads):
+    net, before = spiking(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        fast = sl.inference(net)
+        x = torch.rand(5, 7, 2, 12, 10, dtype=torch.float64) * 4
+        with torch.no_grad(), sl.sparse(mode):
+            wanted, wanted_state = net(x, None)
+            assert wanted.double().abs().mean() > 0.05
+            for inputs in (x, x.transpose(3, 4).contiguous().transpose(3, 4)):
+                torch.testing.assert_close(fast(inputs), wanted, rtol=1e-9, atol=1e-9)
+            state, pieces = None, []
+            for piece in x.split((2, 1, 2)):
+                y, state = fast(piece, state)
+                pieces.append(y)
+            torch.testing.assert_close(torch.cat(pieces), wanted, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(state, wanted_state, rtol=1e-9, atol=1e-9)
+            still = x[:1].expand(5, -1, -1, -1, -1)
+            torch.testing.assert_close(fast(still), net(still), rtol=1e-9, atol=1e-9)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_step_of_a_linear_layer_and_its_neurons_is_one_call():
+    torch.manual_seed(4)
+    net = Sequential(nn.Linear(70, 33), sl.LIF(v_threshold=0.1), nn.Linear(33, 9, bias=False))
+    net.append(sl.PLIF(tau=2.0, v_threshold=0.05))
+    fast = sl.inference(net)
+    state = wanted_state = None
+    for density in (0.05, 0.5, 1.0, 0.0):
+        frame = (torch.rand(1, 2, 70) < density) * torch.rand(1, 2, 70)
+        with torch.no_grad():
+            wanted, wanted_state = net(frame, wanted_state)
+        y, state = fast(frame, state)
+        assert torch.equal(y, wanted)
+        torch.testing.assert_close(state, wanted_state, rtol=1e-5, atol=1e-6)
+    seen = []
+    fast.network[1].register_forward_hook(lambda *_: seen.append(1))
+    fast(frame, state)
+    assert seen, "a hook sees the neurons"
+
+
+@pytest.mark.parametrize(
+    "name", ["plif/digits", "glif/digits", "ide/digits", "dsr/digits", "fs/digits-events"]
+)
+def test_networks_of_all_methods_give_equal_scores(name):
+    recipe = load_recipe(name, [])
+    loaded = load_data(recipe)
+    torch.manual_seed(0)
+    network = methods()[recipe.method].build(recipe.network, loaded.spec).eval()
+    inputs = next(data.Loader(loaded.test, 16).epoch(0)).inputs.float()
+    with torch.no_grad(), sl.sparse("on"):
+        wanted = network(inputs).scores
+        scores = sl.inference(network, inputs)(inputs).scores
+    torch.testing.assert_close(scores, wanted, rtol=1e-4, atol=1e-5)

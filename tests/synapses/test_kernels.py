@@ -60,7 +60,7 @@ def test_convolution(
     geometry = Geometry(kernel, stride, padding, dilation, groups)
 
     active = list_images(x, count(x), groups)
-    y = conv_forward(x, active, conv_table(weight, groups), bias, geometry, last)
+    y = conv_forward(x.shape, active, conv_table(weight, groups), bias, geometry, last)
 
     xd, wd = x.double(), weight.double()
     bd = None if bias is None else bias.double()
@@ -97,7 +97,7 @@ def test_linear(
     bias = torch.randn(features).to(dtype) if biased else None
 
     active = list_rows(x, count(x))
-    y = linear_forward(x, active, weight, bias)
+    y = linear_forward(len(x), active, weight, bias)
 
     xd, wd = x.double(), weight.double()
     bd = None if bias is None else bias.double()
@@ -121,9 +121,9 @@ def test_threads_do_not_change_a_bit(threads: int) -> None:
 
     def results() -> list[Tensor]:
         active = list_images(x, count(x), 1)
-        y = conv_forward(x, active, conv_table(weight, 1), None, geometry, False)
+        y = conv_forward(x.shape, active, conv_table(weight, 1), None, geometry, False)
         lists = list_rows(rows, count(rows))
-        z = linear_forward(rows, lists, matrix, None)
+        z = linear_forward(len(rows), lists, matrix, None)
         return [
             *(y, conv_weight(x, active, y, weight, geometry)),
             *(z, linear_weight(rows, lists, z, matrix)),

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from spikeloom.nn.batchnorm import BatchNorm
+from spikeloom.nn.chain import Chain
+from spikeloom.nn.sequential import Sequential
 from spikeloom.nn.state import GivenNetworkState, stream
 from spikeloom.synapses.fixed import fixed
 
@@ -78,6 +80,9 @@ class Inference(nn.Module):
             product = None if parametrize.is_parametrized(layer) else fixed(layer)
             if product is not None:
                 layer.forward = product  # type: ignore[method-assign]
+        for layer in self.network.modules():
+            if type(layer).forward is Sequential.forward:
+                layer.forward = Chain(layer)  # type: ignore[method-assign, arg-type]
 
     def train(self, mode: bool = True) -> "Inference":
         """Stays in evaluation mode: `ValueError` for anything else."""

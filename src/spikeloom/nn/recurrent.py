@@ -133,7 +133,7 @@ class Recurrent(nn.Module):
             return f"the feedback is a {synapse.__name__}, not a plain linear map", ""
         if type(self.neuron).forward is not Neuron.forward:
             return f"{type(self.neuron).__name__} has a forward of its own", ""
-        if any(_watched(module) for module in (self.neuron, self.recurrent)):
+        if any(watched(module) for module in (self.neuron, self.recurrent)):
             return "hooks want to see every step", ""
         if self.neuron.time_coefs:
             return f"{', '.join(self.neuron.time_coefs)} differ from step to step", ""
@@ -146,8 +146,8 @@ class Recurrent(nn.Module):
         return f"{self.features}, into={self.into!r}"
 
 
-def _watched(module: nn.Module) -> bool:
-    """Whether a call of the module would call hooks."""
+def watched(module: nn.Module) -> bool:
+    """Whether hooks see a call of the module."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks

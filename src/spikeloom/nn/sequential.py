@@ -62,7 +62,7 @@ class Sequential(nn.Sequential):
                 pending.append(layer)
                 continue
             if pending:
-                x, pending = _apply(pending, x), []
+                x, pending = apply(pending, x), []
             if state is False or not holds_state(layer):
                 x = layer(x)
                 continue
@@ -70,7 +70,7 @@ class Sequential(nn.Sequential):
             if carried:
                 after[name] = carried
         if pending:
-            x = _apply(pending, x)
+            x = apply(pending, x)
         return x if state is False else (x, after)
 
     def initial_state(self, x: Tensor) -> NetworkState:
@@ -84,14 +84,14 @@ class Sequential(nn.Sequential):
                 if not is_time_aware(layer):
                     pending.append(layer)
                     continue
-                x, pending = _apply(pending, x), []
+                x, pending = apply(pending, x), []
                 if holds_state(layer):
                     rest[name] = initial_state(layer, x)
                 x, _ = stream(layer, x)
         return {name: state for name, state in rest.items() if state}
 
 
-def _apply(layers: list[nn.Module], x: Tensor) -> Tensor:
+def apply(layers: list[nn.Module], x: Tensor) -> Tensor:
     """Ordinary layers in a row: fold once, not once per layer. A constant current is followed layer
     by layer, for as long as it stays one."""
     if layers:

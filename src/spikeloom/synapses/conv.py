@@ -4,6 +4,7 @@ y[n, o, p] = b[o] + sum over active (c, q) under the kernel at p of  x[n, c, q] 
 dw[o, c, k] = sum over active (n, c, q) of  x[n, c, q] g[n, o, p],  p the place that meets q at k
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ class Table(NamedTuple):
     values: np.ndarray[Any, Any]
     block: int
     features: int
+    dtype: torch.dtype
 
 
 def conv_table(weight: Tensor, groups: int, *, keep: bool = False) -> Table:
@@ -73,21 +75,34 @@ def conv_table(weight: Tensor, groups: int, *, keep: bool = False) -> Table:
     for number, part in enumerate(given.split(block, dim=-1)):
         by_input[:, number, ..., : part.shape[-1]] = part
         by_input[:, number, ..., part.shape[-1] :] = 0
-    return Table(table, block, features)
+    return Table(table, block, features, weight.dtype)
 
 
 def conv_forward(
-    x: Tensor, active: Active, table: Table, bias: Tensor | None, geometry: Geometry, last: bool
+    shape: Sequence[int],
+    active: Active,
+    table: Table,
+    bias: Tensor | None,
+    geometry: Geometry,
+    last: bool,
+    kept: bool = False,
 ) -> Tensor:
-    """The convolution of `x` `[N, C, H, W]`, whose lists are `active`; `last`: the channel of the
-    result is last in memory."""
-    samples, channels, height, width = x.shape
+    """The convolution of images of `shape` `[N, C, H, W]`, whose lists are `active`; `last`: the
+    channel of the result is last in memory. `kept`: the result is good until this thread's next of
+    that kind."""
+    samples, channels, height, width = shape
+    dtype = table.dtype
     high, wide = geometry.output(height, width)
     features = geometry.groups * table.features
-    layout = torch.channels_last if last else torch.contiguous_format
-    out = torch.empty(samples, features, high, wide, dtype=x.dtype, memory_format=layout)
-    kind = real(x.dtype)
-    shift = np.empty(0, kind) if bias is None else flat(bias.detach().to(sums(x.dtype)))
+    kind = real(dtype)
+    if kept:
+        memory = workspace("current", samples * features * high * wide, table.values.dtype)
+        out = torch.from_numpy(memory).view(dtype)
+        out = out.view(samples, high, wide, features).permute(0, 3, 1, 2)
+    else:
+        layout = torch.channels_last if last else torch.contiguous_format
+        out = torch.empty(samples, features, high, wide, dtype=dtype, memory_format=layout)
+    shift = np.empty(0, kind) if bias is None else flat(bias.detach().to(sums(dtype)))
     arguments = (
         flat(out.permute(0, 2, 3, 1) if last else out),
         *(last, height, width, high, wide),

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from spikeloom.compiler import cache as kernel_cache
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses import active
+from spikeloom.synapses.active import Active
 from spikeloom.synapses.conv import Geometry, conv_forward, conv_table
-from spikeloom.synapses.linear import linear_forward
+from spikeloom.synapses.fired import Fired
+from spikeloom.synapses.linear import linear_forward, linear_sums, linear_table
+from spikeloom.synapses.memory import large
 from spikeloom.synapses.switch import Decision, record, records, setting
 
-PRODUCT, ADDITION, FROM_MEMORY, FETCHED, CALL = 0.02, 0.065, 0.1, 0.065, 15_000.0
+PRODUCT, ADDITION, FROM_MEMORY, FETCHED, CALL = 0.02, 0.05, 0.1, 0.065, 15_000.0
 """Nanoseconds on one thread, float32: of a product and its sum in a dense layer; of one in a sum of
 rows, in cache and from memory; of a byte of weights from memory; of a sparse call before it works
 (measured on layers of 64 to 6272 features)."""
@@ -54,27 +57,82 @@ class FixedLinear:
 
     def __init__(self, layer: nn.Linear) -> None:
         self.parameter, self.weight = layer.weight, layer.weight.detach()
-        # by input: the features of one input lie side by side
-        self.by_input = self.weight.t().contiguous().t()
         self.bias = None if layer.bias is None else layer.bias.detach()
+        self._most: dict[int, int] = {}
+        self._by_input: dict[int, Tensor] = {}
+        self._by_block: dict[int, np.ndarray[Any, Any]] = {}
+
+    def by_input(self, pixels: int = 1) -> Tensor:
+        """The weights, `[inputs, features]` in memory: the features of one input lie side by side.
+        Inputs `[C, pixels]` are taken pixel by pixel."""
+        if pixels not in self._by_input:
+            memory = torch.from_numpy(
+                large(self.weight.numel(), active.flat(self.weight[:0]).dtype)
+            )
+            memory = memory.view(self.weight.dtype).view(self.weight.shape[::-1])
+            self._by_input[pixels] = memory.copy_(self._turned(pixels))
+        return self._by_input[pixels]
+
+    def by_block(self, pixels: int = 1) -> np.ndarray[Any, Any]:
+        """The same as a table for many rows."""
+        if pixels not in self._by_block:
+            self._by_block[pixels] = linear_table(self._turned(pixels))
+        return self._by_block[pixels]
+
+    def _turned(self, pixels: int) -> Tensor:
+        features, inputs = self.weight.shape
+        by_pixel = self.weight.reshape(features, inputs // pixels, pixels).permute(2, 1, 0)
+        return by_pixel.reshape(inputs, features).contiguous()
 
     def __call__(self, x: Tensor) -> Tensor:
-        if _has_kernel(x, self.weight) and x.dim() == 2 and x.numel():
-            features, inputs = self.weight.shape
+        if has_kernel(x, self.weight) and x.dim() == 2 and x.numel():
             rows = x.contiguous()
             counts = active.count(rows)
-            fired = int(counts.sum())
-            few = len(rows) <= FEW_ROWS
-            addition = FROM_MEMORY if few else ADDITION
-            dense = _cost(PRODUCT, x.numel() * features, self.weight.numel(), self.weight)
-            sparse = _cost(addition, fired * features, 0, self.weight) + CALL
-            if _pays("linear", self.parameter, x, fired, sparse, dense):
-                lists = active.list_rows(rows, counts)
-                if few and fired >= 2 * inputs and self.weight.dtype != torch.bfloat16:
-                    return _walk(rows, lists, self.by_input, self.bias)
-                weight = self.by_input if few else self.weight
-                return linear_forward(rows, lists, weight, self.bias)
+            if self.pays(tuple(x.shape), int(counts.sum())):
+                return self.sums(len(rows), active.list_rows(rows, counts))
         return torch.ops.aten.linear.default(x, self.weight, self.bias)
+
+    def of_fired(self, fired: Fired) -> Tensor | None:
+        """`[B * T, features]` of spikes that are flattened; None where the dense product is
+        cheaper."""
+        channels, height, width = fired.size
+        rows = len(fired.counts)
+        if channels * height * width != self.weight.shape[1]:
+            return None
+        if not self.pays((rows, self.weight.shape[1]), fired.count):
+            return None
+        return self.sums(rows, fired.rows(), height * width)
+
+    def pays(self, shape: tuple[int, ...], fired: int) -> bool:
+        rows, features = shape[0], self.weight.shape[0]
+        addition = FROM_MEMORY if rows <= FEW_ROWS else ADDITION
+        dense = _cost(PRODUCT, shape[0] * shape[1] * features, self.weight)
+        size = self.weight.element_size() / 4
+        sparse = addition * size * fired * features + CALL
+        return pays("linear", self.parameter, shape, fired, sparse, dense)
+
+    def most(self, rows: int) -> int:
+        """How many inputs may be active in each of `rows` rows before the dense product is
+        cheaper."""
+        features, inputs = self.weight.shape
+        if setting.mode == "on":
+            return inputs
+        if rows in self._most:
+            return self._most[rows]
+        dense = _cost(PRODUCT, rows * inputs * features, self.weight) + CALL
+        size = self.weight.element_size() / 4
+        self._most[rows] = min(inputs, int(dense / (FROM_MEMORY * size * rows * features)))
+        return self._most[rows]
+
+    def sums(self, rows: int, lists: Active, pixels: int = 1) -> Tensor:
+        if rows > FEW_ROWS:
+            shape = (self.weight.shape[0], self.weight.shape[1])
+            table = self.by_block(pixels)
+            return linear_sums(rows, lists, table, shape, self.weight.dtype, self.bias)
+        by_input = self.by_input(pixels)
+        if rows > 1 and self.weight.dtype != torch.bfloat16:
+            return _walk(rows, lists, by_input, self.bias)
+        return linear_forward(rows, lists, by_input.t(), self.bias)
 
 
 _WALK = """
@@ -82,16 +140,28 @@ import numpy as np
 
 from spikeloom.compiler.cpu.jit import driver
 from spikeloom.compiler.cpu.rows import add_row
+from spikeloom.synapses.vectors import fetch
 
 u8 = np.uint64
 
 
 @driver
-def walk(first, last, block, out, features, inputs, table, begin, row, values, weighted, scale):
+def walk(
+    first, last, block, out, features, inputs, table, begin, row, values, weighted, scale, line
+):
     for part in range(first, last):
         column = part * block
         width = u8(min(block, features - column))
+        ahead = 0
         for i in range(inputs):
+            if begin[i] == begin[i + 1]:
+                continue
+            ahead = max(ahead, i + 1)
+            while ahead < inputs and begin[ahead] == begin[ahead + 1]:
+                ahead += 1
+            if ahead < inputs:
+                for c in range(0, width, line):
+                    fetch(table, ahead * features + column + c)
             for j in range(begin[i], begin[i + 1]):
                 value = values[j] if weighted else scale
                 at = u8(row[j] * features + column)
@@ -107,11 +177,11 @@ def _walk_kernel() -> Any:
     return kernel_cache.load(_WALK).walk
 
 
-def _walk(x: Tensor, lists: active.Active, by_input: Tensor, bias: Tensor | None) -> Tensor:
+def _walk(rows: int, lists: Active, by_input: Tensor, bias: Tensor | None) -> Tensor:
     """The product with every weight of an active input read once, for all rows that it is in."""
-    (rows, inputs), features = x.shape, by_input.shape[0]
-    kind = active.real(x.dtype)
-    out = torch.zeros(rows, features, dtype=x.dtype)
+    inputs, features = by_input.shape
+    kind = active.real(by_input.dtype)
+    out = torch.zeros(rows, features, dtype=by_input.dtype)
     if bias is not None:
         out += bias
     begin, row = np.empty(inputs + 2, np.int64), np.empty(lists.count, np.int32)
@@ -119,12 +189,12 @@ def _walk(x: Tensor, lists: active.Active, by_input: Tensor, bias: Tensor | None
     active.kernels("linear").by_feature(
         rows, inputs, lists.start, lists.index, lists.values, lists.weighted, begin, row, values
     )
-    flat, table = active.flat(out), active.flat(by_input.t())
+    flat, table = active.flat(out), active.flat(by_input)
 
     def work(first: int, last: int) -> None:
         _walk_kernel()(
             *(first, last, BLOCK, flat, features, inputs, table),
-            *(begin, row, values, lists.weighted, kind(lists.scale)),
+            *(begin, row, values, lists.weighted, kind(lists.scale), 64 // table.itemsize),
         )
 
     share(work, -(-features // BLOCK), lists.count * features)
@@ -144,19 +214,13 @@ class FixedConv2d:
 
     def __call__(self, x: Tensor) -> Tensor:
         geometry = self.geometry
-        if _has_kernel(x, self.weight) and x.dim() == 4 and x.numel():
+        if has_kernel(x, self.weight) and x.dim() == 4 and x.numel():
             last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
             x = x if last else x.contiguous()
             counts = active.count(x)
-            fired = int(counts.sum())
-            high, wide = geometry.output(x.shape[2], x.shape[3])
-            met = geometry.kernel[0] * geometry.kernel[1] * high * wide / (x.shape[2] * x.shape[3])
-            features = self.weight.shape[0] // geometry.groups
-            dense = _cost(PRODUCT, x.numel() * met * features, self.weight.numel(), self.weight)
-            sparse = _cost(ADDITION, fired * met * features, self.weight.numel(), self.weight)
-            if _pays("conv", self.parameter, x, fired, sparse + CALL, dense):
+            if self.pays(tuple(x.shape), int(counts.sum())):
                 lists = active.list_images(x, counts, geometry.groups)
-                return conv_forward(x, lists, self.table, self.bias, geometry, last)
+                return self.sums(tuple(x.shape), lists, last)
         return torch.ops.aten.conv2d.default(
             x,
             self.weight,
@@ -167,8 +231,22 @@ class FixedConv2d:
             geometry.groups,
         )
 
+    def pays(self, shape: tuple[int, ...], fired: int) -> bool:
+        samples, channels, height, width = shape
+        high, wide = self.geometry.output(height, width)
+        met = self.geometry.kernel[0] * self.geometry.kernel[1] * high * wide / (height * width)
+        features = self.weight.shape[0] // self.geometry.groups
+        elements = samples * channels * height * width
+        dense = _cost(PRODUCT, elements * met * features, self.weight)
+        sparse = _cost(ADDITION, fired * met * features, self.weight)
+        return pays("conv", self.parameter, shape, fired, sparse + CALL, dense)
 
-def _has_kernel(x: Tensor, weight: Tensor) -> bool:
+    def sums(self, shape: tuple[int, ...], lists: Active, last: bool, kept: bool = False) -> Tensor:
+        """The sums over the lists of images of `shape`: see `conv_forward`."""
+        return conv_forward(shape, lists, self.table, self.bias, self.geometry, last, kept)
+
+
+def has_kernel(x: Tensor, weight: Tensor) -> bool:
     return (
         type(x) is Tensor
         and x.dtype == weight.dtype
@@ -179,19 +257,21 @@ def _has_kernel(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _pays(kind: str, weight: Tensor, x: Tensor, fired: int, sparse: float, dense: float) -> bool:
+def pays(
+    kind: str, weight: Tensor, shape: tuple[int, ...], fired: int, sparse: float, dense: float
+) -> bool:
     """Whether the sum over active inputs is taken, as `sl.sparse` says; told to `sl.explain`."""
     forced = setting.mode == "on"
     taken = forced or sparse < dense
     if records.get() is not None:
         word, why = "sparse" if taken else "dense", "switched on" if forced else "fixed weights"
-        density = fired / x.numel()
-        record(Decision(kind, id(weight), tuple(x.shape), x.dtype, density, word, "-", why))
+        density = fired / np.prod(shape)
+        record(Decision(kind, id(weight), shape, weight.dtype, float(density), word, "-", why))
     return taken
 
 
-def _cost(per_operation: float, operations: float, weights: int, weight: Tensor) -> float:
-    """Of so many operations, or of fetching so many weights, whichever takes longer."""
+def _cost(per_operation: float, operations: float, weight: Tensor) -> float:
+    """Of so many operations, or of fetching all weights, whichever takes longer."""
     size = weight.element_size()
-    fetch = weights * size * FETCHED if weight.numel() * size > CACHE_BYTES else 0.0
+    fetch = weight.numel() * size * FETCHED if weight.numel() * size > CACHE_BYTES else 0.0
     return max(operations * per_operation * size / 4, fetch)

@@ -235,7 +235,9 @@ class _Conv(torch.autograd.Function):
             arguments = (geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
             return F.conv2d(x, weight, bias, *arguments)
         last = _channel_last(x) or _channel_last(weight)
-        return conv_forward(x, active, conv_table(weight, geometry.groups), bias, geometry, last)
+        return conv_forward(
+            x.shape, active, conv_table(weight, geometry.groups), bias, geometry, last
+        )
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -291,7 +293,7 @@ class _Linear(torch.autograd.Function):
         ctx.active, ctx.choice = active, choice
         if not choice.forward:
             return F.linear(x, weight, bias)
-        return linear_forward(x, active, weight, bias)
+        return linear_forward(len(x), active, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -4,6 +4,8 @@ y[r, o] = b[o] + sum over active i of x[r, i] w[o, i]
 dw[o, i] = sum over r with i active of x[r, i] g[r, o]
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from torch import Tensor
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses.active import Active, flat, kernels, lanes, padded, real, sums
 from spikeloom.synapses.memory import workspace
+
+BY_FEATURE, BY_INPUT, BY_BLOCK = 0, 1, 2
+"""Orders of weights: see `linear_kernels.linear_forward`."""
 
 BLOCK_VECTORS = 16
 """Of a block of output features: its sums stay in registers."""
@@ -27,30 +32,71 @@ def is_by_input(weight: Tensor) -> bool:
     return weight.t().is_contiguous() and not weight.is_contiguous()
 
 
-def linear_forward(x: Tensor, active: Active, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The product of the rows of `x` `[R, I]`, whose lists are `active`, with `weight` `[O, I]`."""
-    rows, inputs = x.shape
-    features = weight.shape[0]
-    kind, width = real(x.dtype), lanes(x.dtype)
+def linear_forward(rows: int, active: Active, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The product of `rows` whose lists are `active` with `weight` `[O, I]`."""
     by_input = is_by_input(weight)
-    stored = weight.detach().t() if by_input else weight.detach().contiguous()
-    out = torch.empty(rows, features, dtype=x.dtype)
-    shift = np.zeros(features, kind) if bias is None else flat(bias.detach().to(sums(x.dtype)))
-    block = min(BLOCK_VECTORS * width, padded(features, x.dtype))
+    table = flat(weight.detach().t() if by_input else weight.detach().contiguous())
+    order = BY_INPUT if by_input else BY_FEATURE
+    return _forward(
+        rows, active, table, order, (weight.shape[0], weight.shape[1]), weight.dtype, bias
+    )
+
+
+def linear_table(by_input: Tensor) -> np.ndarray[Any, Any]:
+    """Weights `[inputs, features]` in the order in which `linear_sums` reads them."""
+    inputs, features = by_input.shape
+    block = _block(features, by_input.dtype)
+    table = np.zeros((-(-features // block), inputs, block), flat(by_input[:0]).dtype)
+    given = flat(by_input).reshape(inputs, features)
+    for part in range(len(table)):
+        columns = given[:, part * block : (part + 1) * block]
+        table[part, :, : columns.shape[1]] = columns
+    return table.reshape(-1)
+
+
+def linear_sums(
+    rows: int,
+    active: Active,
+    table: np.ndarray[Any, Any],
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    bias: Tensor | None,
+) -> Tensor:
+    """`linear_forward` for weights of `shape` and `dtype` that were laid out once."""
+    return _forward(rows, active, table, BY_BLOCK, shape, dtype, bias)
+
+
+def _block(features: int, dtype: torch.dtype) -> int:
+    return min(BLOCK_VECTORS * lanes(dtype), padded(features, dtype))
+
+
+def _forward(
+    rows: int,
+    active: Active,
+    table: np.ndarray[Any, Any],
+    order: int,
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    bias: Tensor | None,
+) -> Tensor:
+    features, inputs = shape
+    kind = real(dtype)
+    out = torch.empty(rows, features, dtype=dtype)
+    shift = np.zeros(features, kind) if bias is None else flat(bias.detach().to(sums(dtype)))
+    block = _block(features, dtype)
     lists = (active.start, active.index, active.values, active.weighted, kind(active.scale), shift)
-    table = flat(stored)
-    if by_input and features % width == 0 and active.count < 2 * inputs:
+    if order == BY_INPUT and features % lanes(dtype) == 0 and active.count < 2 * inputs:
 
         def work(first: int, last: int) -> None:
             kernels("linear").linear_rows(
                 first, last, flat(out), rows, features, table, *lists, block, np.empty(block, kind)
             )
     else:
-        chunk = max(64, min(inputs, TILE_BYTES // (block * weight.element_size())))
+        chunk = max(64, min(inputs, TILE_BYTES // (block * table.itemsize)))
 
         def work(first: int, last: int) -> None:
             kernels("linear").linear_forward(
-                *(first, last, flat(out), rows, inputs, features, table, by_input, chunk, *lists),
+                *(first, last, flat(out), rows, inputs, features, table, order, chunk, *lists),
                 *(block, workspace("sums", rows * block, kind)),
                 workspace("tile", chunk * block, table.dtype),
                 np.empty(rows, np.int64),

@@ -2,20 +2,26 @@
 weights, or of the output's gradient, that is copied to where it can be read fast."""
 
 # pyright: reportCallIssue=false
+import numpy as np
+
 from spikeloom.compiler.cpu.jit import driver
 from spikeloom.synapses.rows import add_rows, add_weighted_rows
 from spikeloom.synapses.vectors import store, turn
 
+BY_FEATURE, BY_INPUT, BY_BLOCK = 0, 1, 2
+u8 = np.uint64
+
 
 @driver
 def linear_forward(
-    first, last, out, rows, inputs, features, weight, by_input, chunk, start, index, values,
+    first, last, out, rows, inputs, features, weight, order, chunk, start, index, values,
     weighted, scale, bias, block, sums, tile, cursor,
 ):  # fmt: skip
     """Blocks `first` to `last` of `block` output features, for all rows.
 
-    `weight` is `[inputs, features]` if `by_input`, else `[features, inputs]`; a tile of `chunk`
-    inputs by `block` features is brought into the cache and meets all rows there.
+    `weight` is `[features, inputs]`, `[inputs, features]`, or `[blocks, inputs, block]`, as `order`
+    says; a tile of `chunk` inputs by `block` features is brought into the cache and meets all rows
+    there.
     """
     for part in range(first, last):
         column = part * block
@@ -26,11 +32,16 @@ def linear_forward(
             cursor[r] = start[r]
         for i0 in range(0, inputs, chunk):
             many = min(chunk, inputs - i0)
-            if by_input:
+            if order == BY_BLOCK:
+                source = u8((part * inputs + i0) * block)
+                for i in range(u8(many * block)):
+                    tile[i] = weight[source + i]
+            elif order == BY_INPUT:
                 for i in range(many):
-                    source = (i0 + i) * features + column
-                    for c in range(count):
-                        tile[i * block + c] = weight[source + c]
+                    source = u8((i0 + i) * features + column)
+                    target = u8(i * block)
+                    for c in range(u8(count)):
+                        tile[target + c] = weight[source + c]
             else:
                 turn(count, many, tile, 0, block, weight, column * inputs + i0, inputs)
             base = -i0 * block

@@ -95,3 +95,27 @@ def list_channels_first(
             done = ends[at + pixels]
         for j in range(begin, begin + done):
             one[n] &= values[j] == values[begin]
+
+
+@driver
+def flatten_lists(first, last, start, ends, index, width, pixels, channels, new_start, flat):
+    """The lists of images as lists of rows, of features `pixel * channels + channel`."""
+    for n in range(first, last):
+        at = n * (pixels + 1)
+        k = new_start[n]
+        for p in range(pixels):
+            further = p * channels - (p % width) * channels
+            for j in range(start[n] + ends[at + p], start[n] + ends[at + p + 1]):
+                flat[k] = index[j] + further
+                k += 1
+
+
+@driver
+def fill_images(first, last, start, ends, index, width, pixels, channels, out):
+    """Ones in the images `[H, W, channels]`, of zeros, at what is listed."""
+    for n in range(first, last):
+        at = n * (pixels + 1)
+        for p in range(pixels):
+            place = (n * pixels + p) * channels - (p % width) * channels
+            for j in range(start[n] + ends[at + p], start[n] + ends[at + p + 1]):
+                out[place + index[j]] = 1

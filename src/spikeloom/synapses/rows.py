@@ -248,3 +248,33 @@ def list_nonzero(array, at, count, offset, index, k):
             k += 1
         i += step
     return k
+
+
+@njit(error_model="numpy")
+def list_window(array, at, line, high, wide, count, offset, index, k):
+    """As `list_nonzero`, of the maxima over a window: the places at which any of `high * wide` rows
+    of `count` elements is not zero. Those of a line follow each other, lines are `line` apart."""
+    i = 0
+    while i < count:
+        bits = types.uint64(0)
+        if i + 64 <= count:
+            step = 64
+        elif i + 16 <= count:
+            step = 16
+        else:
+            step = 1
+        for h in range(high):
+            for w in range(wide):
+                place = at + h * line + w * count + i
+                if step == 64:
+                    bits |= _bits64(array, place)
+                elif step == 16:
+                    bits |= _bits16(array, place)
+                else:
+                    bits |= _bits1(array, place)
+        while bits != 0:
+            index[k] = offset + i + _lowest_bit(bits)
+            bits &= bits - types.uint64(1)
+            k += 1
+        i += step
+    return k

@@ -11,13 +11,14 @@ shape (`docs/sparse.md`).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 Mode = Literal["auto", "on", "off"]
 
@@ -169,3 +170,11 @@ def record(decision: Decision) -> None:
     collected = records.get()
     if collected is not None:
         collected.append(decision)
+
+
+def record_counts(kind: str, weight: Tensor, shape: tuple[int, int], counts: Iterable[int]) -> None:
+    """That a layer with fixed weights worked on so many active inputs of each row."""
+    if records.get() is not None:
+        density = float(sum(counts)) / math.prod(shape)
+        why = "fixed weights"
+        record(Decision(kind, id(weight), shape, weight.dtype, density, "sparse", "-", why))

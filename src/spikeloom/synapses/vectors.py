@@ -63,6 +63,24 @@ def turn(height, width, out, out_at, out_step, array, at, step):
 
 
 @intrinsic
+def fetch(typing_context, array, at):
+    """Asks for the line of memory of `array[at]`, and does not wait for it."""
+
+    def generate(context, builder, signature, arguments):
+        kind, _ = signature.args
+        byte = ir.IntType(8).as_pointer()
+        word = ir.IntType(32)
+        declared = builder.module.declare_intrinsic(
+            "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        )
+        address = builder.bitcast(pointer(context, builder, kind, *arguments), byte)
+        builder.call(declared, [address, *(ir.Constant(word, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64), generate
+
+
+@intrinsic
 def widened(typing_context, array, at):
     """`array[at]`, from bfloat16 to float32 where the array holds that."""
     result = types.float32 if array.dtype == types.uint16 else array.dtype

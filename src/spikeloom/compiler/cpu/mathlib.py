@@ -56,6 +56,7 @@ _i8_pointer = _pointer(types.int64)
 _f8_pointer = _pointer(types.float64)
 _f4_pointer = _pointer(types.float32)
 _u2_pointer = _pointer(types.uint16)
+_i4_pointer = _pointer(types.int32)
 _ALL = 1 << 40
 """Elements of an array of which only the address is known: no index reaches its end."""
 
@@ -80,6 +81,11 @@ def f4_array(address):
 def u2_array(address):
     """Half precision, as its bits."""
     return carray(_u2_pointer(address), (_ALL,))
+
+
+@njit
+def i4_array(address):
+    return carray(_i4_pointer(address), (_ALL,))
 
 
 @intrinsic

@@ -83,7 +83,8 @@ class Writer:
         self.helpers |= {f"{STORED_AS[variant.storage]}_array", "f8_array"}
         self.helpers.add("f8_array as real_array" if trace.double else "f4_array as real_array")
         self.rows: set[str] = set()
-        """What the module calls from `rows.py`."""
+        """What the module calls from `rows_from`."""
+        self.rows_from = "spikeloom.compiler.cpu.rows"
 
     def coef(self, name: str) -> str:
         """The kernel's name of a coef."""
@@ -128,7 +129,7 @@ class Writer:
         """The whole module."""
         imports = ", ".join(sorted(self.helpers))
         rows = ", ".join(sorted(self.rows))
-        rows = f"from spikeloom.compiler.cpu.rows import {rows}\n" if rows else ""
+        rows = f"from {self.rows_from} import {rows}\n" if rows else ""
         real = "np.float64" if self.trace.double else "np.float32"
         name = self.trace.signature.name
         header = f'''"""{what} of {name}, written by spikeloom's step compiler."""
@@ -151,13 +152,13 @@ ZERO = REAL(0.0)
 
 Parameter = tuple[str, str]
 """A driver's parameter, and how it is read: as an `integer`, a `flag`, a `real`, or as the address
-of an array of `storage`, `reals` or `sums` (float64)."""
+of an array of `storage`, `reals`, `sums` (float64) or `places` (int32)."""
 
 
 def driver(name: str, parameters: list[Parameter], storage: Storage, body: list[str]) -> str:
     """The function that Python calls: `words_at` is the address of its parameters, a word each, and
     `scratch_at` that of scratch memory."""
-    arrays = {"storage": STORED_AS[storage], "reals": "real", "sums": "f8"}
+    arrays = {"storage": STORED_AS[storage], "reals": "real", "sums": "f8", "places": "i4"}
     lines = ["word = words(words_at)", "scratch = real_array(scratch_at)"]
     for index, (parameter, kind) in enumerate(parameters):
         word = f"word[{index}]"

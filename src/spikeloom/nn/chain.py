@@ -1,0 +1,303 @@
+"""The layers of a `Sequential` that only answers, with who fired handed on in lists.
+
+    neurons [MaxPool2d] [Flatten] conv or linear    no spike is written as a number
+    conv neurons MaxPool2d                          a few samples at a time, while they are in cache
+    linear neurons                                  one call, where samples and steps are few
+
+Whatever else there is runs as in `Sequential.forward`, and everything does where hooks watch a
+layer, or where kernels have no place (`synapses.functional.obstacle`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from spikeloom.compiler.function import trace_of
+from spikeloom.neurons import Neuron
+from spikeloom.nn.dropout import Dropout
+from spikeloom.nn.fold import is_time_aware
+from spikeloom.nn.recurrent import watched
+from spikeloom.nn.sequential import Sequential, apply
+from spikeloom.nn.state import (
+    GivenNetworkState,
+    NetworkState,
+    check_names,
+    holds_state,
+    stream,
+)
+from spikeloom.synapses.fired import Fired, listed
+from spikeloom.synapses.firing import Firing, takes
+from spikeloom.synapses.fixed import FixedConv2d, FixedLinear
+from spikeloom.synapses.functional import obstacle
+from spikeloom.synapses.linear_step import LinearStep
+from spikeloom.synapses.steps import STORAGE, Neurons
+from spikeloom.synapses.switch import record_counts, setting
+
+CURRENT_BYTES = 4 << 20
+"""Of the current of the samples that are taken through a convolution and its neurons together."""
+
+FEW = 4
+"""Up to so many samples and steps a linear layer and its neurons are one call."""
+
+Kind = Literal["same", "flatten", "pool", "conv", "linear", "neurons", "other"]
+
+
+@dataclass
+class Link:
+    """A layer of the chain. `product`: the fixed convolution or linear layer; `step`: that one with
+    the neurons behind it."""
+
+    kind: Kind
+    name: str
+    layer: nn.Module
+    product: Any = None
+    neurons: dict[torch.dtype, Neurons | None] = field(default_factory=dict)
+    window: tuple[int, int] = (1, 1)
+    step: LinearStep | None = None
+
+    def neurons_for(self, dtype: torch.dtype) -> Neurons | None:
+        if dtype not in self.neurons:
+            self.neurons[dtype] = _neurons(self.layer, dtype)
+        return self.neurons[dtype]
+
+
+class Chain:
+    """What a `Sequential` of an inference network has in place of its `forward`."""
+
+    def __init__(self, net: Sequential) -> None:
+        self.net = net
+        self._links: list[Link] | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[Sequential]]:
+        return Chain, (self.net,)
+
+    @property
+    def links(self) -> list[Link]:
+        if self._links is None:
+            self._links = [_link(name, layer) for name, layer in self.net._modules.items()]  # type: ignore[arg-type]
+        return self._links
+
+    def __call__(self, input: Tensor, state: GivenNetworkState = False) -> Any:
+        links = self.links
+        if (
+            torch.is_grad_enabled()
+            or setting.mode == "off"
+            or obstacle(input) is not None
+            or torch.is_autocast_enabled("cpu")
+            or input.dtype not in STORAGE
+            or any([watched(link.layer) for link in links])
+        ):
+            return Sequential.forward(self.net, input, state)  # type: ignore[arg-type]
+        if state:
+            check_names(self.net, state, set(self.net._modules))
+        run = _Run(links, state)
+        x: Tensor | Fired = input
+        at = 0
+        while at < len(links):
+            x, at = run.link(x, at)
+        x = _dense(x)
+        return x if state is False else (x, run.after)
+
+
+class _Run:
+    """One call of a chain: takes a link, or several, at a time."""
+
+    def __init__(self, links: list[Link], state: GivenNetworkState) -> None:
+        self.links = links
+        self.before: NetworkState = state or {}
+        self.after: NetworkState = {}
+        self.want_state = state is not False
+
+    def link(self, x: Tensor | Fired, at: int) -> tuple[Tensor | Fired, int]:
+        """What comes out of the link `at`, and which is next."""
+        link = self.links[at]
+        if link.kind == "same":
+            return x, at + 1
+        ways: dict[Kind, Callable[..., tuple[Tensor | Fired, int] | None]] = {
+            "neurons": self._neurons,
+            "flatten": self._flatten,
+            "conv": self._conv,
+            "linear": self._linear,
+        }
+        taken = ways[link.kind](x, at) if link.kind in ways else None
+        return taken or (self._ordinary(_dense(x), link), at + 1)
+
+    def _ordinary(self, x: Tensor, link: Link) -> Tensor:
+        layer = link.layer
+        if not is_time_aware(layer):
+            return apply([layer], x)
+        if not self.want_state or not holds_state(layer):
+            return layer(x)  # type: ignore[no-any-return]
+        x, carried = stream(layer, x, self.before.get(link.name))
+        if carried:
+            self.after[link.name] = carried
+        return x
+
+    def _kind(self, at: int) -> Kind | None:
+        return self.links[at].kind if at < len(self.links) else None
+
+    def _after(self, at: int) -> int:
+        """The next link that does something."""
+        while self._kind(at) == "same":
+            at += 1
+        return at
+
+    def _listening(self, at: int, shape: tuple[int, ...], dtype: torch.dtype) -> int | None:
+        """Where the spikes of the neurons `at` are heard as lists, for a current of `shape`: the
+        link of the layer that listens, or the end of the chain."""
+        link = self.links[at]
+        neurons = link.neurons_for(dtype) if link.kind == "neurons" else None
+        image = len(shape) == 5
+        end = self._after(at + 1)
+        window, flattened = (1, 1), not image
+        if self._kind(end) == "pool" and image:
+            window, end = self.links[end].window, self._after(end + 1)
+        if neurons is None or not takes(neurons, shape, window):
+            return None
+        if self._kind(end) == "flatten":
+            flattened, end = True, self._after(end + 1)
+        if self._kind(end) is None:
+            return end if window != (1, 1) and not flattened else None
+        heard = self._kind(end) == ("linear" if flattened else "conv")
+        return end if heard else None
+
+    def _firing(self, at: int, shape: tuple[int, ...], dtype: torch.dtype) -> Firing:
+        link, behind = self.links[at], self._after(at + 1)
+        pooled = self._kind(behind) == "pool" and len(shape) == 5
+        neurons = link.neurons_for(dtype)
+        assert neurons is not None
+        window = self.links[behind].window if pooled else (1, 1)
+        return Firing(neurons, shape, window, self.before.get(link.name), self.want_state)
+
+    def _neurons(self, x: Tensor | Fired, at: int) -> tuple[Fired, int] | None:
+        if not isinstance(x, Tensor):
+            return None
+        end = self._listening(at, x.shape, x.dtype)
+        if end is None:
+            return None
+        firing = self._firing(at, x.shape, x.dtype)
+        firing.add(x)
+        return self._fired(firing, at), end
+
+    def _fired(self, firing: Firing, at: int) -> Fired:
+        if self.want_state:
+            self.after[self.links[at].name] = firing.state()
+        return firing.fired()
+
+    def _conv(self, x: Tensor | Fired, at: int) -> tuple[Tensor | Fired, int] | None:
+        conv: FixedConv2d = self.links[at].product
+        if not isinstance(x, Fired):
+            return None
+        size = x.size
+        if not conv.pays((len(x.counts), *size), x.count):
+            return None
+        features, place = conv.weight.shape[0], conv.geometry.output(*size[1:])
+        shape = (x.time_steps, x.batch, features, *place)
+        following = self._after(at + 1)
+        end = self._listening(following, shape, x.dtype) if self._kind(following) else None
+        if end is None:
+            y = conv.sums((len(x.counts), *size), x.images, True)
+            return y.unflatten(0, (x.batch, x.time_steps)).transpose(0, 1), at + 1
+        firing = self._firing(following, shape, x.dtype)
+        sample = x.time_steps * features * place[0] * place[1] * x.dtype.itemsize
+        many = max(1, CURRENT_BYTES // sample)
+        for first in range(0, x.batch, many):
+            last = min(first + many, x.batch)
+            images = (last - first) * x.time_steps
+            y = conv.sums((images, *size), x.samples(first, last), True, kept=True)
+            firing.add(y.unflatten(0, (last - first, x.time_steps)).transpose(0, 1), first)
+        return self._fired(firing, following), end
+
+    def _flatten(self, x: Tensor | Fired, at: int) -> tuple[Tensor, int] | None:
+        """Spikes of images that a linear layer hears are listed as they lie in memory."""
+        end = self._after(at + 1)
+        if not isinstance(x, Tensor) or x.dim() != 5 or self._kind(end) != "linear":
+            return None
+        fired = listed(x)
+        return None if fired is None else self._linear(fired, end)
+
+    def _linear(self, x: Tensor | Fired, at: int) -> tuple[Tensor, int] | None:
+        link = self.links[at]
+        linear: FixedLinear = link.product
+        if isinstance(x, Fired):
+            y = linear.of_fired(x)
+            if y is None:
+                return self._ordinary(x.dense().flatten(2), link), at + 1
+            return y.unflatten(0, (x.batch, x.time_steps)).transpose(0, 1), at + 1
+        following = self._after(at + 1)
+        few = x.dim() == 3 and 0 < x.shape[0] * x.shape[1] <= FEW
+        if not few or self._kind(following) != "neurons" or x.shape[2] != linear.weight.shape[1]:
+            return None
+        behind = self.links[following]
+        neurons = behind.neurons_for(x.dtype)
+        if neurons is None or not neurons.fit(linear.weight.shape[0]):
+            return None
+        if link.step is None:
+            link.step = LinearStep(neurons, linear.by_input(), linear.bias)
+        rows = x.shape[0] * x.shape[1]
+        most = linear.most(rows)
+        given = self.before.get(behind.name)
+        y, state, counts = link.step(x.contiguous(), given, self.want_state, most)
+        if max(counts) > most:
+            return None
+        record_counts("linear", linear.parameter, (rows, x.shape[2]), counts)
+        if self.want_state:
+            self.after[behind.name] = state
+        return y, following + 1
+
+
+def _dense(x: Tensor | Fired) -> Tensor:
+    return x if isinstance(x, Tensor) else x.dense()
+
+
+def _link(name: str, layer: nn.Module) -> Link:
+    """What the chain can do with a layer."""
+    kind: Kind = "other"
+    product = vars(layer).get("forward")
+    window = (1, 1)
+    if type(layer) in (nn.Identity, Dropout, nn.Dropout):
+        kind = "same"
+    elif type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
+        kind = "flatten"
+    elif type(layer) is nn.MaxPool2d and (found := _window(layer)) is not None:
+        kind, window = "pool", found
+    elif type(product) is FixedConv2d and product.geometry.groups == 1:
+        kind = "conv"
+    elif type(product) is FixedLinear:
+        kind = "linear"
+    elif getattr(type(layer), "forward", None) is Neuron.forward:
+        kind = "neurons"
+    return Link(kind, name, layer, product, window=window)
+
+
+def _window(pool: nn.MaxPool2d) -> tuple[int, int] | None:
+    """Of pooling over windows that touch and do not overlap."""
+
+    def pair(value: Any) -> tuple[int, int]:
+        return (value, value) if isinstance(value, int) else tuple(value)
+
+    window = pair(pool.kernel_size)
+    plain = pair(pool.stride) == window and pair(pool.padding) == (0, 0)
+    plain = plain and pair(pool.dilation) == (1, 1)
+    return window if plain and not (pool.ceil_mode or pool.return_indices) else None
+
+
+def _neurons(layer: nn.Module, dtype: torch.dtype) -> Neurons | None:
+    """The neurons as they are now; None where there is no kernel."""
+    if type(layer).forward is not Neuron.forward or layer.time_coefs:
+        return None
+    choice = layer.choice(torch.device("cpu"), dtype)  # type: ignore[operator]
+    if choice.backend != "cpu" or choice.program is None:
+        return None
+    coefs = layer._all_coefs().values()  # type: ignore[operator]
+    rest = layer.rest()  # type: ignore[operator]
+    neurons = Neurons(
+        trace_of(choice.program),
+        tuple(rest.get(name, 0.0) for name in layer.states),  # type: ignore[union-attr]
+        tuple(coef.detach().to(dtype, copy=True).contiguous() for coef in coefs),
+        dtype,
+    )
+    return neurons if neurons.fire_ones and all(c.dim() < 2 for c in neurons.coefs) else None

@@ -1,0 +1,137 @@
+"""A linear layer and its neurons in one call, for few samples at a time: a network that is
+streamed one time step after the other."""
+
+import threading
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeloom.compiler.cpu.writer import Parameter, driver
+from spikeloom.compiler.emit import indent
+from spikeloom.compiler.plan.call import TraceKey
+from spikeloom.synapses.active import real
+from spikeloom.synapses.steps import (
+    Kernel,
+    Neurons,
+    State,
+    final_lines,
+    neuron_parameters,
+    start_lines,
+    step_segment,
+    step_writer,
+)
+
+
+@cache
+def _step_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> Kernel:
+    """Parts are samples. The current of one sample at one step, and its states, are scratch."""
+    writer = step_writer(key, dtype, vectors)
+    writer.rows = {"active", "add_rows"}
+    count = len(writer.states)
+    at = [f"{j} * F" for j in range(count)]
+    call, text = step_segment(
+        writer, ("scratch", f"{count} * F"), ("out", "(t * B + sample) * F"), at
+    )
+    current = f"{count} * F"
+    body = [
+        "m = F",
+        "for sample in range(first, last):",
+        *indent(start_lines(writer, at, "sample * F", "F")),
+        "    for t in range(T):",
+        "        heard = active(x, u8(t * x_time + sample * x_sample), inputs, places, kept)",
+        "        counts[t * B + sample] = heard",
+        "        if heard > limit:",
+        "            return",
+        f"        copy(scratch[{current} : {current} + F], bias[0:F])",
+        f"        add_rows(scratch, {current}, F, table, places, kept, heard)",
+        *indent(call, 2),
+        *indent(final_lines(writer, at, "sample * F", "F")),
+    ]
+    parameters: list[Parameter] = [
+        *((name, "integer") for name in ("T", "B", "F", "inputs", "limit")),
+        *(("x", "storage"), ("x_time", "integer"), ("x_sample", "integer")),
+        *(("table", "storage"), ("bias", "storage"), ("out", "storage")),
+        *(("places", "places"), ("kept", "storage"), ("counts", "places")),
+        *neuron_parameters(writer),
+    ]
+    storage = writer.variant.storage
+    source = writer.module("Linear step", text, driver("run", parameters, storage, body))
+    return Kernel(source, parameters)
+
+
+class LinearStep:
+    """y_t = spikes of the neurons at  W x_t + b, for few samples and time steps: rows of W of the
+    inputs that are not zero, then the step, in one call. On the calling thread."""
+
+    def __init__(self, neurons: Neurons, by_input: Tensor, bias: Tensor | None) -> None:
+        """`by_input`: the weights, `[inputs, features]` in memory."""
+        self.neurons = neurons
+        self.inputs, self.features = by_input.shape
+        self.table = by_input
+        self.bias = by_input.new_zeros(self.features) if bias is None else bias.contiguous()
+        self.kernel = _step_kernel(neurons.key, neurons.dtype, neurons.vectors)
+        kind = real(neurons.dtype)
+        self._places, self._kept = np.empty(self.inputs, np.int32), np.empty(self.inputs, kind)
+        self._scratch = np.empty((len(neurons.rest) + 1) * self.features, kind)
+        self._words = self.kernel.words(
+            neurons,
+            {
+                **{"F": self.features, "inputs": self.inputs},
+                **{"table": by_input.data_ptr(), "bias": self.bias.data_ptr()},
+                **{"places": self._places.ctypes.data, "kept": self._kept.ctypes.data},
+            },
+        )
+        self._start_at, self._final_at = (self.kernel.states(what) for what in ("start", "final"))
+        names = (
+            "T",
+            "B",
+            "limit",
+            "x",
+            "x_time",
+            "x_sample",
+            "out",
+            "counts",
+            "has_start",
+            "want_final",
+        )
+        self._at = [self.kernel.at[name] for name in names]
+        self._lock = threading.Lock()
+
+    def __call__(
+        self, x: Tensor, state: State | None, want_state: bool, limit: int
+    ) -> tuple[Tensor, State, np.ndarray[Any, Any]]:
+        """Spikes `[T, B, features]`, the state after them, and how many inputs were active in each
+        row, for `x` `[T, B, inputs]`, contiguous. No answer if there were more than `limit`."""
+        time_steps, batch, inputs = x.shape
+        out = torch.empty(time_steps, batch, self.features, dtype=x.dtype)
+        counts = np.zeros(time_steps * batch, np.int32)
+        finals: State = ()
+        with self._lock:
+            words = self._words
+            values = (
+                time_steps,
+                batch,
+                limit,
+                x.data_ptr(),
+                batch * inputs,
+                inputs,
+                out.data_ptr(),
+            )
+            values += (counts.ctypes.data, bool(state), want_state)
+            for place, value in zip(self._at, values, strict=True):
+                words[place] = value
+            if state:
+                state = tuple([each.contiguous() for each in state])
+                for place, each in zip(self._start_at, state, strict=True):
+                    words[place] = each.data_ptr()
+            if want_state:
+                finals = tuple(
+                    [torch.empty(batch, self.features, dtype=x.dtype) for _ in self._final_at]
+                )
+                for place, each in zip(self._final_at, finals, strict=True):
+                    words[place] = each.data_ptr()
+            self.kernel.run(words.buffer_info()[0], 0, batch, self._scratch.ctypes.data)
+        return out, finals, counts

@@ -1,0 +1,135 @@
+"""The step of neurons whose constants no longer change, inside a kernel with work of its own."""
+
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeloom.compiler import cache as kernel_cache
+from spikeloom.compiler.cpu.writer import Parameter, Segment, Storage, Variant, Writer
+from spikeloom.compiler.plan.call import TraceKey
+
+STORAGE: dict[torch.dtype, Storage] = {torch.float32: "f4", torch.float64: "f8"}
+
+State = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """Neurons whose constants no longer change: `coefs` are numbers, or one for each channel."""
+
+    key: TraceKey
+    rest: tuple[float, ...]
+    coefs: tuple[Tensor, ...]
+    dtype: torch.dtype
+
+    @property
+    def fire_ones(self) -> bool:
+        """Whether the step says that spikes are zeros and ones."""
+        return self.key.trace.forward.outputs["spikes"].op == "cast_float"
+
+    @property
+    def vectors(self) -> frozenset[str]:
+        names = self.key.trace.signature.coefs
+        return frozenset(
+            name for name, coef in zip(names, self.coefs, strict=True) if coef.numel() > 1
+        )
+
+    def fit(self, channels: int) -> bool:
+        """Whether all coefs are one for all, or one for each of so many channels."""
+        return all(coef.shape in ((), (1,), (channels,)) for coef in self.coefs)
+
+
+class Kernel:
+    """A compiled driver, and the words that it is told: an address or a number for each name."""
+
+    def __init__(self, text: str, parameters: list[Parameter]) -> None:
+        self.run = kernel_cache.load(text).run
+        self.parameters = dict(parameters)
+        self.at = {name: place for place, name in enumerate(self.parameters)}
+
+    def words(self, neurons: Neurons, values: dict[str, int]) -> "array[int]":
+        words = np.zeros(len(self.at), np.int64)
+        for name, value in values.items():
+            words[self.at[name]] = value
+        writer = Writer(neurons.key.trace, Variant("f4", "vec"), backward=False)
+        for own, rest in zip(writer.states, neurons.rest, strict=True):
+            words.view(np.float64)[self.at[f"{own}rest"]] = rest
+        for own, coef in zip(writer.coefs, neurons.coefs, strict=True):
+            words[self.at[own]] = coef.data_ptr()
+        return array("q", words.tobytes())
+
+    def states(self, what: str) -> list[int]:
+        """The places of the states' addresses: `start` or `final`."""
+        arrays = (name for name, kind in self.parameters.items() if kind == "reals")
+        return [self.at[name] for name in arrays if name.endswith(f"_{what}")]
+
+
+def neuron_parameters(writer: Writer) -> list[Parameter]:
+    kinds = {"start": "reals", "rest": "real", "final": "reals"}
+    return [
+        *(("has_start", "flag"), ("want_final", "flag")),
+        *((f"{own}{what}", kind) for own in writer.states for what, kind in kinds.items()),
+        *((own, "reals") for own in writer.coefs),
+    ]
+
+
+def step_segment(
+    writer: Writer, x: tuple[str, str], out: tuple[str, str], states: list[str]
+) -> tuple[list[str], str]:
+    """The call of a step on `m` neurons, and the text of what it calls. `x`, `out`: an array and
+    the place in it; `states`: places in scratch."""
+    step = writer.trace.signature
+    segment = Segment("segment", "step_segment")
+    source, target = segment.array("x", *x), segment.array("out", *out)
+    at = [segment.array(own, "scratch", to) for own, to in zip(writer.states, states, strict=True)]
+    inputs = {"x": "x_i"} | {n: f"{o}i" for n, o in zip(step.states, writer.states, strict=True)}
+    for name, own in zip(step.coefs, writer.coefs, strict=True):
+        if name in writer.variant.vectors:
+            inputs[name] = f"{own}[{segment.array(own, own, '0')}]"
+        else:
+            segment.scalar(own, f"{own}[0]")
+            inputs[name] = own
+    lines, results = writer.lines(writer.trace.forward.select(("spikes", *step.states)), inputs)
+    named = list(zip(step.states, writer.states, at, strict=True))
+    body = [
+        f"x_i = x[{source}]",
+        *(f"{own}i = {own}[{place}]" for _, own, place in named),
+        *lines,
+        f"out[{target}] = {results['spikes']}",
+        *(f"{own}[{place}] = {results[name]}" for name, own, place in named),
+    ]
+    return segment.call(), segment.text(body, [], "None")
+
+
+def _span(name: str, begin: str, size: str) -> str:
+    return f"{name}[{begin} : {begin} + {size}]"
+
+
+def start_lines(writer: Writer, at: list[str], given: str, size: str) -> list[str]:
+    return [
+        line
+        for own, place in zip(writer.states, at, strict=True)
+        for line in (
+            "if has_start:",
+            f"    copy({_span('scratch', place, size)}, {_span(f'{own}start', given, size)})",
+            "else:",
+            f"    fill({_span('scratch', place, size)}, {own}rest)",
+        )
+    ]
+
+
+def final_lines(writer: Writer, at: list[str], given: str, size: str) -> list[str]:
+    lines = [
+        f"    copy({_span(f'{own}final', given, size)}, {_span('scratch', place, size)})"
+        for own, place in zip(writer.states, at, strict=True)
+    ]
+    return ["if want_final:", *lines] if lines else []
+
+
+def step_writer(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> Writer:
+    writer = Writer(key.trace, Variant(STORAGE[dtype], "vec", vectors), backward=False)
+    writer.helpers.add("i4_array")
+    return writer
