@@ -151,6 +151,7 @@ def test_own_method_is_found_trained_and_loaded_again(
 
 def forget(catalog: ModuleType) -> None:
     catalog._modules.cache_clear()
+    catalog.methods.cache_clear()
     catalog.library.cache_clear()
 
 
