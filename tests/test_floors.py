@@ -26,7 +26,7 @@ FLOORS = [
     *("zoo", "extensions", "processes", "config"),
     *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
     *("methods", "run", "evaluation", "training", "prediction", "front", "plot", "report"),
-    *("loop", "compat", "cli"),
+    *("exchange", "loop", "compat", "cli"),
 ]
 """From the ground up."""
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spikeloom import report as report
     from spikeloom import testing as testing
     from spikeloom import training as training
+    from spikeloom.export import export as export
     from spikeloom.front import recipes as recipes
     from spikeloom.front import train as train
     from spikeloom.loop import Run as Run
@@ -38,6 +39,7 @@ _HOMES = {
     "Run": "spikeloom.loop:Run",
     "compare": "spikeloom.report:compare",
     "evaluate": "spikeloom.training:evaluate",
+    "export": "spikeloom.export:export",
     "inference": "spikeloom.nn.inference:inference",
     "load": "spikeloom.prediction:load",
     "recipes": "spikeloom.front:recipes",

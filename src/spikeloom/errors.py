@@ -51,6 +51,10 @@ class CheckpointError(SpikeloomError):
     """A checkpoint is damaged, of another recipe, or of an unknown format."""
 
 
+class ExportError(SpikeloomError):
+    """A network, or a part of it, has no exact form where it is exported to; or a file is none."""
+
+
 class RunError(SpikeloomError):
     """A run folder cannot be created, found, or continued."""
 

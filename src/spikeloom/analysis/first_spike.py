@@ -18,7 +18,7 @@ def first_spike_times(spikes: Tensor, potentials: Tensor | None = None) -> Tenso
     """
     fired = spikes != 0
     times = fired.int().argmax(0) + 1
-    silent = len(spikes) + (1 if potentials is None else peak_ranks(potentials))
+    silent = spikes.shape[0] + (1 if potentials is None else peak_ranks(potentials))
     kind = torch.promote_types(spikes.dtype, torch.float32)
     return torch.where(fired.any(0), times, silent).to(kind)
 

@@ -16,6 +16,7 @@ from spikeloom.cli import (
     data,
     doctor,
     evaluate,
+    export,
     import_weights,
     predict,
     rates,
@@ -41,6 +42,7 @@ app.command("resume")(resume.resume)
 app.command("import")(import_weights.import_weights)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("sweep")(sweep.sweep)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spikeloom.compiler.function import is_exported
 from spikeloom.neurons.neuron import GivenState, Neuron, NeuronOptions
 from spikeloom.neurons.surrogate import Rectangle
 
@@ -146,6 +147,8 @@ class Gated(Neuron):
         name = type(self).__name__
         if self.time_steps is None:
             return
+        if state and is_exported():
+            return  # how many steps have passed is known only where the graph will run
         passed = int(state[-1]) if state else 0
         if state is not False and passed + x.shape[0] > self.time_steps:
             raise ValueError(

@@ -270,6 +270,11 @@ class Neuron(FixedConstants):
         """The state without its number of steps, that number after `x`, and of the coefs that
         differ from step to step those that belong to `x`.
         """
+        if given and is_exported():
+            # Which steps these are is known only where the graph will run.
+            at = given[-1] + torch.arange(x.shape[0], device=x.device)
+            coefs = coefs | {name: coefs[name].index_select(0, at) for name in self.time_coefs}
+            return given[:-1], (given[-1] + x.shape[0],), coefs
         begin = int(given[-1]) if given else 0
         end = begin + x.shape[0]
         if given is not False:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,12 +45,34 @@ class Classifier(nn.Module):
     """Base class of what a method hands to the trainer.
 
     A method overrides `forward` and `loss`, and those of the hooks below that it needs; the trainer
-    calls nothing else, and knows no method by name.
+    calls nothing else, and knows no method by name. One that goes step by step overrides `current`,
+    `course` and `read` in the place of `forward`: it can then be exported as one step, too.
     """
+
+    readout: Literal["sum", "mean", "first spike"] | None = None
+    """How `read` makes scores of a course: of its sum or its mean over time, or by first spikes."""
+
+    course_names: tuple[str, ...] = ("course",)
+    """What `course` answers, by name."""
 
     def forward(self, inputs: Tensor) -> Output:
         """Static data: `inputs` is `[B, C, H, W]`. Event data: `[T, B, C, H, W]`."""
-        raise TypeError(f"{type(self).__name__} must override forward(inputs) -> Output")
+        return self.read(*self.course(self.current(inputs)))
+
+    def current(self, inputs: Tensor) -> Tensor:
+        """What the first layer over time receives, `[T, B, ...]`; an image is expanded, not
+        copied."""
+        return inputs
+
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        """What the last layer answers at each step, `[T, B, N]`: step t is of steps 1 ... t."""
+        raise TypeError(
+            f"{type(self).__name__} must override forward(inputs) -> Output, or course and read"
+        )
+
+    def read(self, *course: Tensor) -> Output:
+        """The answer to a course."""
+        raise TypeError(f"{type(self).__name__} must override read(course) -> Output")
 
     def loss(self, output: Output, labels: Tensor) -> Tensor:
         """A scalar; `labels` is `[B]`, int64. Cross-entropy on the scores unless a method overrides

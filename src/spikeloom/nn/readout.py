@@ -52,7 +52,8 @@ class Readout(FixedConstants):
                 value = torch.maximum(state[0], value)
             elif self.over != "last":
                 value = state[0] + value
-        y = value / int(count) if self.over == "mean" else value
+        # the number of steps as it is where no state was given: it may be a symbol of an export
+        y = value / (int(count) if state else x.shape[0]) if self.over == "mean" else value
         return y if state is False else (y, (value, count))
 
     def extra_repr(self) -> str:

@@ -43,7 +43,8 @@ class Network:
     """A trained network: `predict` takes samples, `classifier` is the module itself.
 
     `recipe` is what it was trained with, `spec` the shape of a sample and the classes, `device`
-    where it computes. Several threads may predict at once.
+    where it computes, `normalisation` mean and deviation of each channel. Several threads may
+    predict at once.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Network:
         self.spec = inputs.spec
         self.classifier = classifier.eval()
         self.device = device
+        self.normalisation = inputs.mean, inputs.std
         self._source = registry.source(recipe.data.name)
         self._transform = make_transform(recipe.data, inputs, training=False)
 

@@ -1,6 +1,7 @@
 """The networks of the DSR paper, as `Classifier`s."""
 
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,7 @@ from spikeloom.methods.dsr.resnet import ImageNetResNet, SmallResNet
 from spikeloom.methods.dsr.thresholds import start_from_files
 from spikeloom.methods.dsr.vgg import Vgg
 from spikeloom.nn import Classifier, Output
+from spikeloom.nn.state import in_pieces
 
 
 def build(network: DsrNetwork, data: DataSpec) -> "DsrClassifier":
@@ -55,9 +57,18 @@ class DsrClassifier(Classifier):
         self.body = kind(network, data, partial(make_activation, network))
         self.spiking = [module for module in self.modules() if isinstance(module, Represented)]
 
-    def forward(self, inputs: Tensor) -> Output:
-        """Images `[B, C, H, W]`, the current at each of T steps; or frames `[T, B, C, H, W]`."""
-        spikes = self.body(self.current(inputs))
+    course_names = ("spikes",)
+
+    @property
+    def readout(self) -> Literal["mean"] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The weights of LIF's mean depend on T."""
+        return "mean" if self.network.neuron == "if" else None
+
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        return (self.body(current),)
+
+    def read(self, *course: Tensor) -> Output:
+        (spikes,) = course
         spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
         if not self.spiking:
             return Output(scores=spikes[0], votes=None)
@@ -66,14 +77,14 @@ class DsrClassifier(Classifier):
         return Output(scores=votes.sum(0), votes=votes)
 
     def current(self, inputs: Tensor) -> Tensor:
-        """The network's input over time, `[T, B, C, H, W]`; an image is expanded, not copied."""
+        """Images `[B, C, H, W]`, the current at each of T steps; or frames `[T, B, C, H, W]`."""
         if not self.events:
             if inputs.dim() != 4:
                 raise ValueError(
                     f"input of shape {list(inputs.shape)}: expected images [B, C, H, W]"
                 )
             return inputs.expand(self.network.T, *inputs.shape)
-        if inputs.dim() != 5 or inputs.shape[0] != self.network.T:
+        if inputs.dim() != 5 or not (in_pieces() or inputs.shape[0] == self.network.T):
             raise ConfigError(
                 f"input of shape {list(inputs.shape)}: expected frames [T, B, C, H, W] with "
                 f"T={self.network.T}; set network.T to the number of frames"

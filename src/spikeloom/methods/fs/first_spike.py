@@ -67,7 +67,7 @@ class _Encode(torch.autograd.Function):
     ) -> Tensor:
         times = first_spike_times(spikes, potentials)
         ctx.save_for_backward(times)
-        ctx.time_steps, ctx.dtype = len(spikes), spikes.dtype
+        ctx.time_steps, ctx.dtype = spikes.shape[0], spikes.dtype
         ctx.divisor, ctx.amplitude = divisor, amplitude
         return times
 

@@ -12,6 +12,7 @@ one neuron per class, whose potential before reset ranks it where it is silent.
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from spikeloom.nn import (
     Sequential,
     per_step,
 )
+from spikeloom.nn.state import in_pieces
 
 # Channels of the convolutions, kernel and stride of the first, neurons of the recurrent layer.
 _CONVOLUTIONAL = {
@@ -79,17 +81,26 @@ class FsClassifier(Classifier):
             if name.endswith("weight") and weight.dim() > 1:
                 nn.init.xavier_uniform_(weight)
 
-    def forward(self, inputs: Tensor) -> Output:
+    course_names = ("spikes", "potentials")
+
+    @property
+    def readout(self) -> Literal["mean", "first spike"]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "mean" if self.network.readout == "rate" else "first spike"
+
+    def current(self, inputs: Tensor) -> Tensor:
         """`inputs`: `[T, B, ...]`, counts of events, the empty steps at the end."""
         self._check(inputs)
-        spikes, potentials = self._run(inputs)
+        return inputs
+
+    def read(self, *course: Tensor) -> Output:
+        spikes, potentials = course
         exact = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
         if self.network.readout == "rate":
             return Output(exact.mean(0), exact, exact, potentials)
         times = encode(
             exact, potentials, divisor=self.network.window, amplitude=self.network.amplitude
         )
-        votes = None if self.training else first_spike_votes(times, len(spikes))
+        votes = None if self.training else first_spike_votes(times, spikes.shape[0])
         return Output(-times, votes, exact, potentials)
 
     def loss(self, output: Output, labels: Tensor) -> Tensor:
@@ -132,17 +143,17 @@ class FsClassifier(Classifier):
             if isinstance(module, PCuLIF):
                 module.clamp_()
 
-    def _run(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def course(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """Output spikes and potentials before reset, `[T, B, classes]`."""
-        hidden = self.hidden(inputs)
+        hidden = self.hidden(current)
         if self.output_delay is not None:
             hidden = self.output_delay(hidden)
-        current = per_step(self.output, hidden)
-        run = self.output_neuron(current, None, ("h",))
+        run = self.output_neuron(per_step(self.output, hidden), None, ("h",))
         return run.spikes, run.records["h"]
 
     def _check(self, inputs: Tensor) -> None:
-        if inputs.shape[0] != self.network.T or tuple(inputs.shape[2:]) != self.shape:
+        length = in_pieces() or inputs.shape[0] == self.network.T
+        if not length or tuple(inputs.shape[2:]) != self.shape:
             raise ConfigError(
                 f"input of shape {list(inputs.shape)}: expected [T, B, ...] with T="
                 f"{self.network.T} and samples {list(self.shape)}; set network.T to the number of "

@@ -75,12 +75,12 @@ class GlifClassifier(Classifier):
         self.gate_lr = network.gate_lr
         self.label_smoothing = network.label_smoothing
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """`[T, B, classes]`."""
-        raise TypeError(f"{type(self).__name__} must override logits(inputs)")
+    readout = "mean"
+    course_names = ("logits",)
 
-    def forward(self, inputs: Tensor) -> Output:
-        votes = self.logits(inputs)
+    def read(self, *course: Tensor) -> Output:
+        """Of logits `[T, B, classes]`."""
+        (votes,) = course
         # Averaged as float32 also under autocast.
         votes = votes.to(torch.promote_types(votes.dtype, torch.float32))
         return Output(scores=votes.mean(0), votes=votes)
@@ -156,9 +156,9 @@ class ResNet(GlifImageClassifier):
         conv = nn.Conv2d(self.in_channels, width, kernel, stride, padding=1, bias=False)
         return Sequential(conv, self.parts.norm(width))
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        features = self.features(self.conv1(self.current(inputs)))
-        return self.lastave(features.mean((3, 4)))
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        features = self.features(self.conv1(current))
+        return (self.lastave(features.mean((3, 4))),)
 
 
 class CifarNet(GlifImageClassifier):
@@ -190,8 +190,8 @@ class CifarNet(GlifImageClassifier):
         )
         _initialise(self)
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        return self.lastave(self.features(self.current(inputs)))
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        return (self.lastave(self.features(current)),)
 
 
 class CompactNet(GlifImageClassifier):
@@ -242,7 +242,7 @@ class SewNet(GlifClassifier):
         positions = (data.shape[1] >> halvings) * (data.shape[2] >> halvings)
         self.out = nn.Linear(inputs * positions, data.class_count)
 
-    def logits(self, inputs: Tensor) -> Tensor:
+    def current(self, inputs: Tensor) -> Tensor:
         """`inputs`: frames `[T, B, 2, H, W]` of event counts; with LIF or PLIF, which have nothing
         of their own for each step, any number of them."""
         length = in_pieces() or self.any_length or inputs.shape[0] == self.time_steps
@@ -253,7 +253,10 @@ class SewNet(GlifClassifier):
                 f"T={self.time_steps}; set network.T to the number of frames, and leave out "
                 "data.frames.choose"
             )
-        return self.out(self.conv(inputs).flatten(2))
+        return inputs
+
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        return (self.out(self.conv(current).flatten(2)),)
 
 
 def _head(network: GlifNetwork, features: int, classes: int) -> list[nn.Module]:

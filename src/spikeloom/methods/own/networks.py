@@ -10,6 +10,7 @@ from spikeloom.errors import ConfigError
 from spikeloom.methods.own.config import SeriesNetwork
 from spikeloom.neurons import LI, LIF, PLIF
 from spikeloom.nn import Classifier, Dropout, Output, Sequential
+from spikeloom.nn.state import in_pieces
 
 
 def build(network: SeriesNetwork, data: DataSpec) -> "SeriesClassifier":
@@ -40,12 +41,22 @@ class SeriesClassifier(Classifier):
         layers += [torch.nn.Linear(network.hidden[-1], data.class_count), LI(network.tau_readout)]
         self.layers = Sequential(*layers)
 
-    def forward(self, inputs: Tensor) -> Output:
+    readout = "mean"
+    course_names = ("potentials",)
+
+    def current(self, inputs: Tensor) -> Tensor:
         """`inputs` `[T, B, C]`."""
-        if inputs.dim() != 3 or len(inputs) != self.time_steps:
+        if inputs.dim() != 3 or not (in_pieces() or len(inputs) == self.time_steps):
             raise ValueError(
                 f"input of shape {list(inputs.shape)}: expected series [T, B, C] with "
                 f"T={self.time_steps}"
             )
-        potentials = self.layers(inputs)
+        return inputs
+
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        """The potentials of the integrators."""
+        return (self.layers(current),)
+
+    def read(self, *course: Tensor) -> Output:
+        (potentials,) = course
         return Output(scores=potentials.mean(0), votes=potentials)

@@ -81,15 +81,17 @@ class PlifClassifier(Classifier):
         self.class_count = data.class_count
         self.voting = Voting(network.votes)
 
-    def current(self, inputs: Tensor) -> Tensor:
-        """What the first layer over time receives, `[T, B, C, H, W]`."""
-        raise TypeError(f"{type(self).__name__} must override current(inputs)")
-
+    readout = "sum"
+    course_names = ("spikes",)
     conv: Sequential
     fc: Sequential
 
-    def forward(self, inputs: Tensor) -> Output:
-        spikes = self.fc(self.conv(self.current(inputs)))
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        """The spikes of the last layer."""
+        return (self.fc(self.conv(current)),)
+
+    def read(self, *course: Tensor) -> Output:
+        (spikes,) = course
         spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
         # Spikes are counted before they are averaged: equal votes are equal to the last bit.
         votes = self.voting(spikes)

@@ -1,0 +1,457 @@
+"""From a graph of PyTorch's operators, for one sample, to statements in C.
+
+Runs of elementwise operations become one loop each, whose body is a graph of the step compiler
+(`compiler.front`): neurons in C compute what their kernels compute, in the same order. What
+depends on weights alone is computed here, by torch.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from spikeloom.compiler.front.ir import Builder, Graph, Value
+from spikeloom.compiler.front.ops import LOWERINGS
+from spikeloom.errors import ExportError
+from spikeloom.export.c_text import expression, layer_text
+from spikeloom.export.stepwise import quiet
+
+_SAME_VALUES = frozenset(
+    (
+        *("view", "_unsafe_view", "reshape", "flatten", "unsqueeze", "squeeze", "stack", "cat"),
+        *("select", "slice", "unbind", "split", "detach", "alias", "clone", "expand", "permute"),
+        *("transpose", "_to_copy", "contiguous", "lift_fresh_copy", "dropout", "sum", "mean", "t"),
+    )
+)
+"""What gives the values that it got, in their order, where it gives as many."""
+_SKIPPED = ("_assert_tensor_metadata", "_assert_scalar", "sym_size", "sym_constrain_range")
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Floats in memory: `name` in C, `begin` and `end` the statements between which it lives."""
+
+    size: int
+    name: str = ""
+    begin: int = -1
+    end: int = -1
+
+
+@dataclass
+class Lowered:
+    """Statements, in order; `weights` their constant arrays; `scratch` the floats they need."""
+
+    statements: list[str] = field(default_factory=list)
+    outputs: list[Buffer] = field(default_factory=list)
+    scratch: int = 0
+
+
+class Weights:
+    """Constant arrays of a source; equal ones once."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, Tensor] = {}
+        self._names: dict[tuple[Any, bytes], str] = {}
+
+    def name(self, tensor: Tensor) -> str:
+        flat = tensor.detach().to(torch.float32).contiguous().flatten()
+        key = (flat.shape, flat.numpy().tobytes())
+        name = self._names.setdefault(key, f"w{len(self._names)}")
+        self.arrays[name] = flat
+        return name
+
+
+class Lowering:
+    """One graph on its way to C. `inputs`: names in C of its inputs; those in `places` (states) are
+    overwritten by the outputs that follow them, as soon as nobody reads their old values."""
+
+    def __init__(
+        self,
+        program: torch.export.ExportedProgram,
+        inputs: Sequence[str],
+        weights: Weights,
+        updates: dict[int, str] | None = None,
+    ) -> None:
+        self.weights = weights
+        with quiet():
+            self.program = program.run_decompositions({})
+        self.out = Lowered()
+        self.constants: dict[Node, Any] = {}
+        self.buffers: dict[Node, Any] = {}
+        self.done: set[Node] = set()
+        self.repeated: set[Node] = set()
+        self._group = _Group(0)
+        self._scratch: list[Buffer] = []
+        self._inputs = list(inputs)
+        self._updates = updates or {}
+        self._places: dict[str, Node] = {}
+
+    def run(self) -> Lowered:
+        graph = self.program.graph
+        kept = {**self.program.state_dict, **self.program.constants}
+        signature = self.program.graph_signature
+        held = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        names = iter(self._inputs)
+        (results,) = next(n for n in graph.nodes if n.op == "output").args
+        self._results = list(results)  # type: ignore[arg-type]
+        for node in graph.nodes:
+            if node.op == "placeholder" and node.name in held:
+                self.constants[node] = kept[held[node.name]]
+            elif node.op == "placeholder":
+                name = next(names)
+                self.buffers[node] = Buffer(_size(node), name)
+                self._places[name] = node
+            elif node.op == "call_function":
+                self._call(node)
+                self.done.add(node)
+        self._flush()
+        for result in self._results:
+            if result in self.constants:
+                self.buffers[result] = Buffer(_size(result), self.weights.name(self._full(result)))
+            self.out.outputs.append(self.buffers[result])
+        self._arrange()
+        return self.out
+
+    def _call(self, node: Node) -> None:
+        target = str(node.target).removeprefix("aten.").removeprefix("aten::")
+        name, _, _ = target.partition(".")
+        if name.startswith(_SKIPPED):
+            return
+        sources = node.all_input_nodes
+        if all(source in self.constants for source in sources):
+            arguments = torch.fx.node.map_arg((node.args, node.kwargs), self.constants.__getitem__)
+            self.constants[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+            return
+        live = [source for source in sources if source not in self.constants]
+        if name == "<built-in function getitem>":
+            value = self.constants.get(live[0], None) or self._where(live[0])
+            self._keep(node, value[node.args[1]] if isinstance(value, list) else value)
+        elif name in _SAME_VALUES and len(live) == 1 and len(sources) == 1:
+            self._same(node, name, live[0])
+        elif name == "_native_batch_norm_legit_no_training":
+            self._normalise(node)
+        elif target in LOWERINGS:
+            self._elementwise(node, LOWERINGS[target])
+        else:
+            self._layer(node, name)
+
+    def _where(self, node: Node) -> Any:
+        return self._group.values.get(node, self.buffers.get(node))
+
+    def _keep(self, node: Node, value: Any) -> None:
+        """`node` is the same values as something that is known."""
+        if isinstance(value, Value):
+            self._group.values[node] = value
+        else:
+            self.buffers[node] = value
+
+    def _same(self, node: Node, name: str, source: Node) -> None:
+        meta = node.meta["val"]
+        many = isinstance(meta, (list, tuple))
+        count = sum(part.numel() for part in meta) if many else meta.numel()
+        moved = name in ("permute", "transpose", "t") and not _order_kept(node)
+        if name == "expand" and count > _size(source) and _repeats_first_axis(node):
+            self.repeated.add(node)  # an image at all time steps, of which one is taken
+            self._keep(node, self._where(source))
+            return
+        if (count != _size(source) and source not in self.repeated) or moved:
+            if name in ("mean", "sum") and not many:
+                self._layer(node, name)
+                return
+            raise _refused(node, name)
+        if many and len(meta) > 1:
+            raise _refused(node, name)
+        value = self._where(source)
+        self._keep(node, [value] if many else value)
+
+    def _elementwise(self, node: Node, lower: Callable[..., Value]) -> None:
+        size = _size(node)
+        if size != self._group.size:
+            self._flush()
+            self._group = _Group(size)
+        shape = tuple(node.meta["val"].shape)
+
+        def operand(argument: Any) -> Any:
+            return self._operand(argument, shape) if isinstance(argument, Node) else argument
+
+        arguments = [operand(a) for a in node.args]
+        options = {key: operand(a) for key, a in node.kwargs.items()}
+        try:
+            self._group.values[node] = lower(self._group.builder, *arguments, **options)
+        except KeyError as error:
+            raise _refused(node, str(error.args[0])) from error
+
+    def _operand(self, node: Node, shape: tuple[int, ...]) -> Value:
+        """A value of the group; what is broadcast over `shape` is read with an index of its own."""
+        group = self._group
+        if node in self.repeated:
+            raise _refused(node, "expand")
+        if node in group.values:
+            return group.values[node]
+        if node in self.constants:
+            tensor = self.constants[node]
+            if tensor.numel() == 1:
+                return group.builder.constant(tensor.item())
+            name, given = self.weights.name(tensor), tuple(tensor.shape)
+        else:
+            name, given = self.buffers[node], tuple(node.meta["val"].shape)
+        return group.read(name, _index(given, shape, node))
+
+    def _normalise(self, node: Node) -> None:
+        """y = x a + b, with a and b as torch computes them."""
+        x, weight, bias, mean, variance, _, eps = node.args
+        if not isinstance(x, Node):
+            raise _refused(node, "batch_norm")
+        m, v = self.constants[mean], self.constants[variance]
+        scale = 1 / torch.sqrt(v + eps)
+        scale = scale if weight is None else self.constants[weight] * scale
+        shift = -m * scale if bias is None else self.constants[bias] - m * scale
+        shape = tuple(x.meta["val"].shape)
+        if prod(shape) != self._group.size:
+            self._flush()
+            self._group = _Group(prod(shape))
+        value, group = self._operand(x, shape), self._group
+        channel = (-1, *[1] * (len(shape) - 2))
+        a, b = (
+            group.read(self.weights.name(t), _index(tuple(t.view(channel).shape), shape, node))
+            for t in (scale, shift)
+        )
+        group.values[node] = group.builder.emit("add", group.builder.emit("mul", value, a), b)
+
+    def _layer(self, node: Node, name: str) -> None:
+        """What is no elementwise operation: it reads buffers, and writes one of its own."""
+        self._flush()
+        made = self._new(_size(node))
+        read: list[Buffer] = []
+
+        def array(argument: Any) -> str:
+            if argument in self.constants:
+                return self.weights.name(self.constants[argument])
+            if argument in self.repeated:
+                raise _refused(node, "expand")
+            read.append(self.buffers[argument])
+            return self.buffers[argument].name
+
+        text = layer_text(node, name, array, self.constants, self.weights.name)
+        if text is None:
+            raise _refused(node, name)
+        self._emit(text.replace("@out", made.name), [*read, made])
+        self.buffers[node] = made
+
+    def _flush(self) -> None:
+        """The group becomes a loop; what others read of it is stored."""
+        group, self._group = self._group, _Group(0)
+        stored: dict[int, tuple[Value, Buffer]] = {}
+        for node, value in group.values.items():
+            if all(user in group.values or _idle(user) for user in node.users):
+                continue
+            if value.op == "input" and group.whole.get(value.name):
+                self.buffers[node] = group.whole[value.name]
+                continue
+            if id(value) not in stored:
+                stored[id(value)] = value, self._place(node, group) or self._new(group.size)
+            self.buffers[node] = stored[id(value)][1]
+        if not stored:
+            return
+        outputs = {str(i): value for i, (value, _) in enumerate(stored.values())}
+        graph = Graph((), outputs)
+        buffers = [buffer for _, buffer in stored.values()]
+        names = [buffer.name for buffer in buffers]
+        text = _loop(graph, group.size, group.channels(), names, group.text_of())
+        self._emit(text, [*group.reads(), *buffers])
+
+    def _place(self, node: Node, group: "_Group") -> Buffer | None:
+        """The state that this value is the next one of, if the old one may be overwritten."""
+        for at, state in self._updates.items():
+            result, old = self._results[at], self._places[state]
+            if result is not node and self._group_source(result) is not node:
+                continue
+            free = all(
+                user in self.done or user in group.values or _idle(user) for user in old.users
+            )
+            if free and group.only_in_step(self.buffers[old]):
+                return self.buffers[old]
+        return None
+
+    @staticmethod
+    def _group_source(result: Node) -> Node:
+        """The value that a result shows in another shape."""
+        while len(result.all_input_nodes) == 1 and _plain_name(result) in _SAME_VALUES:
+            result = result.all_input_nodes[0]
+        return result
+
+    def _new(self, size: int) -> Buffer:
+        buffer = Buffer(size, f"@{len(self._scratch)}@")
+        self._scratch.append(buffer)
+        return buffer
+
+    def _emit(self, text: str, touched: Sequence[Buffer]) -> None:
+        at = len(self.out.statements)
+        for buffer in touched:
+            buffer.begin = at if buffer.begin < 0 else buffer.begin
+            buffer.end = at
+        self.out.statements.append(text)
+
+    def _arrange(self) -> None:
+        """Buffers that do not live at the same time share memory; then the text is written."""
+        for buffer in self.out.outputs:
+            buffer.end = len(self.out.statements)
+        placed: list[tuple[int, Buffer]] = []
+        places: dict[str, str] = {}
+        for buffer in sorted(self._scratch, key=lambda one: -one.size):
+            at = 0
+            for start, other in sorted(placed, key=lambda pair: pair[0]):
+                apart = other.end < buffer.begin or buffer.end < other.begin
+                if not apart and at + buffer.size > start and start + other.size > at:
+                    at = start + other.size
+            placed.append((at, buffer))
+            places[buffer.name] = f"scratch + {at}"
+            buffer.name = places[buffer.name]
+            self.out.scratch = max(self.out.scratch, at + buffer.size)
+        self.out.statements = [
+            re.sub("@[0-9]+@", lambda match: places[match[0]], text) for text in self.out.statements
+        ]
+
+    def _full(self, node: Node) -> Tensor:
+        return self.constants[node].expand(node.meta["val"].shape)
+
+
+class _Group:
+    """Elementwise operations of one size, on their way into one loop."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.builder = Builder(double=False)
+        self.values: dict[Node, Value] = {}
+        self.whole: dict[str, Buffer] = {}
+        self._reads: dict[str, tuple[Buffer | str, tuple[str, int]]] = {}
+
+    def read(self, source: Buffer | str, index: tuple[str, int]) -> Value:
+        key = f"{source if isinstance(source, str) else id(source)} {index}"
+        name = next((n for n, _ in self._reads.items() if n == key), key)
+        self._reads[name] = (source, index)
+        if isinstance(source, Buffer) and index[0] == "each":
+            self.whole[name] = source
+        return self.builder.input(name)
+
+    def reads(self) -> list[Buffer]:
+        return [source for source, _ in self._reads.values() if isinstance(source, Buffer)]
+
+    def only_in_step(self, buffer: Buffer) -> bool:
+        """Whether `buffer` is read at the loop's own index alone."""
+        return all(index[0] == "each" for source, index in self._reads.values() if source is buffer)
+
+    def channels(self) -> int:
+        """How many elements of the loop share a channel's constant; 0: nothing is per channel."""
+        inner = {count for _, (kind, count) in self._reads.values() if kind == "channel"}
+        if len(inner) > 1:
+            raise ExportError("values of one loop are broadcast in two ways, which has no C form")
+        return inner.pop() if inner else 0
+
+    def text_of(self) -> dict[str, str]:
+        at = {"each": "[i]", "channel": "[c]", "one": "[0]"}
+        return {
+            name: f"({source if isinstance(source, str) else source.name}){at[index[0]]}"
+            for name, (source, index) in self._reads.items()
+        }
+
+
+def _loop(
+    graph: Graph, size: int, channels: int, stored: Sequence[str], reads: dict[str, str]
+) -> str:
+    names: dict[int, str] = {}
+
+    def show(value: Value) -> str:
+        if value.is_constant:
+            return number(value.number)
+        return reads[value.name] if value.op == "input" else names[id(value)]
+
+    lines = []
+    for at, value in enumerate(graph.order):
+        names[id(value)] = f"t{at}"
+        kind = "int" if value.dtype == "bool" else "float"
+        lines.append(f"const {kind} t{at} = {expression(value.op, [show(a) for a in value.args])};")
+    for place, value in zip(stored, graph.outputs.values(), strict=True):
+        lines.append(f"({place})[i] = {show(value)};")
+    if not channels:
+        head = [f"for (int i = 0; i < {size}; i++) {{"]
+    else:
+        head = [
+            f"for (int c = 0; c < {size // channels}; c++)",
+            f"for (int i = c * {channels}; i < (c + 1) * {channels}; i++) {{",
+        ]
+    return "\n".join([*head, *(f"    {line}" for line in lines), "}"])
+
+
+def number(value: Any) -> str:
+    """A float32 in C, to the last bit."""
+    single = np.float32(value)
+    if np.isnan(single):
+        return "NAN"
+    if np.isinf(single):
+        return "INFINITY" if single > 0 else "-INFINITY"
+    text = f"{single:.9g}"
+    return f"{text}f" if any(mark in text for mark in ".e") else f"{text}.0f"
+
+
+def _index(given: tuple[int, ...], shape: tuple[int, ...], node: Node) -> tuple[str, int]:
+    """How an operand of shape `given` is read in a loop over `shape`: at each element, one for all,
+    or one per channel, that is for so many elements in a row."""
+    if prod(given) == prod(shape):
+        return "each", 0
+    if prod(given) == 1:
+        return "one", 0
+    axes = [1] * (len(shape) - len(given)) + list(given)
+    wide = [i for i, size in enumerate(axes) if size > 1]
+    outer = prod(shape[: wide[0]])
+    inside = shape[wide[0] : wide[-1] + 1]
+    if outer != 1 or tuple(axes[wide[0] : wide[-1] + 1]) != tuple(inside):
+        raise _refused(node, f"broadcast of {list(given)} over {list(shape)}")
+    return "channel", prod(shape[wide[-1] + 1 :])
+
+
+def _repeats_first_axis(node: Node) -> bool:
+    (source,) = node.all_input_nodes
+    before, after = (list(n.meta["val"].shape) for n in (source, node))
+    before = [1] * (len(after) - len(before)) + before
+    return before[0] == 1 and before[1:] == after[1:]
+
+
+def _order_kept(node: Node) -> bool:
+    """Whether a permutation moves only axes of one element."""
+    (source,) = node.all_input_nodes
+    before = [n for n in source.meta["val"].shape if n > 1]
+    after = [n for n in node.meta["val"].shape if n > 1]
+    return len(before) < 2 or (before == after and len(set(before)) == len(before))
+
+
+def _plain_name(node: Node) -> str:
+    return str(node.target).removeprefix("aten.").partition(".")[0]
+
+
+def _idle(node: Node) -> bool:
+    return _plain_name(node).startswith(_SKIPPED)
+
+
+def _size(node: Node) -> int:
+    meta = node.meta["val"]
+    return meta.numel() if isinstance(meta, Tensor) else meta[0].numel()
+
+
+def _refused(node: Node, what: str) -> ExportError:
+    paths = [str(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    place = f" (in {paths[-1]})" if paths and paths[-1] else ""
+    return ExportError(
+        f"no C form for aten::{what}{place}: use linear and convolution layers, pooling, "
+        "normalisation and neurons, or export to onnx"
+    )
