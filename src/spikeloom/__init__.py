@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spikeloom import report as report
     from spikeloom import testing as testing
     from spikeloom import training as training
-    from spikeloom.export import export as export
+    from spikeloom.exchange import export as export
     from spikeloom.front import recipes as recipes
     from spikeloom.front import train as train
     from spikeloom.loop import Run as Run
@@ -39,7 +39,7 @@ _HOMES = {
     "Run": "spikeloom.loop:Run",
     "compare": "spikeloom.report:compare",
     "evaluate": "spikeloom.training:evaluate",
-    "export": "spikeloom.export:export",
+    "export": "spikeloom.exchange:export",
     "inference": "spikeloom.nn.inference:inference",
     "load": "spikeloom.prediction:load",
     "recipes": "spikeloom.front:recipes",

@@ -34,26 +34,21 @@ class Stepped:
 
     def __init__(self, net: nn.Module, example: Tensor) -> None:
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
-        self.readout: ReadoutName | None = None
+        body, self._read, self.names = _split(self.net)
+        self.readout: ReadoutName | None = None if self._read is None else _kind(self._read)
         self.static = False
         self.time_steps = len(example)
-        self.names: tuple[str, ...] = ("output",)
-        self._read: nn.Module | None = None
-        over = self.net
-        if isinstance(over, Classifier):
-            if type(over).course is Classifier.course:
+        if isinstance(body, Classifier):
+            if not self.names:
                 raise ExportError(
-                    f"{type(over).__name__} has no time steps that stand by themselves: export the "
+                    f"{type(body).__name__} has no time steps that stand by themselves: export the "
                     'whole network, form="unrolled", to onnx or torch'
                 )
-            current = over.current(example)
+            current = body.current(example)
             self.static = current.dim() > example.dim()
             self.time_steps = len(current)
-            self.readout, self.names, self._read = over.readout, over.course_names, over
-        elif isinstance(over, Sequential) and len(over) and isinstance(over[-1], Readout):
-            self._read, over = over[-1], over[:-1]
-            self.readout = self._read.over
-        self.course = _Course(over, self.static)
+        self.has_scores = self._read is not None
+        self.course = _Course(body, self.static)
         self.frame = example[:1] if self.static else example[0, :1]
         """One sample's input of one step, `[1, ...]`."""
         frame = self.frame.unsqueeze(0)
@@ -90,9 +85,7 @@ class Stepped:
 
     def read(self, *course: Tensor) -> Tensor:
         """The scores of a whole course `[T, B, ...]`; without a readout, the course."""
-        if isinstance(self._read, Classifier):
-            return self._read.read(*course).scores
-        return course[0] if self._read is None else self._read(course[0])
+        return course[0] if self._read is None else _scores(self._read, course)
 
     def step_program(self, *, batch: int | None = None) -> torch.export.ExportedProgram:
         """`step` as a graph of PyTorch's operators, for any batch or for a fixed one."""
@@ -135,16 +128,13 @@ class Call(nn.Module):
 
 
 class Whole(nn.Module):
-    """A network over all its steps: its answer, of a `Classifier` scores, then the course."""
+    """A network over all its steps: its scores, where it has a readout, then its course."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
-        self.names: tuple[str, ...] = ("output",)
-        self._has_course = False
-        if isinstance(net, Classifier):
-            self._has_course = type(net).course is not Classifier.course
-            self.names = ("scores", *net.course_names) if self._has_course else ("scores",)
+        self.body, self.reader, self.course_names = _split(self.net)
+        self.names = (*["scores"] * (self.reader is not None), *self.course_names)
 
     def batch_axis(self, example: Tensor) -> int:
         """Which axis of an input counts samples: 0 of images that are shown at all steps."""
@@ -158,11 +148,32 @@ class Whole(nn.Module):
         return 0 if len(scores) == 2 * len(example) else 1
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        if isinstance(self.net, Classifier) and self._has_course:
-            course = self.net.course(self.net.current(x))
-            return (self.net.read(*course).scores, *course)
-        answer = self.net(x)
-        return (answer.scores,) if isinstance(self.net, Classifier) else (answer,)
+        body = self.body
+        if isinstance(body, Classifier):
+            if not self.course_names:
+                return (body(x).scores,)
+            course = body.course(body.current(x))
+        else:
+            course = (body(x),)
+        return course if self.reader is None else (_scores(self.reader, course), *course)
+
+
+def _split(net: nn.Module) -> tuple[nn.Module, nn.Module | None, tuple[str, ...]]:
+    """What answers step by step, what reads it, and the names of what it answers (none: it has no
+    steps)."""
+    if isinstance(net, Classifier):
+        return net, net, () if type(net).course is Classifier.course else net.course_names
+    if isinstance(net, Sequential) and len(net) and isinstance(net[-1], Readout):
+        return net[:-1], net[-1], ("output",)
+    return net, None, ("output",)
+
+
+def _scores(reader: nn.Module, course: tuple[Tensor, ...]) -> Tensor:
+    return reader.read(*course).scores if isinstance(reader, Classifier) else reader(course[0])
+
+
+def _kind(reader: nn.Module) -> Any:
+    return reader.readout if isinstance(reader, Classifier) else reader.over
 
 
 def exported(

@@ -126,7 +126,8 @@ def _size_list(value: Any, count: int) -> list[int]:
 
 def _pool(kind: str) -> Callable[..., str]:
     def text(node: Node, array: Any, constants: Any, keep: Any) -> str:
-        x, kernel, *others = node.args
+        given: tuple[Any, ...] = node.args
+        x, kernel, *others = given
         options: dict[str, Any] = dict(zip(("stride", "padding"), others, strict=False))
         extra = others[2:]
         flat = kind.endswith("1d")

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from spikeloom.compiler.front.ir import Builder, Graph, Value
 from spikeloom.compiler.front.ops import LOWERINGS
 from spikeloom.errors import ExportError
-from spikeloom.export.c_text import expression, layer_text
-from spikeloom.export.stepwise import quiet
+from spikeloom.exchange.c_text import expression, layer_text
+from spikeloom.exchange.stepwise import quiet
 
 _SAME_VALUES = frozenset(
     (
@@ -129,13 +130,14 @@ class Lowering:
             return
         sources = node.all_input_nodes
         if all(source in self.constants for source in sources):
-            arguments = torch.fx.node.map_arg((node.args, node.kwargs), self.constants.__getitem__)
+            arguments = map_arg((node.args, node.kwargs), self.constants.__getitem__)
             self.constants[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
             return
         live = [source for source in sources if source not in self.constants]
         if name == "<built-in function getitem>":
-            value = self.constants.get(live[0], None) or self._where(live[0])
-            self._keep(node, value[node.args[1]] if isinstance(value, list) else value)
+            value = self._where(live[0])
+            at: Any = node.args[1]
+            self._keep(node, value[at] if isinstance(value, list) else value)
         elif name in _SAME_VALUES and len(live) == 1 and len(sources) == 1:
             self._same(node, name, live[0])
         elif name == "_native_batch_norm_legit_no_training":
@@ -209,7 +211,8 @@ class Lowering:
 
     def _normalise(self, node: Node) -> None:
         """y = x a + b, with a and b as torch computes them."""
-        x, weight, bias, mean, variance, _, eps = node.args
+        given: tuple[Any, ...] = node.args
+        x, weight, bias, mean, variance, _, eps = given
         if not isinstance(x, Node):
             raise _refused(node, "batch_norm")
         m, v = self.constants[mean], self.constants[variance]

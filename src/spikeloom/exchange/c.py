@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
-from spikeloom.export.lowering import Buffer, Lowered, Lowering, Weights, number
-from spikeloom.export.stepwise import Call, Stepped, exported
+from spikeloom.exchange.lowering import Buffer, Lowered, Lowering, Weights, number
+from spikeloom.exchange.stepwise import Call, Stepped, exported
 
 FLAGS = ("-std=c99", "-O2", "-ffp-contract=off")
 
@@ -232,18 +232,18 @@ class CNetwork:
 
     def __init__(self, code: CSource, flags: Sequence[str] = FLAGS) -> None:
         self.code = code
-        self._folder = tempfile.TemporaryDirectory()
-        folder = Path(self._folder.name)
-        (folder / f"{code.name}.h").write_text(code.header)
-        (folder / f"{code.name}.c").write_text(code.source)
         run = _RUN.format(name=code.name, NAME=code.name.upper(), scores=_scored(code))
-        (folder / "run.c").write_text(run)
-        compile_c(
-            [folder / f"{code.name}.c", folder / "run.c"],
-            folder / "net.so",
-            [*flags, "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unused-variable"],
-        )
-        self._run = ctypes.CDLL(str(folder / "net.so")).run
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            texts = {f"{code.name}.h": code.header, f"{code.name}.c": code.source, "run.c": run}
+            for name, text in texts.items():
+                (folder / name).write_text(text)
+            compile_c(
+                [folder / f"{code.name}.c", folder / "run.c"],
+                folder / "net.so",
+                [*flags, "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unused-variable"],
+            )
+            self._run = ctypes.CDLL(str(folder / "net.so")).run  # stays in memory
 
     def __call__(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs `[T, B, outputs]` and scores `[B, scores]` for `[T, B, ...]`."""

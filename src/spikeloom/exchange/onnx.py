@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
-from spikeloom.export.stepwise import Call, Stepped, Whole, exported, quiet
+from spikeloom.exchange.stepwise import Call, Stepped, Whole, exported, quiet
 
 Form = Literal["unrolled", "loop", "step"]
 
@@ -26,7 +26,8 @@ def onnx_model(net: nn.Module, example: Tensor, form: Form) -> Any:
 
     `example` as for `Stepped`. `ExportError` for a network that torch's exporter refuses.
     """
-    _need("onnx"), _need("onnxscript")
+    _need("onnx")
+    _need("onnxscript")
     if form == "unrolled":
         whole = Whole(net)
         axis = whole.batch_axis(example)
@@ -66,8 +67,9 @@ def _converted(
 
 def _stable_sort(x: Any, *, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
     """What torch's exporter has no word for: of equal values ONNX's TopK takes the first first."""
-    from onnxscript import opset18
+    from onnxscript import opset18 as opset
 
+    opset18: Any = opset  # values of a graph stand here for numbers, which its annotations name
     size = opset18.Gather(opset18.Shape(x), opset18.Constant(value_ints=[dim]), axis=0)
     return opset18.TopK(x, size, axis=dim, largest=int(descending), sorted=1)
 
@@ -88,7 +90,7 @@ def _loop(stepped: Stepped, step: Any) -> Any:
     body = compose.add_prefix(step, "step/").graph
     kinds = {value.name: value.type.tensor_type.elem_type for value in body.input}
 
-    def value(name: str, kind: int, shape: Sequence[Any]) -> Any:
+    def value(name: str, kind: int, shape: Sequence[Any] | None) -> Any:
         return helper.make_tensor_value_info(name, kind, shape)
 
     def number(name: str, content: Any) -> Any:
@@ -143,7 +145,7 @@ def _loop(stepped: Stepped, step: Any) -> Any:
     nodes += [helper.make_node("Identity", [name], [f"read/{name}"]) for name in names]
     nodes += [*read.graph.node, helper.make_node("Identity", ["read/scores"], ["scores"])]
     batch = [*([] if stepped.static else ["steps"]), "batch", *stepped.frame.shape[1:]]
-    outputs = [value("scores", TensorProto.FLOAT, ["batch", None])]
+    outputs = [value("scores", TensorProto.FLOAT, None)] if stepped.has_scores else []
     outputs += [
         value(name, TensorProto.FLOAT, ["steps", "batch", *shape])
         for name, shape in zip(names, stepped.course_shapes, strict=True)

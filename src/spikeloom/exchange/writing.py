@@ -11,23 +11,22 @@ from torch import Tensor, nn
 
 from spikeloom import files
 from spikeloom.errors import ExportError
-from spikeloom.export import card
-from spikeloom.export.c import CNetwork, c_source
-from spikeloom.export.onnx import onnx_model, run_model
-from spikeloom.export.stepwise import Stepped, Whole, exported
+from spikeloom.exchange import card
+from spikeloom.exchange.c import CNetwork, c_source
+from spikeloom.exchange.onnx import onnx_model, run_model
+from spikeloom.exchange.stepwise import Stepped, Whole, exported, quiet
 from spikeloom.prediction import Network, load
 
-Target = Literal["onnx", "torch", "c", "nir", "safetensors"]
+Target = Literal["onnx", "torch", "c", "safetensors"]
 Form = Literal["unrolled", "loop", "step"]
 
 SUFFIXES: dict[str, str] = {
-    "onnx": ".onnx", "torch": ".pt2", "c": ".c", "nir": ".nir", "safetensors": ".safetensors"
+    "onnx": ".onnx", "torch": ".pt2", "c": ".c", "safetensors": ".safetensors"
 }  # fmt: skip
 FORMS: dict[str, tuple[Form, ...]] = {
     "onnx": ("unrolled", "loop", "step"),
     "torch": ("unrolled", "step"),
     "c": ("step",),
-    "nir": ("step",),
     "safetensors": (),
 }
 """What each target can be given; the first is the default."""
@@ -50,8 +49,6 @@ def export(
     example: Tensor | None = None,
     form: Form | None = None,
     overwrite: bool = False,
-    dt: float | None = None,
-    allow_lossy: bool = False,
 ) -> ExportResult:
     """A network as a file for another runtime, with a model card beside it.
 
@@ -61,14 +58,13 @@ def export(
     Args:
         source: A run folder, its weights.safetensors, what `sl.load` returns, or a module.
         to: "onnx"; "torch", a program of `torch.export` (.pt2) that runs without spikeloom; "c",
-            plain C of a time step; "nir", a graph of the Neuromorphic Intermediate Representation;
+            plain C of a time step;
             "safetensors", the weights with recipe and inputs, which `sl.load` takes.
         out: The file; by default the recipe's name in the current folder.
         example: For a module, an input that it takes, `[T, B, ...]`; its values do not matter.
         form: "unrolled", all time steps one after the other; "loop" (onnx); "step", one time step
             with the states as inputs and outputs.
         overwrite: Files that are there already are refused without it.
-        dt, allow_lossy: Of NIR, see `to_nir`.
 
     Raises:
         ExportError: the network has no such form; a file is there already; the file answers
@@ -100,8 +96,6 @@ def export(
     net = net.eval()
     if to == "safetensors":
         content, checked, about = _weights(source, network)
-    elif to == "nir":
-        content, checked, about = _nir(net, x, dt, allow_lossy)
     elif to == "c":
         content, checked, about = _c(net, x, path)
     else:
@@ -145,8 +139,9 @@ def _torch(net: nn.Module, x: Tensor, form: Form) -> Written:
         program = exported(whole, [sample], [{axis: torch.export.Dim("batch", min=1)}])
         about = f"`torch.export.load(file).module()(x)` answers {', '.join(whole.names)}."
     content = io.BytesIO()
-    torch.export.save(program, content)
-    module = torch.export.load(io.BytesIO(content.getvalue())).module()
+    with quiet():
+        torch.export.save(program, content)
+        module = torch.export.load(io.BytesIO(content.getvalue())).module()
 
     def answer(x: Tensor, states: list[Tensor]) -> list[Tensor]:
         return list(module(x, *states))
@@ -170,17 +165,9 @@ def _c(net: nn.Module, x: Tensor, path: Path) -> Written:
     whole, made = Whole(net), _made(net, x)
     frames = made if whole.batch_axis(x) else made.expand(Stepped(net, x).time_steps, *made.shape)
     with torch.no_grad():
-        *_, course = [list(whole(made))[-len(Stepped(net, x).names) :]]
-    expected = torch.cat([part.flatten(2) for part in course], 2)
-    return texts, _agreement("C", expected, compiled(frames)[0], 1), about
-
-
-def _nir(net: nn.Module, x: Tensor, dt: float | None, allow_lossy: bool) -> Written:
-    from spikeloom.export.nir import nir_bytes
-
-    content, lost = nir_bytes(net, tuple(x.shape[2:]), dt=dt, allow_lossy=allow_lossy)
-    about = f"NIR 1.0. {' '.join(lost)}".strip()
-    return {".nir": content}, "the graph, read back, holds the same nodes", about
+        expected = whole(made)[-len(whole.course_names)].flatten(2)
+    found = compiled(frames)[0][:, :, : expected.shape[2]]
+    return texts, _agreement("C", expected, found, 1), about
 
 
 def _weights(source: object, network: Network | None) -> Written:
@@ -223,20 +210,18 @@ def _checked(
     whole, made = Whole(net), _made(net, x)
     axis = whole.batch_axis(x)
     with torch.no_grad():
-        expected = whole(made)[-1]
+        expected = whole(made)
+        first = len(expected) - len(whole.course_names) if whole.course_names else 0
+        batch = 1 if whole.course_names else 0
         if form != "step":
-            found = answer(made, [])[-1]
-            return _agreement(runtime, expected, found, 1 if expected.dim() > 2 else 0)
+            return _agreement(runtime, expected[first], answer(made, [])[first], batch)
         stepped = Stepped(net, x)
         states, course = stepped.at_rest(_SAMPLES), []
         for t in range(stepped.time_steps):
-            (*outputs,) = answer(made[t] if axis else made, states)
-            course.append(outputs[len(stepped.names) - 1])
+            outputs = answer(made[t] if axis else made, states)
+            course.append(outputs[0])
             states = outputs[len(stepped.names) :]
-        found = torch.stack(course)
-        if not isinstance(stepped.readout, type(None)) and expected.shape != found.shape:
-            found = stepped.read(found)
-    return _agreement(runtime, expected, found, 1 if expected.dim() > 2 else 0)
+    return _agreement(runtime, expected[first], torch.stack(course), 1)
 
 
 def _agreement(runtime: str, expected: Tensor, found: Tensor, axis: int) -> str:

@@ -1,6 +1,6 @@
 """Networks for other runtimes: ONNX, torch.export, plain C, NIR, safetensors."""
 
-from spikeloom.export.c import CNetwork, CSource, c_source
-from spikeloom.export.writing import ExportResult, export
+from spikeloom.exchange.c import CNetwork, CSource, c_source
+from spikeloom.exchange.writing import ExportResult, export
 
 __all__ = ["CNetwork", "CSource", "ExportResult", "c_source", "export"]
