@@ -63,7 +63,7 @@ def test_a_step_of_any_network_is_a_program_of_torch(frames: Tensor) -> None:
         assert torch.stack(course).std() > 0
 
 
-@pytest.mark.parametrize("form", ["loop", "step"])
+@pytest.mark.parametrize("form", ["loop", pytest.param("step", marks=pytest.mark.slow)])
 def test_onnx_gives_the_same_spikes(form: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript"), pytest.importorskip("onnxruntime")
     torch.manual_seed(3)
