@@ -105,10 +105,18 @@ class CompactBody(nn.Module):
         )
 
     def forward(self, images: Tensor, time_steps: int) -> Tensor:
+        return self.course(self.current(images, time_steps))
+
+    def current(self, images: Tensor, time_steps: int) -> Tensor:
+        """What the first neurons receive, the same at each step."""
         if images.dim() != 4:
             raise ValueError(f"input of shape {list(images.shape)}: expected images [B, C, H, W]")
         current = self.stem(images)
-        return self.readout(self.layers(current.expand(time_steps, *current.shape)))
+        return current.expand(time_steps, *current.shape)
+
+    def course(self, current: Tensor) -> Tensor:
+        """The logits of each step."""
+        return self.readout(self.layers(current))
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

@@ -202,8 +202,11 @@ class CompactNet(GlifImageClassifier):
         width = network.channels or WIDTH
         self.body = CompactBody(data, width, norm=self.parts.norm, neuron=self.parts.neuron)
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        return self.body(inputs, self.time_steps)
+    def current(self, inputs: Tensor) -> Tensor:
+        return self.body.current(inputs, self.time_steps)
+
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        return (self.body.course(current),)
 
 
 class SewNet(GlifClassifier):

@@ -174,6 +174,9 @@ class FrameClassifier(PlifClassifier):
 class CompactClassifier(Classifier):
     """The small network of `methods.compact`; the scores are logits averaged over T."""
 
+    readout = "mean"
+    course_names = ("logits",)
+
     def __init__(self, network: PlifNetwork, data: DataSpec) -> None:
         super().__init__()
         self.time_steps = network.T
@@ -184,9 +187,15 @@ class CompactClassifier(Classifier):
             neuron=lambda _: _neuron(network),
         )
 
-    def forward(self, inputs: Tensor) -> Output:
+    def current(self, inputs: Tensor) -> Tensor:
         """`inputs`: images `[B, C, H, W]`."""
-        votes = self.body(inputs, self.time_steps)
+        return self.body.current(inputs, self.time_steps)
+
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        return (self.body.course(current),)
+
+    def read(self, *course: Tensor) -> Output:
+        (votes,) = course
         votes = votes.to(torch.promote_types(votes.dtype, torch.float32))
         return Output(scores=votes.mean(0), votes=votes)
 
