@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from spikeloom import __version__
 from spikeloom.errors import SpikeloomError
 from spikeloom.methods import catalog
 from spikeloom.prediction import Network
 from spikeloom.report import compare
 from spikeloom.run.reading import read
+from spikeloom.version import __version__
 
 LICENCES = {
     "digits": "UCI Optical Recognition of Handwritten Digits, CC BY 4.0",
