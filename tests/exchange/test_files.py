@@ -13,7 +13,7 @@ import spikeloom as sl
 from spikeloom.cli import main
 from spikeloom.errors import ExportError
 from spikeloom.exchange import CNetwork, c_source
-from spikeloom.exchange.stepwise import Stepped
+from spikeloom.exchange.stepwise import StepForm
 
 T, B = 5, 3
 NEEDS_COMPILER = pytest.mark.skipif(
@@ -51,7 +51,7 @@ def frames() -> Tensor:
 
 def test_a_step_of_any_network_is_a_program_of_torch(frames: Tensor) -> None:
     net = mixed()
-    stepped = Stepped(net, frames)
+    stepped = StepForm(net, frames)
     assert stepped.states[:3] == ("2.v", "6.v", "6.clock")
     program = stepped.step_program().module()
     with torch.no_grad():

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
 from spikeloom.exchange.lowering import Buffer, Lowered, Lowering, Weights, number
-from spikeloom.exchange.stepwise import Call, Stepped, exported
+from spikeloom.exchange.stepwise import Call, StepForm, exported
 
 FLAGS = ("-std=c99", "-O2", "-ffp-contract=off")
 
@@ -44,12 +44,12 @@ class CSource:
 
 
 def c_source(net: nn.Module, example: Tensor, name: str = "net") -> CSource:
-    """The C of a network, `name` before each of its names; `example` as for `Stepped`.
+    """The C of a network, `name` before each of its names; `example` as for `StepForm`.
 
     Raises `ExportError` for an operation that has no C form, with its name.
     """
     name = _word(name, "net_")
-    stepped = Stepped(net, example)
+    stepped = StepForm(net, example)
     weights = Weights()
     fields = [_word(state, "layer_") for state in stepped.states]
     places = [f"state->{field}" for field in fields]
@@ -102,7 +102,7 @@ def c_source(net: nn.Module, example: Tensor, name: str = "net") -> CSource:
 class _Reading:
     """What of all steps is kept for the scores, and how they are made of it."""
 
-    def __init__(self, stepped: Stepped, sizes: Sequence[int], weights: Weights) -> None:
+    def __init__(self, stepped: StepForm, sizes: Sequence[int], weights: Weights) -> None:
         self.kind, self.count, self.lowered = stepped.readout, 0, Lowered()
         self.members: list[str] = []
         self.resets: list[str] = []
@@ -196,7 +196,7 @@ def _outputs(step: Lowered, sizes: Sequence[int]) -> list[str]:
     ]
 
 
-def _rows(stepped: Stepped, clock: str) -> int:
+def _rows(stepped: StepForm, clock: str) -> int:
     """How many steps the constants of a neuron last that differ from step to step."""
     neuron = stepped.net.get_submodule(clock.rpartition(".")[0])
     return int(neuron.time_steps)  # type: ignore[arg-type]

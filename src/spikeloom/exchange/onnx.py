@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
-from spikeloom.exchange.stepwise import Call, Stepped, Whole, exported, quiet
+from spikeloom.exchange.stepwise import Call, StepForm, Whole, exported, quiet
 
 Form = Literal["unrolled", "loop", "step"]
 
@@ -24,7 +24,7 @@ Form = Literal["unrolled", "loop", "step"]
 def onnx_model(net: nn.Module, example: Tensor, form: Form) -> Any:
     """The `onnx.ModelProto` of a network; inputs and outputs as in the module's text.
 
-    `example` as for `Stepped`. `ExportError` for a network that torch's exporter refuses.
+    `example` as for `StepForm`. `ExportError` for a network that torch's exporter refuses.
     """
     _need("onnx")
     _need("onnxscript")
@@ -35,7 +35,7 @@ def onnx_model(net: nn.Module, example: Tensor, form: Form) -> Any:
         sample = example[:, :1] if axis else example[:1]
         program = exported(whole, [sample.repeat_interleave(2, axis)], [batch])
         return _converted(program, ["input"], list(whole.names))
-    stepped = Stepped(net, example)
+    stepped = StepForm(net, example)
     states = list(stepped.states)
     step = _converted(
         stepped.step_program(),
@@ -74,7 +74,7 @@ def _stable_sort(x: Any, *, stable: bool = True, dim: int = -1, descending: bool
     return opset18.TopK(x, size, axis=dim, largest=int(descending), sorted=1)
 
 
-def _loop(stepped: Stepped, step: Any) -> Any:
+def _loop(stepped: StepForm, step: Any) -> Any:
     """The step inside an ONNX Loop, the readout after it."""
     import onnx
     from onnx import TensorProto, compose, helper, numpy_helper

@@ -24,7 +24,7 @@ from spikeloom.nn.state import initial_state, stream
 ReadoutName = Literal["sum", "mean", "max", "last", "first spike"]
 
 
-class Stepped:
+class StepForm:
     """A copy of a network in evaluation mode, taken apart into step and readout.
 
     `example`: an input of the network, of which only shape and dtype count: `[T, B, ...]`, or

@@ -14,7 +14,7 @@ from spikeloom.errors import ExportError
 from spikeloom.exchange import card
 from spikeloom.exchange.c import CNetwork, c_source
 from spikeloom.exchange.onnx import onnx_model, run_model
-from spikeloom.exchange.stepwise import Stepped, Whole, exported, quiet
+from spikeloom.exchange.stepwise import StepForm, Whole, exported, quiet
 from spikeloom.prediction import Network, load
 
 Target = Literal["onnx", "torch", "c", "safetensors"]
@@ -128,7 +128,7 @@ def _onnx(net: nn.Module, x: Tensor, form: Form) -> Written:
 
 def _torch(net: nn.Module, x: Tensor, form: Form) -> Written:
     if form == "step":
-        stepped = Stepped(net, x)
+        stepped = StepForm(net, x)
         program = stepped.step_program()
         states = ", ".join(f"`{name}`" for name in stepped.states)
         about = f"`module(x, *states)` answers the course and the states {states}."
@@ -163,7 +163,7 @@ def _c(net: nn.Module, x: Tensor, path: Path) -> Written:
             raise
         return texts, f"not checked: {error}", about
     whole, made = Whole(net), _made(net, x)
-    frames = made if whole.batch_axis(x) else made.expand(Stepped(net, x).time_steps, *made.shape)
+    frames = made if whole.batch_axis(x) else made.expand(StepForm(net, x).time_steps, *made.shape)
     with torch.no_grad():
         expected = whole(made)[-len(whole.course_names)].flatten(2)
     found = compiled(frames)[0][:, :, : expected.shape[2]]
@@ -215,7 +215,7 @@ def _checked(
         batch = 1 if whole.course_names else 0
         if form != "step":
             return _agreement(runtime, expected[first], answer(made, [])[first], batch)
-        stepped = Stepped(net, x)
+        stepped = StepForm(net, x)
         states, course = stepped.at_rest(_SAMPLES), []
         for t in range(stepped.time_steps):
             outputs = answer(made[t] if axis else made, states)
