@@ -1,13 +1,16 @@
 """Methods and data sets of other packages, installed beside this one."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spikeloom import extensions
+from spikeloom.run import checkpoint
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_method"
 
@@ -84,6 +87,71 @@ def test_a_component_of_another_package_is_chosen_by_name(site: Site):
     assert 'name = "halving"' in shown.stdout and "divisor = 4" in shown.stdout
     wrong = site.spikeloom("config", "check", "plif/digits", "schedule=halving", "divisor=1")
     assert "schedule.divisor: got 1, expected a number, above 1" in wrong.stderr
+
+
+PARTS = """
+import torch
+from pydantic import Field
+from spikeloom.components.callbacks import Callback
+from spikeloom.config.data import Augmentation
+from spikeloom.config.schema import CallbackConfig, Optimizer
+from spikeloom.config.section import register
+
+class Counter(Callback):
+    steps = 0
+    def after_step(self, training):
+        self.steps += 1
+    def state(self):
+        return {"steps": self.steps}
+    def load(self, state):
+        self.steps = state["steps"]
+
+@register
+class Count(CallbackConfig):
+    'Counts steps.'
+    kind: str = Field(default="count", description="counts steps")
+    def build(self):
+        return Counter()
+
+@register
+class Plain(Optimizer):
+    'Steps along the gradient.'
+    name: str = Field(default="plain", description="update rule")
+    def build(self, groups):
+        return torch.optim.SGD(groups, lr=self.lr)
+
+@register
+class Mirrored(Augmentation):
+    'Every sample upside down.'
+    kind: str = Field(default="mirrored", description="upside down")
+    def apply(self, inputs, generator):
+        return inputs.flip(2)
+"""
+
+
+def test_recordings_an_optimizer_a_change_and_a_callback_of_another_package_train(site: Site):
+    """The event data set is the one of docs/extending.md, to the letter."""
+    text = (EXAMPLE.parents[1] / "docs" / "extending.md").read_text("utf-8")
+    block = r"```python\n(import numpy as np\nfrom spikeloom.data.events.*?)data\.register"
+    found = re.search(block, text, re.DOTALL)
+    assert found
+    entry_points = "[spikeloom.data]\nmine = desk\n[spikeloom.components]\nparts = parts\n"
+    site.install("desk", entry_points, desk=found[1], parts=PARTS)
+    draws = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        folder = site.folder / "DATA" / "MINE" / split
+        folder.mkdir(parents=True)
+        for number in range(count):
+            t = np.sort(draws.integers(0, 1000, 200))
+            rows = np.stack([t, *draws.integers(0, 32, (2, 200)), draws.integers(0, 2, 200)], 1)
+            (folder / f"{number % 2}_{number}.ev").write_bytes(rows.astype("<i4").tobytes())
+    own = ("data=mine", "root=DATA", "optimizer=plain", 'callbacks=[{kind="count"}]')
+    sizes = ("T=2", "channels=2", "batch_size=4", "epochs=1", "backend=eager", "threads=1")
+    options = ('augment=[{kind="mirrored"}]', "--no-report", "--out", "run")
+    done = site.spikeloom("train", "plif/nmnist", *own, *sizes, *options)
+    assert done.returncode == 0, done.stderr
+    state = checkpoint.read(site.folder / "run" / "checkpoints" / "last.pt")
+    assert state["callbacks"] == {"0.count": {"steps": 2}}
 
 
 def test_a_component_whose_name_is_taken_is_left_out(site: Site):

@@ -90,7 +90,7 @@ def test_missing_set_prints_tree_and_places(tmp_path: Path) -> None:
     text = str(caught.value)
     assert "cifar-100-python.tar.gz   or   cifar-100-python/{train, test}" in text
     assert f"    {tmp_path / 'CIFAR100' / 'cifar-100-binary'}" in text
-    assert "get the files from https://www.cs.toronto.edu/~kriz/cifar.html" in text
+    assert "take them from https://www.cs.toronto.edu/~kriz/cifar.html" in text
 
 
 def test_missing_batch_is_named(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_damaged_python_batch_is_named(tmp_path: Path, content: bytes, message: 
     [
         (binary_records(IMAGES, WRONG), r"record 3: label 10, expected 0\.\.9"),
         (binary_records(*TEST)[:-1], "record 5 is cut short: 18,437 bytes"),
-        (b"", "0 records, expected 1 to 10,000"),
+        (b"", "holds no records"),
     ],
 )
 def test_damaged_binary_batch_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -139,15 +139,6 @@ def test_damaged_binary_batch_is_named(tmp_path: Path, content: bytes, message: 
     with pytest.raises(DataError, match=message) as caught:
         data.load("cifar10", tmp_path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("file, most", [("test_batch", 63_505_536), ("test_batch.bin", 30_730_000)])
-def test_file_larger_than_any_batch_is_not_even_read(tmp_path: Path, file: str, most: int) -> None:
-    path = write_cifar10(tmp_path, TRAIN, TEST, binary=file.endswith(".bin")) / file
-    with path.open("wb") as sparse:
-        sparse.truncate(2**40)
-    with pytest.raises(DataError, match=f"1,099,511,627,776 bytes, expected at most {most:,}"):
-        data.load("cifar10", tmp_path)
 
 
 def _archive(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
@@ -184,14 +175,10 @@ def test_archive_writes_nothing_and_ignores_paths_that_escape(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "members, message",
     [
-        ([], "has no member cifar-100-binary/test.bin"),
+        ([], "has no file cifar-100-binary/test.bin"),
         (
             [(_member("cifar-100-binary/train.bin", 0, tarfile.SYMTYPE), b"")],
-            "cifar-100-binary/train.bin: 0 bytes, expected at most 153,700,000 of a plain file",
-        ),
-        (
-            [(_member("cifar-100-binary/test.bin", 3074 * 10_000 + 1), bytes(3074 * 10_000 + 1))],
-            "member cifar-100-binary/test.bin: 30,740,001 bytes, expected at most 30,740,000",
+            "has no file cifar-100-binary/test.bin",
         ),
     ],
 )

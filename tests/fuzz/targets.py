@@ -113,7 +113,7 @@ def overrides() -> list[bytes]:
 def parse_idx(data: bytes) -> None:
     packed = data[:2] == b"\x1f\x8b"
     with as_file(data, "images.gz" if packed else "images") as path:
-        idx.read_idx(path, (28, 28), 60_000)
+        idx.read_idx(path, (28, 28))
 
 
 def idx_files() -> list[bytes]:

@@ -1,6 +1,7 @@
 """`spikeloom data`: list, check, download, prepare, and look at data sets."""
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,18 +115,8 @@ def prepare(
 def get(name: _Name, root: _Root = None) -> None:
     """Download a data set where its publisher allows it; a broken download is tried again."""
     from spikeloom.data.fetch import get as download
-    from spikeloom.progress import Bar
 
-    with ExitStack() as stack:
-        bars: dict[str, Bar] = {}
-
-        def show_bar(file: str, have: int, total: int | None) -> None:
-            if file not in bars:
-                for bar in bars.values():
-                    bar.close()
-                bars[file] = stack.enter_context(Bar(file, unit="bytes"))
-            bars[file].show(have, total)
-
+    with _bars(unit="bytes") as show_bar:
         paths = download(name, root, show_bar)
     for path in paths:
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")
@@ -173,23 +164,9 @@ def shards(
 ) -> None:
     """Pack a folder of images into a few tar files with an index, as they are."""
     from spikeloom.data.registry import source
-    from spikeloom.data.sets.imagefolder import ImageFolder
-    from spikeloom.progress import Bar
 
-    images = source(name)
-    if not isinstance(images, ImageFolder):
-        raise ConfigError(f"{name} is not a folder of images: give imagenet or imagefolder")
-    with ExitStack() as stack:
-        bars: dict[str, Bar] = {}
-
-        def show_bar(split: str, done: int, total: int) -> None:
-            if split not in bars:
-                for bar in bars.values():
-                    bar.close()
-                bars[split] = stack.enter_context(Bar(f"packing {split}"))
-            bars[split].show(done, total)
-
-        made = images.make_shards(root, out, megabytes << 20, show_bar)
+    with _bars("packing ") as show_bar:
+        made = source(name).make_shards(root, out, megabytes << 20, show_bar)
     typer.echo(
         f"{out}: {len(made.train):,} + {len(made.test):,} images of {made.spec.class_count} "
         f"classes; train with data.root={out}"
@@ -211,6 +188,23 @@ def clear(
         source(name)
     freed = cache.clear(name)
     typer.echo(f"{_megabytes(freed)} freed in {cache_root()}")
+
+
+@contextmanager
+def _bars(title: str = "", unit: str = "") -> "Iterator[Callable[[str, int, int | None], None]]":
+    """Shows how far one thing after the other is: (name, done, total)."""
+    from spikeloom.progress import Bar
+
+    bars: dict[str, Bar] = {}
+    with ExitStack() as stack:
+
+        def show(name: str, done: int, total: int | None) -> None:
+            if name not in bars:
+                stack.close()
+                bars[name] = stack.enter_context(Bar(title + name, unit=unit))
+            bars[name].show(done, total)
+
+        yield show
 
 
 def folder_of(source: "Source") -> Path | None:

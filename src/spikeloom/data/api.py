@@ -124,6 +124,18 @@ class Source(ABC):
         ]
         return "\n".join([*lines, *(f"  {note}" for note in data.notes)])
 
+    def make_shards(
+        self,
+        root: Path | None,
+        target: Path,
+        shard_bytes: int,
+        show: Callable[[str, int, int], None],
+    ) -> "DataSet":
+        """Pack the images at `root` into tar files in `target`, and read them back; `show(split,
+        done, total)` is told how far it is. `ConfigError` for what is no folder of images.
+        """
+        raise ConfigError(f"{self.name} is not a folder of images: give imagenet or imagefolder")
+
     def refuse_unused(self, config: "DataConfig") -> None:
         """Raises `ConfigError` for keys of `[data]` that have no effect on this data set."""
         images = self.events is None

@@ -137,7 +137,7 @@ class Errors(Score):
 
 def score_of(spec: DataSpec, device: torch.device) -> Score:
     """The running sums for samples of `spec`."""
-    return Errors(spec.targets, device) if spec.targets else Score(spec.class_count, device)
+    return Errors(spec.targets, device) if spec.targets else Score(len(spec.classes), device)
 
 
 def mini_batch(loss: Tensor, scores: Tensor, labels: Tensor) -> tuple[float, float]:

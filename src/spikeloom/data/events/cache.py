@@ -15,14 +15,12 @@ the same frames wait for the first one.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -129,7 +127,9 @@ def prepared(
         return found
     with writing(folder, "prepared frames"):
         make_own(folder.parent)
-    with _lock(folder.with_suffix(".lock")):
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # without locks every process prepares for itself
+            stack.enter_context(files.locked(folder.with_suffix(".lock")))
         found = _open(folder)  # another process may have been faster
         return found or _prepare(folder, recordings, framing, workers, progress, skip_damaged)
 
@@ -268,19 +268,6 @@ def _open(folder: Path) -> Prepared | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold `path` alone among processes; released by the system when its holder dies.
-
-    Where there are no such locks (some network disks), every process prepares for itself.
-    """
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            file = stack.enter_context(open(path, "w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _array(path: Path) -> npt.NDArray[Any]:

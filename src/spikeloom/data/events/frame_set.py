@@ -127,7 +127,7 @@ def _told(name: str, split: FrameSplit, framing: Framing, usual: bool) -> list[s
             f"{name}: {frames.events['unsorted']:,} recordings are not in time order"
             + (
                 " and were sorted"
-                if getattr(split.recordings, "sort", False)
+                if split.recordings.sort
                 else ": frames by number follow the order of the file"
             )
         )

@@ -37,10 +37,12 @@ class Recordings(ABC):
 
     labels  class of every recording, int64 [N]
     size    (polarities, height, width) of the sensor
+    sort    events are put into the order of time before they are counted
     """
 
     labels: npt.NDArray[np.int64]
     size: tuple[int, int, int]
+    sort: bool = False
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -61,10 +63,7 @@ class Recordings(ABC):
 
 @dataclass(frozen=True)
 class FileRecordings(Recordings):
-    """One recording per file; `decode(content, name)` turns the bytes into events.
-
-    `sort`: events are put into the order of time before they are counted.
-    """
+    """One recording per file; `decode(content, name)` turns the bytes into events."""
 
     entries: tuple[Entry, ...]
     labels: npt.NDArray[np.int64]

@@ -198,36 +198,30 @@ def fingerprint(entries: Iterable[Entry]) -> str:
     return digest.hexdigest()
 
 
-def read_members(archive: Path, most: dict[str, int]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of members of a `.tar.gz`, each with the largest size that it may have.
+def read_members(archive: Path, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the plain files called `names` in a `.tar.gz`, in the archive's order.
 
-    They come in the order of the archive, as a stream: nothing is written to the disk. Raises
-    `DataError` if it is damaged, its check sum included, or a member is missing or too large.
+    They come as a stream: nothing is written to the disk. Raises `DataError` if it is damaged, its
+    check sum included, or a member is missing.
     """
-    left = dict(most)
+    left = set(names)
     try:
         # as a stream ("r|"): tarfile otherwise asks for as much memory as a header says
         with gzip.open(archive) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
             for info in tar:
                 name = info.name.removeprefix("./")
-                if name not in left:
-                    continue
-                if not info.isreg() or info.size > left.pop(name):
-                    raise ValueError(
-                        f"member {name}: {info.size:,} bytes, expected at most {most[name]:,} of a "
-                        "plain file"
-                    )
-                file = tar.extractfile(info)
-                content = file.read() if file else b""
-                if len(content) != info.size:
-                    raise EOFError(f"member {name} is cut short")
-                yield name, content
+                if name in left and info.isreg() and (file := tar.extractfile(info)):
+                    content = file.read()
+                    if len(content) != info.size:
+                        raise EOFError(f"member {name} is cut short")
+                    left.discard(name)
+                    yield name, content
             while plain.read(1 << 20):  # gzip compares its check sum only at its end
                 pass
     except BROKEN as error:
         raise unreadable(archive, error) from error
     if left:
-        raise DataError(f"{archive}: has no member {min(left)}: fetch the archive again")
+        raise DataError(f"{archive}: has no file {min(left)}: fetch the archive again")
 
 
 def unpacked(path: Path, below: Path) -> Path:

@@ -74,7 +74,7 @@ class Cifar(Source):
     def load(self, root: Path | None = None) -> DataSet:
         form, place = self._find(root)
         batches = {
-            file: self._decode(form, f"{place}/{file}", content, self._most(form, file))
+            file: self._decode(form, f"{place}/{file}", content)
             for file, content in self._read(form, place)
         }
         train, test = (
@@ -110,46 +110,28 @@ class Cifar(Source):
         raise missing(self.name, looked_for, tree, self.origin, fetched=bool(self.remotes))
 
     def _read(self, form: _Form, place: Path) -> Iterator[tuple[str, bytes]]:
-        """Name and content of every file of `form`; none may be larger than what it can need."""
-        # Python 3 writes the bytes of protocol 2 as UTF-8 text: up to two bytes for each.
-        record = self.label_bytes + _BYTES if form.binary else 2 * _BYTES + 200
-        extra = 0 if form.binary else 65536
-        most = {file: self._most(form, file) * record + extra for file in form.files}
+        """Name and content of every file of `form`."""
         if not place.is_dir():
-            members = {f"{form.folder}/{file}": size for file, size in most.items()}
-            for member, content in read_members(place, members):
+            for member, content in read_members(place, [f"{form.folder}/{f}" for f in form.files]):
                 yield member.removeprefix(f"{form.folder}/"), content
             return
-        for file, size in most.items():
-            path = place / file
+        for file in form.files:
             try:
-                if path.stat().st_size > size:
-                    raise DataError(
-                        f"{path}: {path.stat().st_size:,} bytes, expected at most {size:,}: "
-                        "fetch the file again"
-                    )
-                yield file, path.read_bytes()
+                yield file, (place / file).read_bytes()
             except FileNotFoundError as error:
                 raise DataError(
-                    f"{path}: missing, though {form.folder} is there: unpack {form.archive} again"
+                    f"{place / file}: missing, though {form.folder} is there: unpack "
+                    f"{form.archive} again"
                 ) from error
             except OSError as error:
-                raise unreadable(path, error) from error
+                raise unreadable(place / file, error) from error
 
-    def _most(self, form: _Form, file: str) -> int:
-        """Records that the publisher's file of this name has."""
-        if file in form.train:
-            return self.published["train"] // len(form.train)
-        return self.published["test"] // len(form.test)
-
-    def _decode(self, form: _Form, name: str, content: bytes, most: int) -> _Batch:
+    def _decode(self, form: _Form, name: str, content: bytes) -> _Batch:
         """Images uint8 `[n, 3, 32, 32]` and labels int64 `[n]` of one file, called `name`."""
         decode = self._decode_binary if form.binary else self._decode_python
         images, labels = decode(name, content)
-        if not 1 <= len(images) <= most:
-            raise DataError(
-                f"{name}: {len(images):,} records, expected 1 to {most:,}: fetch the file again"
-            )
+        if not len(images):
+            raise DataError(f"{name}: holds no records: fetch the file again")
         wrong = np.flatnonzero((labels < 0) | (labels >= len(self.classes)))
         if len(wrong):
             raise DataError(

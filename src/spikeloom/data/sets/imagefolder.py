@@ -151,11 +151,8 @@ class ImageFolder(Source):
         shard_bytes: int,
         show: Callable[[str, int, int], None],
     ) -> DataSet:
-        """Writes both splits as shards into the folder `target`, and reads them back.
-
-        `show(split, done, total)` is told how far it is. Files are taken over as they are, in the
-        order of the folders: training on either is the same, bit for bit.
-        """
+        """Files are taken over as they are, in the order of the folders: training on either is
+        the same, bit for bit."""
         folders = self.files(root)
         if len(folders) == 1 or shards.shard_files(folders[0]):
             raise DataError(f"{folders[0]}: shards are made of folders train/ and val/ of images")
