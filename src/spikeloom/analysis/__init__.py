@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from spikeloom.analysis.health import diagnose as diagnose
     from spikeloom.analysis.health import idle_parameters as idle_parameters
     from spikeloom.analysis.latency import LatencyCourse as LatencyCourse
+    from spikeloom.analysis.monitors import Course as Course
+    from spikeloom.analysis.monitors import LiveRates as LiveRates
+    from spikeloom.analysis.monitors import Monitor as Monitor
     from spikeloom.analysis.operations import EnergyConstants as EnergyConstants
     from spikeloom.analysis.operations import LayerOperations as LayerOperations
     from spikeloom.analysis.operations import Operations as Operations
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from spikeloom.analysis.traces import trace as trace
 
 _HOMES = {
+    "Course": "monitors",
     "DecisionCounter": "decisions",
     "Decisions": "decisions",
     "EnergyConstants": "operations",
@@ -38,6 +42,8 @@ _HOMES = {
     "LatencyCourse": "latency",
     "LayerOperations": "operations",
     "LayerTrace": "traces",
+    "LiveRates": "monitors",
+    "Monitor": "monitors",
     "Operations": "operations",
     "SpikeCount": "rates",
     "Spread": "distributions",

@@ -8,6 +8,7 @@ and the last training step have shown anyway.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ class Health:
     """What is wrong, all empty for a network that is well.
 
     `silent`: layers without any spike for any test sample. `faint`: with less than one spike per
-    sample. `saturated`: that fire at nearly every step. `without_gradient`: parameters whose
-    gradient was zero or missing in the last step of the epoch. `frozen`: parameters that are not
-    trained. `one_class`: the class that is answered for every sample. `still`: the training loss
-    did not change over the epoch.
+    sample. `saturated`: that fire at nearly every step. `without_gradient`: weights whose gradient
+    was zero or missing in the last step of the epoch. `frozen`: parameters that are not trained,
+    which nothing asked for, and which is no fault. `one_class`: the class that is answered for
+    every sample. `still`: the training loss did not change over the epoch.
     """
 
     silent: tuple[str, ...] = ()
@@ -43,7 +44,7 @@ class Health:
     still: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.to_dict())
+        return bool(self.advice())
 
     def to_dict(self) -> dict[str, Any]:
         """What is wrong, as metrics.jsonl has it; empty if nothing is."""
@@ -65,7 +66,6 @@ class Health:
             "faint": self.faint,
             "saturated": self.saturated,
             "no gradient": _modules(self.without_gradient),
-            "frozen": _modules(self.frozen),
         }
         parts = [f"{word}: {_few(names)}" for word, names in words.items() if names]
         if self.one_class is not None:
@@ -101,10 +101,6 @@ class Health:
                 "behind are out of reach of the surrogate (a wider one, a lower v_threshold), a "
                 "step compares without a surrogate, or something is detached or masked"
             )
-        if self.frozen:
-            lines["frozen"] = (
-                f"{_few(_modules(self.frozen))} are not trained (requires_grad is false): as asked?"
-            )
         if self.one_class is not None:
             lines["one_class"] = (
                 f"every test sample is answered with class {self.one_class}: the scores do not "
@@ -117,6 +113,28 @@ class Health:
             )
         return lines
 
+    def remarks(self) -> dict[str, str]:
+        """The same for what may well be meant."""
+        if not self.frozen:
+            return {}
+        return {
+            "frozen": f"{_few(_modules(self.frozen))}: not trained, requires_grad is false there"
+        }
+
+
+class News:
+    """What is found epoch after epoch, as lines, each when it is new."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def lines(self, found: Health) -> list[str]:
+        """A line for each thing that was not there in the epoch before."""
+        kinds = {kind: f"warning: {line}" for kind, line in found.advice().items()}
+        kinds |= {kind: f"note: {line}" for kind, line in found.remarks().items()}
+        before, self._told = self._told, set(kinds)
+        return [line for kind, line in kinds.items() if kind not in before]
+
 
 def diagnose(
     network: "nn.Module",
@@ -126,6 +144,7 @@ def diagnose(
     without_gradient: Sequence[str] = (),
     confusion: "Tensor | None" = None,
     losses: tuple[float | None, float] | None = None,
+    frozen_on_purpose: Sequence[str] = (),
 ) -> Health:
     """What is wrong with `network`, from what was measured.
 
@@ -136,6 +155,7 @@ def diagnose(
         without_gradient: As `idle_parameters` gives them after a backward pass.
         confusion: `[label, prediction]` counts of test samples.
         losses: Of the epoch before (None for the first) and of this one.
+        frozen_on_purpose: Patterns of the names of parameters that are not to learn.
     """
     silent = [layer for layer, rate in rates.items() if rate == 0]
     faint = [layer for layer, count in (spikes or {}).items() if 0 < count < FAINT]
@@ -146,18 +166,34 @@ def diagnose(
         faint=tuple(faint),
         saturated=tuple(layer for layer, rate in rates.items() if rate >= SATURATED),
         without_gradient=tuple(without_gradient),
-        frozen=tuple(n for n, p in network.named_parameters() if not p.requires_grad),
+        frozen=tuple(
+            name
+            for name, parameter in network.named_parameters()
+            if not parameter.requires_grad
+            and not any(fnmatchcase(name, pattern) for pattern in frozen_on_purpose)
+        ),
         one_class=answered[0] if len(answered) == 1 else None,
         still=before is not None and abs(now - before) <= STILL * abs(before),
     )
 
 
 def idle_parameters(network: "nn.Module") -> list[str]:
-    """Trained parameters whose gradient is missing or zero everywhere, after a backward pass."""
+    """Trained weights whose gradient is missing or zero everywhere, after a backward pass.
+
+    Weights are what connects neurons, with two axes or more. Constants (thresholds, gains, time
+    constants) are left out: one that rests at a bound of its range has no gradient, and neither has
+    a threshold that no potential has come to yet.
+    """
+    from spikeloom.analysis.rates import neuron_layers
+
+    constants = {id(p) for layer in neuron_layers(network).values() for p in layer.parameters()}
     return [
         name
         for name, parameter in network.named_parameters()
-        if parameter.requires_grad and (parameter.grad is None or not bool(parameter.grad.any()))
+        if parameter.requires_grad
+        and parameter.dim() > 1
+        and id(parameter) not in constants
+        and (parameter.grad is None or not bool(parameter.grad.any()))
     ]
 
 

@@ -142,6 +142,8 @@ def examine_run(folder: Path) -> Iterator[Finding]:
     for kind, line in health.advice().items():
         seen, _, advice = line.partition(": ")
         yield Finding(kind.replace("_", " "), "broken", seen, advice)
+    for kind, line in health.remarks().items():
+        yield Finding(kind, "note", line)
     if not health:
         yield Finding("layers", "ok", "none is silent or saturated, all get a gradient")
     if health.silent:

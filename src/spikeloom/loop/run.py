@@ -18,8 +18,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from spikeloom import files, report
-from spikeloom.analysis.health import Health, diagnose, idle_parameters
+from spikeloom import report
+from spikeloom.analysis.health import idle_parameters
 from spikeloom.components.protocols import BestTestEpoch, BestValidationEpoch
 from spikeloom.data.base import DataSet
 from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
@@ -27,19 +27,16 @@ from spikeloom.evaluation.measure import Measurement
 from spikeloom.evaluation.metrics import Score, accuracy
 from spikeloom.evaluation.protocol import Best, choose
 from spikeloom.loop import description, kept
+from spikeloom.loop.saving import LoopSaver
 from spikeloom.loop.seeing import Answer, Loss, Seen, on_scores, score_for, scored, see
+from spikeloom.loop.telling import LoopJournal
 from spikeloom.nn.classifier import Output
 from spikeloom.processes import distributed
 from spikeloom.report.kept import write as keep_examination
-from spikeloom.run.checkpoint import Checkpoints, State, recipe_difference
 from spikeloom.run.device import StopRequest
-from spikeloom.run.folder import RunFolder, environment
-from spikeloom.run.inputs import Inputs
-from spikeloom.run.records import ConsoleLines, JsonLines, Sink, Stream, TensorBoard
 from spikeloom.seeding import seed_global, stream
-from spikeloom.training.journal import Clock, end_event, epoch_event
-from spikeloom.training.position import Position, Stateful, TrainedParts, put_back, take
-from spikeloom.training.start import fingerprint
+from spikeloom.training.journal import Clock
+from spikeloom.training.position import Position, Stateful, TrainedParts
 
 
 class Run:
@@ -126,18 +123,17 @@ class Run:
         self._about = description.describe(
             title or self.folder.name, seed, network, optimizer, schedule, data, settings or {}
         )
+        self._saver = LoopSaver(self.folder, self._about, self._parts, data)
         self._every_steps, self._every_minutes = every_steps, every_minutes
         self._log_every = log_every
         self._tensorboard, self._write_report = tensorboard, write_report
-        self._console = ConsoleLines(console or Console())
-        self._stream = Stream([self._console])
+        self._journal = LoopJournal(console or Console(), network)
         self._epochs: int | None = None
         self._clock = Clock()
         self._score: Score | None = None
         self._sums: dict[str, Tensor] = {}
         self._seen: dict[str, Seen] = {}
-        self._told: set[str] = set()
-        self._sizes: dict[str, int] = {}
+        self._samples: int | None = None
         self._look = True
         self._lr = 0.0
 
@@ -158,18 +154,13 @@ class Run:
             raise RunError("sl.Run is for one process: recipes train on several (torchrun)")
         self._stack = ExitStack()
         with ExitStack() as stack:
-            place = RunFolder(self.folder)
-            if not place.recipe.is_file():
-                facts = environment(self.device)
-                if self._data is not None:
-                    facts["data"] = fingerprint(self._data)
-                inputs = "" if self._data is None else Inputs.of(self._data).to_json()
-                RunFolder.create(self.folder, description.to_toml(self._about, None), facts, inputs)
-            self._place, self._checkpoints = place, Checkpoints(place.checkpoints)
+            place = self._saver.run
             stack.enter_context(place.storage_errors())
+            self._saver.create(self.device)
             stack.enter_context(place.locked())
-            stack.callback(lambda: self._stream.close())
-            self._restore()
+            stack.callback(lambda: self._journal.stream.close())
+            self.position, self._sums = self._saver.restore(self.device, self._tell)
+            self._journal.open(place, self._tensorboard)
             hook = self.optimizer.register_step_pre_hook(self._before_step)
             stack.callback(hook.remove)
             self._stop = stack.enter_context(StopRequest())
@@ -188,8 +179,7 @@ class Run:
                 f"{self.folder} has done {self.epoch} epochs already: give {self.epoch} or more"
             )
         self._epochs = number
-        self._text = description.to_toml(self._about, number)
-        self._place.write_recipe(self._text)
+        self._saver.plan(number)
         while self.epoch < number and not self._figures.stopped:
             self._lr = self.optimizer.param_groups[0]["lr"]
             self.network.train()
@@ -198,7 +188,9 @@ class Run:
             self._look = True
             yield self.epoch
             self._finish_epoch(last=self.epoch + 1 == number)
-        self._end()
+        self._journal.end(self.position)
+        if self._write_report:
+            self._tell(f"report {report.write([self.folder])}")
 
     def batches(self, loader: Iterable[Any]) -> Iterator[Any]:
         """The batches of this epoch that are left: of a `data.Loader`, of a DataLoader, or of
@@ -206,7 +198,7 @@ class Run:
         epoch reads what came before and leaves it out; a `data.Loader` need not read it.
         """
         split = getattr(loader, "split", None) or getattr(loader, "dataset", None)
-        self._sizes["train_samples"] = _length(split) or 0
+        self._samples = _length(split)
         steps = _length(loader)
         begin = self.position.step
         self._set_generators(self.epoch, "order")
@@ -228,7 +220,7 @@ class Run:
             self.position.step += 1
             self.position.global_step += 1
             if steps is not None:
-                self._stream.progress(
+                self._journal.stream.progress(
                     epoch=self.epoch,
                     epochs=self._epochs or 0,
                     phase="train",
@@ -259,21 +251,16 @@ class Run:
             if self._sums:
                 self._load_sums(self._score)
             if not self.position.global_step:
-                self._start_event(found.votes, targets)
+                self._journal.start(self._about, self._data, self._samples, found.votes, targets)
         self._score.add(loss, scores, targets)
         step = self.position.global_step
         recorded = step % self._log_every == 0
         if (recorded or loss.device.type == "cpu") and not math.isfinite(loss.item()):
             raise self._non_finite(f"the loss is {loss.item()}")
         if recorded:
-            self._emit(
-                "step",
-                epoch=self.epoch,
-                step=step,
-                loss=loss.item(),
-                accuracy=accuracy(scores, targets),
-                lr=self.optimizer.param_groups[0]["lr"],
-            )
+            lr = self.optimizer.param_groups[0]["lr"]
+            figure = accuracy(scores, targets)
+            self._journal.step(self.epoch, step, loss.item(), figure, lr)
 
     def evaluate(
         self,
@@ -324,35 +311,16 @@ class Run:
     def _between_steps(self, *, last: bool) -> None:
         due = self._every_steps and self.position.global_step % self._every_steps == 0
         if self._every_minutes is not None:
-            due = due or time.monotonic() - self._saved_at >= 60 * self._every_minutes
+            due = due or time.monotonic() - self._saver.saved_at >= 60 * self._every_minutes
         if due and not last:  # at the end of an epoch one is written after the evaluation
             self._save()
         if number := self._stop.signal():
             self._save()
-            self._stream.message(
+            self._tell(
                 f"stopped in epoch {self.epoch} after step {self.position.step}; start the program "
                 "again to go on from there"
             )
             self._stop.leave(number)
-
-    def _start_event(self, votes: Tensor | None, targets: Tensor) -> None:
-        self._emit(
-            "start",
-            method=self._about["method"],
-            recipe=self._about["title"],
-            data=self._data_name,
-            task="regression" if targets.is_floating_point() else "classification",
-            protocol="A",
-            parameters=sum(p.numel() for p in self.network.parameters()),
-            time_steps=None if votes is None else len(votes),
-            processes=1,
-            notes=[] if self._data is None else list(self._data.notes),
-            **{name: size for name, size in self._sizes.items() if size},
-        )
-
-    @property
-    def _data_name(self) -> str:
-        return self._about.get("data", {}).get("name", "data of its own")
 
     def _finish_epoch(self, *, last: bool) -> None:
         position, score = self.position, self._score
@@ -374,111 +342,35 @@ class Run:
         if improved and test is not None:
             position.best, position.confusion = best, test.measurement.confusion
         self._clock.stop(position)
-        self._record(score, test, val)
+        self._journal.epoch(position, self._lr, score, val, test, self._figures.values)
         position.loss = score.loss
         position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
         self._score, self._sums, self._seen = None, {}, {}
         self._save()
         if improved or (last and best is None):
-            self._checkpoints.keep_best(self._checkpoints.last)
-            self._place.write_weights(self.network.state_dict())
+            self._saver.keep_best(self._saver.checkpoints.last)
             if test is not None and test.examination is not None:
                 keep_examination(self.folder, test.examination)
 
-    def _record(self, score: Score, test: Seen | None, val: Seen | None) -> None:
-        measured = None if test is None else test.measurement
-        validated = None if val is None else val.measurement
-        found = self._examine(measured, score)
-        event = epoch_event(
-            self.position, self._lr, score, self.network, validated, measured, found
-        )
-        event["scalars"] = dict(self._figures.values)
-        if measured is not None:
-            event["test"] |= {"samples": measured.samples}
-        self._stream.emit(event)
-        advice = found.advice()
-        for kind, line in advice.items():
-            if kind not in self._told:
-                self._stream.message(f"warning: {line}")
-        self._told = set(advice)
-
-    def _examine(self, test: Measurement | None, score: Score) -> Health:
-        return diagnose(
-            self.network,
-            {} if test is None else test.firing_rates,
-            spikes=None if test is None else test.spikes,
-            without_gradient=self.position.idle,
-            confusion=None if test is None else test.confusion,
-            losses=(self.position.loss, score.loss),
-        )
-
-    def _end(self) -> None:
-        self._stream.emit(end_event(self.position, "A"))
-        self._stream.flush()
-        if self._write_report:
-            self._stream.message(f"report {report.write([self.folder])}")
-
-    def _emit(self, kind: str, **fields: Any) -> None:
-        self._stream.emit({"event": kind, **fields})
+    def _tell(self, text: str) -> None:
+        self._journal.stream.message(text)
 
     def _save(self) -> None:
         self._clock.stop(self.position)
-        self._stream.flush()
-        sums = self._sums if self._score is None else self._score.state()
-        size = self._place.metrics.stat().st_size
-        state = take(self._text, self.position, self._parts, sums, size)
-        self._checkpoints.save(state)
-        self._saved_at = time.monotonic()
-
-    def _restore(self) -> None:
-        """Continues from the newest usable checkpoint, or starts; opens the record."""
-        tell = self._stream.message
-        self._text = self._place.recipe.read_text()
-        found = self._checkpoints.newest(self._check, tell)
-        self._place.cut_metrics(0 if found is None else found[1]["metrics_bytes"])
-        if found is not None:
-            path, state = found
-            self.position = put_back(path, state, self._parts)
-            self._sums = state["sums"]
-            tell(f"going on from {path.name}: epoch {self.epoch}, step {self.position.step}")
-            for line in self._place.differences(environment(self.device)):
-                tell(f"{line}; the last bits of the numbers may differ")
-            then = self._place.fact("data")
-            if self._data is not None and then not in (None, fingerprint(self._data)):
-                tell("warning: the data set is not the one that this run began with")
-            if self.best and not self.position.step and self.best.epoch == self.epoch - 1:
-                # it may have been killed between the checkpoint and this
-                self._checkpoints.keep_best(path)
-                self._place.write_weights(self.network.state_dict())
-        sinks: list[Sink] = [JsonLines(self._place.metrics), self._console]
-        if self._tensorboard:
-            board = TensorBoard(self._place.tensorboard)
-            board.replay(self._place.metrics, tell)
-            sinks.append(board)
-        self._stream = Stream(sinks)
-        self._saved_at = time.monotonic()
-
-    def _check(self, path: Path, state: State) -> None:
-        try:
-            theirs = files.parse_toml(state["recipe"])
-        except ConfigError as error:
-            raise CheckpointError(f"the description in {path} cannot be read: {error}") from error
-        difference = recipe_difference(theirs, self._about)
-        if difference is not None:
-            change = difference.replace("in recipe.toml", "here")
-            raise CheckpointError(f"{path} is of another experiment: {change}")
+        self._journal.stream.flush()
+        self._saver.save(self.position, self._sums if self._score is None else self._score.state())
 
     def _load_sums(self, score: Score) -> None:
         try:
             score.load(self._sums)
         except (LookupError, RuntimeError) as error:
             raise CheckpointError(
-                f"{self._checkpoints.last} holds no sums of an epoch of this network: "
+                f"{self._saver.checkpoints.last} holds no sums of an epoch of this network: "
                 "train again into another folder"
             ) from error
 
     def _non_finite(self, what: str) -> NonFiniteError:
-        last = self._checkpoints.last
+        last = self._saver.checkpoints.last
         good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
         return NonFiniteError(
             f"{what} in epoch {self.epoch}, step {self.position.step}: {good}; train again with a "

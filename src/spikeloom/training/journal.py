@@ -8,7 +8,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from spikeloom.analysis.constants import learned_constants
-from spikeloom.analysis.health import Health
+from spikeloom.analysis.health import Health, News
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import DataSet
 from spikeloom.data.survey import data_notes
@@ -48,7 +48,7 @@ class Journal:
         self.recipe = recipe
         self.console = ConsoleLines(console)
         self.stream = self.watching()
-        self._told: set[str] = set()
+        self._news = News()
 
     def watching(self) -> Stream:
         """For messages only: before the record is opened."""
@@ -123,13 +123,11 @@ class Journal:
 
     def _warn(self, health: Health) -> None:
         """Of what was not wrong before; or ends the run where a layer is silent."""
-        watch, advice = self.recipe.training.watch, health.advice()
+        watch = self.recipe.training.watch
         if watch == "stop" and health.silent:
-            raise RunError(f"{advice['silent']} (training.watch = stop)")
-        for kind, line in advice.items():
-            if watch != "off" and kind not in self._told:
-                self.message(f"warning: {line}")
-        self._told = set(advice)
+            raise RunError(f"{health.advice()['silent']} (training.watch = stop)")
+        for line in self._news.lines(health) if watch != "off" else ():
+            self.message(line)
 
     def end(self, position: Position) -> None:
         self.stream.emit(end_event(position, self.recipe.protocol.name))

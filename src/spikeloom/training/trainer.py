@@ -274,6 +274,7 @@ class Trainer:
                 without_gradient=position.idle,
                 confusion=test.confusion,
                 losses=(position.loss, self.score.loss),
+                frozen_on_purpose=self.recipe.start.freeze,
             )
         self.journal.epoch(position, self.lr, self.score, self.classifier, val, test, health)
         position.loss = self.score.loss
