@@ -139,8 +139,8 @@ class Monitor:
                 spikes = output[0] if isinstance(output, tuple) else output
                 self._courses[path, SPIKES].add(spikes.detach())
             if self._names:
-                state = inputs[1] if len(inputs) > 1 and inputs[1] else None
-                records = layer.run(inputs[0], state, record=self._names).records
+                current, state = (*inputs, None)[:2]
+                records = layer.run(current, state or None, record=self._names).records
                 for name in self._names:
                     self._courses[path, name].add(records[name])
 

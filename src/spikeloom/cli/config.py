@@ -1,15 +1,20 @@
 """`spikeloom config`: what a recipe may say, and what it does say."""
 
 from dataclasses import asdict
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spikeloom.cli import options
-from spikeloom.cli.output import print_json, print_table
+from spikeloom.cli.output import print_json, print_table, width
+from spikeloom.errors import DataError
 
 if TYPE_CHECKING:
     from spikeloom.config.fields import KeyExplanation
+
+TABLE = 140
+"""Columns from which on keys are shown as a table."""
 
 app = typer.Typer(help="Explain, check, and show recipes.", no_args_is_help=True)
 
@@ -44,6 +49,8 @@ def explain(
     else:
         loaded = load_recipe(recipe)
         sections = _sections(explain_all(loaded, type(loaded.network)))
+        for unused in _unused(loaded.data.name):
+            sections.pop(f"[data.{unused}]", None)
     if key is not None:
         every = [one for members in sections.values() for one in members]
         chosen = select(every, key, recipe or "config explain")
@@ -88,6 +95,16 @@ def _names_recipe(text: str, names: list[str]) -> bool:
     return text in names or text.endswith(".toml") or "/" in text
 
 
+def _unused(data: str) -> set[str]:
+    """Sections of [data] that have no effect on the data set of this name."""
+    from spikeloom.data import source
+
+    try:
+        return {"images", "frames"} - set(source(data).sections)
+    except DataError:  # one that another program registers
+        return set()
+
+
 def _sections(explanations: "list[KeyExplanation]") -> "dict[str, list[KeyExplanation]]":
     """The keys by the section that they are in, under the title that a table of them has."""
     sections: dict[str, list[KeyExplanation]] = {}
@@ -109,7 +126,24 @@ def _print_one(explanation: "KeyExplanation", title: str, recipe: str | None) ->
             typer.echo(f"  {name:<8} {text}")
 
 
+def _print_lines(explanations: "list[KeyExplanation]", title: str) -> None:
+    """A key is a line with its value, and what it means below: readable where a table is not."""
+    typer.echo(title)
+    for one in explanations:
+        known = ", ".join(filter(None, (one.type, one.range)))
+        changed = one.value not in (None, one.default)
+        usual = f"{known}; default {one.default}" if changed else known
+        value = one.default if one.value is None else one.value
+        head = f"{one.key.rpartition('.')[2]} = {value}"
+        for text, margin in ((head, "  "), (f"{one.meaning} ({usual})", " " * 6)):
+            typer.echo(fill(text, width(), initial_indent=margin, subsequent_indent=margin))
+    typer.echo()
+
+
 def _print_section(explanations: "list[KeyExplanation]", title: str) -> None:
+    if width() < TABLE:
+        _print_lines(explanations, title)
+        return
     with_value = explanations[0].value is not None
     print_table(
         ("key", *(["value"] if with_value else []), "default", "type", "range", "meaning"),

@@ -1,13 +1,23 @@
 """What verbs share: tables and JSON."""
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 
 import typer
 
-# A table in a pipe has no terminal whose width it must keep.
+# A table in a pipe has no terminal whose width it must keep; COLUMNS says one all the same.
 _PIPED_WIDTH = 200
+
+
+def width() -> int:
+    """Columns that are there to write in."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPED_WIDTH
 
 
 def print_json(value: object) -> None:
@@ -40,6 +50,6 @@ def print_table(
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    console = Console(width=width())
     console.print(table)
     console.print()
