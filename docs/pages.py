@@ -33,6 +33,7 @@ SECTIONS = {
     "Training and evaluation": ["spikeloom.training"],
     "A loop of one's own": ["spikeloom.loop"],
     "From a notebook": ["spikeloom.front", "spikeloom.prediction"],
+    "Export": ["spikeloom.exchange"],
     "Analysis": ["spikeloom.analysis"],
     "Figures": ["spikeloom.plot"],
     "Reports": ["spikeloom.report"],
