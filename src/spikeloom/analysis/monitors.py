@@ -132,15 +132,16 @@ class Monitor:
         """Paths of the layers, in module order."""
         return list(self._layers)
 
-    def _look(self, path: str) -> Callable[[Neuron, tuple[Any, ...], Answer], None]:
+    def _look(self, path: str) -> Callable[[Neuron, Sequence[Any], Answer], None]:
         @torch.no_grad()
-        def look(layer: Neuron, inputs: tuple[Any, ...], output: Answer) -> None:
+        def look(layer: Neuron, inputs: Sequence[Any], output: Answer) -> None:
             if (path, SPIKES) in self._courses:
                 spikes = output[0] if isinstance(output, tuple) else output
                 self._courses[path, SPIKES].add(spikes.detach())
             if self._names:
-                current, state = (*inputs, None)[:2]
-                records = layer.run(current, state or None, record=self._names).records
+                current, *state = inputs
+                given = (state[0] or None) if state else None
+                records = layer.run(current, given, record=self._names).records
                 for name in self._names:
                     self._courses[path, name].add(records[name])
 
