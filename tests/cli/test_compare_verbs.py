@@ -1,6 +1,7 @@
 """`spikeloom compare` and `spikeloom sweep`."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,17 @@ def test_keys_given_as_options_are_answered_with_how_they_are_given(run: Run) ->
     result = run("train", "plif/digits", "--epochs", "4")
     assert result.code == 2 and "given without dashes, epochs=4" in result.err
     assert "batch_size=8" in run("train", "plif/digits", "--batch-size=8").err
+
+
+def test_latency_is_measured_one_sample_at_a_time_and_stands_in_the_comparison(run: Run):
+    run("train", "tiny.toml", "--no-report")
+    before = run("compare", "runs/tiny/1", "--json").out
+    shown = run("eval", "runs/tiny/1", "--latency")
+    assert "one sample at a time: median" in shown.out
+    kept = json.loads(Path("runs/tiny/1/latency.json").read_text())
+    assert kept["samples"] == 200 and 0 < kept["median_ms"] <= kept["slowest_ms"]
+    assert json.loads(before)[0]["latency_ms"] is None
+    (row,) = json.loads(run("compare", "runs/tiny/1", "--json").out)
+    assert row["latency_ms"] == kept["median_ms"]
+    run("report", "runs/tiny/1")
+    assert "one sample at a time" in Path("runs/tiny/1/report.html").read_text()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from run_folders import assert_same_run
+from spikeloom import report
 from spikeloom.data import registry
 from spikeloom.data.api import Source
 from spikeloom.data.base import DataSet, TensorSplit
@@ -85,6 +86,10 @@ def test_it_learns_and_says_what_it_says(regression, install, screen, tmp_path):
     assert "%" not in screen.text
     found = evaluate(run.folder)
     assert found.errors["r2"] == found.accuracy == run.best.test_accuracy
+    page = report.write([run.folder]).read_text("utf-8")
+    assert "r2-A" in page and "accuracy-A" not in page and "Energy in three lines" in page
+    (row,) = report.compare([run.folder])
+    assert row["figure"] == "r2" and row["low"] is None
     assert found.samples == 32 and found.accuracy_per_timestep == []
 
 

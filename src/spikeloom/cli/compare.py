@@ -30,25 +30,44 @@ def compare(
         write_csv(csv, rows)
 
 
+def _value(row: dict[str, Any]) -> str:
+    from spikeloom.report.words import percent
+
+    known = row["figure"] == "r2" and row["accuracy"] is not None
+    return f"r2 {row['accuracy']:.4f}" if known else percent(row["accuracy"])
+
+
 def print_rows(runs: "Sequence[RunRecord]", rows: Sequence[dict[str, Any]]) -> None:
     """The table, means over seeds below it, and why figures are missing."""
     from spikeloom.report.summary import grouped, paired_differences
     from spikeloom.report.words import count, energy, percent
 
-    columns = ("run", "data", "accuracy", "95 %", "parameters", "T", "spikes", "energy", "ms/step")
+    columns = (
+        "run",
+        "data",
+        "accuracy",
+        "95 %",
+        "parameters",
+        "T",
+        "spikes",
+        "energy",
+        "ms/step",
+        "latency",
+    )
     print_table(
         columns,
         [
             (
                 row["run"],
                 row["data"],
-                f"{percent(row['accuracy'])} {row['protocol']}",
+                f"{_value(row)} {row['protocol']}",
                 "" if row["low"] is None else f"{row['low']:.1%} to {row['high']:.1%}",
                 count(row["parameters"]),
                 str(row["T"] or ""),
                 count(row["spikes_per_sample"]),
                 "" if row["energy_nj"] is None else energy(1000 * row["energy_nj"]),
                 "" if row["ms_per_step"] is None else f"{row['ms_per_step']:.1f}",
+                "" if row["latency_ms"] is None else f"{row['latency_ms']:.2f} ms",
             )
             for row in rows
         ],

@@ -126,8 +126,9 @@ def examine_run(folder: Path) -> Iterator[Finding]:
         yield Finding("accuracy", "note", "no evaluation yet")
         return
     accuracy, tested = run.best.test_accuracy, run.test_samples
-    about = f"{accuracy:.2%} (accuracy-{run.protocol}, epoch {run.best.epoch})"
-    if tested:
+    value = f"{accuracy:.4f}" if run.figure == "r2" else f"{accuracy:.2%}"
+    about = f"{value} ({run.figure}-{run.protocol}, epoch {run.best.epoch})"
+    if tested and run.figure == "accuracy":
         low, high = wilson(accuracy, tested)
         about += f", {low:.2%} to {high:.2%} with {tested:,} samples"
     if run.published is not None:

@@ -13,6 +13,8 @@ from spikeloom.errors import ConfigError
 
 if TYPE_CHECKING:
     from spikeloom.config.schema import Recipe
+    from spikeloom.evaluation.evaluation import CheckpointName
+    from spikeloom.evaluation.speed import Speed
     from spikeloom.training import Evaluation
 
 
@@ -40,6 +42,12 @@ def evaluate(
         bool,
         typer.Option(
             "--interpolate", help="Interpolate parameters that neurons have for each time step."
+        ),
+    ] = False,
+    latency: Annotated[
+        bool,
+        typer.Option(
+            "--latency", help="Also time samples one by one; kept in the run folder as latency.json"
         ),
     ] = False,
     device: options.Device = "auto",
@@ -77,14 +85,32 @@ def evaluate(
         # An image can be shown for longer: the first steps are the same, and more follow.
         accuracies = measured(wanted[-1]).accuracy_per_timestep
     votes = _after(accuracies, wanted)
+    speed = _timed(folder, checkpoint, T, device, root) if latency else None
     if as_json:
-        print_json(_as_dict(result, votes, noise))
+        timed = {"latency": None if speed is None else asdict(speed)}
+        print_json(_as_dict(result, votes, noise) | timed)
     else:
         _print(folder, result, votes, noise)
+        if speed is not None:
+            typer.echo(str(speed))
     if csv is not None:
         write_figures(csv, result)
     if plot is not None:
         _draw(plot, votes, _recipe(folder))
+
+
+def _timed(
+    folder: Path, checkpoint: "CheckpointName", T: int | None, device: str, root: Path | None
+) -> "Speed":
+    """Latency at batch 1, kept beside the run where it is of the run as it was trained."""
+    from spikeloom.evaluation.evaluation import load_run
+    from spikeloom.evaluation.speed import keep, measure_speed
+
+    run = load_run(folder, checkpoint, timesteps=T, device=device, root=root)
+    speed = measure_speed(run)
+    if T is None:
+        keep(folder, speed)
+    return speed
 
 
 def _draw(path: Path, votes: dict[int, float], recipe: "Recipe") -> None:

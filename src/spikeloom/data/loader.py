@@ -77,7 +77,7 @@ class Loader:
         self.rank = rank
         self.world_size = world_size
         self._seed, self._names = seed_names[0], seed_names[1:]
-        self._transform = transform
+        self.transform = transform
         self._next_epoch = 0
         self._random_read = random_read and split.draws
         self._workers = 0 if split.in_memory else workers
@@ -128,9 +128,9 @@ class Loader:
         raw = zip(self._read(requests), (self.split.labels[chunk] for chunk in chunks), strict=True)
         whole = size * self.world_size
         for step, (inputs, targets) in zip(steps, on_device(raw, self.device), strict=True):
-            if self._transform is not None:
+            if self.transform is not None:
                 generator = self._generator(epoch, step, self.rank, "augment")
-                inputs = self._transform(inputs, generator)
+                inputs = self.transform(inputs, generator)
             yield Batch(inputs, targets, step, min(whole, self.samples - step * whole))
 
     def _generator(self, *names: int | str) -> torch.Generator:

@@ -104,7 +104,8 @@ class Run:
             seed: Of all random numbers.
             settings: What you want to see beside this run: hidden=256, T=4. They may not change
                 in a run that has begun.
-            every_steps, every_minutes: Checkpoints inside an epoch.
+            every_steps: A checkpoint inside an epoch after so many steps.
+            every_minutes: One inside an epoch after so many minutes.
             log_every: A mini-batch is recorded every so many steps.
             tensorboard: Write for TensorBoard too.
             write_report: Write report.html at the end.

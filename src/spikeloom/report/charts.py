@@ -80,14 +80,14 @@ def epoch_lines(run: RunRecord, what: str) -> list[Line]:
 
 def accuracy(run: RunRecord) -> Chart:
     lines, best = epoch_lines(run, "accuracy"), run.best
-    published = run.published
-    floor = accuracy_floor(lines)
+    published, shares = run.published, run.figure == "accuracy"
+    floor = accuracy_floor(lines) if shares else None
     return chart(
-        "accuracy over epochs",
+        f"{run.figure} over epochs",
         lambda ax: plot.curves(
             lines,
-            y="accuracy",
-            percent=True,
+            y=run.figure,
+            percent=shares,
             reference=None if published is None else (published / 100, f"published {published:g}"),
             mark=None if best is None else (best.epoch, best.test_accuracy),
             floor=floor,

@@ -59,7 +59,8 @@ class Examination:
     `rate`: spikes per neuron and time step, over all neurons.
     `latency`: accuracy after 1..T steps, empty for a network that does not vote step by step.
     `confusion[label][prediction]`: counts. The first test sample in detail: `image`, raw 8-bit
-    `[C, H, W]` or event frames `[T, C, H, W]`; `label`; `scores` by class; `traces` by layer.
+    `[C, H, W]` or event frames `[T, C, H, W]`; `label` (-1 of a regression); `scores` by class;
+    `traces` by layer.
     `decisions`: what the output neurons did, if they spike.
     `figures`: what the method itself has to show, from a few of the samples.
     `distributions`: by constant, its values in every layer, before training and after.
@@ -121,7 +122,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     from spikeloom.analysis.traces import trace
     from spikeloom.evaluation.evaluation import build, load_run
     from spikeloom.evaluation.loaders import make_transform
-    from spikeloom.evaluation.metrics import Score
+    from spikeloom.evaluation.metrics import score_of
     from spikeloom.run.device import autocast, surroundings
     from spikeloom.seeding import seed_global, stream
 
@@ -129,7 +130,8 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     recipe, data, network = trained.recipe, trained.data, trained.classifier
     transform = make_transform(recipe.data, data, training=False)
     unused = torch.Generator()  # the evaluation transform draws nothing
-    latency, score = LatencyCourse(), Score(data.spec.class_count, trained.device)
+    latency, score = LatencyCourse(), score_of(data.spec, trained.device)
+    regression = bool(data.spec.targets)
     decisions, outputs = DecisionCounter(), list[OutputSpikes]()
     with ExitStack() as stack:
         stack.enter_context(surroundings(recipe.training, trained.device))
@@ -172,20 +174,20 @@ def _examine(run: RunRecord, samples: int) -> Examination:
             for inputs, labels in batches():
                 output = network(inputs)
                 score.add(network.loss(output, labels), output.scores, labels)
-                if output.votes is not None:
+                if output.votes is not None and not regression:
                     latency.add(output.votes, labels)
-                if output.spikes is not None:
+                if output.spikes is not None and not regression:
                     decisions.add(output.spikes, labels, output.potentials)
                     shown = zip(output.spikes.cpu().unbind(1), labels.tolist(), strict=True)
                     outputs += [OutputSpikes(spikes, label) for spikes, label in shown]
                     choices = first_spike_times(output.spikes.double(), output.potentials).argmin(1)
                     first_decides &= bool((choices == output.scores.argmax(1)).all())
-        origin = examine_origin(fresh, accuracies)
+        origin = None if regression else examine_origin(fresh, accuracies)
         few = chosen[:_FIGURE_SAMPLES]
         inputs = transform(data.test.read(few).to(trained.device), unused)
         figures = network.figures(inputs, data.test.labels[few].to(trained.device))
     return Examination(
-        classes=data.spec.classes,
+        classes=data.spec.classes or tuple(f"target {k}" for k in range(data.spec.targets)),
         samples=count,
         test_samples=len(data.test),
         accuracy=score.accuracy,
@@ -196,7 +198,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
         latency=tuple(latency.accuracy()),
         confusion=tuple(tuple(row) for row in score.confusion.tolist()),
         image=image[:, 0] if data.spec.kind == "events" else image[0],
-        label=int(data.test.labels[0]),
+        label=-1 if regression else int(data.test.labels[0]),
         scores=tuple(scores.tolist()),
         traces=tuple(traces),
         decisions=_decisions(decisions, outputs, first_decides),

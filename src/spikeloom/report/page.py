@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spikeloom import files
 from spikeloom.analysis.statistics import wilson
 from spikeloom.errors import RunError
+from spikeloom.evaluation.speed import kept
 from spikeloom.plot.measures import constant_names, layer_names
 from spikeloom.plot.neurons import firing_neurons
 from spikeloom.plot.style import palette
@@ -136,11 +137,13 @@ def _result(run: RunRecord) -> str:
     """The run's result in one phrase."""
     if run.best is None:
         return f"{run.name}: no evaluation yet"
-    return f"{run.name}: accuracy-{run.protocol} {percent(run.best.test_accuracy)}"
+    best = run.best.test_accuracy
+    value = f"{best:.4f}" if run.figure == "r2" else percent(best)
+    return f"{run.name}: {run.figure}-{run.protocol} {value}"
 
 
 def _interval(run: RunRecord) -> tuple[float, float] | None:
-    if run.best is None or not run.test_samples:
+    if run.best is None or not run.test_samples or run.figure == "r2":
         return None
     return wilson(run.best.test_accuracy, run.test_samples)
 
@@ -166,6 +169,9 @@ def _tiles(run: RunRecord, found: Examination | str) -> list[tuple[str, object, 
         ),
         ("samples", count(run.start.train_samples), f"test: {count(run.test_samples)}"),
     ]
+    if (speed := kept(run.folder)) is not None:
+        where = f"one sample at a time, {speed.device}, {speed.per_second:,.0f} a second"
+        tiles.append(("latency", f"{speed.median_ms:.2f} ms", where))
     if isinstance(found, Examination):
         tiles.append(
             (
@@ -240,7 +246,7 @@ def _examined(found: Examination) -> dict[str, Any]:
     values: dict[str, Any] = {
         "image": found.image_source,
         "guess": max(range(len(scores)), key=lambda i: scores[i]),
-        "decided": min(scores) < max(scores),
+        "decided": found.label >= 0 and min(scores) < max(scores),
         "low": min(0.0, *scores),
         "shown_scores": order,
         "traces": [

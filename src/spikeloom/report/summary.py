@@ -8,6 +8,7 @@ from typing import Any
 from spikeloom import files
 from spikeloom.analysis.statistics import mean_and_deviation, wilson
 from spikeloom.errors import RunError
+from spikeloom.evaluation.speed import kept
 from spikeloom.report.examine import SAMPLES, Examination, examine
 from spikeloom.run.reading import RunRecord, read
 
@@ -17,11 +18,12 @@ Row = dict[str, Any]
 def compare(folders: Sequence[Path | str], *, samples: int = SAMPLES) -> list[Row]:
     """One row for each run folder, as `spikeloom compare` prints it: `pandas.DataFrame(rows)`.
 
-    `run`, `method`, `data`, `seed`, `protocol`, `accuracy` with the interval `low` to `high`
-    (fractions; Wilson, 95 %, of the test samples), `published` (fraction), `epochs`,
-    `parameters`, `T`; per test sample `spikes_per_sample`, `accumulates`, `multiplies`,
-    `energy_nj`; `memory_mb`: the most that the training process held; `ms_per_step`: of training,
-    evaluations included; `seconds`, `finished`; `note` says why figures are missing (None).
+    `run`, `method`, `data`, `seed`, `protocol`, `figure` ("accuracy", or "r2" of a regression),
+    `accuracy` with the interval `low` to `high` (fractions; Wilson, 95 %, of the test samples),
+    `published` (fraction), `epochs`, `parameters`, `T`; per test sample `spikes_per_sample`,
+    `accumulates`, `multiplies`, `energy_nj`; `memory_mb`: the most that the training process held;
+    `ms_per_step`: of training, evaluations included; `latency_ms`: of one sample at a time, where
+    `eval --latency` measured it; `seconds`, `finished`; `note` says why figures are missing (None).
 
     Args:
         folders: RunRecord folders.
@@ -46,9 +48,12 @@ def summaries(
 
 def summary(run: RunRecord, found: Examination | str) -> Row:
     """The figures of one run; `found` is what its network showed, or why it could not."""
+    speed = kept(run.folder)
     best, tested = run.best, run.test_samples
     accuracy = None if best is None else best.test_accuracy
-    low, high = (None, None) if accuracy is None or not tested else wilson(accuracy, tested)
+    low = high = None
+    if accuracy is not None and tested and run.figure == "accuracy":
+        low, high = wilson(accuracy, tested)
     steps = max((epoch.step for epoch in run.epochs), default=0)
     row: Row = {
         "run": run.name,
@@ -56,6 +61,7 @@ def summary(run: RunRecord, found: Examination | str) -> Row:
         "data": str(run.setting("data.name", "?")),
         "seed": run.setting("seed"),
         "protocol": run.protocol,
+        "figure": run.figure,
         "accuracy": accuracy,
         "low": low,
         "high": high,
@@ -71,6 +77,7 @@ def summary(run: RunRecord, found: Examination | str) -> Row:
         "energy_nj": None,
         "memory_mb": run.end.peak_memory_mb if run.end else None,
         "ms_per_step": 1000 * sum(e.seconds for e in run.epochs) / steps if steps else None,
+        "latency_ms": None if speed is None else speed.median_ms,
         "seconds": run.seconds,
         "finished": run.finished,
         "note": found if isinstance(found, str) else "",
