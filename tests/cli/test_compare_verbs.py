@@ -67,3 +67,17 @@ def test_latency_is_measured_one_sample_at_a_time_and_stands_in_the_comparison(r
     assert row["latency_ms"] == kept["median_ms"]
     run("report", "runs/tiny/1")
     assert "one sample at a time" in Path("runs/tiny/1/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_where_it_was_cut(run: Run, tmp_path: Path) -> None:
+    """Optuna chooses values by the accuracies so far, the same ones when it is started again."""
+    pytest.importorskip("optuna")
+    folder = tmp_path / "search"
+    given = ("sweep", "plif/digits", "lr=1e-3,3e-3,1e-2", *TINY, "--out", str(folder))
+    assert run(*given, "--search", "1").code == 0
+    result = run(*given, "--search", "3")
+    assert result.code == 0, result.err
+    assert "finished before" in result.out and (folder / "report.html").is_file()
+    rows = list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
+    assert 1 <= len(rows) <= 3 and all(float(row["accuracy"]) > 0 for row in rows)
