@@ -39,6 +39,15 @@ Neurons = Annotated[
 ]
 
 
+@app.command("export")
+def export(runs: Annotated[list[Path], typer.Argument(help="Run folders.")]) -> None:
+    """Exported networks against the runs they are of: equal spikes, size and time of C."""
+    from benchmarks import export as bench
+
+    typer.echo(f"{bench.check_compiler()}, {' '.join(bench.FLAGS)}")
+    print_table(bench.COLUMNS, bench.table(runs))
+
+
 @app.command("neurons")
 def neurons(
     neuron: Neurons = None,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from spikeloom import testing as testing
     from spikeloom import training as training
     from spikeloom.exchange import export as export
+    from spikeloom.exchange import from_nir as from_nir
+    from spikeloom.exchange import to_nir as to_nir
     from spikeloom.front import recipes as recipes
     from spikeloom.front import train as train
     from spikeloom.loop import Run as Run
@@ -40,6 +42,8 @@ _HOMES = {
     "compare": "spikeloom.report:compare",
     "evaluate": "spikeloom.training:evaluate",
     "export": "spikeloom.exchange:export",
+    "from_nir": "spikeloom.exchange:from_nir",
+    "to_nir": "spikeloom.exchange:to_nir",
     "inference": "spikeloom.nn.inference:inference",
     "load": "spikeloom.prediction:load",
     "recipes": "spikeloom.front:recipes",

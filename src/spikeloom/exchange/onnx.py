@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
+from spikeloom.exchange.packages import needed
 from spikeloom.exchange.stepwise import Call, StepForm, Whole, exported, quiet
 
 Form = Literal["unrolled", "loop", "step"]
@@ -26,8 +27,8 @@ def onnx_model(net: nn.Module, example: Tensor, form: Form) -> Any:
 
     `example` as for `StepForm`. `ExportError` for a network that torch's exporter refuses.
     """
-    _need("onnx")
-    _need("onnxscript")
+    needed("onnx")
+    needed("onnxscript")
     if form == "unrolled":
         whole = Whole(net)
         axis = whole.batch_axis(example)
@@ -169,7 +170,7 @@ def _loop(stepped: StepForm, step: Any) -> Any:
 
 def run_model(model: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
     """What onnxruntime answers, on one thread; `model` is a file, or a `ModelProto`."""
-    runtime = _need("onnxruntime")
+    runtime = needed("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -178,13 +179,3 @@ def run_model(model: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
     names = [one.name for one in session.get_inputs()]
     fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
     return [torch.from_numpy(np.asarray(one)) for one in session.run(None, fed)]
-
-
-def _need(package: str) -> Any:
-    """A package of the extra `export`."""
-    from importlib import import_module
-
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise ExportError(f"{package} is not installed: pip install 'spikeloom[export]'") from error

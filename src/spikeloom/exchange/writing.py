@@ -13,20 +13,23 @@ from spikeloom import files
 from spikeloom.errors import ExportError
 from spikeloom.exchange import card
 from spikeloom.exchange.c import CNetwork, c_source
+from spikeloom.exchange.nir import DT, nir_bytes
+from spikeloom.exchange.nir_reading import from_nir, nir_graph
 from spikeloom.exchange.onnx import onnx_model, run_model
 from spikeloom.exchange.stepwise import StepForm, Whole, exported, quiet
 from spikeloom.prediction import Network, load
 
-Target = Literal["onnx", "torch", "c", "safetensors"]
+Target = Literal["onnx", "torch", "c", "nir", "safetensors"]
 Form = Literal["unrolled", "loop", "step"]
 
 SUFFIXES: dict[str, str] = {
-    "onnx": ".onnx", "torch": ".pt2", "c": ".c", "safetensors": ".safetensors"
+    "onnx": ".onnx", "torch": ".pt2", "c": ".c", "nir": ".nir", "safetensors": ".safetensors"
 }  # fmt: skip
 FORMS: dict[str, tuple[Form, ...]] = {
     "onnx": ("unrolled", "loop", "step"),
     "torch": ("unrolled", "step"),
     "c": ("step",),
+    "nir": ("step",),
     "safetensors": (),
 }
 """What each target can be given; the first is the default."""
@@ -49,6 +52,8 @@ def export(
     example: Tensor | None = None,
     form: Form | None = None,
     overwrite: bool = False,
+    dt: float | None = None,
+    allow_lossy: bool = False,
 ) -> ExportResult:
     """A network as a file for another runtime, with a model card beside it.
 
@@ -58,13 +63,14 @@ def export(
     Args:
         source: A run folder, its weights.safetensors, what `sl.load` returns, or a module.
         to: "onnx"; "torch", a program of `torch.export` (.pt2) that runs without spikeloom; "c",
-            plain C of a time step;
+            plain C of a time step; "nir", a graph of the Neuromorphic Intermediate Representation;
             "safetensors", the weights with recipe and inputs, which `sl.load` takes.
         out: The file; by default the recipe's name in the current folder.
         example: For a module, an input that it takes, `[T, B, ...]`; its values do not matter.
         form: "unrolled", all time steps one after the other; "loop" (onnx); "step", one time step
             with the states as inputs and outputs.
         overwrite: Files that are there already are refused without it.
+        dt, allow_lossy: Of NIR, see `to_nir`.
 
     Raises:
         ExportError: the network has no such form; a file is there already; the file answers
@@ -96,6 +102,8 @@ def export(
     net = net.eval()
     if to == "safetensors":
         content, checked, about = _weights(source, network)
+    elif to == "nir":
+        content, checked, about = _nir(net, x, dt, allow_lossy)
     elif to == "c":
         content, checked, about = _c(net, x, path)
     else:
@@ -168,6 +176,19 @@ def _c(net: nn.Module, x: Tensor, path: Path) -> Written:
         expected = whole(made)[-len(whole.course_names)].flatten(2)
     found = compiled(frames)[0][:, :, : expected.shape[2]]
     return texts, _agreement("C", expected, found, 1), about
+
+
+def _nir(net: nn.Module, x: Tensor, dt: float | None, allow_lossy: bool) -> Written:
+    content, lost = nir_bytes(net, x, dt=dt, allow_lossy=allow_lossy)
+    about = f"A step is {dt or DT:g} s. {' '.join(f'Lost: {text}.' for text in lost)}".strip()
+    back = from_nir(nir_graph(content), dt=dt or DT)
+    whole, made = Whole(net), _made(net, x)
+    frames = made if whole.batch_axis(x) else made.expand(len(whole(made)[-1]), *made.shape)
+    if lost:
+        return {".nir": content}, f"not checked: {'; '.join(lost)}", about
+    with torch.no_grad():
+        expected = whole(made)[-len(whole.course_names)]
+        return {".nir": content}, _agreement("NIR, read back", expected, back(frames), 1), about
 
 
 def _weights(source: object, network: Network | None) -> Written:

@@ -1,0 +1,342 @@
+"""Networks to NIR, the Neuromorphic Intermediate Representation, and back.
+
+NIR's neurons are equations in continuous time, with a hard reset and a strict threshold:
+
+    LIF      tau dv/dt = (v_leak - v) + r I         v > v_threshold: a spike, v := v_reset
+    IF       dv/dt = r I          LI: LIF without spikes
+    CubaLIF  tau_syn dI/dt = -I + w_in S,  tau_mem dv/dt = (v_leak - v) + r I
+
+A time step of ours is a forward Euler step of length dt (tau = dt / k for v += k (...)); `dt` is
+given, for NIR does not say it. A threshold that fires at >= becomes the next smaller float32.
+CuLIF's input acts one step later than in the simulators, which add it first: a Delay of dt stands
+before it. What has no exact form is refused by name.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikeloom.errors import ExportError
+from spikeloom.exchange.continuous import EulerLIF, SumPool2d
+from spikeloom.exchange.packages import needed
+from spikeloom.neurons import Neuron
+from spikeloom.nn import BatchNorm, Classifier, Delay, Readout, Recurrent
+from spikeloom.nn.fold import is_time_aware
+
+DT = 1e-3
+Shape = tuple[int, ...]
+_NORMS = (BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d)
+_ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, Readout)
+
+
+def to_nir(net: nn.Module, input_shape: Shape, *, dt: float = DT, allow_lossy: bool = False) -> Any:
+    """A network as an `nir.NIRGraph`; `nir.write(path, graph)` saves it.
+
+    Args:
+        net: A chain of layers, nested or not, with `Recurrent` layers in it; or a `Classifier`
+            that is one (its readout has no form in NIR, and stays behind).
+        input_shape: Of one sample at one time step, without time and batch.
+        dt: Seconds of a time step.
+        allow_lossy: Convert what has no exact form as nearly as NIR can, and warn of each loss.
+
+    Raises:
+        ExportError: a layer has no exact form; the text says which, and why.
+    """
+    graph, lost = _graph(net, _example(net, tuple(input_shape)), dt, allow_lossy)
+    for text in lost:
+        import warnings
+
+        warnings.warn(f"to_nir: {text}", stacklevel=2)
+    return graph
+
+
+def nir_bytes(
+    net: nn.Module, example: Tensor, *, dt: float | None, allow_lossy: bool
+) -> tuple[bytes, list[str]]:
+    """The file of a graph, and what was lost."""
+    graph, lost = _graph(net, example, DT if dt is None else dt, allow_lossy)
+    content = io.BytesIO()
+    needed("nir").write(content, graph)
+    return content.getvalue(), lost
+
+
+def _example(net: nn.Module, shape: Shape) -> Tensor:
+    image = torch.zeros(1, *shape)
+    if not isinstance(net, Classifier):
+        return image.unsqueeze(0)
+    try:
+        net.current(image)
+    except Exception:  # of events: frames of T steps
+        return image.expand(int(net.network.T), *image.shape)  # type: ignore[union-attr, arg-type]
+    return image
+
+
+class _Writer:
+    """The nodes and edges of a graph while its layers are walked."""
+
+    def __init__(self, dt: float, allow_lossy: bool) -> None:
+        self.dt, self.allow_lossy = dt, allow_lossy
+        self.nir = needed("nir")
+        self.nodes: dict[str, Any] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.lost: list[str] = []
+        self.last = ""
+
+    def add(self, name: str, node: Any) -> str:
+        while name in self.nodes:
+            name += "_"
+        self.nodes[name] = node
+        if self.last:
+            self.edges.append((self.last, name))
+        self.last = name
+        return name
+
+    def refuse(self, path: str, why: str, instead: str) -> None:
+        """Stop, or go on with what is done instead, and say so."""
+        if not self.allow_lossy:
+            raise ExportError(f"{path}: {why}, which NIR cannot express (allow_lossy: {instead})")
+        self.lost.append(f"{path}: {why}; {instead}")
+
+
+def _graph(net: nn.Module, example: Tensor, dt: float, allow_lossy: bool) -> tuple[Any, list[str]]:
+    if not dt > 0:
+        raise ExportError(f"dt={dt}: expected the seconds of a time step, above 0")
+    writer = _Writer(dt, allow_lossy)
+    calls = _calls(net, example)
+    first = calls[0][2]
+    writer.add("input", writer.nir.Input(input_type={"input": np.array(first)}))
+    for path, layer, before, after in calls:
+        _layer(writer, path.replace(".", "_") or "layer", layer, before, after)
+    writer.add("output", writer.nir.Output(output_type={"output": np.array(calls[-1][3])}))
+    return writer.nir.NIRGraph(writer.nodes, writer.edges, type_check=False), writer.lost
+
+
+def _calls(net: nn.Module, example: Tensor) -> list[tuple[str, nn.Module, Shape, Shape]]:
+    """The layers in the order in which they run, with the shapes of a sample before and after."""
+    calls: list[tuple[str, nn.Module, Shape, Shape]] = []
+    kept: list[Tensor] = []
+    handles = []
+
+    def hook(path: str) -> Callable[..., None]:
+        def called(layer: nn.Module, inputs: tuple[Tensor, ...], answer: Any) -> None:
+            x, y = inputs[0], answer if isinstance(answer, Tensor) else answer[0]
+            if kept and kept[-1].untyped_storage().data_ptr() != x.untyped_storage().data_ptr():
+                raise ExportError(
+                    f"{path or type(layer).__name__}: its input is not the output of the layer "
+                    "before: only chains of layers go to NIR, no residual or parallel branches"
+                )
+            kept.append(y)
+            axes = 2 if is_time_aware(layer) else 1
+            calls.append((path, layer, tuple(x.shape[axes:]), tuple(y.shape[axes:])))
+
+        return called
+
+    for path, layer in _leaves(net):
+        handles.append(layer.register_forward_hook(hook(path)))
+    modes = [(layer, layer.training) for layer in net.modules()]
+    try:
+        net.eval()
+        with torch.no_grad():
+            if isinstance(net, Classifier):
+                net.course(net.current(example))
+            else:
+                net(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer, mode in modes:
+            layer.training = mode
+    if not calls:
+        raise ExportError(f"{type(net).__name__} has no layers that could go to NIR")
+    return calls
+
+
+def _leaves(net: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The layers that are one for NIR: neurons, recurrent layers, and what has no layers inside."""
+    if isinstance(net, (Neuron, Recurrent)) or not any(True for _ in net.children()):
+        yield path, net
+        return
+    for name, child in net.named_children():
+        yield from _leaves(child, f"{path}.{name}" if path else name)
+
+
+def _layer(to: _Writer, path: str, layer: nn.Module, before: Shape, after: Shape) -> None:
+    nir = to.nir
+    if isinstance(layer, _ABSENT) or type(layer).__name__ == "Dropout":
+        return
+    if isinstance(layer, Recurrent):
+        _recurrent(to, path, layer, after)
+    elif isinstance(layer, Neuron):
+        _neuron(to, path, layer, after)
+    elif isinstance(layer, nn.Linear):
+        if len(before) != 1:
+            raise ExportError(f"{path}: a linear layer on {list(before)}: NIR's takes one axis")
+        weight = array_of(layer.weight)
+        bias = layer.bias
+        to.add(path, nir.Linear(weight) if bias is None else nir.Affine(weight, array_of(bias)))
+    elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+        if layer.padding_mode != "zeros":
+            raise ExportError(f"{path}: padding_mode={layer.padding_mode!r}: NIR pads with zeros")
+        bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias
+        flat = isinstance(layer, nn.Conv1d)
+        geometry = [
+            value[0] if flat and isinstance(value, tuple) else value
+            for value in (layer.stride, layer.padding, layer.dilation)
+        ]
+        kind = nir.Conv1d if flat else nir.Conv2d
+        size = before[1] if flat else before[1:]
+        to.add(path, kind(size, array_of(layer.weight), *geometry, layer.groups, array_of(bias)))
+    elif isinstance(layer, _NORMS):
+        _fold(to, path, layer)
+    elif isinstance(layer, (nn.AvgPool2d, SumPool2d)):
+        if isinstance(layer, nn.AvgPool2d) and (layer.ceil_mode or layer.divisor_override):
+            raise ExportError(f"{path}: ceil_mode and divisor_override have no form in NIR")
+        kind = nir.SumPool2d if isinstance(layer, SumPool2d) else nir.AvgPool2d
+        values = (layer.kernel_size, layer.stride, layer.padding)
+        to.add(path, kind(*(np.array([v, v] if isinstance(v, int) else v) for v in values)))
+    elif isinstance(layer, nn.MaxPool2d):
+        to.refuse(path, "MaxPool2d takes a maximum", "averages are taken")
+        values = (layer.kernel_size, layer.stride, layer.padding)
+        pairs = (np.array([v, v] if isinstance(v, int) else v) for v in values)
+        to.add(path, nir.AvgPool2d(*pairs))
+    elif isinstance(layer, nn.Flatten):
+        if layer.start_dim != 1 or layer.end_dim != -1:
+            raise ExportError(f"{path}: Flatten of some axes only: flatten all of a sample")
+        to.add(path, nir.Flatten({"input": np.array(before)}, 0, -1))
+    elif isinstance(layer, Delay):
+        steps = layer.delays().float()
+        to.add(path, nir.Delay(array_of(full(steps, before) * to.dt)))
+    else:
+        raise ExportError(f"{path}: {type(layer).__name__} has no form in NIR")
+
+
+def _fold(to: _Writer, path: str, norm: Any) -> None:
+    """y = gamma (x - mean) / sqrt(var + eps) + beta into the layer before."""
+    node, nir = to.nodes[to.last], to.nir
+    if not isinstance(node, (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)):
+        raise ExportError(
+            f"{path}: BatchNorm is folded into a linear layer or convolution before "
+            "it, and there is none"
+        )
+    gain = norm.weight.double() * getattr(norm, "scale", 1.0)
+    scale = (gain / torch.sqrt(norm.running_var.double() + norm.eps)).detach()
+    bias = torch.as_tensor(np.asarray(getattr(node, "bias", 0.0))).double()
+    shift = (norm.bias.double() + (bias - norm.running_mean.double()) * scale).detach()
+    weight = torch.as_tensor(node.weight).double()
+    folded = array_of(weight * scale.view(-1, *[1] * (weight.dim() - 1)))
+    if isinstance(node, (nir.Linear, nir.Affine)):
+        to.nodes[to.last] = nir.Affine(folded, array_of(shift))
+    else:
+        node.weight, node.bias = folded, array_of(shift)
+
+
+def _recurrent(to: _Writer, path: str, layer: Recurrent, shape: Shape) -> None:
+    if layer.into != "input":
+        raise ExportError(f"{path}: spikes that go into {layer.into!r} have no form in NIR")
+    last = _neuron(to, path, layer.neuron, shape)
+    first = f"{path}_delay" if f"{path}_delay" in to.nodes else last
+    back = f"{path}_recurrent"
+    to.nodes[back] = to.nir.Linear(array_of(layer.recurrent.weight))
+    to.edges += [(last, back), (back, first)]
+
+
+def _neuron(to: _Writer, path: str, neuron: Neuron, shape: Shape) -> str:
+    kind = type(neuron).__name__
+    if getattr(neuron, "v_reset", 0.0) is None:
+        to.refuse(path, f"{kind} resets by subtraction", "it is reset to 0")
+    made = FORMS.get(kind)
+    if made is None:
+        raise ExportError(
+            f"{path}: {kind} has no form in NIR, which knows IF, LIF, LI and current-based LIF"
+        )
+    name, values = made(neuron, to.dt, path)
+    hint = {"spikeloom": json.dumps(_hint(neuron))}
+    hint |= {key: value.detach().numpy()[()] for key, value in neuron.state_dict().items()}
+    arrays = {key: array_of(full(torch.as_tensor(v), shape)) for key, v in values.items()}
+    if name == "CubaLIF":
+        to.add(f"{path}_delay", to.nir.Delay(np.full(shape, to.dt, np.float32)))
+    return to.add(path, getattr(to.nir, name)(**arrays, metadata=hint))
+
+
+def _hint(neuron: Neuron) -> dict[str, Any]:
+    """What rebuilds the neuron as it was; the arrays of the node decide whether it is heard."""
+    known = neuron.fixed() if not isinstance(neuron, EulerLIF) else {"kind": ["EulerLIF"]}
+    return {**known, "kind": known["kind"][0], "strict": neuron.surrogate.strict}
+
+
+def _threshold(neuron: Neuron, value: Tensor | float) -> Tensor:
+    """Fires at > where ours fires at >=."""
+    single = torch.as_tensor(value, dtype=torch.float32).detach()
+    below = torch.nextafter(single, torch.tensor(-torch.inf))
+    return single if neuron.surrogate.strict else below
+
+
+def _spiking(neuron: Any) -> dict[str, Any]:
+    return {
+        "v_threshold": _threshold(neuron, neuron.v_threshold),
+        "v_reset": neuron.v_reset or 0.0,
+    }
+
+
+def _if(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
+    return "IF", {"r": 1 / dt, **_spiking(neuron)}
+
+
+def _lif(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
+    tau = neuron.constants()["tau"].double()
+    r = torch.ones(()).double() if neuron.decay_input else tau
+    if not neuron.fires:
+        return "LI", {"tau": tau * dt, "r": r, "v_leak": 0.0}
+    values = _spiking(neuron)
+    leak = 0.0 if neuron.v_reset is None else values["v_reset"]
+    return "LIF", {"tau": tau * dt, "r": r, "v_leak": leak, **values}
+
+
+def _cuba(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
+    if neuron.delay != 1:
+        raise ExportError(f"{path}: delay={neuron.delay} fires before it charges: no form in NIR")
+    taus = {name: value.double() for name, value in neuron.constants().items()}
+    member, synapse = (dt / (1 - torch.exp(-1 / taus[name])) for name in ("tau_m", "tau_s"))
+    values = _spiking(neuron)
+    given = {"tau_mem": member, "tau_syn": synapse, "r": 1.0, "w_in": synapse / dt}
+    return "CubaLIF", {**given, "v_leak": values["v_reset"], **values}
+
+
+def _glif(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
+    c = {name: value.double().detach() for name, value in neuron.coefs().items()}
+    hard = c.get("hard", torch.zeros(()))
+    if neuron.time_coefs or (c["drop"] != 0).any() or (hard != 1).any() or (c["soft"] != 0).any():
+        raise ExportError(
+            f"{path}: {type(neuron).__name__} has no form in NIR but with an exponential leak and "
+            "a hard reset alone (gates A = 1, G = 1) and one conductance for all steps"
+        )
+    k = 1 - c["decay"]
+    threshold = _threshold(neuron, c["threshold"].float())
+    values = {"v_leak": 0.0, "v_reset": 0.0, "v_threshold": threshold}
+    return "LIF", {"tau": dt / k, "r": c["gain"] / k, **values}
+
+
+def _euler(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
+    return "LIF", neuron.arrays(dt)
+
+
+FORMS: dict[str, Callable[[Any, float, str], tuple[str, dict[str, Any]]]] = {
+    **{"IF": _if, "LIF": _lif, "PLIF": _lif, "LI": _lif, "CuLIF": _cuba, "PCuLIF": _cuba},
+    **{"GLIF": _glif, "FusedGLIF": _glif, "EulerLIF": _euler},
+}
+
+
+def full(value: Tensor, shape: Shape) -> Tensor:
+    """A constant of a layer, of channels, or of neurons, in the shape of a sample."""
+    if 0 < value.dim() < len(shape):
+        value = value.view(-1, *[1] * (len(shape) - 1))
+    return value.expand(shape)
+
+
+def array_of(value: Tensor) -> np.ndarray:
+    return value.detach().to(torch.float32).contiguous().numpy().copy()

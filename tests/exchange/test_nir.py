@@ -1,0 +1,159 @@
+"""Networks go to NIR and come back with the same spikes, or are refused by name."""
+
+import random
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import spikeloom as sl
+from spikeloom.errors import ExportError
+
+nir = pytest.importorskip("nir")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def neuron(draw: random.Random, width: int) -> sl.Neuron:
+    reset = draw.choice([0.0, 0.0, -0.25])
+    spiking = {"v_threshold": draw.choice([0.3, 0.5]), "v_reset": reset}
+    strict = {"surrogate": sl.ATan(strict=draw.random() < 0.5)}
+    decay = {"decay_input": draw.random() < 0.5}
+    tau = draw.choice([1.7, 2.0, 3.3])
+    made = [
+        lambda: sl.IF(**spiking, **strict),
+        lambda: sl.LIF(tau, **decay, **spiking, **strict),
+        lambda: sl.PLIF(tau, shape=draw.choice([(), (width,)]), **decay, **spiking, **strict),
+        lambda: sl.CuLIF(tau, 2.0, **spiking),
+        lambda: sl.PCuLIF(tau, 2.0, shape=(width,), **spiking),
+    ]
+    found = draw.choice(made)()
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    found.backend = "eager"
+    return found
+
+
+def network(draw: random.Random) -> tuple[sl.nn.Sequential, tuple[int, ...]]:
+    layers: list[nn.Module] = []
+    shape: tuple[int, ...] = (draw.choice([2, 5]),)
+    if draw.random() < 0.4:
+        channels = draw.choice([2, 3])
+        shape = (1, 6, 6)
+        layers += [nn.Conv2d(1, channels, 3, padding=1), neuron(draw, channels)]
+        layers += [nn.AvgPool2d(2), nn.Flatten()]
+        width = channels * 9
+    else:
+        (width,) = shape
+    for _ in range(draw.choice([1, 2])):
+        features = draw.choice([3, 4])
+        layers.append(nn.Linear(width, features, bias=draw.random() < 0.5))
+        one = neuron(draw, features)
+        layers.append(sl.nn.Recurrent(one, features) if draw.random() < 0.3 else one)
+        width = features
+    if draw.random() < 0.3:
+        layers += [nn.Linear(width, 2), sl.LI(draw.choice([2.0, 3.3]), backend="eager")]
+    return sl.nn.Sequential(*layers).eval(), shape
+
+
+def test_200_random_networks_come_back_with_the_same_spikes(tmp_path: Path) -> None:
+    fired = 0.0
+    for seed in range(200):
+        draw = random.Random(seed)
+        torch.manual_seed(seed)
+        net, shape = network(draw)
+        dt = draw.choice([1e-3, 1e-4, 1.0])
+        nir.write(tmp_path / "net.nir", sl.to_nir(net, shape, dt=dt))
+        back = sl.from_nir(tmp_path / "net.nir", dt=dt)
+        for layer in back.modules():
+            if isinstance(layer, sl.Neuron):
+                layer.backend = "eager"
+        x = torch.rand(6, 2, *shape) * 3
+        with torch.no_grad():
+            expected, found = net(x), back(x)
+        assert torch.equal(expected, found), (seed, net, back)
+        fired += expected.mean().item()
+    assert fired > 5  # they are not all silent
+
+
+def test_learned_constants_come_back_as_parameters() -> None:
+    net = sl.nn.Sequential(nn.Linear(3, 4), sl.PLIF(3.3, shape=(4,)))
+    (_, back) = sl.from_nir(sl.to_nir(net, (3,)))
+    assert isinstance(back, sl.PLIF) and torch.equal(back.w, net[1].w)
+
+
+def test_an_edited_graph_is_what_it_says_now() -> None:
+    net = sl.nn.Sequential(nn.Linear(3, 4), sl.LIF(2.0))
+    graph = sl.to_nir(net, (3,))
+    graph.nodes["1"].tau[:] = 5e-3
+    (_, back) = sl.from_nir(graph)
+    assert back.tau == 5
+
+
+def test_batchnorm_is_folded() -> None:
+    torch.manual_seed(0)
+    net = sl.nn.Sequential(
+        nn.Conv2d(1, 3, 3, bias=False), sl.nn.BatchNorm(3), sl.LI(backend="eager")
+    ).eval()
+    net[1].running_mean.uniform_()
+    net[1].running_var.uniform_(0.5, 2)
+    back = sl.from_nir(sl.to_nir(net, (1, 5, 5)))
+    back[1].backend = "eager"
+    x = torch.rand(4, 2, 1, 5, 5)
+    assert len(back) == 2
+    assert torch.allclose(net(x), back(x), atol=1e-6)
+
+
+def test_gated_neurons_that_are_lif_are_expressed() -> None:
+    """Gates A = G = 1: an exponential leak and a hard reset."""
+    torch.manual_seed(0)
+    net = sl.nn.Sequential(sl.GLIF(5, gates="static_hard", gate=(1.0, 1.0, 1.0), backend="eager"))
+    graph = sl.to_nir(net, (5,))
+    back = sl.from_nir(graph)
+    back[0].backend = "eager"
+    x = torch.rand(30, 4, 5) * 2
+    assert graph.nodes["0"].tau.shape == (5,)
+    assert torch.equal(net(x), back(x)) and net(x).any()
+
+
+LAYERS: dict[str, tuple[nn.Module, str]] = {
+    "soft reset": (sl.LIF(v_reset=None), "resets by subtraction"),
+    "GLIF": (sl.GLIF(4), "GLIF has no form in NIR but with"),
+    "AdLIF": (sl.AdLIF(3.0), "AdLIF has no form in NIR"),
+    "fires first": (sl.CuLIF(3.0, 2.0, delay=2), "fires before it charges"),
+    "softmax": (nn.Softmax(-1), "Softmax has no form in NIR"),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_what_has_no_exact_form_is_refused_by_name(name: str) -> None:
+    layer, words = LAYERS[name]
+    with pytest.raises(ExportError, match=words):
+        sl.to_nir(sl.nn.Sequential(nn.Linear(3, 4), layer), (3,))
+
+
+def test_losses_are_taken_on_purpose_and_named() -> None:
+    net = sl.nn.Sequential(nn.Linear(3, 4), sl.LIF(v_reset=None))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        graph = sl.to_nir(net, (3,), allow_lossy=True)
+    assert (graph.nodes["1"].v_reset == 0).all()
+    assert any("resets by subtraction" in str(one.message) for one in said)
+
+
+def test_residual_networks_are_refused() -> None:
+    class Residual(nn.Module):
+        time_first = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = sl.LIF(backend="eager")
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.inner(x)
+
+    net = sl.nn.Sequential(sl.IF(backend="eager"), Residual(), sl.IF(backend="eager"))
+    with pytest.raises(ExportError, match="no residual or parallel branches"):
+        sl.to_nir(net, (3,))
