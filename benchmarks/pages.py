@@ -18,6 +18,7 @@ PAGES = (
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "sparse.md",
+    ROOT / "docs" / "compat.md",
     ROOT / "README.md",
 )
 
@@ -397,6 +398,29 @@ def synapses_steps() -> str:
     )
 
 
+def compat() -> str:
+    """Model files of published repositories: docs/compat.md."""
+    found = read("compat-models-cpu.csv")
+    rows = [
+        [
+            f"[{row['repository'].partition('/')[2]}](https://github.com/{row['repository']})",
+            f"`{row['file']}`",
+            row["spikingjelly"],
+            f"{int(row['neurons']):,}",
+            "yes" if row["different spikes"] == "0" else f"no: {row['different spikes']} differ",
+            row["gradient error"],
+            f"{float(row['their ms']):.0f}",
+            f"{float(row['our ms']):.0f}",
+            f"{float(row['speed']):.2f}x",
+        ]
+        for row in found
+    ]
+    repositories = len({row["repository"] for row in found})
+    head = ["repository", "file", "version", "outputs", "equal spikes", "gradient error"]
+    head += ["theirs, ms", "ours, ms", "speed"]
+    return f"{len(found)} files of {repositories} repositories.\n\n" + table(head, rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
@@ -418,6 +442,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         input_rates,
         synapses_map,
         synapses_steps,
+        compat,
     )
 }
 

@@ -37,6 +37,7 @@ SECTIONS = {
     "Analysis": ["spikeloom.analysis"],
     "Figures": ["spikeloom.plot"],
     "Reports": ["spikeloom.report"],
+    "From other libraries": ["spikeloom.compat.peers", "spikeloom.compat.spikingjelly"],
     "Errors": ["spikeloom.errors"],
 }
 """The modules whose public names make a section of `api.md`."""
@@ -126,8 +127,36 @@ def _inherited(path: Path, section: str, key: str) -> str:
     return _inherited(path.parent / parent, section, key)
 
 
-MADE = {"api": api, "methods": methods}
-PAGES = [DOCS / f"{name}.md" for name in MADE]
+def ledger() -> str:
+    """What of SpikingJelly is not served: docs/compat.md."""
+    from spikeloom.compat.spikingjelly import UNSUPPORTED
+
+    rows = [f"| `{name}` | {why} |" for name, why in UNSUPPORTED.items()]
+    return "\n".join(["| not served | instead, or why |", "|---|---|", *rows])
+
+
+def served() -> str:
+    """What of SpikingJelly is served, by version: docs/compat.md."""
+    from spikeloom.compat.spikingjelly.dialects import DIALECTS
+    from spikeloom.compat.spikingjelly.hook import modules
+
+    rows = []
+    for version, dialect in DIALECTS.items():
+        parts = modules(version)
+        nodes = [n for n in parts["neuron"] if n.endswith("Node") and not n.startswith("Base")]
+        short = ", ".join(n.removesuffix("Node") for n in nodes if not n.startswith("MultiStep"))
+        many = "yes" if any(n.startswith("MultiStep") for n in nodes) else ""
+        surrogates = sum(n[0].isupper() and "Base" not in n for n in parts["surrogate"])
+        layers = len(parts["layer"])
+        rows.append(
+            f"| {version} | {dialect.package} | {short} | {many} | {surrogates} | {layers} |"
+        )
+    head = "| version | package | neurons (`...Node`) | `MultiStep...` | surrogates | layers |"
+    return "\n".join([head, "|---|---|---|---|---:|---:|", *rows])
+
+
+MADE = {"api": api, "methods": methods, "ledger": ledger, "served": served}
+PAGES = [DOCS / f"{name}.md" for name in ("api", "methods", "compat")]
 _BLOCK = re.compile(r"<!-- made: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 

@@ -13,11 +13,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.front.recording import carrying, is_carrying
+from spikeloom.compiler.dispatch import Choice
+from spikeloom.compiler.front.recording import carrying, is_carrying, is_recorded
 from spikeloom.compiler.front.step import compute_dtype
+from spikeloom.compiler.function import is_exported, is_watched
 from spikeloom.neurons import Neuron
 
 _kinds: WeakKeyDictionary[type, type] = WeakKeyDictionary()
+
+
+class NoKernelError(Exception):
+    """The node runs as it is written."""
 
 
 class Written(Neuron):
@@ -44,11 +50,25 @@ class Written(Neuron):
             if value is not None
         }
 
+    def _choose(self, *which: Any) -> Choice:  # pyright: ignore[reportIncompatibleMethodOverride]
+        choice = super()._choose(*which)
+        if choice.program is None:
+            raise NoKernelError(choice.reason)
+        return choice
+
+    def choice(self, device: torch.device, dtype: torch.dtype) -> Choice:
+        return super()._choose(device, dtype, tuple(self._all_coefs()))
+
     def rest(self) -> dict[str, float]:
         memories = self.node._memories
         return {name: value for name in self.states if isinstance(value := memories[name], float)}
 
     def step(self, x: Tensor, *values: Tensor, **coefs: Tensor) -> tuple[Tensor, ...]:
+        if not is_recorded(self.node):
+            raise NoKernelError(
+                f"{type(self).__name__} ran on a kernel, which has no second derivatives: "
+                "SPIKELOOM_BACKEND=eager runs it as it is written"
+            )
         given: dict[str, Any] = dict(zip(self.states, values, strict=True))
         given |= {name.removeprefix("own."): value for name, value in coefs.items()}
         given |= dict.fromkeys(self.node.outputs)
@@ -90,7 +110,8 @@ def advance(node: Any, x: Tensor) -> Tensor | None:
     for value in written.coefs().values():
         if value.dim() and value.shape != shape and not (value.dim() == 1 and x.dim() == 3):
             return None
-    if written.choice(x.device, x.dtype).program is None:
+    seen = torch.compiler.is_compiling() or is_watched(x)
+    if seen and (is_exported() or written.choice(x.device, x.dtype).program is None):
         return None
     start: list[Tensor] | None = None
     if any(isinstance(memories[name], Tensor) for name in written.states):
@@ -102,7 +123,10 @@ def advance(node: Any, x: Tensor) -> Tensor | None:
             if value.shape != shape or value.device != x.device:
                 return None
             start.append(value.to(dtype))
-    spikes, state, _ = written.run(x, None if start is None else tuple(start))
+    try:
+        spikes, state, _ = written.run(x, None if start is None else tuple(start))
+    except NoKernelError:
+        return None
     memories.update(zip(written.states, state, strict=True))
     return spikes
 

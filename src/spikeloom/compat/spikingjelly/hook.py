@@ -14,7 +14,6 @@ from spikeloom.compat.spikingjelly.ledger import reason
 
 THEIRS, OURS = "spikingjelly", __name__.rpartition(".")[0]
 _versions = dict(DEFAULTS)
-_PARTS = ("neuron", "layer", "surrogate", "functional", "encoding", "monitor", "base")
 
 
 def use(version: str) -> None:
@@ -78,11 +77,11 @@ def _contents(place: str) -> dict[str, Any] | None:
         known = modules(version)
         if part in known:
             return known[part]
-        return None if part else {}
+        return _model(version, part) if part else {}
     if package == "cext":
-        from spikeloom.compat.spikingjelly import cext
+        from spikeloom.compat.spikingjelly import extension
 
-        named = {"neuron": cext.namespace, "": dict}
+        named = {"neuron": extension.namespace, "": dict}
         return named[part]() if part in named else None
     if package == "datasets":
         from spikeloom.compat.spikingjelly import frames
@@ -90,6 +89,16 @@ def _contents(place: str) -> dict[str, Any] | None:
         names = frames.namespace(part)
         return names or None
     return {} if place in ("", "configure") else None
+
+
+def _model(version: str, part: str) -> dict[str, Any] | None:
+    habits = dialect(version)
+    if habits.single or part.partition(".")[0] != "model":
+        return None
+    from spikeloom.compat.spikingjelly import models
+
+    home = f"{OURS}.{habits.package}"
+    return models.namespace(part.partition(".")[2], modules(version), home)
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -63,6 +63,11 @@ def carrying(copy: nn.Module, values: dict[str, Any]) -> Iterator[dict[str, Any]
         del vars(copy)["-carried"]
 
 
+def is_recorded(module: nn.Module) -> bool:
+    """Whether `module` is such a copy, or inside one."""
+    return "-reads" in vars(module)
+
+
 def is_carrying(module: nn.Module) -> bool:
     """Whether `module` is called inside a `carrying` block."""
     return "-carried" in vars(module)
