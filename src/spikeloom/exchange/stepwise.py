@@ -173,7 +173,7 @@ def _scores(reader: nn.Module, course: tuple[Tensor, ...]) -> Tensor:
 
 
 def _kind(reader: nn.Module) -> Any:
-    return reader.readout if isinstance(reader, Classifier) else reader.over
+    return reader.read_by if isinstance(reader, Classifier) else reader.over
 
 
 def exported(

@@ -49,7 +49,7 @@ class Classifier(nn.Module):
     `course` and `read` in the place of `forward`: it can then be exported as one step, too.
     """
 
-    readout: Literal["sum", "mean", "first spike"] | None = None
+    read_by: Literal["sum", "mean", "first spike"] | None = None
     """How `read` makes scores of a course: of its sum or its mean over time, or by first spikes."""
 
     course_names: tuple[str, ...] = ("course",)

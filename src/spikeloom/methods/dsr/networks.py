@@ -60,7 +60,7 @@ class DsrClassifier(Classifier):
     course_names = ("spikes",)
 
     @property
-    def readout(self) -> Literal["mean"] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def read_by(self) -> Literal["mean"] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The weights of LIF's mean depend on T."""
         return "mean" if self.network.neuron == "if" else None
 

@@ -84,7 +84,7 @@ class FsClassifier(Classifier):
     course_names = ("spikes", "potentials")
 
     @property
-    def readout(self) -> Literal["mean", "first spike"]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def read_by(self) -> Literal["mean", "first spike"]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return "mean" if self.network.readout == "rate" else "first spike"
 
     def current(self, inputs: Tensor) -> Tensor:

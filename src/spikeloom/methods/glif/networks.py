@@ -75,7 +75,7 @@ class GlifClassifier(Classifier):
         self.gate_lr = network.gate_lr
         self.label_smoothing = network.label_smoothing
 
-    readout = "mean"
+    read_by = "mean"
     course_names = ("logits",)
 
     def read(self, *course: Tensor) -> Output:

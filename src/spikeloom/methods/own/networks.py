@@ -41,7 +41,7 @@ class SeriesClassifier(Classifier):
         layers += [torch.nn.Linear(network.hidden[-1], data.class_count), LI(network.tau_readout)]
         self.layers = Sequential(*layers)
 
-    readout = "mean"
+    read_by = "mean"
     course_names = ("potentials",)
 
     def current(self, inputs: Tensor) -> Tensor:

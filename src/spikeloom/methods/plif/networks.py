@@ -81,7 +81,7 @@ class PlifClassifier(Classifier):
         self.class_count = data.class_count
         self.voting = Voting(network.votes)
 
-    readout = "sum"
+    read_by = "sum"
     course_names = ("spikes",)
     conv: Sequential
     fc: Sequential
@@ -174,7 +174,7 @@ class FrameClassifier(PlifClassifier):
 class CompactClassifier(Classifier):
     """The small network of `methods.compact`; the scores are logits averaged over T."""
 
-    readout = "mean"
+    read_by = "mean"
     course_names = ("logits",)
 
     def __init__(self, network: PlifNetwork, data: DataSpec) -> None:
