@@ -109,8 +109,7 @@ def examine() -> Iterator[Finding]:
 
 
 def examine_run(folder: Path) -> Iterator[Finding]:
-    """What a run's records say about it; of silent layers, how close
-    the first comes to firing."""
+    """What a run's records say about it; of silent layers, how close the first comes to firing."""
     from spikeloom.analysis.statistics import wilson
     from spikeloom.run.reading import read
 

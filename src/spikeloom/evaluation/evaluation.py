@@ -25,7 +25,12 @@ from spikeloom.data.loader import Loader
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError, DataError
 from spikeloom.evaluation.loaders import make_loaders
-from spikeloom.evaluation.measure import measure, observe_decisions, observe_latency
+from spikeloom.evaluation.measure import (
+    Measurement,
+    measure,
+    observe_decisions,
+    observe_latency,
+)
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
@@ -38,35 +43,21 @@ from spikeloom.run.inputs import Inputs, read_inputs
 CheckpointName = Literal["best", "last", "previous"]
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Measurement):
     """What `evaluate` found out about a run on its test samples.
 
-    `confusion` `[label, prediction]` counts samples. `firing_rates`: spikes per neuron and time
-    step, by layer. `accuracy_per_timestep`: accuracy if the network were stopped after 1..T steps;
-    empty for a method whose readout has no votes per step. `operations`: per sample, with
-    `operations.assumptions`. `spikes`: of each layer per sample, and `neurons` its size; `rate`:
-    spikes per neuron and time step over all neurons.
-    `decisions`: by first spike and by rate, where the output layer is one of spiking neurons.
-    `top5_accuracy`: label among the five largest scores; None for five classes or fewer.
-    `errors`: of a regression mse, mae and r2, which is its `accuracy`; empty of classes.
+    `accuracy_per_timestep`: accuracy if the network were stopped after 1..T steps; empty for a
+    method whose readout has no votes per step. `operations`: per sample, with
+    `operations.assumptions`. `decisions`: by first spike and by rate, where the output layer is one
+    of spiking neurons.
     """
 
     checkpoint: CheckpointName
     epochs: int | None
-    samples: int
-    loss: float
-    accuracy: float
-    confusion: Tensor
-    firing_rates: dict[str, float]
     accuracy_per_timestep: list[float]
     operations: Operations
-    spikes: dict[str, float]
-    neurons: dict[str, int]
-    rate: float
     decisions: Decisions | None
-    top5_accuracy: float | None
-    errors: dict[str, float]
     classes: tuple[str, ...] = ()
 
     @property
@@ -302,21 +293,12 @@ def evaluate(
             observers=[observe_latency(latency), observe_decisions(decisions)],
         )
     return Evaluation(
+        **vars(measurement),
         checkpoint=checkpoint,
         epochs=run.epochs,
-        samples=measurement.samples,
-        loss=measurement.loss,
-        accuracy=measurement.accuracy,
-        confusion=measurement.confusion,
-        firing_rates=measurement.firing_rates,
         accuracy_per_timestep=latency.accuracy(),
         operations=operations.per_sample(),
-        spikes=measurement.spikes,
-        neurons=measurement.neurons,
-        rate=measurement.rate,
         decisions=decisions.result(),
-        top5_accuracy=measurement.top5_accuracy,
-        errors=measurement.errors,
         classes=run.inputs.spec.classes,
     )
 

@@ -3,7 +3,8 @@
 The best weights of the run see some of its test samples, once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from spikeloom.analysis.distributions import Spread
     from spikeloom.analysis.operations import Operations
     from spikeloom.analysis.traces import LayerTrace
-    from spikeloom.nn.classifier import Classifier, Figure
+    from spikeloom.data.base import Batch
+    from spikeloom.nn.classifier import Classifier, Figure, Output
 
 SAMPLES = 512
 # Synapses evaluated in all, some ten seconds on two CPU cores. Large networks see fewer samples,
@@ -118,11 +120,12 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     from spikeloom.analysis.first_spike import first_spike_times
     from spikeloom.analysis.latency import LatencyCourse
     from spikeloom.analysis.operations import SynapticOperations
-    from spikeloom.analysis.rates import FiringRates, SpikeCount
     from spikeloom.analysis.traces import trace
+    from spikeloom.data.base import subset
+    from spikeloom.data.loader import Loader
     from spikeloom.evaluation.evaluation import build, load_run
     from spikeloom.evaluation.loaders import make_transform
-    from spikeloom.evaluation.metrics import score_of
+    from spikeloom.evaluation.measure import measure, observe_decisions, observe_latency
     from spikeloom.run.device import autocast, surroundings
     from spikeloom.seeding import seed_global, stream
 
@@ -130,9 +133,8 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     recipe, data, network = trained.recipe, trained.data, trained.classifier
     transform = make_transform(recipe.data, data, training=False)
     unused = torch.Generator()  # the evaluation transform draws nothing
-    latency, score = LatencyCourse(), score_of(data.spec, trained.device)
+    latency, decisions, outputs = LatencyCourse(), DecisionCounter(), list[OutputSpikes]()
     regression = bool(data.spec.targets)
-    decisions, outputs = DecisionCounter(), list[OutputSpikes]()
     with ExitStack() as stack:
         stack.enter_context(surroundings(recipe.training, trained.device))
         stack.enter_context(autocast(recipe.training.precision, trained.device))
@@ -153,35 +155,35 @@ def _examine(run: RunRecord, samples: int) -> Examination:
         # Spread over the test set: some are stored class by class.
         chosen = torch.arange(count) * len(data.test) // count
         # In batches as training evaluated: other sizes round differently, and a spike may flip.
-        parts = chosen.split(recipe.data.eval_batch_size or recipe.data.batch_size)
-
-        def batches() -> "Iterator[tuple[Tensor, Tensor]]":
-            for indices in parts:
-                inputs = transform(data.test.read(indices).to(trained.device), unused)
-                yield inputs, data.test.labels[indices].to(trained.device)
+        size = recipe.data.eval_batch_size or recipe.data.batch_size
+        loader = Loader(subset(data.test, chosen), size, transform=transform, device=trained.device)
+        take = functools.partial(
+            measure,
+            loader=loader,
+            spec=data.spec,
+            device=trained.device,
+            precision=recipe.training.precision,
+        )
 
         def accuracies(other: "Classifier") -> tuple[tuple[float, ...], float]:
-            latency, right = LatencyCourse(), 0
-            for inputs, labels in batches():
-                output = other(inputs)
-                right += int((output.scores.argmax(1) == labels).sum())
-                if output.votes is not None:
-                    latency.add(output.votes, labels)
-            return tuple(latency.accuracy()), right / count
+            course = LatencyCourse()
+            found = take(other, observers=[observe_latency(course)])
+            return tuple(course.accuracy()), found.accuracy
 
         first_decides = True
-        with SynapticOperations(network) as operations, FiringRates(network) as rates:
-            for inputs, labels in batches():
-                output = network(inputs)
-                score.add(network.loss(output, labels), output.scores, labels)
-                if output.votes is not None and not regression:
-                    latency.add(output.votes, labels)
-                if output.spikes is not None and not regression:
-                    decisions.add(output.spikes, labels, output.potentials)
-                    shown = zip(output.spikes.cpu().unbind(1), labels.tolist(), strict=True)
-                    outputs += [OutputSpikes(spikes, label) for spikes, label in shown]
-                    choices = first_spike_times(output.spikes.double(), output.potentials).argmin(1)
-                    first_decides &= bool((choices == output.scores.argmax(1)).all())
+
+        def look(output: "Output", batch: "Batch") -> None:
+            nonlocal first_decides
+            if output.spikes is None or regression:
+                return
+            shown = zip(output.spikes.cpu().unbind(1), batch.targets.tolist(), strict=True)
+            outputs.extend(OutputSpikes(spikes, label) for spikes, label in shown)
+            choices = first_spike_times(output.spikes.double(), output.potentials).argmin(1)
+            first_decides &= bool((choices == output.scores.argmax(1)).all())
+
+        observers = [observe_latency(latency), observe_decisions(decisions), look]
+        with SynapticOperations(network) as operations:
+            seen = take(network, with_rates=True, observers=observers)
         origin = None if regression else examine_origin(fresh, accuracies)
         few = chosen[:_FIGURE_SAMPLES]
         inputs = transform(data.test.read(few).to(trained.device), unused)
@@ -190,13 +192,13 @@ def _examine(run: RunRecord, samples: int) -> Examination:
         classes=data.spec.classes or tuple(f"target {k}" for k in range(data.spec.targets)),
         samples=count,
         test_samples=len(data.test),
-        accuracy=score.accuracy,
-        spikes={layer: spikes.spikes / count for layer, spikes in rates.counts().items()},
-        neurons=rates.neurons(),
-        rate=SpikeCount.sum(rates.counts().values()).rate,
+        accuracy=seen.accuracy,
+        spikes=seen.spikes,
+        neurons=seen.neurons,
+        rate=seen.rate,
         operations=operations.per_sample(),
         latency=tuple(latency.accuracy()),
-        confusion=tuple(tuple(row) for row in score.confusion.tolist()),
+        confusion=tuple(tuple(row) for row in seen.confusion.tolist()),
         image=image[:, 0] if data.spec.kind == "events" else image[0],
         label=-1 if regression else int(data.test.labels[0]),
         scores=tuple(scores.tolist()),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -84,28 +84,22 @@ def take(
     """
     best = position.best
     gradients = {name: value.grad for name, value in parts.model.named_parameters()}
-    return {
+    state: dict[str, Any] = {
         "format": FORMAT,
         "recipe": recipe,
         "processes": distributed.world_size(),
-        "epoch": position.epoch,
-        "step": position.step,
-        "global_step": position.global_step,
         "model": parts.model.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
         "scaler": parts.scaler.state_dict(),
         # What the last step leaves to the next; none where steps start anew.
         "gradients": {name: g.clone() for name, g in gradients.items() if g is not None},
         "sums": sums,
-        "epoch_seconds": position.epoch_seconds,
-        "run_seconds": position.run_seconds,
+        **vars(position),
         "best": None if best is None else best.to_dict(),
-        "confusion": position.confusion,
-        "idle": position.idle,
-        "loss": position.loss,
         "metrics_bytes": metrics_bytes,
         "callbacks": {name: callback.state() for name, callback in parts.callbacks.items()},
     }
+    return cast(State, state)
 
 
 def put_back(path: Path, state: State, parts: TrainedParts) -> Position:
@@ -141,17 +135,9 @@ def put_back(path: Path, state: State, parts: TrainedParts) -> Position:
         best = None if state["best"] is None else Best(**state["best"])
         if best is not None:
             _check_kind([best.epoch, best.value, best.test_accuracy, best.metric], [0, 0, 0, ""])
-        return Position(
-            epoch=state["epoch"],
-            step=state["step"],
-            global_step=state["global_step"],
-            epoch_seconds=state["epoch_seconds"],
-            run_seconds=state["run_seconds"],
-            best=best,
-            confusion=state["confusion"],
-            idle=state["idle"],
-            loss=state["loss"],
-        )
+        values: dict[str, Any] = {name: state[name] for name in Position.__dataclass_fields__}
+        values["best"] = best
+        return Position(**values)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:

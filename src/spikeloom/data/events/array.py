@@ -123,8 +123,7 @@ def events(
             record = int(np.flatnonzero((column < 0) | (column >= limit))[0])
             raise DataError(
                 f"{source}: record {record} has {name} = {column[record]}, expected 0 to "
-                f"{limit - 1}; "
-                "the file is damaged or of another sensor"
+                f"{limit - 1}; the file is damaged or of another sensor"
             )
     return Events(
         t=times.astype(np.int64, copy=False),
@@ -138,9 +137,7 @@ def events(
 def spikes(
     t: npt.ArrayLike, channel: npt.ArrayLike, channels: int, *, source: object = "spikes"
 ) -> Events:
-    """Spikes of a cochlea: times [E] in microseconds and channels [E], a sensor of size (1, 1,
-    channels).
-    """
+    """Spikes of a cochlea, a sensor (1, 1, channels): times [E] in microseconds, channels [E]."""
     zeros = np.zeros(np.shape(t), np.uint8)
     return events(t, channel, zeros, zeros, (1, 1, channels), source=source)
 

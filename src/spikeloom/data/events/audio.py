@@ -1,8 +1,7 @@
 """Sound to spikes: a model of the cochlea.
 
-Filter bank   channel c is a gammatone of order 4 at frequency f_c,
-                  g(t) = t^3 exp(-2 pi 1.019 ERB(f_c) t) cos(2 pi f_c t),   ERB(f) = 24.7 (0.00437 f
-                                                                            + 1)
+Filter bank   channel c is a gammatone of order 4 at f_c: with ERB = 24.7 (0.00437 f_c + 1)
+                  g(t) = t^3 exp(-2 pi 1.019 ERB t) cos(2 pi f_c t),
               scaled to gain 1 at f_c; the f_c lie evenly on the ERB-rate scale.
 Hair cells    r = max(y, 0)^(1/4), then a low-pass of first order at 1 kHz.
 Ganglion      leaky integrate-and-fire: tau dv/dt = -v + gain r; a spike at v >= 1, then v = 0 for
@@ -71,9 +70,7 @@ class Cochlea:
         return np.expm1(np.linspace(low, high, self.channels) / scale) / 0.00437
 
     def spikes(self, sound: npt.ArrayLike, rate: int, *, source: object = "sound") -> Events:
-        """Spikes of a sound [samples] recorded at `rate` Hz; times in microseconds from its
-        start.
-        """
+        """Spikes of a sound [samples] recorded at `rate` Hz; microseconds from its start."""
         signal = np.asarray(sound, np.float32)
         if signal.ndim != 1 or not np.isfinite(signal).all():
             raise DataError(f"{source}: a sound must be one row of finite samples")

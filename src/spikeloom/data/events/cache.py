@@ -1,8 +1,7 @@
 """Frames prepared once: files of counts that a training run maps into memory.
 
     <root>/frames/<data set>-<split>-<key>/meta.json      written last
-                                          /part-00000.npy counts [n, T, P, H, W], the smallest
-                                          unsigned type
+                                          /part-00000.npy counts [n, T, P, H, W], as small as fits
                                           /durations.npy  float64 [N, T] microseconds, see `Frames`
 
 The key is a digest of the recordings, of what they are read as (the data set's options and the
@@ -87,9 +86,7 @@ class Prepared:
         return out
 
     def verify(self) -> None:
-        """Read every file and compare it with its check sum. Raises `DataError` naming a damaged
-        one.
-        """
+        """Compare every file with its check sum. Raises `DataError` naming a damaged one."""
         for index, part in enumerate(self.parts):
             path = self.folder / part_name(index)
             if zlib.crc32(path.read_bytes()) != part["crc"]:
@@ -111,8 +108,7 @@ def prepared(
     root: Path | None = None,
     skip_damaged: bool = False,
 ) -> Prepared:
-    """The frames of all recordings, from the cache or prepared now on `workers` processes (all
-    cores).
+    """The frames of all recordings, from the cache or prepared now on `workers` (all) cores.
 
     `name` is for people: data set and split. `meaning` is whatever else decides how the files are
     read. `root` is the cache folder (None: the user's).
@@ -148,11 +144,9 @@ def stored() -> list[Prepared]:
 
 
 def clear(name: str = "") -> int:
-    """Remove what was prepared for the data set `name` (all of them), and say how many bytes it
-    had.
+    """Remove what was prepared for the data set `name` (all of them); the bytes it had.
 
-    Remains of killed preparations and unpacked archives go too, the latter only when everything
-    goes.
+    Remains of killed preparations go too, and unpacked archives when everything goes.
     """
     freed = 0
     for folder in (cache_root() / "frames").glob("*"):

@@ -54,8 +54,7 @@ class Camera:
         if min(self.height, self.width, self.step) < 1 or self.saccade < self.step:
             raise DataError(
                 f"sensor {self.height}x{self.width}, saccade {self.saccade}, step {self.step}: "
-                "give "
-                "positive sizes and a saccade of at least one step"
+                "give positive sizes and a saccade of at least one step"
             )
         if self.threshold <= 0 or min(self.mismatch, self.noise, self.amplitude) < 0:
             raise DataError("threshold must be above 0, mismatch, noise and amplitude not below 0")

@@ -60,8 +60,8 @@ class Framing:
     def __post_init__(self) -> None:
         if self.T < 1 or self.empty < 0 or min(self.downsample) < 1:
             raise DataError(
-                f"T = {self.T}, empty = {self.empty}, downsample = {self.downsample}: expected T "
-                ">= 1, empty >= 0, downsample >= 1"
+                f"T = {self.T}, empty = {self.empty}, downsample = {self.downsample}: "
+                "expected T >= 1, empty >= 0, downsample >= 1"
             )
         if self.by not in ("number", "time", "window"):
             raise DataError(f"frames by {self.by!r}: expected number, time or window")
@@ -77,9 +77,7 @@ class Framing:
         return self.T + self.empty
 
     def shape(self, size: tuple[int, int, int]) -> tuple[int, int, int, int]:
-        """`[T, P, H, W]` of a sample from a sensor of `size`; a rest smaller than a block is a row
-        of its own.
-        """
+        """`[T, P, H, W]` for a sensor of `size`; a rest below a block is a row of its own."""
         polarities, height, width = size
         rows, columns = self.downsample
         return self.steps, polarities, -(-height // rows), -(-width // columns)

@@ -50,9 +50,7 @@ class Groups(Recordings):
 
 
 def open_groups(path: Path, size: tuple[int, int, int], classes: int) -> Groups:
-    """The recordings of a file in either layout. Raises `DataError` if numbers are missing or
-    labels wrong.
-    """
+    """The recordings of a file in either layout. Raises `DataError` for a gap or a wrong label."""
     file = opened(path)
     with reading(path, "the list of samples"):
         prefix = next((f"{split}/" for split in ("train", "test") if split in file), "")
@@ -74,9 +72,7 @@ def open_groups(path: Path, size: tuple[int, int, int], classes: int) -> Groups:
 def open_layout(
     entries: list[Entry], pattern: str, size: tuple[int, int, int], classes: int
 ) -> Pair | None:
-    """Both splits in the authors' files matched by `pattern` (its group: train or test), None if
-    absent.
-    """
+    """Both splits in the files matched by `pattern` (its group: train or test), None if absent."""
     found = {match[2]: entry for match, entry in matching(entries, pattern)}
     if not found:
         return None

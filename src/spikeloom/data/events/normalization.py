@@ -2,12 +2,10 @@
 
 Per frame j and polarity plane:
 
-    frequency  F / d_j                                 d_j the time that frame j stands for, in
-               microseconds
+    frequency  F / d_j          d_j: microseconds that frame j stands for
     max        F / max(max F, 1e-5)
     sum        F / max(sum F, 1e-5)
-    norm       (F - mean F) / sqrt(max(var F, 1e-5))   var unbiased (H W - 1), as their data sets
-               have it
+    norm       (F - mean F) / sqrt(max(var F, 1e-5))   var unbiased (H W - 1), as theirs
 
 All published runs train on plain counts ("none").
 """
@@ -22,8 +20,7 @@ FLOOR = 1e-5
 
 
 def normalize(counts: Tensor, how: Normalization, durations: Tensor | None = None) -> Tensor:
-    """Frames `[T, ..., H, W]` of any type, normalised; float64 stays, everything else becomes
-    float32.
+    """Frames `[T, ..., H, W]` of any type, normalised: float64 stays, others become float32.
 
     `durations` [T] or [T, B] in microseconds is needed for "frequency".
     """

@@ -32,8 +32,7 @@ Decode = Callable[[bytes, object], Events]
 
 
 class Recordings(ABC):
-    """Recordings of one split, in the fixed order of the data set; picklable, and cheap until
-    `read`.
+    """Recordings of one split, in the data set's order; picklable, and cheap until `read`.
 
     labels  class of every recording, int64 [N]
     size    (polarities, height, width) of the sensor
@@ -214,9 +213,7 @@ class EventSet(Source):
     def sample(
         self, content: bytes, name: str, config: "DataConfig", T: int | None, spec: "DataSpec"
     ) -> "Tensor":
-        """The recording in the file `name` as frames `[T, P, H, W]` (`[T, channels]`), as a recipe
-        cuts them.
-        """
+        """The recording in the file `name` as frames `[T, P, H, W]` (`[T, channels]`)."""
         from spikeloom.data.events.frame_set import sample
 
         framing = make_framing(config.frames, self.framing, T)

@@ -20,9 +20,8 @@ class FrameTransform:
     """From raw frames to what a network is given: float32, resized to `side`, augmented by `steps`.
 
     `choose`: so many of the frames only, drawn for the batch. `mean` and `std` `[C]` normalise
-    series `[T, B, C]`. With `side=48` and a crop of padding
-    4 this is the augmentation of the DSR and GLIF programs ("dsr_da"): resize for training and
-    testing, crop for training only.
+    series `[T, B, C]`. With `side=48` and a crop of padding 4 this is the augmentation of the DSR
+    and GLIF programs ("dsr_da"): resize for training and testing, crop for training only.
     """
 
     def __init__(
@@ -66,9 +65,7 @@ def frame_transform(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
 ) -> FrameTransform:
-    """What happens to a batch of frames on the device, with random changes if it is for
-    training.
-    """
+    """What happens to a batch of frames on the device, random changes only for `training`."""
     frames = config.frames
     if len(spec.shape) == 1 and (config.augment or frames.resize or frames.roll):
         raise ConfigError(
@@ -121,9 +118,7 @@ def resize(frames: Tensor, side: int, *, antialias: bool = False) -> Tensor:
 
 
 def roll(frames: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """`frames` `[T, B, P, H, W]`, each sample shifted by -pixels..pixels in x and y; edges wrap
-    around.
-    """
+    """`frames` `[T, B, P, H, W]`, each sample shifted by -pixels..pixels in x and y, wrapping."""
     batch, height, width = frames.shape[1], *frames.shape[-2:]
     shifts = torch.randint(
         -pixels, pixels + 1, (2, batch, 1), generator=generator, device=generator.device
@@ -136,9 +131,7 @@ def roll(frames: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
 
 
 def delete_events(frames: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """Counts after each event was deleted with probability `p`, independently: a binomial draw per
-    cell.
-    """
+    """Counts after each event was deleted with probability `p`: a binomial draw per cell."""
     if not 0 <= p <= 1:
         raise ValueError(f"p = {p}: give a probability of deletion from 0 to 1")
     kept = torch.full_like(frames, 1 - p)
@@ -148,9 +141,7 @@ def delete_events(frames: Tensor, p: float, generator: torch.Generator) -> Tenso
 
 
 def choose_frames(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` of the T frames, drawn without replacement and kept in order, the same for all
-    samples.
-    """
+    """`count` of the T frames, drawn without replacement, in order, the same for all samples."""
     if not 1 <= count <= len(frames):
         raise ValueError(f"count = {count}: give 1 to {len(frames)}, the frames there are")
     drawn = torch.randperm(len(frames), generator=generator, device=generator.device)[:count]

@@ -27,9 +27,7 @@ def write_parts(
     workers: int | None,
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
-    """Write every part with `write_part`, on `workers` processes (None: one for each usable
-    core).
-    """
+    """Write every part with `write_part`, on `workers` processes (None: all usable cores)."""
     count = len(recordings.labels)
     indices = range(-(-count // per_part))
     processes = min(workers or usable_cores(), len(indices))

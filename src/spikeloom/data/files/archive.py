@@ -254,9 +254,7 @@ def local(entry: Entry) -> Path:
 
 
 def unpacked_member(entry: Entry, below: Path) -> Path:
-    """A member of an archive, or the content of a .gz file, as a file of its own in the folder
-    `below`.
-    """
+    """A member of an archive, or the content of a .gz file, as a file in the folder `below`."""
 
     def unpack(place: Path) -> None:
         if entry.member is not None:

@@ -2,8 +2,7 @@
 about 12 gestures.
 
     DVSGesture/DvsGesture/<user>_<light>.aedat            AEDAT 3.1, one trial
-    DVSGesture/DvsGesture/<user>_<light>_labels.csv       class (1 to 11), start, end in
-                                                          microseconds
+    DVSGesture/DvsGesture/<user>_<light>_labels.csv       class (1 to 11), start, end in us
     DVSGesture/DvsGesture/trials_to_train.txt, trials_to_test.txt
 
 A sample is the events of one row of the table, `start <= t < end`, time moved to start at 0.

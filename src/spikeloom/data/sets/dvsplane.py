@@ -30,8 +30,7 @@ SPREAD = 1000  # events over which activity is measured
 
 
 def read_mat(data: bytes, source: object = "DVSPlane data") -> Events:
-    """Events of one .mat file; coordinates 1 to 304 and 1 to 240 become 0-based, polarity -1
-    becomes 0.
+    """Events of one .mat file; coordinates from 1 become 0-based, polarity -1 becomes 0.
 
     A coordinate that is 0 already stays 0, as in the authors' converter.
     """

@@ -29,8 +29,7 @@ SACCADE = 105_000  # microseconds of each of the three camera movements
 
 
 def stabilised(recording: Events) -> Events:
-    """The recording with the motion of the camera taken out; events that leave the picture are
-    dropped.
+    """The recording without the camera's motion; events that leave the picture are dropped.
 
     With 1-based coordinates and `s = t / 105000`:
 
@@ -57,8 +56,7 @@ def stabilised(recording: Events) -> Events:
 
 
 def stable_framing(T: int) -> Framing:
-    """Frames of the feedback-network paper: frame j is 1 where an event has `ceil(t / 3 ms) = j +
-    1`.
+    """Frames of the feedback-network paper: frame j is 1 at events with `ceil(t / 3 ms) = j + 1`.
 
     Only bins 1 to T - 1 are read: an event at t = 0 is lost and the last frame is always empty.
     """
@@ -105,9 +103,7 @@ def _decode(data: bytes, source: object) -> Events:
 
 
 def _decode_stable(data: bytes, source: object) -> Events:
-    """The stabilised recording with x as the first axis of the picture, as that paper's program has
-    it.
-    """
+    """The stabilised recording with x as the picture's first axis, as in that paper's program."""
     recording = stabilised(read_bin(data, source))
     return replace(recording, x=recording.y, y=recording.x)
 

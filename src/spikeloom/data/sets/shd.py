@@ -91,9 +91,7 @@ class SpikeFile(Recordings):
 
 
 def float16_bins(times: npt.NDArray[np.floating], dt: int) -> npt.NDArray[np.int64]:
-    """Window of each time in seconds, `floor(t 1000 / dt_ms)` rounded to float16 after each
-    operation.
-    """
+    """Window of each time in seconds, `floor(t 1000 / dt_ms)`, each operation in float16."""
     scaled = times.astype(np.float16) * np.float16(1000) / np.float16(dt / 1000)
     if not np.isfinite(scaled).all():
         raise DataError(
