@@ -1,7 +1,7 @@
 """What a folder in `methods/` declares about itself."""
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,8 @@ class Method:
     `build(network, data) -> Classifier` as "package.module:function"; it is imported on first use,
     so that listing methods and recipes does not load torch. `importer` names, in the same way,
     `read_checkpoint(path, classifier) -> state dict` for files that the method's authors published.
-    `calibrator`: what `calibrate` calls, where a trained network is measured for the next one.
+    `calibrator`: `calibrate(classifier, batches, samples, fraction, path, about) -> figures by
+    layer`, where a trained network is measured for the next one, which starts from the file `path`.
     """
 
     name: str
@@ -50,26 +51,14 @@ class Method:
             )
         return _named(self.importer)(path, classifier)
 
-    def calibrate(
-        self,
-        classifier: "Classifier",
-        batches: "Iterable[Tensor]",
-        samples: int,
-        fraction: float,
-        path: Path,
-        about: dict[str, str],
-    ) -> dict[str, float]:
-        """Measure `classifier` on `batches` of `samples` inputs, and write what a following recipe
-        starts from to `path`, with `about` as its description; the numbers by layer.
-
-        Raises ConfigError if the method measures nothing.
-        """
+    def calibrate(self, *args: Any) -> dict[str, float]:
+        """What `calibrator` names, called with the same arguments; ConfigError if it names none."""
         if not self.calibrator:
             raise ConfigError(
                 f"{self.name} has nothing to calibrate: give a run of a method that starts from "
                 "measured thresholds, such as dsr"
             )
-        return _named(self.calibrator)(classifier, batches, samples, fraction, path, about)
+        return _named(self.calibrator)(*args)
 
 
 def _named(text: str) -> Callable[..., Any]:

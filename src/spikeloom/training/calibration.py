@@ -4,13 +4,11 @@ What is measured is the method's business (`Method.calibrator`); this file choos
 says in the result what they were.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from spikeloom.analysis.latency import LatencyCourse
 from spikeloom.config.schema import Recipe
@@ -83,7 +81,7 @@ def calibrate(
     }
     method = catalog.method_of(recipe)
     with surroundings(recipe.training, run.device), autocast("float32", run.device):
-        inputs = _inputs(loader)
+        inputs = (batch.inputs for batch in loader.epoch(0))
         try:
             values = method.calibrate(run.classifier, inputs, samples, fraction, out, about)
         except OSError as error:
@@ -147,8 +145,3 @@ def _samples(
         device=run.device,
         workers=run.recipe.data.workers,
     )
-
-
-def _inputs(loader: Loader) -> Iterator[Tensor]:
-    for batch in loader.epoch(0):
-        yield batch.inputs

@@ -4,7 +4,7 @@ Nothing here imports torch: the processes that prepare frames start in a fractio
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -259,3 +259,18 @@ def of_files(
     """Recordings from (file, label) pairs in their final order."""
     labels = np.array([label for _, label in entries], np.int64)
     return FileRecordings(tuple(entry for entry, _ in entries), labels, decode, size, sort)
+
+
+def pair_of_files(
+    samples: Iterable[tuple[bool, int, Entry]],
+    decode: Decode,
+    size: tuple[int, int, int],
+    *,
+    classes: tuple[str, ...] = (),
+) -> Pair:
+    """Both splits of (whether it tests, label, file), in their final order."""
+    sides: tuple[list[tuple[Entry, int]], ...] = ([], [])
+    for tests, label, entry in samples:
+        sides[tests].append((entry, label))
+    train, test = (of_files(side, decode, size) for side in sides)
+    return Pair(train, test, classes=classes)

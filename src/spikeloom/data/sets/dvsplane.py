@@ -18,7 +18,7 @@ import numpy.typing as npt
 from spikeloom.data.events.array import Events, events
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.groups import open_layout
-from spikeloom.data.events.recordings import EventSet, Pair, of_files
+from spikeloom.data.events.recordings import EventSet, Pair, pair_of_files
 from spikeloom.data.files.archive import Entry, matching
 from spikeloom.data.files.matlab import read_struct
 from spikeloom.errors import DataError
@@ -93,15 +93,13 @@ def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
         return layout
     decode = partial(_decode, clip=options["part"] == "active")
     names = "|".join(CLASSES)
-    train: list[tuple[Entry, int]] = []
-    test: list[tuple[Entry, int]] = []
     found = [
         (CLASSES.index(match[2]), int(match[3]), entry)
         for match, entry in matching(entries, rf"({names})_(\d+)\.mat")
     ]
-    for label, number, entry in sorted(found, key=lambda one: one[:2]):
-        (train if number <= TRAINING else test).append((entry, label))
-    return Pair(of_files(train, decode, SIZE), of_files(test, decode, SIZE))
+    found.sort(key=lambda sample: sample[:2])
+    samples = [(number > TRAINING, label, entry) for label, number, entry in found]
+    return pair_of_files(samples, decode, SIZE)
 
 
 DVS_PLANE = EventSet(

@@ -15,7 +15,7 @@ from spikeloom.data.api import Remote
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.audio import Cochlea, read_wav
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.events.recordings import EventSet, Pair, of_files
+from spikeloom.data.events.recordings import EventSet, Pair, pair_of_files
 from spikeloom.data.files.archive import Entry, matching
 
 TEST_TAKES = 5
@@ -33,11 +33,9 @@ def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
         (int(match[2]), match[3], int(match[4]), entry)
         for match, entry in matching(entries, r"(\d)_([a-z]+)_(\d+)\.wav")
     )
+    samples = [(take < TEST_TAKES, digit, entry) for digit, _, take, entry in found]
     decode = partial(_decode, cochlea=cochlea)
-    size = (1, 1, cochlea.channels)
-    train = [(entry, digit) for digit, _, take, entry in found if take >= TEST_TAKES]
-    test = [(entry, digit) for digit, _, take, entry in found if take < TEST_TAKES]
-    return Pair(of_files(train, decode, size), of_files(test, decode, size))
+    return pair_of_files(samples, decode, (1, 1, cochlea.channels))
 
 
 FSDD = EventSet(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.atis import read_bin
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.events.recordings import EventSet, Pair, of_files
+from spikeloom.data.events.recordings import EventSet, Pair, pair_of_files
 from spikeloom.data.files.archive import Entry, matching
 
 SIZE = (2, 180, 240)
@@ -28,13 +28,12 @@ def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     named = [(m[2], int(m[3]), e) for m, e in matching(entries, r"([^/]+)/image_(\d+)\.bin")]
     named.sort(key=lambda sample: sample[:2])
     names = tuple(sorted({name for name, _, _ in named}))
-    sides: tuple[list[tuple[Entry, int]], ...] = ([], [])
-    for label, name in enumerate(names):
-        of_class = [entry for of, _, entry in named if of == name]
-        for place, entry in enumerate(of_class):
-            sides[place % 5 == 2].append((entry, label))
-    train, test = (of_files(side, _decode, SIZE) for side in sides)
-    return Pair(train, test, classes=names)
+    samples = [
+        (place % 5 == 2, label, entry)
+        for label, name in enumerate(names)
+        for place, entry in enumerate(entry for of, _, entry in named if of == name)
+    ]
+    return pair_of_files(samples, _decode, SIZE, classes=names)
 
 
 N_CALTECH101 = EventSet(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.formats import Meaning, decode
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.events.recordings import EventSet, Pair, of_files
+from spikeloom.data.events.recordings import EventSet, Pair, pair_of_files
 from spikeloom.data.files.archive import Entry, matching
 
 SIZE = (2, 100, 120)
@@ -26,12 +26,9 @@ def _decode(data: bytes, source: object) -> Events:
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     del options
     pattern = r"(?:n-cars_)?(train|test)/(cars|background)/obj_(\d+)_td\.dat"
-    sides: dict[str, list[tuple[Entry, int]]] = {"train": [], "test": []}
-    for match, entry in matching(entries, pattern):
-        sides[match[2]].append((entry, CLASSES.index(match[3])))
-    for side in sides.values():
-        side.sort(key=lambda sample: (sample[1], sample[0].name))
-    return Pair(*(of_files(side, _decode, SIZE) for side in sides.values()))
+    found = [(m[2] == "test", CLASSES.index(m[3]), e) for m, e in matching(entries, pattern)]
+    found.sort(key=lambda sample: (sample[1], sample[2].name))
+    return pair_of_files(found, _decode, SIZE)
 
 
 N_CARS = EventSet(

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from spikeloom.data.events.array import Events, events
 from spikeloom.data.events.atis import SIZE, read_bin
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.events.recordings import EventSet, Pair, of_files
+from spikeloom.data.events.recordings import EventSet, Pair, pair_of_files
 from spikeloom.data.files.archive import Entry, matching
 from spikeloom.errors import DataError
 
@@ -121,15 +121,8 @@ def _find(entries: list[Entry], options: Mapping[str, str], *, stable: bool) -> 
         kind, decode = "dat", _decode_text
         found = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
     found.sort(key=lambda pair: (int(pair[0][3]), int(pair[0][4])))
-    splits = [
-        of_files(
-            [(entry, int(match[3])) for match, entry in found if match[2].lower() == split],
-            decode,
-            SIZE,
-        )
-        for split in ("train", "test")
-    ]
-    return Pair(*splits)
+    samples = [(match[2].lower() == "test", int(match[3]), entry) for match, entry in found]
+    return pair_of_files(samples, decode, SIZE)
 
 
 NMNIST = EventSet(
