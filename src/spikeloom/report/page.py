@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from spikeloom import files
 from spikeloom.analysis.statistics import wilson
 from spikeloom.errors import RunError
-from spikeloom.evaluation.speed import kept
 from spikeloom.plot.measures import constant_names, layer_names
 from spikeloom.plot.neurons import firing_neurons
 from spikeloom.plot.style import palette
@@ -150,6 +149,8 @@ def _interval(run: RunRecord) -> tuple[float, float] | None:
 
 def _tiles(run: RunRecord, found: Examination | str) -> list[tuple[str, object, str]]:
     """Key figures: name, value, and a line of explanation."""
+    from spikeloom.evaluation.speed import kept
+
     done, planned = len(run.epochs), run.planned_epochs
     last = max((epoch.step for epoch in run.epochs), default=0)
     mean = sum(epoch.seconds for epoch in run.epochs) / max(done, 1)

@@ -8,7 +8,6 @@ from typing import Any
 from spikeloom import files
 from spikeloom.analysis.statistics import mean_and_deviation, wilson
 from spikeloom.errors import RunError
-from spikeloom.evaluation.speed import kept
 from spikeloom.report.examine import SAMPLES, Examination, examine
 from spikeloom.run.reading import RunRecord, read
 
@@ -48,6 +47,8 @@ def summaries(
 
 def summary(run: RunRecord, found: Examination | str) -> Row:
     """The figures of one run; `found` is what its network showed, or why it could not."""
+    from spikeloom.evaluation.speed import kept
+
     speed = kept(run.folder)
     best, tested = run.best, run.test_samples
     accuracy = None if best is None else best.test_accuracy
