@@ -1,9 +1,7 @@
 """`spikeloom predict`: classes of a user's own files."""
 
-import csv
-import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,26 +52,18 @@ def predict(
             typer.echo(f"{answer.source}  {said}{fired}")
         return
     answers = list(predictions)
-    files.write(table, _csv(answers))
+    files.deliver_csv(table, _rows(answers))
     typer.echo(f"{table}: {len(answers):,} predictions")
 
 
-def _csv(answers: "Sequence[Prediction]") -> str:
-    """A line for each answer, with a head of what their readout gives."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def _rows(answers: "Sequence[Prediction]") -> "Iterator[Sequence[object]]":
+    """A row for each answer, with a head of what their readout gives."""
     outputs = [
         name if answer.name is None else f"score {name}"
         for answer in answers[:1]
         for name in answer.scores
     ]
-    writer.writerow(["file", "class", "label", "first spike", *outputs])
+    yield ["file", "class", "label", "first spike", *outputs]
     for answer in answers:
-        row = [_inert(answer.source), _inert(answer.name or ""), answer.label, answer.first_spike]
-        writer.writerow([*row, *answer.scores.values()])
-    return text.getvalue()
-
-
-def _inert(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+        about = (answer.source, answer.name or "", answer.label, answer.first_spike)
+        yield [*about, *answer.scores.values()]

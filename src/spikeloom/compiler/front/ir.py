@@ -61,20 +61,6 @@ class Graph:
         """The graph of these outputs alone; what only the others needed is gone."""
         return Graph(self.inputs, {name: self.outputs[name] for name in names})
 
-    def used_inputs(self) -> set[str]:
-        """The names of the inputs that an output depends on."""
-        values = [*self.outputs.values(), *(arg for value in self.order for arg in value.args)]
-        return {value.name for value in values if value.op == "input"}
-
-    def depending_on(self, names: Iterable[str]) -> set[int]:
-        """The ids of the operations that depend on any input in `names`."""
-        names = set(names)
-        found: set[int] = set()
-        for value in self.order:
-            if any(arg.name in names or id(arg) in found for arg in value.args):
-                found.add(id(value))
-        return found
-
 
 class Builder:
     """Makes values; equal ones once. Constants are folded in the precision that the kernel computes
