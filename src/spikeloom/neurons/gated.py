@@ -170,10 +170,11 @@ class Gated(Neuron):
             constants |= {name: value.tolist() for name, value in self.membrane().items()}
         return constants
 
-    def advance(
+    def step(
         self,
         x: Tensor,
         v: Tensor,
+        *,
         decay: Tensor,
         drop: Tensor,
         gain: Tensor,
@@ -276,20 +277,6 @@ class GLIF(Gated):
             "threshold": value["Vth"],
         }
 
-    def step(
-        self,
-        x: Tensor,
-        v: Tensor,
-        *,
-        decay: Tensor,
-        drop: Tensor,
-        gain: Tensor,
-        soft: Tensor,
-        hard: Tensor,
-        threshold: Tensor,
-    ) -> tuple[Tensor, ...]:
-        return self.advance(x, v, decay, drop, gain, soft, threshold, hard)
-
     @torch.no_grad()
     def constants(self) -> dict[str, Tensor]:
         """All eight as they act, between 0 and 1: gates `alpha` A, `beta` B, `gamma` G, and those
@@ -327,19 +314,6 @@ class FusedGLIF(Gated):
             "soft": value["reVth"],
             "threshold": value["Vth"],
         }
-
-    def step(
-        self,
-        x: Tensor,
-        v: Tensor,
-        *,
-        decay: Tensor,
-        drop: Tensor,
-        gain: Tensor,
-        soft: Tensor,
-        threshold: Tensor,
-    ) -> tuple[Tensor, ...]:
-        return self.advance(x, v, decay, drop, gain, soft, threshold)
 
 
 def logit(name: str, value: float) -> float:
