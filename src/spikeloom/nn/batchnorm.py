@@ -84,6 +84,8 @@ class BatchNorm(FixedConstants):
             return self._normalise(repeated_step(x), momentum).expand(x.shape)
         if self.training and self.statistics == "per_step":
             _check_values(x[0])
+            if torch.compiler.is_compiling():  # a compiler of graphs cannot follow `out=`
+                return torch.stack([self._normalise(step, self.momentum) for step in x.unbind(0)])
             return _PerStep.apply(
                 x,
                 self._gain(),

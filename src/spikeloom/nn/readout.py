@@ -45,16 +45,15 @@ class Readout(FixedConstants):
             raise ValueError(f"input of shape {list(x.shape)}: a readout needs a time step")
         reduced = {"last": lambda: x[-1], "max": lambda: x.amax(0)}
         value = reduced.get(self.over, lambda: x.sum(0))()
-        count = torch.tensor(x.shape[0])
+        count = x.shape[0]  # it may be a symbol of an export
         if state:
-            count = count + state[1]
+            count += int(state[1])
             if self.over == "max":
                 value = torch.maximum(state[0], value)
             elif self.over != "last":
                 value = state[0] + value
-        # the number of steps as it is where no state was given: it may be a symbol of an export
-        y = value / (int(count) if state else x.shape[0]) if self.over == "mean" else value
-        return y if state is False else (y, (value, count))
+        y = value / count if self.over == "mean" else value
+        return y if state is False else (y, (value, torch.tensor(count)))
 
     def extra_repr(self) -> str:
         return repr(self.over)
