@@ -14,6 +14,7 @@ import csv
 import importlib
 import importlib.abc
 import importlib.machinery
+import math
 import sys
 import time
 import types
@@ -142,7 +143,7 @@ MODELS = [
         "classification/models.py",
         _LATE,
         "m.metaspikformer_8_384()",
-        (1, 3, 64, 64),
+        (2, 3, 128, 128),
     ),
     Model(
         "qymeng94/SLTT",
@@ -235,7 +236,8 @@ def serve_stubs() -> None:
 def forget(place: Path) -> None:
     """Every module of the repositories and of SpikingJelly is imported anew the next time."""
     for name, module in list(sys.modules.items()):
-        homes = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
+        known = vars(module) if isinstance(module, types.ModuleType) else {}
+        homes = [known.get("__file__") or "", *(known.get("__path__") or ())]
         ours = name.partition(".")[0] == "spikingjelly"
         if ours or any(str(home).startswith(str(place)) for home in homes):
             del sys.modules[name]
@@ -386,16 +388,20 @@ def compare(model: Model, place: Path, packages: str, rounds: int) -> dict[str, 
 
 
 def _error(theirs: dict[str, Tensor | None], ours: dict[str, Tensor | None]) -> float:
-    """The largest relative error of a parameter's gradient; what is smaller than a thousandth of
-    the largest gradient (a bias before a BatchNorm has none but rounding) counts against that.
+    """The largest relative error of a parameter's gradient.
+
+    A vector (a bias before a BatchNorm has no gradient but rounding) counts against a thousandth of
+    the largest gradient at least.
     """
-    worst, whole = 0.0, max(float(g.norm()) for g in theirs.values() if g is not None)
+    norms = {name: float(grad.norm()) for name, grad in theirs.items() if grad is not None}
+    assert all(map(math.isfinite, norms.values())), "a gradient is not finite"
+    worst, whole = 0.0, max(norms.values())
     for name, grad in theirs.items():
         other = ours[name]
         assert (grad is None) == (other is None), f"{name}: only one of the two has a gradient"
-        if grad is not None and other is not None:
-            size = max(float(grad.norm()), 1e-3 * whole)
-            worst = max(worst, float((grad - other).norm()) / size)
+        if grad is not None and other is not None and norms[name]:
+            least = 0.0 if grad.dim() > 1 else 1e-3 * whole
+            worst = max(worst, float((grad - other).norm()) / max(norms[name], least))
     return worst
 
 
