@@ -5,7 +5,7 @@
 Each launch is torchrun's own agent and store in a process of its own. Its workers are forked from
 one that has loaded everything, and do what `spikeloom train` does. In each start of a launch but
 the last a process drawn by lot is killed with SIGKILL at a random time, also while they join; not
-after it has returned to the agent's code, which waits for ever for one that dies there. A launch
+after it has returned to the agent's code, which was seen to wait for one that died there. A launch
 has survived if it ends well, without a restart that nobody caused, and the run equals the
 undisturbed one in every bit.
 

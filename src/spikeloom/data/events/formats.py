@@ -11,6 +11,7 @@
 """
 
 import io
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -238,9 +239,9 @@ def _text(data: bytes, name: str, order: str) -> Columns:
     head, size = "", None
     while lines and not _is_row(lines[0]):
         head = lines.pop(0)
-    first = lines[0].replace(",", " ").split() if lines else []
-    if len(first) == 2:  # width and height, as some data sets have them
-        size, lines = (int(float(first[1])), int(float(first[0]))), lines[1:]
+    first = _row(lines[0]) if lines else []
+    if len(first) == 2 and all(map(math.isfinite, first)):  # width and height, in some data sets
+        size, lines = (int(first[1]), int(first[0])), lines[1:]
     if not lines:
         raise DataError(f"{name}: holds no numbers; expected a row for each event")
     separator = next((c for c in ",;\t" if c in lines[0]), None)
@@ -255,10 +256,15 @@ def _text(data: bytes, name: str, order: str) -> Columns:
 
 
 def _is_row(line: str) -> bool:
+    return bool(_row(line))
+
+
+def _row(line: str) -> list[float]:
+    """The numbers of a row; empty if it is none."""
     try:
-        return bool([float(field) for field in line.replace(",", " ").replace(";", " ").split()])
+        return [float(field) for field in line.replace(",", " ").replace(";", " ").split()]
     except ValueError:
-        return False
+        return []
 
 
 def _hdf5(data: bytes, name: str, order: str) -> Columns:

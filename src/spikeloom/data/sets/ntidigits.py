@@ -68,7 +68,7 @@ def open_utterances(path: Path) -> Pair:
     """Both splits of a file in either layout."""
     file = opened(path)
     with reading(path, "the list of groups"):
-        groups = set(file)
+        groups = set(map(str, file))  # a damaged name comes as bytes
     if {"data", "extra"} <= groups:
         return _authors(path, file)
     if "train_labels" in groups:
