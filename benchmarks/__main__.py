@@ -306,25 +306,34 @@ def synapses(
     rounds: Rounds = 3,
     batch: Annotated[int, typer.Option(min=1, help="Samples of a step.")] = 16,
     trained: Annotated[int, typer.Option(min=0, help="Steps before the measured one.")] = 200,
+    kept: Annotated[
+        Path | None, typer.Option(help="Keep the trained weights here, or begin with them.")
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(help="Of the map: float32, bfloat16, float64.")
+    ] = None,
+    layer: Annotated[
+        list[int] | None, typer.Option(min=0, help="Of the map: some layers, by number.")
+    ] = None,
     csv: Csv = None,
 ) -> None:
     """Layers that work on what fired against dense ones, over density and shape; or a training
-    step beside its ReLU twin and the ANN without time.
+    step beside its ReLU twin and the ANN without time. Rows are added to those of the file, in
+    place of older ones of the same case.
     """
     from benchmarks import synapses as bench
-    from benchmarks.timing import write_csv
+    from benchmarks.timing import add_to_csv
 
-    rows: list[Row] = []
     found = (
-        bench.measure_map(threads, rounds)
+        bench.measure_map(threads, rounds, dtype or list(bench.DTYPES), layer or ())
         if recipe is None
-        else bench.measure_steps(recipe, threads, rounds, batch, trained)
+        else bench.measure_steps(recipe, threads, rounds, batch, trained, kept)
     )
+    case = ("layer", "shape", "dtype", "density", "recipe", "contender", "threads")
     for row in found:
-        rows.append(row)
         typer.echo("  ".join(str(value) for value in row.values()))
         if csv is not None:
-            write_csv(csv, rows)
+            add_to_csv(csv, row, case)
 
 
 @app.command("calls")
@@ -380,6 +389,9 @@ def inference(
     steps: Annotated[int, typer.Option(min=0, help="Training steps before it is measured.")] = 200,
     threads: Threads = 1,
     rounds: Rounds = 15,
+    kept: Annotated[
+        Path | None, typer.Option(help="Keep the trained weights here, or begin with them.")
+    ] = None,
     csv: Csv = None,
 ) -> None:
     """A trained spiking network that only answers, against the real ANN; a streaming step against
@@ -391,7 +403,7 @@ def inference(
 
     torch.set_num_threads(threads)
     columns = ["what", "batch", "contender", "ms", "of_ann", "of_dense", "note"]
-    _table(bench.measure(steps, rounds), columns, csv)
+    _table(bench.measure(steps, rounds, kept), columns, csv)
 
 
 @app.command("memory")

@@ -15,45 +15,31 @@ inputs of which 5 % are active, against the same with torch's dense product.
 import copy
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import spikeloom as sl
 from benchmarks.runner import Row
+from benchmarks.synapses import prepared, trained_network
 from benchmarks.timing import clock_name, timings
 from benchmarks.training import replace_neurons
 from spikeloom import data
-from spikeloom.data.for_recipe import load_data
-from spikeloom.methods.catalog import load_recipe, methods
 from spikeloom.methods.plif.networks import PlifImageClassifier
 
 FEATURES, RATE, FRAMES = 2048, 0.05, 50
 
 
-def measure(steps: int, rounds: int) -> list[Row]:
-    """A row for each batch size and contender, then those of the streaming step."""
-    torch.manual_seed(0)
-    recipe = load_recipe("plif/mnist", [])
-    sets = load_data(recipe)
-    network = methods()["plif"].build(recipe.network, sets.spec)
+def measure(steps: int, rounds: int, kept: Path | None) -> list[Row]:
+    """A row for each batch size and contender, then those of the streaming step. `kept`: where the
+    trained weights are kept, and taken from if they are there."""
+    network, _, loaded = trained_network("plif/mnist", 16, steps, kept)
     assert isinstance(network, PlifImageClassifier)
-    mean, deviation = 0.1307, 0.3081
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    batches = data.Loader(sets.train, 16, shuffle=True).epoch(0)
-    for _, batch in zip(range(steps), batches, strict=False):
-        loss = network.loss(network(_images(batch.inputs, mean, deviation)), batch.targets)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
     network.eval()
-    images = _images(next(data.Loader(sets.test, 64).epoch(0)).inputs, mean, deviation)
+    images = prepared(next(data.Loader(loaded.test, 64).epoch(0)).inputs)
     with torch.no_grad():
         return [*_network(network, images, rounds), *_streaming(rounds)]
-
-
-def _images(pixels: Tensor, mean: float, deviation: float) -> Tensor:
-    return (pixels.float() / 255 - mean) / deviation
 
 
 def _network(network: PlifImageClassifier, images: Tensor, rounds: int) -> list[Row]:

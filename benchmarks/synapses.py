@@ -5,7 +5,7 @@ training step of a network beside its ReLU twin and the ANN that needs no time.
 import copy
 import csv
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,9 @@ from spikeloom.synapses.switch import recording
 Row = dict[str, Any]
 
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4)
+FEW_DENSITIES = (0.05, 0.2)
+"""In float64, and on more than one thread: the map is the same, and a measurement is long."""
+DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float32, torch.bfloat16, torch.float64)}
 
 
 class Layer(NamedTuple):
@@ -57,13 +60,16 @@ LAYERS = (
 )
 
 
-def measure_map(threads: int, rounds: int) -> Iterator[Row]:
-    """A row per layer, dtype and density. `chosen_*`: what the switch takes there."""
+def measure_map(
+    threads: int, rounds: int, dtypes: Sequence[str], layers: Sequence[int]
+) -> Iterator[Row]:
+    """A row per layer (all, or those of `LAYERS` with these numbers), dtype and density.
+    `chosen_*`: what the switch takes there."""
     keep_freed_memory()
     torch.set_num_threads(threads)
-    for layer in LAYERS:
-        for dtype in (torch.float32, torch.bfloat16):
-            yield from _layer_rows(layer, dtype, threads, rounds)
+    for number in layers or range(len(LAYERS)):
+        for dtype in dtypes:
+            yield from _layer_rows(LAYERS[number], DTYPES[dtype], threads, rounds)
 
 
 def _layer_rows(layer: Layer, dtype: torch.dtype, threads: int, rounds: int) -> Iterator[Row]:
@@ -77,7 +83,8 @@ def _layer_rows(layer: Layer, dtype: torch.dtype, threads: int, rounds: int) -> 
         weight = weight.to(memory_format=torch.channels_last)
         ours, dense = partial(functional.conv2d, padding=1), partial(F.conv2d, padding=1)
     weight = weight.to(dtype).requires_grad_()
-    for density in DENSITIES:
+    few = dtype == torch.float64 or threads > 1
+    for density in FEW_DENSITIES if few else DENSITIES:
         x = (torch.rand(shape) < density).to(dtype)
         x = x.to(memory_format=torch.channels_last) if layer.side else x
         with sparse("on"):
@@ -86,7 +93,7 @@ def _layer_rows(layer: Layer, dtype: torch.dtype, threads: int, rounds: int) -> 
             ours(x, weight)
         with recording() as with_gradient:
             ours(x, weight)
-        if error > (1e-5 if dtype == torch.float32 else 2e-2):
+        if error > {torch.float32: 1e-5, torch.float64: 1e-13}.get(dtype, 2e-2):
             raise ArithmeticError(f"{layer}, {dtype}: sparse and dense differ by {error:.1e}")
         g = torch.randn_like(dense(x, weight)).detach()
         forward, both = [], []
@@ -174,27 +181,48 @@ def _without_time(network: Classifier) -> Classifier:
     return ann
 
 
-def measure_steps(
-    recipe_name: str, threads: int, rounds: int, batch: int, trained: int
-) -> Iterator[Row]:
-    """Rows of spiking (sparse, dense), ReLU on `[T * B]`, and the real ANN: ReLU, one pass.
-
-    Real data; rates are those after `trained` steps.
-    """
-    keep_freed_memory()
-    torch.set_num_threads(threads)
+def trained_network(
+    recipe_name: str, batch: int, trained: int, kept: Path | None
+) -> tuple[Classifier, Iterator[data.Batch], data.DataSet]:
+    """A recipe's network after `trained` steps of Adam, the batches that follow, and the data.
+    `kept`: where the weights are kept, and taken from if they are there."""
     recipe = load_recipe(recipe_name, [])
     loaded = load_data(recipe)
     torch.manual_seed(0)
     network = methods()[recipe.method].build(recipe.network, loaded.spec)
     loader = data.Loader(loaded.train, batch, shuffle=True)
     batches = (each for epoch in itertools.count() for each in loader.epoch(epoch))
-    first = next(batches)
-    inputs, labels = _prepared(first.inputs), first.targets
+    if kept is not None and kept.exists():
+        network.load_state_dict(torch.load(kept, weights_only=True))
+        return network, batches, loaded
     step = _stepper(network, "auto")
     for _ in range(trained):
         following = next(batches)
-        step(_prepared(following.inputs), following.targets)
+        step(prepared(following.inputs), following.targets)
+    if kept is not None:
+        torch.save(network.state_dict(), kept)
+    return network, batches, loaded
+
+
+def measure_steps(
+    recipe_name: str,
+    threads: int,
+    rounds: int,
+    batch: int,
+    trained: int,
+    kept: Path | None = None,
+) -> Iterator[Row]:
+    """Rows of spiking (sparse, dense), ReLU on `[T * B]`, and the real ANN: ReLU, one pass.
+
+    Real data; rates are those after `trained` steps. `kept`: where the trained weights are kept for
+    the next measurement, and taken from if they are there.
+    """
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    network, batches, _ = trained_network(recipe_name, batch, trained, kept)
+    step = _stepper(network, "auto")
+    first = next(batches)
+    inputs, labels = prepared(first.inputs), first.targets
     contenders = {
         "spiking, sparse": step,
         "spiking, dense": _stepper(copy.deepcopy(network), "off"),
@@ -223,7 +251,7 @@ def measure_steps(
         }
 
 
-def _prepared(inputs: Tensor) -> Tensor:
+def prepared(inputs: Tensor) -> Tensor:
     """Images as numbers of mean 0 and spread 1; frames of counts as they are."""
     if inputs.dim() == 4:
         inputs = inputs.float()
@@ -240,6 +268,7 @@ def _stepper(network: Classifier, mode: Any) -> Callable[[Tensor, Tensor], None]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            network.after_step()
 
     return step
 

@@ -144,3 +144,15 @@ def write_csv(
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(surroundings | row for row in rows)
+
+
+def add_to_csv(path: Path, row: dict[str, object], case: Sequence[str]) -> None:
+    """Add a row to the file, in place of an older one with the same values in the columns `case`;
+    each keeps what it was measured on."""
+    old: list[dict[str, object]] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            old = [dict(each) for each in csv.DictReader(file)]
+    key = [str(row.get(column, "")) for column in case]
+    old = [each for each in old if [str(each.get(column, "")) for column in case] != key]
+    write_csv(path, [*old, row])
