@@ -19,6 +19,7 @@ PAGES = (
     ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "sparse.md",
     ROOT / "docs" / "compat.md",
+    ROOT / "docs" / "inference.md",
     ROOT / "README.md",
 )
 
@@ -303,13 +304,33 @@ def speed() -> str:
     }
     sparse, dense = (float(steps[f"spiking, {how}"]["times_relu"]) for how in ("sparse", "dense"))
     ann = float(steps["spiking, sparse"]["times_ann"])
+    answers = {
+        row["batch"]: row["of_ann"]
+        for row in read("inference-cpu.csv")
+        if row["contender"] == "inference" and row["what"] == "plif/mnist"
+    }
     return (
         table(["layer", "spikeloom", "eager PyTorch", "SpikingJelly 2.0"], rows)
         + f"\n\nA training step of the PLIF network for MNIST (T = 8, batch 16) takes {sparse:.2f} "
         + "times that of the same network with ReLU on all time steps, because its layers work on "
         + f"what fired ([how](docs/sparse.md); dense: {dense:.2f}), and {ann:.2f} times that of "
-        + "the ANN that needs no time at all.\n\n![Training step of a spiking network, its ReLU "
-        + "twin and the ANN](docs/images/synapses-step.svg)"
+        + "the ANN that needs no time at all. Made for [inference](docs/inference.md), its "
+        + f"T = 8 steps take {answers['64']} passes of that ANN at batch 64 and {answers['1']} at "
+        + "batch 1.\n\n![Training step and answers of a spiking network beside its ReLU twin and "
+        + "the ANN](docs/images/synapses-step.svg)"
+    )
+
+
+def inference() -> str:
+    """Answers of a trained network, and a streaming step."""
+    rows = [
+        [*(row[name] for name in ("what", "batch", "contender", "ms", "of_ann", "of_dense"))]
+        for row in read("inference-cpu.csv")
+    ]
+    one = read("inference-cpu.csv")[0]
+    return (
+        table(["what", "batch", "network", "ms", "times ANN", "times dense"], rows)
+        + f"\n\nOne thread; {one['cpu']}, load {one['load']}."
     )
 
 
@@ -361,26 +382,24 @@ def synapses_map() -> str:
     """Layer by layer, density by density."""
     rows = []
     for row in read("synapses-cpu.csv"):
-        if row["threads"] == "1":
-            pairs = [
-                f"{float(row[f'dense_{part}_ms']):.1f} / {float(row[f'sparse_{part}_ms']):.1f}"
-                for part in ("forward", "weight")
+        pairs = [
+            f"{float(row[f'dense_{part}_ms']):.1f} / {float(row[f'sparse_{part}_ms']):.1f}"
+            for part in ("forward", "weight")
+        ]
+        gain = float(row["with_gradients_gain"])
+        rows.append(
+            [
+                *(row["layer"], row["shape"], row["dtype"], row["threads"]),
+                *(f"{float(row['density']):.0%}", *pairs, f"{float(row['dense_input_ms']):.1f}"),
+                *(row["forward_gain"], f"**{gain:.2f}**" if gain < 1 else f"{gain:.2f}"),
+                row["chosen_training"],
             ]
-            gain = float(row["with_gradients_gain"])
-            rows.append(
-                [
-                    *(row["layer"], row["shape"], row["dtype"], f"{float(row['density']):.0%}"),
-                    *pairs,
-                    f"{float(row['dense_input_ms']):.1f}",
-                    *(row["forward_gain"], f"**{gain:.2f}**" if gain < 1 else f"{gain:.2f}"),
-                    row["chosen_training"],
-                ]
-            )
-    head = ["layer", "shape", "dtype", "active", "forward dense / sparse", "weight gradient"]
+        )
+    head = ["layer", "shape", "dtype", "threads", "active", "forward dense / sparse"]
     one = read("synapses-cpu.csv")[0]
     return (
-        table([*head, "input gradient", "gain forward", "gain", "taken in training"], rows)
-        + f"\n\n{one['cpu']}, {one['cores']} cores, on which other work ran (load {one['load']})."
+        table([*head, "weight gradient", "input gradient", "gain forward", "gain", "taken"], rows)
+        + f"\n\n{one['cpu']}, {one['cores']} cores."
     )
 
 
@@ -388,13 +407,19 @@ def synapses_steps() -> str:
     """The training step, every contender in one process."""
     rows = []
     for row in read("synapses-steps-cpu.csv"):
-        case = [f"`{row['recipe']}`", row["threads"], row["contender"], row["step_ms"]]
-        rows.append([*case, f"{float(row['times_relu']):.2f}", f"{float(row['times_ann']):.2f}"])
+        case = [f"`{row['recipe']}`", row["batch"], row["after_steps"], row["threads"]]
+        case += [row["contender"], row["step_ms"]]
+        rows.append([*case, f"{float(row['times_relu']):.2f}", row["times_ann"][:4]])
     one = read("synapses-steps-cpu.csv")[0]
     return (
-        table(["recipe", "threads", "network", "step, ms", "times ReLU", "times ANN"], rows)
-        + f"\n\nBatch {one['batch']}, after {one['after_steps']} training steps; {one['cpu']}, "
-        f"on which other work ran (load {one['load']})."
+        table(
+            [
+                *("recipe", "batch", "after steps", "threads", "network"),
+                *("step, ms", "times ReLU", "times ANN"),
+            ],
+            rows,
+        )
+        + f"\n\n{one['cpu']}."
     )
 
 
@@ -443,6 +468,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         synapses_map,
         synapses_steps,
         compat,
+        inference,
     )
 }
 

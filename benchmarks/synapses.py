@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from spikeloom.methods.catalog import load_recipe, methods
 from spikeloom.neurons import Neuron
 from spikeloom.nn import Classifier
 from spikeloom.run.allocator import keep_freed_memory
-from spikeloom.synapses import functional, sparse
+from spikeloom.synapses import functional, interception, sparse
 from spikeloom.synapses.switch import recording
 
 Row = dict[str, Any]
@@ -223,14 +224,20 @@ def measure_steps(
     step = _stepper(network, "auto")
     first = next(batches)
     inputs, labels = prepared(first.inputs), first.targets
+    pooling = (F.max_pool2d,)
     contenders = {
         "spiking, sparse": step,
+        "spiking, sparse but for linear layers": _stepper(
+            copy.deepcopy(network), "auto", (*pooling, F.conv2d)
+        ),
+        "spiking, pooling alone": _stepper(copy.deepcopy(network), "auto", pooling),
         "spiking, dense": _stepper(copy.deepcopy(network), "off"),
         "ReLU on [T * B]": _stepper(_without_neurons(network), "off"),
-        "ANN": _stepper(_without_time(network), "off"),
     }
+    if any(hasattr(module, "time_steps") for module in network.modules()):
+        contenders["ANN"] = _stepper(_without_time(network), "off")
     given = {name: (inputs, labels) for name in contenders}
-    if inputs.dim() == 5:
+    if inputs.dim() == 5 and "ANN" in given:
         given["ANN"] = (inputs[:1], labels)
     with sparse("auto"), recording() as decisions:
         network(inputs)
@@ -246,7 +253,7 @@ def measure_steps(
             "contender": name,
             "step_ms": round(seconds * 1000, 1),
             "times_relu": round(seconds / best["ReLU on [T * B]"], 3),
-            "times_ann": round(seconds / best["ANN"], 3),
+            "times_ann": round(seconds / best["ANN"], 3) if "ANN" in best else "",
             "densities": " ".join(f"{d.density:.3f}" for d in decisions if d.density is not None),
         }
 
@@ -259,11 +266,16 @@ def prepared(inputs: Tensor) -> Tensor:
     return inputs.float()
 
 
-def _stepper(network: Classifier, mode: Any) -> Callable[[Tensor, Tensor], None]:
+def _stepper(
+    network: Classifier, mode: Any, functions: tuple[Any, ...] | None = None
+) -> Callable[[Tensor, Tensor], None]:
+    """`functions`: those of `torch.nn.functional` that are not torch's own; None: all."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    ours = interception._OURS
+    ours = dict(ours) if functions is None else {each: ours[each] for each in functions}
 
     def step(inputs: Tensor, labels: Tensor) -> None:
-        with sparse(mode):
+        with sparse(mode), patch.dict(interception._OURS, ours, clear=True):
             loss = network.loss(network(inputs), labels)
             optimizer.zero_grad()
             loss.backward()
@@ -299,18 +311,30 @@ def draw(results: Path, images: Path) -> None:
     axes.legend(fontsize=7)
     figure.savefig(images / "synapses.svg", bbox_inches="tight", metadata={"Date": None})
 
-    steps = [row for row in rows("synapses-steps-cpu.csv") if row["threads"] == "1"]
-    recipes = list(dict.fromkeys(row["recipe"] for row in steps))
-    figure, panels = plt.subplots(1, len(recipes), figsize=(3.5 * len(recipes), 2.2), squeeze=False)
-    for axes, recipe in zip(panels[0], recipes, strict=True):
-        here = [row for row in steps if row["recipe"] == recipe][::-1]
-        bars = axes.barh(
-            [row["contender"] for row in here], [float(row["times_relu"]) for row in here]
-        )
-        axes.bar_label(bars, [row["times_relu"][:4] for row in here], padding=2, fontsize=8)
-        axes.set(title=recipe, xlabel="training step, ReLU on [T * B] = 1", xlim=(0, 1.25))
-        axes.label_outer()
+    panels = [
+        (f"{recipe}: training step", "contender", "times_relu", "ReLU on [T * B]", 1.25, here)
+        for recipe, here in _grouped(rows("synapses-steps-cpu.csv"), "recipe").items()
+        if recipe == "plif/mnist"
+    ]
+    answers = [row for row in rows("inference-cpu.csv") if row["what"] == "plif/mnist"]
+    panels += [
+        (f"plif/mnist: answers, batch {batch}", "contender", "of_ann", "ANN, one pass", 5.5, here)
+        for batch, here in _grouped(answers, "batch").items()
+    ]
+    figure, axes = plt.subplots(len(panels), 1, figsize=(7, 1.7 * len(panels)), squeeze=False)
+    for (title, name, value, unit, limit, here), panel in zip(panels, axes[:, 0], strict=True):
+        here = [row for row in here if row.get("threads", "1") == "1"][::-1]
+        bars = panel.barh([row[name] for row in here], [float(row[value]) for row in here])
+        panel.bar_label(bars, [f"{float(row[value]):.2f}" for row in here], padding=2, fontsize=8)
+        panel.set(title=title, xlabel=f"{unit} = 1", xlim=(0, limit))
+    figure.tight_layout()
     figure.savefig(images / "synapses-step.svg", bbox_inches="tight", metadata={"Date": None})
+
+
+def _grouped(rows: list[dict[str, str]], column: str) -> dict[str, list[dict[str, str]]]:
+    return {
+        key: [row for row in rows if row[column] == key] for key in {r[column]: 0 for r in rows}
+    }
 
 
 if __name__ == "__main__":  # python -m benchmarks.synapses: draws

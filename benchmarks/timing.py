@@ -116,7 +116,8 @@ def machine(device: torch.device | str = "cpu") -> dict[str, str]:
     if torch.device(device).type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
         found["cuda"] = str(torch.version.cuda)
-    found["command"] = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    found["command"] = shlex.join(["python", "-m", "benchmarks", *words])
     return found
 
 

@@ -216,6 +216,8 @@ def test_a_step_of_a_linear_layer_and_its_neurons_is_one_call():
         y, state = fast(frame, state)
         assert torch.equal(y, wanted)
         torch.testing.assert_close(state, wanted_state, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="expected one tensor of shape"):
+        fast(frame, {"1": (torch.zeros(3, 33),)})
     seen = []
     fast.network[1].register_forward_hook(lambda *_: seen.append(1))
     fast(frame, state)

@@ -116,13 +116,8 @@ class _Run:
         link = self.links[at]
         if link.kind == "same":
             return x, at + 1
-        ways: dict[Kind, Callable[..., tuple[Tensor | Fired, int] | None]] = {
-            "neurons": self._neurons,
-            "flatten": self._flatten,
-            "conv": self._conv,
-            "linear": self._linear,
-        }
-        taken = ways[link.kind](x, at) if link.kind in ways else None
+        way = _WAYS.get(link.kind)
+        taken = None if way is None else way(self, x, at)
         return taken or (self._ordinary(_dense(x), link), at + 1)
 
     def _ordinary(self, x: Tensor, link: Link) -> Tensor:
@@ -170,7 +165,17 @@ class _Run:
         neurons = link.neurons_for(dtype)
         assert neurons is not None
         window = self.links[behind].window if pooled else (1, 1)
-        return Firing(neurons, shape, window, self.before.get(link.name), self.want_state)
+        return Firing(neurons, shape, window, self._given(at, shape), self.want_state)
+
+    def _given(self, at: int, shape: tuple[int, ...]) -> Any:
+        """The state before the neurons `at`, for a current of `shape`; refused as they would."""
+        link = self.links[at]
+        state = self.before.get(link.name)
+        neurons: Any = link.layer
+        sizes = None if not state else [tuple(each.shape) for each in state]
+        if sizes is not None and sizes != [tuple(shape[1:])] * len(neurons.states):
+            neurons._check(torch.empty(shape, device="meta"), state, ())
+        return state
 
     def _neurons(self, x: Tensor | Fired, at: int) -> tuple[Fired, int] | None:
         if not isinstance(x, Tensor):
@@ -192,6 +197,8 @@ class _Run:
         if not isinstance(x, Fired):
             return None
         size = x.size
+        if size[0] != conv.weight.shape[1] or len(x.shape) != 3:
+            return None
         if not conv.pays((len(x.counts), *size), x.count):
             return None
         features, place = conv.weight.shape[0], conv.geometry.output(*size[1:])
@@ -239,7 +246,7 @@ class _Run:
             link.step = LinearStep(neurons, linear.by_input(), linear.bias)
         rows = x.shape[0] * x.shape[1]
         most = linear.most(rows)
-        given = self.before.get(behind.name)
+        given = self._given(following, (*x.shape[:2], linear.weight.shape[0]))
         y, state, counts = link.step(x.contiguous(), given, self.want_state, most)
         if max(counts) > most:
             return None
@@ -247,6 +254,15 @@ class _Run:
         if self.want_state:
             self.after[behind.name] = state
         return y, following + 1
+
+
+_WAYS: dict[Kind, Callable[..., Any]] = {
+    "neurons": _Run._neurons,
+    "flatten": _Run._flatten,
+    "conv": _Run._conv,
+    "linear": _Run._linear,
+}
+"""What takes a link, or answers None if it is one for `_ordinary`."""
 
 
 def _dense(x: Tensor | Fired) -> Tensor:

@@ -63,7 +63,8 @@ class Inference(nn.Module):
         """What the network answers to `x`; with a state (None: at rest) the pair of that and of the
         state after it, so that a sequence may come in pieces, of one time step too."""
         with torch.no_grad():
-            self.prepare(x)
+            if not self._prepared:
+                self.prepare(x)
             return self.network(x) if state is False else stream(self.network, x, state)
 
     @torch.no_grad()

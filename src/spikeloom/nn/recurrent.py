@@ -45,6 +45,9 @@ class Recurrent(nn.Module):
         self.features = features
         self.neuron = neuron
         self.recurrent = nn.Linear(features, features, bias=False)
+        # In memory as [from, to]: what a neuron that fired adds to all others lies side by side.
+        by_source = self.recurrent.weight.detach().t().contiguous()
+        self.recurrent.weight = nn.Parameter(by_source.t())
 
     @overload
     def forward(self, x: Tensor) -> Tensor: ...

@@ -2,8 +2,8 @@
 streamed one time step after the other."""
 
 import threading
+from array import array
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from spikeloom.synapses.steps import (
     step_segment,
     step_writer,
 )
+
+MOST = 64
+"""Rows of a call at most."""
 
 
 @cache
@@ -76,62 +79,52 @@ class LinearStep:
         kind = real(neurons.dtype)
         self._places, self._kept = np.empty(self.inputs, np.int32), np.empty(self.inputs, kind)
         self._scratch = np.empty((len(neurons.rest) + 1) * self.features, kind)
+        self._scratch_at = self._scratch.ctypes.data
+        self._counts = array("i", [0] * MOST)
         self._words = self.kernel.words(
             neurons,
             {
                 **{"F": self.features, "inputs": self.inputs},
                 **{"table": by_input.data_ptr(), "bias": self.bias.data_ptr()},
                 **{"places": self._places.ctypes.data, "kept": self._kept.ctypes.data},
+                "counts": self._counts.buffer_info()[0],
             },
         )
+        self._words_at = self._words.buffer_info()[0]
         self._start_at, self._final_at = (self.kernel.states(what) for what in ("start", "final"))
-        names = (
-            "T",
-            "B",
-            "limit",
-            "x",
-            "x_time",
-            "x_sample",
-            "out",
-            "counts",
-            "has_start",
-            "want_final",
-        )
-        self._at = [self.kernel.at[name] for name in names]
+        at = self.kernel.at
+        self._sizes_at = [at[name] for name in ("T", "B", "limit", "x_time", "x_sample")]
+        self._flags_at = at["has_start"], at["want_final"]
+        self._tensors_at = at["x"], at["out"]
         self._lock = threading.Lock()
 
     def __call__(
         self, x: Tensor, state: State | None, want_state: bool, limit: int
-    ) -> tuple[Tensor, State, np.ndarray[Any, Any]]:
+    ) -> tuple[Tensor, State, list[int]]:
         """Spikes `[T, B, features]`, the state after them, and how many inputs were active in each
-        row, for `x` `[T, B, inputs]`, contiguous. No answer if there were more than `limit`."""
+        row, for `x` `[T, B, inputs]`, contiguous, of at most `MOST` rows. No answer if there were
+        more than `limit`. `state`: `[B, features]` each."""
         time_steps, batch, inputs = x.shape
-        out = torch.empty(time_steps, batch, self.features, dtype=x.dtype)
-        counts = np.zeros(time_steps * batch, np.int32)
+        dtype, features = x.dtype, self.features
+        out = torch.empty(time_steps, batch, features, dtype=dtype)
         finals: State = ()
         with self._lock:
             words = self._words
-            values = (
-                time_steps,
-                batch,
-                limit,
-                x.data_ptr(),
-                batch * inputs,
-                inputs,
-                out.data_ptr(),
-            )
-            values += (counts.ctypes.data, bool(state), want_state)
-            for place, value in zip(self._at, values, strict=True):
+            sizes = (time_steps, batch, limit, batch * inputs, inputs)
+            for place, value in zip(self._sizes_at, sizes, strict=True):
                 words[place] = value
+            x_at, out_at = self._tensors_at
+            words[x_at], words[out_at] = x.data_ptr(), out.data_ptr()
+            start_at, final_at = self._flags_at
+            words[start_at], words[final_at] = bool(state), want_state
             if state:
-                state = tuple([each.contiguous() for each in state])
+                state = tuple([each.to(dtype).contiguous() for each in state])
                 for place, each in zip(self._start_at, state, strict=True):
                     words[place] = each.data_ptr()
             if want_state:
-                finals = tuple(
-                    [torch.empty(batch, self.features, dtype=x.dtype) for _ in self._final_at]
-                )
+                finals = tuple([torch.empty(batch, features, dtype=dtype) for _ in self._final_at])
                 for place, each in zip(self._final_at, finals, strict=True):
                     words[place] = each.data_ptr()
-            self.kernel.run(words.buffer_info()[0], 0, batch, self._scratch.ctypes.data)
+            self.kernel.run(self._words_at, 0, batch, self._scratch_at)
+            counts = self._counts[: time_steps * batch].tolist()
         return out, finals, counts
