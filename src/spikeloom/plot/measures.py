@@ -232,7 +232,9 @@ def tradeoff(
         ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(x=0.2, y=0.25)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    ax.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{100 * value:g} %" if value <= 1 else "")
+    )
     caption(ax, x="energy, nJ per sample", y="test accuracy")
     return ax
 

@@ -31,6 +31,10 @@ def comparison(runs: Sequence[RunRecord], found: Sequence[Examination | str]) ->
             row | {"name": name, "colour": colour, "run": run}
             for row, run, (name, colour) in zip(rows, runs, keyed, strict=True)
         ],
+        "columns": {
+            name: any(row[name] is not None for row in rows)
+            for name in ("published", "latency_ms", "memory_mb")
+        },
         "groups": [group for group in groups if len(group.rows) > 1],
         "differences": paired_differences(groups),
         "protocols": protocols,
