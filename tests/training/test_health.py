@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from spikeloom import report, training
 from spikeloom.analysis import FiringRates, Health, diagnose, idle_parameters
+from spikeloom.analysis.health import News
 from spikeloom.cli import doctor
 from spikeloom.data import load, to_float
 from spikeloom.errors import NonFiniteError
 from spikeloom.evaluation.evaluation import build
 from spikeloom.methods.catalog import load_recipe
+from spikeloom.methods.ide.restriction import restrict
 from spikeloom.neurons import LIF, PLIF, Rectangle, Surrogate
 from spikeloom.nn import Classifier
 from spikeloom.training import train
@@ -169,6 +171,28 @@ def test_the_dead_network_is_named_in_the_line_of_its_first_epoch(
     assert "its threshold is 1" in found["potential"].detail
     page = report.write([tmp_path / "run"]).read_text("utf-8")
     assert "This network is not well." in page and "No prediction: all scores are equal" in page
+
+
+def test_a_constant_at_its_bound_is_not_without_gradient() -> None:
+    """IDE's gain beyond its limit has none, as published; its weights have."""
+    synapse = nn.Linear(4, 4)
+    restrict(synapse, "spectral", 1e-3)
+    synapse(torch.rand(3, 4)).square().sum().backward()
+    rule = synapse.parametrizations["weight"][0]  # type: ignore[index]
+    assert not rule.gain.grad and idle_parameters(synapse) == []
+    synapse.zero_grad()
+    assert idle_parameters(synapse) == ["parametrizations.weight.original"]
+
+
+def test_what_is_frozen_is_a_note_and_on_purpose_nothing() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[0].requires_grad_(False)
+    found = diagnose(network, {})
+    assert found.frozen == ("0.weight", "0.bias") and not found
+    news = News()
+    assert news.lines(found) == ["note: 0: not trained, requires_grad is false there"]
+    assert news.lines(found) == []  # told once
+    assert diagnose(network, {}, frozen_on_purpose=["0.*"]).frozen == ()
 
 
 def test_findings_survive_the_record() -> None:
