@@ -34,6 +34,13 @@ Small = Annotated[
 Compile = Annotated[
     bool, typer.Option("--torch-compile", help="Also torch.compile (a minute a shape).")
 ]
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain",
+        help="As a script that sets nothing: freed memory is not kept, as training keeps it.",
+    ),
+]
 Neurons = Annotated[
     list[str] | None, typer.Argument(help="Names of neurons; all if none is given.")
 ]
@@ -57,6 +64,7 @@ def neurons(
     backend: Backend = "auto",
     small: Small = False,
     compile_eager: Compile = False,
+    plain: Plain = False,
     csv: Csv = None,
 ) -> None:
     """Neuron layers in copies of their input, against eager, torch.compile and installed peers."""
@@ -72,7 +80,7 @@ def neurons(
     wanted = [case for case in cases.neuron_cases(where) if not neuron or case.subject in neuron]
     _run(
         cases.small(wanted) if small else wanted,
-        lambda case: bench.trial(case, compile_eager, backend),
+        lambda case: bench.trial(case, compile_eager, backend, plain),
         rounds,
         {
             "forward_copies": "forward",
@@ -132,6 +140,7 @@ def training(
     rounds: Rounds = 5,
     device: Device = "auto",
     backend: Backend = "auto",
+    plain: Plain = False,
     csv: Csv = None,
 ) -> None:
     """Time of a training step, against the same network with ReLU in place of the neurons; where a
@@ -153,7 +162,7 @@ def training(
         found = [cases.Case("training", recipe, size, precision, device=where)]
     _run(
         found,
-        lambda case: bench.trial(case, overrides or (), backend),
+        lambda case: bench.trial(case, overrides or (), backend, plain),
         rounds,
         {
             "step_ms": "step ms",

@@ -24,9 +24,16 @@ TOLERANCE = Tolerance()
 HALF_TOLERANCE = Tolerance(gradients=2e-2)
 
 
-def trial(case: Case, compile_eager: bool = False, backend: str = "auto") -> Trial:
-    """Who competes: the compiled kernel, the eager step, torch.compile of it, peers."""
-    keep_freed_memory()  # as in training, for every contender
+def trial(
+    case: Case, compile_eager: bool = False, backend: str = "auto", plain: bool = False
+) -> Trial:
+    """Who competes: the compiled kernel, the eager step, torch.compile of it, peers.
+
+    `plain`: freed memory goes back to the system, as in a script that sets nothing; else it is
+    kept, as in the process of a training, for every contender.
+    """
+    if not plain:
+        keep_freed_memory()
     x, gradient = case.input(), case.gradient()
     neuron = NEURONS[case.subject](x.shape[2]).to(x.device)
     found: Networks = networks(neuron, x, compile_eager, backend)
@@ -39,7 +46,7 @@ def trial(case: Case, compile_eager: bool = False, backend: str = "auto") -> Tri
             results, low, x, gradient
         )
     return Trial(
-        columns=case.columns(),
+        columns={**case.columns(), "memory": "plain" if plain else "kept"},
         contenders=[
             Contender("copy", {"copy": lambda: target.copy_(x)}),
             *(

@@ -170,6 +170,18 @@ def neurons_read() -> str:
     )
 
 
+def plain_script() -> str:
+    """A script that sets nothing, where freed memory is not kept."""
+    rows = [
+        [group["spikeloom"][key] for key in ("subject", "shape")]
+        + [cell(group, "spikeloom", key) for key in ("forward_copies", _COPIES)]
+        + [cell(group, "eager", _COPIES)]
+        for group in plain(groups(read("neurons-plain-cpu.csv")))
+        if group["spikeloom"]["subject"] in ("LIF", "PLIF")
+    ]
+    return table(["neuron", "`[T, B, ...]`", "forward", "with backward", "eager"], rows)
+
+
 def compiled() -> str:
     names = ("spikeloom", "torch.compile", "eager")
     rows = [
@@ -453,6 +465,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         neurons,
         neurons_read,
         small,
+        plain_script,
         compiled,
         linear,
         training,

@@ -74,14 +74,17 @@ class PeerNeuron(nn.Module):
         return self.run(x)
 
 
-def trial(case: Case, overrides: Sequence[str] = (), backend: str = "auto") -> Trial:
+def trial(
+    case: Case, overrides: Sequence[str] = (), backend: str = "auto", plain: bool = False
+) -> Trial:
     """Who competes: the compiled neurons, eager ones, those of peers that have all of them, and
     ReLU.
 
     `case.shape` is the batch; empty for the usual one. Raises `ConfigError` for a network that a
-    ReLU cannot stand in.
+    ReLU cannot stand in. `plain`: see `neurons.trial`.
     """
-    keep_freed_memory()  # as in training
+    if not plain:
+        keep_freed_memory()
     recipe = catalog.load_recipe(case.subject, [f"precision={case.dtype}", *overrides])
     spec = _spec(recipe)
     size = case.shape[0] if case.shape else TRAININGS.get(case.subject, recipe.data.batch_size)
@@ -128,7 +131,9 @@ def trial(case: Case, overrides: Sequence[str] = (), backend: str = "auto") -> T
         tf32 = torch.backends.cudnn.allow_tf32 and recipe.training.precision == "float32"
         columns["matmul"] = "convolutions in TF32" if tf32 else recipe.training.precision
     return Trial(
-        columns=columns | {"dtype": recipe.training.precision, "title": recipe.title},
+        columns=columns
+        | {"dtype": recipe.training.precision, "title": recipe.title}
+        | {"memory": "plain" if plain else "kept"},
         contenders=contenders,
         reference=f"eager, {recipe.training.precision}",
         expected=partial(Steps(eager, recipe, inputs, labels).results, layers),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikeloom.compiler import dispatch
+from spikeloom.compiler import dispatch, explain
 from spikeloom.errors import StepError
 from spikeloom.neurons import LIF, Neuron, Surrogate
 
@@ -247,7 +247,7 @@ def test_explain_names_backend_and_reason_of_every_neuron() -> None:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        explanation = dispatch.explain(net)
+        explanation = explain(net)
     rows = {row[0]: row for row in explanation}
     assert rows["a"][1:] == ("LIF", "cpu", "CPU tensors")
     assert rows["b"][1:3] == ("Mean", "eager") and "aten::mean" in rows["b"][3]
@@ -257,19 +257,19 @@ def test_explain_names_backend_and_reason_of_every_neuron() -> None:
     lines = str(explanation).splitlines()
     assert lines[0].split() == ["neuron", "kind", "backend", "because"]
     assert len(lines) == 6
-    assert dispatch.explain(LIF()).rows[0][0] == "(itself)"
+    assert explain(LIF()).rows[0][0] == "(itself)"
 
 
 def test_explain_for_other_devices_and_dtypes() -> None:
-    (row,) = dispatch.explain(LIF(), device="meta")
+    (row,) = explain(LIF(), device="meta")
     assert row[2:] == ("eager", "no kernel for device 'meta'")
-    (row,) = dispatch.explain(LIF(backend="cpu"), device="meta")
+    (row,) = explain(LIF(backend="cpu"), device="meta")
     assert row[2] == "none"
-    (row,) = dispatch.explain(LIF(backend="gpu"), device="cpu")
+    (row,) = explain(LIF(backend="gpu"), device="cpu")
     assert row[2] == "none" and "no gpu kernel for device 'cpu'" in row[3]
-    (row,) = dispatch.explain(LIF(), device="mps")
+    (row,) = explain(LIF(), device="mps")
     assert row[2:] == ("eager", "no kernel for device 'mps'")
-    (row,) = dispatch.explain(LIF(), dtype=torch.complex64)
+    (row,) = explain(LIF(), dtype=torch.complex64)
     assert row[2:] == ("eager", "no kernel for torch.complex64")
 
 
@@ -278,14 +278,14 @@ def test_cuda_tensors_take_triton_where_it_can_be_imported(
 ) -> None:
     missing: dict[str, str | None] = {"triton": None}
     monkeypatch.setattr(dispatch, "_missing", missing.get)
-    (row,) = dispatch.explain(LIF(), device="cuda", dtype=torch.bfloat16)
+    (row,) = explain(LIF(), device="cuda", dtype=torch.bfloat16)
     assert row[2:] == ("gpu", "CUDA tensors")
-    (row,) = dispatch.explain(LIF(backend="cpu"), device="cuda")
+    (row,) = explain(LIF(backend="cpu"), device="cuda")
     assert row[2] == "none" and "no cpu kernel for device 'cuda'" in row[3]
     missing["triton"] = "triton cannot be imported"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        (row,) = dispatch.explain(LIF(), device="cuda")
+        (row,) = explain(LIF(), device="cuda")
     assert row[2:] == ("eager", "triton cannot be imported")
 
 
