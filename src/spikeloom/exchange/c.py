@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
-from spikeloom.exchange.lowering import Buffer, Lowered, Lowering, Weights, number
+from spikeloom.exchange.c_loops import Buffer, number
+from spikeloom.exchange.lowering import Lowered, Lowering, Weights
 from spikeloom.exchange.stepwise import Call, StepForm, exported
 
 FLAGS = ("-std=c99", "-O2", "-ffp-contract=off")

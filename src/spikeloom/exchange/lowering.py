@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from spikeloom.compiler.front.ir import Builder, Graph, Value
+from spikeloom.compiler.front.ir import Graph, Value
 from spikeloom.compiler.front.ops import LOWERINGS
-from spikeloom.errors import ExportError
-from spikeloom.exchange.c_text import expression, layer_text
+from spikeloom.exchange.c_loops import Buffer, Group, index_in, loop_text, refused
+from spikeloom.exchange.c_text import layer_text
 from spikeloom.exchange.stepwise import quiet
 
 _SAME_VALUES = frozenset(
@@ -32,16 +31,6 @@ _SAME_VALUES = frozenset(
 )
 """What gives the values that it got, in their order, where it gives as many."""
 _SKIPPED = ("_assert_tensor_metadata", "_assert_scalar", "sym_size", "sym_constrain_range")
-
-
-@dataclass(eq=False)
-class Buffer:
-    """Floats in memory: `name` in C, `begin` and `end` the statements between which it lives."""
-
-    size: int
-    name: str = ""
-    begin: int = -1
-    end: int = -1
 
 
 @dataclass
@@ -87,7 +76,7 @@ class Lowering:
         self.buffers: dict[Node, Any] = {}
         self.done: set[Node] = set()
         self.repeated: set[Node] = set()
-        self._group = _Group(0)
+        self._group = Group(0)
         self._scratch: list[Buffer] = []
         self._inputs = list(inputs)
         self._updates = updates or {}
@@ -170,9 +159,9 @@ class Lowering:
             if name in ("mean", "sum") and not many:
                 self._layer(node, name)
                 return
-            raise _refused(node, name)
+            raise refused(node, name)
         if many and len(meta) > 1:
-            raise _refused(node, name)
+            raise refused(node, name)
         value = self._where(source)
         self._keep(node, [value] if many else value)
 
@@ -180,7 +169,7 @@ class Lowering:
         size = _size(node)
         if size != self._group.size:
             self._flush()
-            self._group = _Group(size)
+            self._group = Group(size)
         shape = tuple(node.meta["val"].shape)
 
         def operand(argument: Any) -> Any:
@@ -191,13 +180,13 @@ class Lowering:
         try:
             self._group.values[node] = lower(self._group.builder, *arguments, **options)
         except KeyError as error:
-            raise _refused(node, str(error.args[0])) from error
+            raise refused(node, str(error.args[0])) from error
 
     def _operand(self, node: Node, shape: tuple[int, ...]) -> Value:
         """A value of the group; what is broadcast over `shape` is read with an index of its own."""
         group = self._group
         if node in self.repeated:
-            raise _refused(node, "expand")
+            raise refused(node, "expand")
         if node in group.values:
             return group.values[node]
         if node in self.constants:
@@ -207,14 +196,14 @@ class Lowering:
             name, given = self.weights.name(tensor), tuple(tensor.shape)
         else:
             name, given = self.buffers[node], tuple(node.meta["val"].shape)
-        return group.read(name, _index(given, shape, node))
+        return group.read(name, index_in(given, shape, node))
 
     def _normalise(self, node: Node) -> None:
         """y = x a + b, with a and b as torch computes them."""
         given: tuple[Any, ...] = node.args
         x, weight, bias, mean, variance, _, eps = given
         if not isinstance(x, Node):
-            raise _refused(node, "batch_norm")
+            raise refused(node, "batch_norm")
         m, v = self.constants[mean], self.constants[variance]
         scale = 1 / torch.sqrt(v + eps)
         scale = scale if weight is None else self.constants[weight] * scale
@@ -222,11 +211,11 @@ class Lowering:
         shape = tuple(x.meta["val"].shape)
         if prod(shape) != self._group.size:
             self._flush()
-            self._group = _Group(prod(shape))
+            self._group = Group(prod(shape))
         value, group = self._operand(x, shape), self._group
         channel = (-1, *[1] * (len(shape) - 2))
         a, b = (
-            group.read(self.weights.name(t), _index(tuple(t.view(channel).shape), shape, node))
+            group.read(self.weights.name(t), index_in(tuple(t.view(channel).shape), shape, node))
             for t in (scale, shift)
         )
         group.values[node] = group.builder.emit("add", group.builder.emit("mul", value, a), b)
@@ -241,19 +230,19 @@ class Lowering:
             if argument in self.constants:
                 return self.weights.name(self.constants[argument])
             if argument in self.repeated:
-                raise _refused(node, "expand")
+                raise refused(node, "expand")
             read.append(self.buffers[argument])
             return self.buffers[argument].name
 
         text = layer_text(node, name, array, self.constants, self.weights.name)
         if text is None:
-            raise _refused(node, name)
+            raise refused(node, name)
         self._emit(text.replace("@out", made.name), [*read, made])
         self.buffers[node] = made
 
     def _flush(self) -> None:
         """The group becomes a loop; what others read of it is stored."""
-        group, self._group = self._group, _Group(0)
+        group, self._group = self._group, Group(0)
         stored: dict[int, tuple[Value, Buffer]] = {}
         for node, value in group.values.items():
             if all(user in group.values or _idle(user) for user in node.users):
@@ -270,10 +259,10 @@ class Lowering:
         graph = Graph((), outputs)
         buffers = [buffer for _, buffer in stored.values()]
         names = [buffer.name for buffer in buffers]
-        text = _loop(graph, group.size, group.channels(), names, group.text_of())
+        text = loop_text(graph, group.size, group.channels(), names, group.text_of())
         self._emit(text, [*group.reads(), *buffers])
 
-    def _place(self, node: Node, group: "_Group") -> Buffer | None:
+    def _place(self, node: Node, group: "Group") -> Buffer | None:
         """The state that this value is the next one of, if the old one may be overwritten."""
         for at, state in self._updates.items():
             result, old = self._results[at], self._places[state]
@@ -329,100 +318,6 @@ class Lowering:
         return self.constants[node].expand(node.meta["val"].shape)
 
 
-class _Group:
-    """Elementwise operations of one size, on their way into one loop."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.builder = Builder(double=False)
-        self.values: dict[Node, Value] = {}
-        self.whole: dict[str, Buffer] = {}
-        self._reads: dict[str, tuple[Buffer | str, tuple[str, int]]] = {}
-
-    def read(self, source: Buffer | str, index: tuple[str, int]) -> Value:
-        key = f"{source if isinstance(source, str) else id(source)} {index}"
-        name = next((n for n, _ in self._reads.items() if n == key), key)
-        self._reads[name] = (source, index)
-        if isinstance(source, Buffer) and index[0] == "each":
-            self.whole[name] = source
-        return self.builder.input(name)
-
-    def reads(self) -> list[Buffer]:
-        return [source for source, _ in self._reads.values() if isinstance(source, Buffer)]
-
-    def only_in_step(self, buffer: Buffer) -> bool:
-        """Whether `buffer` is read at the loop's own index alone."""
-        return all(index[0] == "each" for source, index in self._reads.values() if source is buffer)
-
-    def channels(self) -> int:
-        """How many elements of the loop share a channel's constant; 0: nothing is per channel."""
-        inner = {count for _, (kind, count) in self._reads.values() if kind == "channel"}
-        if len(inner) > 1:
-            raise ExportError("values of one loop are broadcast in two ways, which has no C form")
-        return inner.pop() if inner else 0
-
-    def text_of(self) -> dict[str, str]:
-        at = {"each": "[i]", "channel": "[c]", "one": "[0]"}
-        return {
-            name: f"({source if isinstance(source, str) else source.name}){at[index[0]]}"
-            for name, (source, index) in self._reads.items()
-        }
-
-
-def _loop(
-    graph: Graph, size: int, channels: int, stored: Sequence[str], reads: dict[str, str]
-) -> str:
-    names: dict[int, str] = {}
-
-    def show(value: Value) -> str:
-        if value.is_constant:
-            return number(value.number)
-        return reads[value.name] if value.op == "input" else names[id(value)]
-
-    lines = []
-    for at, value in enumerate(graph.order):
-        names[id(value)] = f"t{at}"
-        kind = "int" if value.dtype == "bool" else "float"
-        lines.append(f"const {kind} t{at} = {expression(value.op, [show(a) for a in value.args])};")
-    for place, value in zip(stored, graph.outputs.values(), strict=True):
-        lines.append(f"({place})[i] = {show(value)};")
-    if not channels:
-        head = [f"for (int i = 0; i < {size}; i++) {{"]
-    else:
-        head = [
-            f"for (int c = 0; c < {size // channels}; c++)",
-            f"for (int i = c * {channels}; i < (c + 1) * {channels}; i++) {{",
-        ]
-    return "\n".join([*head, *(f"    {line}" for line in lines), "}"])
-
-
-def number(value: Any) -> str:
-    """A float32 in C, to the last bit."""
-    single = np.float32(value)
-    if np.isnan(single):
-        return "NAN"
-    if np.isinf(single):
-        return "INFINITY" if single > 0 else "-INFINITY"
-    text = f"{single:.9g}"
-    return f"{text}f" if any(mark in text for mark in ".e") else f"{text}.0f"
-
-
-def _index(given: tuple[int, ...], shape: tuple[int, ...], node: Node) -> tuple[str, int]:
-    """How an operand of shape `given` is read in a loop over `shape`: at each element, one for all,
-    or one per channel, that is for so many elements in a row."""
-    if prod(given) == prod(shape):
-        return "each", 0
-    if prod(given) == 1:
-        return "one", 0
-    axes = [1] * (len(shape) - len(given)) + list(given)
-    wide = [i for i, size in enumerate(axes) if size > 1]
-    outer = prod(shape[: wide[0]])
-    inside = shape[wide[0] : wide[-1] + 1]
-    if outer != 1 or tuple(axes[wide[0] : wide[-1] + 1]) != tuple(inside):
-        raise _refused(node, f"broadcast of {list(given)} over {list(shape)}")
-    return "channel", prod(shape[wide[-1] + 1 :])
-
-
 def _repeats_first_axis(node: Node) -> bool:
     (source,) = node.all_input_nodes
     before, after = (list(n.meta["val"].shape) for n in (source, node))
@@ -449,12 +344,3 @@ def _idle(node: Node) -> bool:
 def _size(node: Node) -> int:
     meta = node.meta["val"]
     return meta.numel() if isinstance(meta, Tensor) else meta[0].numel()
-
-
-def _refused(node: Node, what: str) -> ExportError:
-    paths = [str(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-    place = f" (in {paths[-1]})" if paths and paths[-1] else ""
-    return ExportError(
-        f"no C form for aten::{what}{place}: use linear and convolution layers, pooling, "
-        "normalisation and neurons, or export to onnx"
-    )

@@ -91,7 +91,7 @@ def _loop(stepped: StepForm, step: Any) -> Any:
     body = compose.add_prefix(step, "step/").graph
     kinds = {value.name: value.type.tensor_type.elem_type for value in body.input}
 
-    def value(name: str, kind: int, shape: Sequence[Any] | None) -> Any:
+    def value(name: str, kind: int, shape: Sequence[Any]) -> Any:
         return helper.make_tensor_value_info(name, kind, shape)
 
     def number(name: str, content: Any) -> Any:
@@ -146,7 +146,11 @@ def _loop(stepped: StepForm, step: Any) -> Any:
     nodes += [helper.make_node("Identity", [name], [f"read/{name}"]) for name in names]
     nodes += [*read.graph.node, helper.make_node("Identity", ["read/scores"], ["scores"])]
     batch = [*([] if stepped.static else ["steps"]), "batch", *stepped.frame.shape[1:]]
-    outputs = [value("scores", TensorProto.FLOAT, None)] if stepped.has_scores else []
+    outputs = []
+    if stepped.has_scores:
+        with torch.no_grad():
+            sizes = stepped.read(*(part[:, :1] for part in course)).shape[1:]
+        outputs.append(value("scores", TensorProto.FLOAT, ["batch", *sizes]))
     outputs += [
         value(name, TensorProto.FLOAT, ["steps", "batch", *shape])
         for name, shape in zip(names, stepped.course_shapes, strict=True)
