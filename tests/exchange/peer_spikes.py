@@ -23,6 +23,9 @@ def graphs() -> dict[str, tuple[Any, float]]:
     weights = np.random.default_rng(0).uniform(-0.2, 1.0, (5, 4)).astype(np.float32)
     second = np.random.default_rng(1).uniform(-0.2, 1.0, (3, 5)).astype(np.float32)
 
+    def linear(matrix: np.ndarray) -> Any:  # sinabs drops a Linear, and takes an Affine
+        return nir.Affine(matrix, np.zeros(len(matrix), np.float32))
+
     def constant(value: float, size: int = 5) -> np.ndarray:
         return np.full(size, value, np.float32)
 
@@ -52,9 +55,9 @@ def graphs() -> dict[str, tuple[Any, float]]:
     made = {}
     for dt in (1e-3, 1e-4):
         for name, neuron in {"LIF": lif(dt), "IF": integrator(dt), "CubaLIF": cuba(dt)}.items():
-            chain = (nir.Linear(weights), neuron)
+            chain = (linear(weights), neuron)
             made[f"{name} {dt:g}"] = (nir.NIRGraph.from_list(*chain), dt)
-        deep = (nir.Linear(weights), lif(dt), nir.Linear(second), lif(dt, 3))
+        deep = (linear(weights), lif(dt), linear(second), lif(dt, 3))
         made[f"deep {dt:g}"] = (nir.NIRGraph.from_list(*deep), dt)
     return made
 

@@ -4,6 +4,7 @@ import random
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -157,3 +158,21 @@ def test_residual_networks_are_refused() -> None:
     net = sl.nn.Sequential(sl.IF(backend="eager"), Residual(), sl.IF(backend="eager"))
     with pytest.raises(ExportError, match="no residual or parallel branches"):
         sl.to_nir(net, (3,))
+
+
+def test_norse_and_snntorch_spike_alike_where_their_importers_are_right() -> None:
+    """peers.npz holds what the libraries themselves answered, see peer_spikes.py."""
+    from tests.exchange.peer_spikes import FILE, graphs, inputs
+
+    golden = np.load(FILE)
+    for name, (graph, dt) in graphs().items():
+        net = sl.from_nir(graph, dt=dt)
+        for layer in net.modules():
+            if isinstance(layer, sl.Neuron):
+                layer.backend = "eager"
+        with torch.no_grad():
+            spikes = net(inputs()).numpy()
+        assert spikes.any()
+        assert np.array_equal(spikes, golden[f"norse {name}"]), name
+        if name in ("LIF 0.0001", "deep 0.0001"):  # its dt is 1e-4 s whatever is said
+            assert np.array_equal(spikes, golden[f"snntorch {name}"]), name
