@@ -23,7 +23,7 @@ class Buffer:
     end: int = -1
 
 
-class Group:
+class Fusion:
     """Elementwise operations of one size, on their way into one loop."""
 
     def __init__(self, size: int) -> None:

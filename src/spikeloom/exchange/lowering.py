@@ -18,7 +18,7 @@ from torch.fx.node import map_arg
 
 from spikeloom.compiler.front.ir import Graph, Value
 from spikeloom.compiler.front.ops import LOWERINGS
-from spikeloom.exchange.c_loops import Buffer, Group, index_in, loop_text, refused
+from spikeloom.exchange.c_loops import Buffer, Fusion, index_in, loop_text, refused
 from spikeloom.exchange.c_text import layer_text
 from spikeloom.exchange.stepwise import quiet
 
@@ -76,7 +76,7 @@ class Lowering:
         self.buffers: dict[Node, Any] = {}
         self.done: set[Node] = set()
         self.repeated: set[Node] = set()
-        self._group = Group(0)
+        self._group = Fusion(0)
         self._scratch: list[Buffer] = []
         self._inputs = list(inputs)
         self._updates = updates or {}
@@ -169,7 +169,7 @@ class Lowering:
         size = _size(node)
         if size != self._group.size:
             self._flush()
-            self._group = Group(size)
+            self._group = Fusion(size)
         shape = tuple(node.meta["val"].shape)
 
         def operand(argument: Any) -> Any:
@@ -211,7 +211,7 @@ class Lowering:
         shape = tuple(x.meta["val"].shape)
         if prod(shape) != self._group.size:
             self._flush()
-            self._group = Group(prod(shape))
+            self._group = Fusion(prod(shape))
         value, group = self._operand(x, shape), self._group
         channel = (-1, *[1] * (len(shape) - 2))
         a, b = (
@@ -242,7 +242,7 @@ class Lowering:
 
     def _flush(self) -> None:
         """The group becomes a loop; what others read of it is stored."""
-        group, self._group = self._group, Group(0)
+        group, self._group = self._group, Fusion(0)
         stored: dict[int, tuple[Value, Buffer]] = {}
         for node, value in group.values.items():
             if all(user in group.values or _idle(user) for user in node.users):
@@ -262,7 +262,7 @@ class Lowering:
         text = loop_text(graph, group.size, group.channels(), names, group.text_of())
         self._emit(text, [*group.reads(), *buffers])
 
-    def _place(self, node: Node, group: "Group") -> Buffer | None:
+    def _place(self, node: Node, group: "Fusion") -> Buffer | None:
         """The state that this value is the next one of, if the old one may be overwritten."""
         for at, state in self._updates.items():
             result, old = self._results[at], self._places[state]
