@@ -174,6 +174,7 @@ def fresh_dynamo():
     torch._dynamo.reset()
 
 
+@pytest.mark.kernels
 @old_parts
 def test_torch_compile_keeps_the_kernel_whole(fresh_dynamo: None) -> None:
     layers = torch.nn.Linear(40, 40), plif("auto")

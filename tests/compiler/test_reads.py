@@ -396,6 +396,7 @@ MODES: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.kernels
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_first_call_in_a_mode_leaves_a_kernel_behind(mode: str) -> None:

@@ -211,6 +211,7 @@ def test_what_cannot_be_traced(kind: type[Neuron], text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.kernels
 def test_auto_falls_back_with_one_warning_and_equal_results() -> None:
     x = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)) * 2
     neuron = CumulativeSum()
@@ -238,6 +239,7 @@ def test_an_unknown_backend_is_named() -> None:
         neuron(torch.zeros(2, 3))
 
 
+@pytest.mark.kernels
 def test_explain_names_backend_and_reason_of_every_neuron() -> None:
     eager = LIF(backend="eager")
     insisting = Mean()
@@ -260,6 +262,7 @@ def test_explain_names_backend_and_reason_of_every_neuron() -> None:
     assert explain(LIF()).rows[0][0] == "(itself)"
 
 
+@pytest.mark.kernels
 def test_explain_for_other_devices_and_dtypes() -> None:
     (row,) = explain(LIF(), device="meta")
     assert row[2:] == ("eager", "no kernel for device 'meta'")
@@ -273,6 +276,7 @@ def test_explain_for_other_devices_and_dtypes() -> None:
     assert row[2:] == ("eager", "no kernel for torch.complex64")
 
 
+@pytest.mark.kernels
 def test_cuda_tensors_take_triton_where_it_can_be_imported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -315,6 +319,7 @@ def test_source_of_a_step_that_cannot_be_compiled_says_why() -> None:
         Mean().source()
 
 
+@pytest.mark.kernels
 def test_equal_neurons_share_a_kernel_and_others_do_not() -> None:
     cpu, single = torch.device("cpu"), torch.float32
     program = LIF(tau=3.25).choice(cpu, single).program
@@ -324,6 +329,7 @@ def test_equal_neurons_share_a_kernel_and_others_do_not() -> None:
     assert LIF(tau=3.25).choice(cpu, torch.float64).program != program
 
 
+@pytest.mark.kernels
 def test_a_constant_that_changes_all_the_time_is_reported() -> None:
     class Swept(LIF):
         pass

@@ -48,6 +48,7 @@ def test_results_are_ordinary_tensors(dtype: torch.dtype) -> None:
     assert torch.equal(spikes, eager)
 
 
+@pytest.mark.kernels
 def test_a_variable_turns_it_off() -> None:
     code = (
         "import torch, spikeloom as sl; from spikeloom.compiler import memory;"

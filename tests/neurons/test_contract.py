@@ -9,6 +9,8 @@ from spikeloom import neurons
 from spikeloom.neurons import Neuron
 from spikeloom.testing import check_neuron
 
+pytestmark = pytest.mark.kernels
+
 LIBRARY = [
     kind
     for kind in vars(neurons).values()
