@@ -27,6 +27,7 @@ class Mine(sl.Neuron):  # as in the README
         return s, h * (1 - s)
 
 
+@pytest.mark.kernels
 def test_a_neuron_of_ones_own_compiles_with_gradients() -> None:
     x = torch.randn(7, 3, 6, 40, generator=torch.Generator().manual_seed(1)) * 2 + 0.5
     found = []
@@ -178,6 +179,7 @@ class Windowed(Neuron):
         return s, h * (1 - s) * self.gate(h)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     "change",
     [
@@ -199,6 +201,7 @@ def test_every_constant_that_a_step_reads_makes_its_own_kernel(change: dict) -> 
     assert changed.choice(device, torch.float32).program != program
 
 
+@pytest.mark.kernels
 def test_a_list_changed_later_is_seen() -> None:
     neuron = Windowed()
     device = torch.device("cpu")

@@ -124,6 +124,7 @@ def test_a_readout_in_pieces_is_the_answer_so_far(over) -> None:
         assert torch.allclose(y, net(x[:end]), atol=1e-6)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("learn", [False, True])
 @pytest.mark.parametrize("decay_input", [False, True])
 def test_li_equals_its_equation(learn: bool, decay_input: bool) -> None:

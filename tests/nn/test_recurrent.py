@@ -83,6 +83,7 @@ def close(a, b, tolerance):
     assert torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("with_state", [False, True])
 @pytest.mark.parametrize(
     ("name", "into"),
@@ -124,6 +125,7 @@ def test_the_kernel_and_its_gradients_are_those_of_the_equation(name, into, with
         close(a, b, 1e-10)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1), (5, 1, 3), (3, 4, 16), (20, 9, 37), (0, 2, 3), (4, 0, 3)]
 )
@@ -145,6 +147,7 @@ def test_any_size_and_any_density(shape, drive):
         close(layer.recurrent.weight.grad, eager.recurrent.weight.grad, 1e-10)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("name", "into"), [("lif", "input"), ("plif", "v")])
 def test_pieces_equal_the_whole(name, into):
     layer, _ = twins(name, into)
@@ -159,6 +162,7 @@ def test_pieces_equal_the_whole(name, into):
     assert all(torch.equal(a, b) for a, b in zip(state, end, strict=True))
 
 
+@pytest.mark.kernels
 def test_memory_order_threads_and_neighbours_do_not_change_a_bit():
     layer, _ = twins("adlif", "w")
     x = torch.rand(30, 800, FEATURES, dtype=torch.float64) * 1.6
@@ -181,6 +185,7 @@ def test_memory_order_threads_and_neighbours_do_not_change_a_bit():
     assert torch.equal(layer(x[:, 5:6])[:, 0], results[0][0][:, 5])
 
 
+@pytest.mark.kernels
 def test_a_current_that_is_constant_in_time_gets_the_sum_of_its_gradients():
     kernel, reference = twins("lif", "input")
     image = torch.rand(2, FEATURES, dtype=torch.float64) * 3
@@ -192,6 +197,7 @@ def test_a_current_that_is_constant_in_time_gets_the_sum_of_its_gradients():
     close(*grads, 1e-12)
 
 
+@pytest.mark.kernels
 def test_explain_says_what_runs_and_hooks_see_every_step():
     layer, _ = twins("lif", "input", torch.float32)
     x = torch.rand(5, 2, FEATURES) * 2
@@ -205,6 +211,7 @@ def test_explain_says_what_runs_and_hooks_see_every_step():
     assert layer(x) is not None and len(calls) == 5
 
 
+@pytest.mark.kernels
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_what_the_kernel_cannot_do_runs_step_by_step():
     layer, _ = twins("lif", "input", torch.float32)
