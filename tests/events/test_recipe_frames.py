@@ -87,8 +87,14 @@ def test_the_published_recipes_fit_their_data_sets(name: str, tmp_path) -> None:
 @pytest.mark.parametrize("by", ["number", "time"])
 def test_every_normalization_is_an_override(by: str, how: str, monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(EventSet, "load", lambda self, *given: asked.append(given))
-    load_data(load_recipe("plif/digits-events", [f"by={by}", f"normalization={how}", "T=6"]))
+
+    def load(self, *given):
+        asked.append(given)
+        raise DataError("nothing is prepared")
+
+    monkeypatch.setattr(EventSet, "load", load)
+    with pytest.raises(DataError, match="nothing is prepared"):
+        load_data(load_recipe("plif/digits-events", [f"by={by}", f"normalization={how}", "T=6"]))
     _, framing, normalization, options, *_ = asked[0]
     assert (framing, normalization, options) == (Framing(6, by), how, {})
 
