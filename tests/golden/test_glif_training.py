@@ -33,9 +33,9 @@ class _Small(GlifClassifier):
         self.fc = nn.Linear(outputs, classes, bias=False)
         load(self, state)
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        x = inputs.expand(self.time_steps, *inputs.shape)
-        return self.fc(self.block(self.stem(x)).mean((3, 4)))
+    def course(self, current: Tensor) -> tuple[Tensor]:
+        x = current.expand(self.time_steps, *current.shape)
+        return (self.fc(self.block(self.stem(x)).mean((3, 4))),)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
