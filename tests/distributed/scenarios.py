@@ -321,10 +321,10 @@ def _full_disk() -> None:
 
 
 def _no_data() -> None:
-    def load(recipe: Any) -> Any:
+    def load(*given: Any) -> Any:
         if _rank() == 1:
             raise DataError("digits: no files found")
-        return original(recipe)
+        return original(*given)
 
     original = trainer_module.load_data
     trainer_module.load_data = load

@@ -46,10 +46,10 @@ T = TypeVar("T")
 class Estimate:
     """What `dry_run` found. Times in seconds, sizes in bytes.
 
-    `peak_memory`: the most that the process has held, all it had loaded included; on a GPU the most
-    that PyTorch used there. `memory`: what there is. `evaluation_seconds`: one pass over test and
-    validation samples. `disk`: checkpoints and weights at their largest, while one is being
-    written.
+    `peak_memory`: the most that the process held meanwhile, all it had loaded included; on a GPU
+    the most that PyTorch used there. `memory`: what there is. `evaluation_seconds`: one pass over
+    test and validation samples. `disk`: checkpoints and weights at their largest, while one is
+    being written.
     """
 
     parameters: int
@@ -79,6 +79,7 @@ def dry_run(recipe: Recipe) -> Estimate:
         trainer = Trainer(recipe, device, Console(quiet=True))
         trainer.saver = Saver(recipe, "", RunFolder(Path("no run folder")))  # none, on a NaN
         trainer.classifier.start()
+        _forget_peak(device)
         step = _time_steps(trainer)
         passes = [_time_evaluation(trainer, loader) for loader in trainer.loaders[1:] if loader]
         weights = _bytes(trainer.classifier.state_dict())
@@ -159,6 +160,14 @@ def _bytes(state: object) -> int:
     if isinstance(state, dict):
         state = list(state.values())
     return sum(map(_bytes, state)) if isinstance(state, list | tuple) else 0
+
+
+def _forget_peak(device: torch.device) -> None:
+    """The peak begins anew at what is held now, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif (forget := Path("/proc/self/clear_refs")).exists():
+        forget.write_text("5")
 
 
 def _memory(device: torch.device) -> int:

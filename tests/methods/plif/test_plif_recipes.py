@@ -8,7 +8,13 @@ from spikeloom.methods.catalog import dump, load_recipe, methods, parse, recipe_
 from spikeloom.methods.plif.config import PlifNetwork
 
 RECIPES = [
-    *("plif/cifar10", "plif/cifar10-dvs", "plif/digits", "plif/digits-callbacks"),
+    *(
+        "plif/cifar10",
+        "plif/cifar10-compact",
+        "plif/cifar10-dvs",
+        "plif/digits",
+        "plif/digits-callbacks",
+    ),
     *("plif/digits-events",),
     *("plif/dvs128-gesture", "plif/fashion-mnist", "plif/mnist", "plif/nmnist"),
 ]
