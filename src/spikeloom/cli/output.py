@@ -47,7 +47,10 @@ def print_table(
         pad_edge=False,
     )
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        # the first names the row, and is there to be copied: it is never broken
+        name = column == columns[0]
+        justify = "right" if column in right else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=name)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(width=width())
