@@ -236,7 +236,7 @@ def test_a_process_that_fails_ends_the_measurement(monkeypatch: pytest.MonkeyPat
 def test_a_small_layer_is_a_handful_of_calls() -> None:
     """Counts, unlike times, are the same everywhere; what depends on shapes alone is held."""
     forward, training, stream = calls.small_layers()
-    assert 0 < forward["library"] <= 12 and 0 < stream["library"] <= 12
+    assert 0 < forward["library"] <= 12 and 0 < stream["library"] <= 18  # shapes of states checked
     assert forward["library"] < training["library"] <= 18
 
 
