@@ -46,11 +46,12 @@ def print_table(
         show_edge=False,
         pad_edge=False,
     )
+    longest = max((len(row[0]) for row in rows), default=0)
     for column in columns:
-        # the first names the row, and is there to be copied: it is never broken
-        name = column == columns[0]
+        # the first names the row, and is there to be copied: not broken where there is room
+        whole = column == columns[0] and longest <= width() // 2
         justify = "right" if column in right else "left"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=name)
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(width=width())
