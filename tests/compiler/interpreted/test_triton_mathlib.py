@@ -51,6 +51,7 @@ class Applied(Neuron):
         return self.function(x), v
 
 
+@pytest.mark.filterwarnings("ignore:no gradient passes the spikes")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_equals_pytorch(name: str, dtype: torch.dtype) -> None:
