@@ -277,8 +277,8 @@ def evaluate(
     latency, operations = LatencyCourse(), SynapticOperations(run.classifier)
     decisions = DecisionCounter()
     with (
-        surroundings(run.recipe.training, run.device),
         explained(run.recipe, run.device),
+        surroundings(run.recipe.training, run.device),
         operations,
     ):
         measurement = measure(

@@ -160,5 +160,6 @@ def adopt(
 def _on_device(recipe: Recipe) -> Iterator[torch.device]:
     """What surrounds a run on the device of its recipe."""
     device = distributed.together(lambda: choose_device(recipe.training.device))
-    with surroundings(recipe.training, device), explained(recipe, device):
+    # explained last: PyTorch tells of a dead worker again, also while a run is left
+    with explained(recipe, device), surroundings(recipe.training, device):
         yield device
