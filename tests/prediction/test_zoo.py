@@ -29,6 +29,7 @@ def test_a_card_of_bundled_data_holds(name: str) -> None:
     check(zoo.card(name))
 
 
+@pytest.mark.timeout(900)  # recordings are prepared where no cache of them is
 @pytest.mark.data
 @pytest.mark.parametrize("name", [n for n in zoo.names() if zoo.card(n).data not in BUNDLED])
 def test_a_card_of_real_data_holds(name: str) -> None:
