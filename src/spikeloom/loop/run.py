@@ -26,13 +26,13 @@ from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunEr
 from spikeloom.evaluation.measure import Measurement
 from spikeloom.evaluation.metrics import Score, accuracy
 from spikeloom.evaluation.protocol import Best, choose
-from spikeloom.loop import description, kept
+from spikeloom.loop import description, plain
+from spikeloom.loop.evaluation import Answer, Loss, Seen, on_scores, score_for, scored, see
+from spikeloom.loop.journal import LoopJournal
 from spikeloom.loop.saving import LoopSaver
-from spikeloom.loop.seeing import Answer, Loss, Seen, on_scores, score_for, scored, see
-from spikeloom.loop.telling import LoopJournal
 from spikeloom.nn.classifier import Output
 from spikeloom.processes import distributed
-from spikeloom.report.kept import write as keep_examination
+from spikeloom.report.stored import write as keep_examination
 from spikeloom.run.device import StopRequest
 from spikeloom.seeding import seed_global, stream
 from spikeloom.training.journal import Clock
@@ -115,9 +115,9 @@ class Run:
         self.network = network
         self.optimizer = optimizer
         self.position = Position()
-        self._figures = kept.Figures()
+        self._figures = plain.Figures()
         things = {"schedule": schedule, **(keep or {})}
-        others = {name: kept.Kept(it) for name, it in things.items() if it is not None}
+        others = {name: plain.Kept(it) for name, it in things.items() if it is not None}
         scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         self._parts = TrainedParts(network, optimizer, scaler, others | {"run": self._figures})
         self._data, self._seed = data, seed

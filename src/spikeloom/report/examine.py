@@ -102,10 +102,10 @@ class Examination:
 
 def examine(run: RunRecord, samples: int = SAMPLES) -> Examination | str:
     """The examination of `run`, or the reason why there is none."""
-    from spikeloom.report import kept
+    from spikeloom.report import stored
 
     try:
-        return kept.read(run.folder) or _examine(run, samples)
+        return stored.read(run.folder) or _examine(run, samples)
     except SpikeloomError as error:
         return str(error)
     except OSError as error:

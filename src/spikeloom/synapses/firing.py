@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikeloom.compiler.cpu.pieces import copied_finals, copied_starts
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.compiler.cpu.writer import Parameter, driver
 from spikeloom.compiler.emit import indent
@@ -21,9 +22,7 @@ from spikeloom.synapses.steps import (
     Kernel,
     Neurons,
     State,
-    final_lines,
     neuron_parameters,
-    start_lines,
     step_segment,
     step_writer,
 )
@@ -64,7 +63,7 @@ def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         "            m = across" if not vectors else "            m = channels",
         "            for h in range(tall):",
         f"                {place}",
-        *indent(start_lines(writer, at, given, "across"), 4),
+        *indent(copied_starts(writer, at, given, "across"), 4),
         "            for t in range(T):",
         "                for h in range(tall):",
         f"                    {place}",
@@ -83,7 +82,7 @@ def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         "                ends[own + pixels] = k - begin",
         "            for h in range(tall):",
         f"                {place}",
-        *indent(final_lines(writer, at, given, "across"), 4),
+        *indent(copied_finals(writer, at, given, "across"), 4),
     ]
     parameters: list[Parameter] = [
         *((name, "integer") for name in _SIZES),

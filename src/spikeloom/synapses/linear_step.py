@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikeloom.compiler.cpu.pieces import copied_finals, copied_starts
 from spikeloom.compiler.cpu.writer import Parameter, driver
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.plan.call import TraceKey
@@ -17,9 +18,7 @@ from spikeloom.synapses.steps import (
     Kernel,
     Neurons,
     State,
-    final_lines,
     neuron_parameters,
-    start_lines,
     step_segment,
     step_writer,
 )
@@ -42,7 +41,7 @@ def _step_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
     body = [
         "m = F",
         "for sample in range(first, last):",
-        *indent(start_lines(writer, at, "sample * F", "F")),
+        *indent(copied_starts(writer, at, "sample * F", "F")),
         "    for t in range(T):",
         "        heard = active(x, u8(t * x_time + sample * x_sample), inputs, places, kept)",
         "        counts[t * B + sample] = heard",
@@ -51,7 +50,7 @@ def _step_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         f"        copy(scratch[{current} : {current} + F], bias[0:F])",
         f"        add_rows(scratch, {current}, F, table, places, kept, heard)",
         *indent(call, 2),
-        *indent(final_lines(writer, at, "sample * F", "F")),
+        *indent(copied_finals(writer, at, "sample * F", "F")),
     ]
     parameters: list[Parameter] = [
         *((name, "integer") for name in ("T", "B", "F", "inputs", "limit")),

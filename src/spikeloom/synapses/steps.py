@@ -104,31 +104,6 @@ def step_segment(
     return segment.call(), segment.text(body, [], "None")
 
 
-def _span(name: str, begin: str, size: str) -> str:
-    return f"{name}[{begin} : {begin} + {size}]"
-
-
-def start_lines(writer: Writer, at: list[str], given: str, size: str) -> list[str]:
-    return [
-        line
-        for own, place in zip(writer.states, at, strict=True)
-        for line in (
-            "if has_start:",
-            f"    copy({_span('scratch', place, size)}, {_span(f'{own}start', given, size)})",
-            "else:",
-            f"    fill({_span('scratch', place, size)}, {own}rest)",
-        )
-    ]
-
-
-def final_lines(writer: Writer, at: list[str], given: str, size: str) -> list[str]:
-    lines = [
-        f"    copy({_span(f'{own}final', given, size)}, {_span('scratch', place, size)})"
-        for own, place in zip(writer.states, at, strict=True)
-    ]
-    return ["if want_final:", *lines] if lines else []
-
-
 def step_writer(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> Writer:
     writer = Writer(key.trace, Variant(STORAGE[dtype], "vec", vectors), backward=False)
     writer.helpers.add("i4_array")

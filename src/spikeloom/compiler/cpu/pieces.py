@@ -74,3 +74,30 @@ def coef_parameters(trace: Trace) -> list[Parameter]:
     kinds = {"": "reals", "time": "integer", "channel": "integer"}
     names = emit.coef_names(trace.signature.coefs)
     return [(f"{own}{what}", kind) for own in names for what, kind in kinds.items()]
+
+
+def _span(name: str, begin: str, size: str) -> str:
+    return f"{name}[{begin} : {begin} + {size}]"
+
+
+def copied_starts(writer: Writer, at: list[str], given: str, size: str) -> list[str]:
+    """Each state's places `at` in the scratch before the first step: as given, or at rest."""
+    return [
+        line
+        for own, place in zip(writer.states, at, strict=True)
+        for line in (
+            "if has_start:",
+            f"    copy({_span('scratch', place, size)}, {_span(f'{own}start', given, size)})",
+            "else:",
+            f"    fill({_span('scratch', place, size)}, {own}rest)",
+        )
+    ]
+
+
+def copied_finals(writer: Writer, at: list[str], given: str, size: str) -> list[str]:
+    """The states after the last step, from their places `at` in the scratch, where asked for."""
+    lines = [
+        f"    copy({_span(f'{own}final', given, size)}, {_span('scratch', place, size)})"
+        for own, place in zip(writer.states, at, strict=True)
+    ]
+    return ["if want_final:", *lines] if lines else []

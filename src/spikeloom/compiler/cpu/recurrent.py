@@ -12,6 +12,7 @@ step: what the spikes of t - 1 owe to the step t.
 Coefs are single numbers or vectors of one value per neuron (`Variant.vectors`).
 """
 
+from spikeloom.compiler.cpu.pieces import copied_starts
 from spikeloom.compiler.cpu.writer import Segment, Variant, Writer, function
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.front.trace import Trace
@@ -43,7 +44,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
         *(f"{own}[{own}at + i] = {results[n]}" for n, own in _pairs(writer)),
     ]
     block = [
-        *_per_row(_start_lines(writer, at)),
+        *_per_row(copied_starts(writer, at, "row * F", "F")),
         "for t in range(T):",
         "    for row in range(row0, row1):",
         "        b = (row - row0) * F",
@@ -99,7 +100,8 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
         writer, place, leaves, carried, owed, dict(zip(vectors, sums, strict=True))
     )
     felt = "gx" if place == INPUT else "gr"
-    start = _start_lines(writer, [f"{j} * T * high * F + b" for j in range(count)])
+    first = [f"{j} * T * high * F + b" for j in range(count)]
+    start = copied_starts(writer, first, "row * F", "F")
     for own, at in zip(states, carried, strict=True):
         start += [
             "if has_grad_final:",
@@ -288,20 +290,6 @@ def _pairs(writer: Writer) -> list[tuple[str, str]]:
 def _recorded(writer: Writer, time: str) -> list[str]:
     """Where the states before step `time` lie in the backward driver's scratch."""
     return [f"({j} * T + {time}) * high * F + b" for j in range(len(writer.states))]
-
-
-def _start_lines(writer: Writer, at: list[str]) -> list[str]:
-    """The states of a row before the first step: as given, or at rest."""
-    return [
-        line
-        for own, to in zip(writer.states, at, strict=True)
-        for line in (
-            "if has_start:",
-            f"    copy(scratch[{to} : {to} + F], {own}start[row * F : row * F + F])",
-            "else:",
-            f"    fill(scratch[{to} : {to} + F], {own}rest)",
-        )
-    ]
 
 
 def _per_row(lines: list[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The `[network]` section of a GLIF recipe."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -9,16 +9,12 @@ from spikeloom.config.section import Section
 Unit = Annotated[float, Field(ge=0, le=1)]
 Open = Annotated[float, Field(gt=0, lt=1)]
 
-IMAGE_NETWORKS = (
-    "resnet18",
-    "resnet19",
-    "resnet34",
-    "resnet18ms",
-    "resnet34ms",
-    "cifarnet",
-    "compact",
-)
-EVENT_NETWORKS = ("sew7", "sew7-wide")
+Image = Literal[
+    "resnet18", "resnet19", "resnet34", "resnet18ms", "resnet34ms", "cifarnet", "compact"
+]
+Events = Literal["sew7-wide", "sew7"]
+IMAGE_NETWORKS: tuple[str, ...] = get_args(Image)
+EVENT_NETWORKS: tuple[str, ...] = get_args(Events)
 
 
 class GlifNetwork(Section):
@@ -35,17 +31,7 @@ class GlifNetwork(Section):
     compact     images, 6 convolutions of 64 and 256 channels (`methods.compact`): not published
     """
 
-    name: Literal[
-        "resnet18",
-        "resnet19",
-        "resnet34",
-        "resnet18ms",
-        "resnet34ms",
-        "cifarnet",
-        "sew7-wide",
-        "sew7",
-        "compact",
-    ] = Field(description="layers, as published under this name")
+    name: Literal[Image, Events] = Field(description="layers, as published under this name")
     T: int = Field(
         ge=1, description="time steps that an image is shown, or frames of an event sample"
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from spikeloom.analysis.health import News, diagnose
 from spikeloom.data.base import DataSet
 from spikeloom.evaluation.metrics import Score
-from spikeloom.loop.seeing import Seen
+from spikeloom.loop.evaluation import Seen
 from spikeloom.run.folder import RunFolder
 from spikeloom.run.records import ConsoleLines, JsonLines, Sink, Stream, TensorBoard
 from spikeloom.training.journal import end_event, epoch_event
