@@ -40,7 +40,7 @@ def test_type_range_default_and_value(explained, key, type_, range_, default, va
 
 
 def test_lists_of_sections(explained):
-    kinds = "affine, crop, flip, autoaugment, cutout"
+    kinds = "affine, crop, flip, alternating_flip, autoaugment, cutout"
     assert explained["data.augment"].type == f"list of table with kind = {kinds}"
     assert explained["data.augment"].value == (
         '[{ kind = "affine", degrees = 10.0, translate = 0.15, scale = [0.85, 1.11], fill = 0 }, '

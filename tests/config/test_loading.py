@@ -198,11 +198,11 @@ def test_wrong_values_are_named_with_type_and_range(library: Library, write):
         "each at least 0 and at most 100",
         "v.toml: data.batch_size: got true, expected an integer, at least 1",
         'v.toml: data.augment[0].kind: got "affin", expected one of affine, crop, flip, '
-        'autoaugment, cutout; did you mean "affine"?',
+        'alternating_flip, autoaugment, cutout; did you mean "affine"?',
         "v.toml: data.augment[1]: got 3, expected a table with kind = affine, crop, flip, "
-        "autoaugment, cutout",
+        "alternating_flip, autoaugment, cutout",
         "v.toml: data.augment[2].kind: missing, expected one of affine, crop, flip, "
-        "autoaugment, cutout",
+        "alternating_flip, autoaugment, cutout",
         'v.toml: optimizer.lr: got "fast", expected a number, above 0',
         "v.toml: optimizer.betas: got [1.5], expected a list of 2 numbers, "
         "each at least 0 and below 1",

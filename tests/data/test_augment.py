@@ -9,8 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spikeloom.components.augmentations import Affine, AutoAugment, Crop, Cutout, Flip
-from spikeloom.data import Transform, to_float
+from spikeloom.components.augmentations import (
+    Affine,
+    AlternatingFlip,
+    AutoAugment,
+    Crop,
+    Cutout,
+    Flip,
+)
+from spikeloom.data import Loader, TensorSplit, Transform, to_float
 from spikeloom.data.images import augment as module
 from spikeloom.data.images.augment import affine, augment
 
@@ -228,3 +235,24 @@ def test_same_images_on_the_gpu() -> None:
     here = augment(images, STEPS, torch.Generator().manual_seed(5))
     there = augment(images.cuda(), STEPS, torch.Generator().manual_seed(5))
     assert there.is_cuda and torch.equal(there.cpu(), here)
+
+
+def test_alternating_flip_shows_every_sample_from_both_sides_in_any_two_epochs():
+    images = torch.arange(3, dtype=torch.uint8).expand(400, 1, 1, 3).contiguous()
+    split = TensorSplit(images, torch.arange(400))
+    transform = Transform((AlternatingFlip(),), (0.0,), (1.0,))
+    loader = Loader(split, 50, shuffle=True, transform=transform)
+
+    def mirrored(epoch: int, start: int = 0) -> torch.Tensor:
+        seen = torch.full((400,), -1)
+        for batch in loader.epoch(epoch, start):
+            seen[batch.targets] = (batch.inputs[:, 0, 0, 0] > 0).long()
+        return seen
+
+    even, odd = mirrored(0), mirrored(1)
+    assert torch.equal(even, 1 - odd) and torch.equal(even, mirrored(2))
+    assert 150 < even.sum() < 250
+    resumed = mirrored(1, start=5)  # in the middle of an epoch, as after a kill
+    assert torch.equal(resumed[resumed >= 0], odd[resumed >= 0])
+    with pytest.raises(TypeError, match="needs the generator of a Loader"):
+        AlternatingFlip().apply(images, torch.Generator())

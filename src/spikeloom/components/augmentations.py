@@ -79,6 +79,22 @@ class Flip(Augmentation):
 
 
 @register
+class AlternatingFlip(Augmentation):
+    """The mirror image in every second epoch, of half of the samples in the even ones: each is seen
+    from both sides in any two epochs (Jordan, 2024)."""
+
+    kind: str = Field(default="alternating_flip", description="mirrored in every second epoch")
+
+    def apply(self, inputs: "Tensor", generator: "torch.Generator") -> "Tensor":
+        from spikeloom.data.images import augment
+
+        epoch, samples = (getattr(generator, name, None) for name in ("epoch", "samples"))
+        if epoch is None or samples is None:
+            raise TypeError("alternating_flip needs the generator of a Loader, which knows epochs")
+        return augment.alternating_flip(inputs, epoch, samples)
+
+
+@register
 class AutoAugment(Augmentation):
     """A learned policy: for each image one of 25 pairs of random changes, drawn uniformly."""
 

@@ -21,7 +21,16 @@ from spikeloom import seeding
 from spikeloom.data.base import Batch, Split
 from spikeloom.errors import DataError
 
-BatchTransform = Callable[[Tensor, torch.Generator], Tensor]
+
+class Draws(torch.Generator):
+    """The generator of one batch's transform; it also knows which batch that is."""
+
+    epoch: int
+    samples: Tensor
+    """Where the batch's samples are in their split, int64 `[B]`."""
+
+
+BatchTransform = Callable[[Tensor, Draws], Tensor]
 """From raw inputs on the device and a CPU generator to what the network is given."""
 
 
@@ -129,8 +138,11 @@ class Loader:
         whole = size * self.world_size
         for step, (inputs, targets) in zip(steps, on_device(raw, self.device), strict=True):
             if self.transform is not None:
-                generator = self._generator(epoch, step, self.rank, "augment")
-                inputs = self.transform(inputs, generator)
+                names = (*self._names, epoch, step, self.rank, "augment")
+                draws = Draws()
+                draws.manual_seed(seeding.stream(self._seed, *names))
+                draws.epoch, draws.samples = epoch, chunks[step - start_step]
+                inputs = self.transform(inputs, draws)
             yield Batch(inputs, targets, step, min(whole, self.samples - step * whole))
 
     def _generator(self, *names: int | str) -> torch.Generator:

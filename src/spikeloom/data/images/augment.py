@@ -163,6 +163,13 @@ def random_flip(inputs: Tensor, p: float, generator: torch.Generator) -> Tensor:
     return torch.where((draws < p).to(inputs.device), inputs.flip(3), inputs)
 
 
+def alternating_flip(inputs: Tensor, epoch: int, samples: Tensor) -> Tensor:
+    """Left and right exchanged where the parity of `epoch` plus a hash of the sample is odd."""
+    first = samples * 0x9E3779B1 >> 20  # Knuth's multiplicative hash: as good as a coin
+    odd = ((first + epoch) % 2 == 1).view(-1, 1, 1, 1).to(inputs.device)
+    return torch.where(odd, inputs.flip(3), inputs)
+
+
 def random_holes(inputs: Tensor, size: int, holes: int, generator: torch.Generator) -> Tensor:
     """Zeros in `holes` squares of each sample, from size // 2 pixels before a random pixel on.
 
