@@ -36,7 +36,7 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     events = read_events(folder / "metrics.jsonl")
     assert all(json.loads(json.dumps(event)) == event for event in events)
     return [
-        {k: v for k, v in event.items() if k not in ("seconds", "peak_memory_mb")}
+        {k: v for k, v in event.items() if k not in ("seconds", "cpu_seconds", "peak_memory_mb")}
         for event in events
     ]
 

@@ -25,7 +25,17 @@ FLOORS = [
     ),
     *("zoo", "extensions", "processes", "config"),
     *("data", "compiler", "neurons", "synapses", "hooks", "nn", "components", "analysis"),
-    *("methods", "run", "evaluation", "training", "prediction", "front", "plot", "report"),
+    *(
+        "methods",
+        "run",
+        "evaluation",
+        "training",
+        "prediction",
+        "speedrun",
+        "front",
+        "plot",
+        "report",
+    ),
     *("exchange", "loop", "compat", "cli"),
 ]
 """From the ground up."""

@@ -23,6 +23,7 @@ from spikeloom.cli import (
     recipes,
     report,
     resume,
+    speedrun,
     sweep,
     train,
     zoo,
@@ -50,6 +51,7 @@ app.command("rates")(rates.rates)
 app.command("calibrate")(calibrate.calibrate)
 app.command("recipes")(recipes.recipes)
 app.command("zoo")(zoo.zoo)
+app.command("speedrun")(speedrun.speedrun)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)

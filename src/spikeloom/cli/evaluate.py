@@ -44,6 +44,12 @@ def evaluate(
             "--interpolate", help="Interpolate parameters that neurons have for each time step."
         ),
     ] = False,
+    mirrored: Annotated[
+        bool,
+        typer.Option(
+            "--mirrored", help="Also the accuracy with the scores of each mirror image added."
+        ),
+    ] = False,
     latency: Annotated[
         bool,
         typer.Option(
@@ -75,6 +81,7 @@ def evaluate(
             noise=noise,
             timesteps=steps,
             interpolate=interpolate,
+            mirrored=mirrored,
             device=device,
             root=root,
         )
@@ -171,6 +178,7 @@ def _as_dict(result: "Evaluation", votes: dict[int, float], noise: float) -> dic
         "noise": noise,
         "loss": result.loss,
         "accuracy": result.accuracy,
+        "mirrored_accuracy": result.mirrored_accuracy,
         "top5_accuracy": result.top5_accuracy,
         "accuracy_after_timesteps": votes,
         "firing_rates": result.firing_rates,
@@ -200,8 +208,10 @@ def head(folder: Path, result: "Evaluation", condition: str) -> None:
         epochs = f"{result.epochs} epoch{'s' * (result.epochs != 1)}"
         about += f": checkpoint {result.checkpoint} after {epochs}"
     typer.echo(f"{about}, {result.samples:,} test samples{condition}")
+    both = result.mirrored_accuracy
+    mirrored = "" if both is None else f"   with mirror images {both:.2%}"
     top5 = "" if result.top5_accuracy is None else f"   top-5 {result.top5_accuracy:.2%}"
-    typer.echo(f"accuracy {result.accuracy:.2%}{top5}   loss {result.loss:.5f}\n")
+    typer.echo(f"accuracy {result.accuracy:.2%}{mirrored}{top5}   loss {result.loss:.5f}\n")
 
 
 def print_layers(result: "Evaluation") -> None:

@@ -19,7 +19,7 @@ from spikeloom.analysis.decisions import DecisionCounter, Decisions
 from spikeloom.analysis.latency import LatencyCourse
 from spikeloom.analysis.operations import Operations, SynapticOperations
 from spikeloom.config.schema import Recipe
-from spikeloom.data.base import DataSet
+from spikeloom.data.base import Batch, DataSet
 from spikeloom.data.for_recipe import load_data
 from spikeloom.data.loader import Loader
 from spikeloom.data.spec import DataSpec
@@ -33,7 +33,7 @@ from spikeloom.evaluation.measure import (
 )
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
-from spikeloom.nn.classifier import Classifier
+from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.run import checkpoint as checkpoints
 from spikeloom.run.device import choose_device, surroundings
 from spikeloom.run.failures import explained
@@ -48,7 +48,8 @@ class Evaluation(Measurement):
     """What `evaluate` found out about a run on its test samples.
 
     `accuracy_per_timestep`: accuracy if the network were stopped after 1..T steps; empty for a
-    method whose readout has no votes per step. `operations`: per sample, with
+    method whose readout has no votes per step. `mirrored_accuracy`: with the scores of image and
+    mirror image added, where that was asked for. `operations`: per sample, with
     `operations.assumptions`. `decisions`: by first spike and by rate, where the output layer is one
     of spiking neurons.
     """
@@ -59,6 +60,7 @@ class Evaluation(Measurement):
     operations: Operations
     decisions: Decisions | None
     classes: tuple[str, ...] = ()
+    mirrored_accuracy: float | None = None
 
     @property
     def accuracy_by_class(self) -> list[float]:
@@ -250,6 +252,7 @@ def evaluate(
     noise: float = 0.0,
     timesteps: int | None = None,
     interpolate: bool = False,
+    mirrored: bool = False,
     device: str = "auto",
     root: Path | str | None = None,
 ) -> Evaluation:
@@ -262,11 +265,12 @@ def evaluate(
             normalised; the same noise each time, from the recipe's seed.
         timesteps: Time steps to run, in place of the recipe's `network.T`.
         interpolate: As in `load_run`.
+        mirrored: Also classify the mirror images, in a second pass, for `mirrored_accuracy`.
         device: "auto", "cpu", "cuda", or "cuda:N".
         root: As in `load_run`.
 
     Raises:
-        RunError, CheckpointError, ConfigError: as `load_run`.
+        RunError, CheckpointError, ConfigError: as `load_run`; samples that have no mirror image.
         NonFiniteError: the loss is NaN or infinite.
     """
     if not (math.isfinite(noise) and noise >= 0):
@@ -274,24 +278,38 @@ def evaluate(
     run = load_run(
         folder, checkpoint, timesteps=timesteps, interpolate=interpolate, device=device, root=root
     )
+    if mirrored and (len(run.inputs.spec.shape) != 3 or run.inputs.spec.targets):
+        raise ConfigError(f"{run.inputs.spec.name} has no pictures of classes: nothing to mirror")
     latency, operations = LatencyCourse(), SynapticOperations(run.classifier)
     decisions = DecisionCounter()
-    with (
-        explained(run.recipe, run.device),
-        surroundings(run.recipe.training, run.device),
-        operations,
-    ):
-        measurement = measure(
+    loader, scores, right = run.test_loader(), list[Tensor](), 0
+
+    def add_mirror_image(output: Output, batch: Batch) -> None:
+        nonlocal right
+        both = output.scores + scores[batch.step]
+        right += int((both.argmax(1) == batch.targets).sum())
+
+    with explained(run.recipe, run.device), surroundings(run.recipe.training, run.device):
+        pass_over = functools.partial(
+            measure,
             run.classifier,
-            run.test_loader(),
+            loader,
             spec=run.data.spec,
             device=run.device,
             precision=run.recipe.training.precision,
-            with_rates=True,
             noise=noise,
             noise_seed=run.recipe.seed,
-            observers=[observe_latency(latency), observe_decisions(decisions)],
         )
+        looking = [observe_latency(latency), observe_decisions(decisions)]
+        if mirrored:
+            looking.append(lambda output, _: scores.append(output.scores))
+        with operations:
+            measurement = pass_over(with_rates=True, observers=looking)
+        if mirrored:
+            turned = loader.transform
+            assert turned is not None
+            loader.transform = lambda inputs, draws: turned(inputs, draws).flip(-1)
+            pass_over(observers=[add_mirror_image])
     return Evaluation(
         **vars(measurement),
         checkpoint=checkpoint,
@@ -300,6 +318,7 @@ def evaluate(
         operations=operations.per_sample(),
         decisions=decisions.result(),
         classes=run.inputs.spec.classes,
+        mirrored_accuracy=right / measurement.samples if mirrored else None,
     )
 
 

@@ -56,6 +56,15 @@ class Whitening(nn.Module):
         self.weight.copy_(weight)
 
 
+def check_images(data: DataSpec) -> None:
+    """Raises ConfigError for samples that are not images, or too small."""
+    if data.kind != "static" or len(data.shape) != 3 or min(data.shape[1:]) < _SMALLEST:
+        raise ConfigError(
+            f"network 'compact' takes images of {_SMALLEST}x{_SMALLEST} or more, but samples "
+            f"of {data.name!r} have shape {list(data.shape)}: use larger images"
+        )
+
+
 class CompactBody(nn.Module):
     """Images `[B, C, H, W]` and T to logits of each step `[T, B, classes]`.
 
@@ -76,11 +85,7 @@ class CompactBody(nn.Module):
         neuron: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
-        if data.kind != "static" or len(data.shape) != 3 or min(data.shape[1:]) < _SMALLEST:
-            raise ConfigError(
-                f"network 'compact' takes images of {_SMALLEST}x{_SMALLEST} or more, but samples "
-                f"of {data.name!r} have shape {list(data.shape)}: use larger images"
-            )
+        check_images(data)
         whitening = Whitening(data.shape[0])
         self.stem = Sequential(
             whitening,

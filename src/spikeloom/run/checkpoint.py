@@ -74,6 +74,7 @@ class State(TypedDict):
     sums: dict[str, Tensor]
     epoch_seconds: float
     run_seconds: float
+    cpu_seconds: float
     best: dict[str, Any] | None
     confusion: Tensor | None
     metrics_bytes: int
@@ -205,6 +206,7 @@ def read(path: Path) -> State:
         state.setdefault("callbacks", {})
         state.setdefault("idle", [])
         state.setdefault("loss", None)
+        state.setdefault("cpu_seconds", 0.0)
     if not _is_state(state):
         raise CheckpointError(
             f"{path} holds no state of a run, expected the keys and types of format {FORMAT}: "
@@ -251,7 +253,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
         ("format", "processes", "epoch", "step", "global_step", "metrics_bytes"), (int,)
     ),
     **dict.fromkeys(("model", "optimizer", "scaler", "gradients", "sums", "callbacks"), (dict,)),
-    **dict.fromkeys(("epoch_seconds", "run_seconds"), (int, float)),
+    **dict.fromkeys(("epoch_seconds", "run_seconds", "cpu_seconds"), (int, float)),
     "recipe": (str,),
     "best": (dict, type(None)),
     "confusion": (Tensor, type(None)),

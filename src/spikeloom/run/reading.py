@@ -91,12 +91,14 @@ class EpochRecord(Record):
 
 class EndRecord(Record):
     """`confusion[label][prediction]` counts test samples; `seconds` is the wall time of the run,
-    `peak_memory_mb` the most that its process held (of the GPU, where it ran on one).
+    `cpu_seconds` that of all its threads, `peak_memory_mb` the most that its process held (of the
+    GPU, where it ran on one).
     """
 
     best: BestRecord | None = None
     confusion: tuple[tuple[int, ...], ...] = ()
     seconds: float | None = None
+    cpu_seconds: float | None = None
     peak_memory_mb: float | None = None
 
 

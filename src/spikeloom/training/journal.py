@@ -1,5 +1,6 @@
 """What a training tells: its record, TensorBoard, and whoever watches."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,14 +32,15 @@ class Clock:
         self.start()
 
     def start(self) -> None:
-        self._at = time.monotonic()
+        self._at, self._worked = time.monotonic(), sum(os.times()[:4])
 
     def stop(self, position: Position) -> None:
         """Adds the time since the clock was started or last stopped."""
-        now = time.monotonic()
+        now, worked = time.monotonic(), sum(os.times()[:4])  # of this process and its children
         position.epoch_seconds += now - self._at
         position.run_seconds += now - self._at
-        self._at = now
+        position.cpu_seconds += worked - self._worked
+        self._at, self._worked = now, worked
 
 
 class Journal:
@@ -183,5 +185,6 @@ def end_event(position: Position, protocol: str) -> dict[str, Any]:
         "best": None if position.best is None else position.best.to_dict(),
         "confusion": [] if position.confusion is None else position.confusion.tolist(),
         "seconds": position.run_seconds,
+        "cpu_seconds": position.cpu_seconds,
         "peak_memory_mb": peak_memory_mb(),
     }

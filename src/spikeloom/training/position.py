@@ -19,8 +19,8 @@ class Position:
     """`epoch` and `step` are the next optimizer step to do; `global_step` counts those done.
 
     `best`, and `confusion` of its test samples, are of the best epoch so far. Seconds are those
-    spent training, of this epoch and of the run. `idle`: parameters without a gradient in the last
-    step of the epoch; `loss`: of the epoch before.
+    spent training, of this epoch and of the run, and those of all its threads. `idle`: parameters
+    without a gradient in the last step of the epoch; `loss`: of the epoch before.
     """
 
     epoch: int = 0
@@ -28,6 +28,7 @@ class Position:
     global_step: int = 0
     epoch_seconds: float = 0.0
     run_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     best: Best | None = None
     confusion: Tensor | None = None
     idle: list[str] = field(default_factory=list)

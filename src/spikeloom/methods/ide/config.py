@@ -21,9 +21,11 @@ class IdeNetwork(Section):
     alexnet-f   five convolutional layers (96, 256, 384, 384, 256), feedback from the last to the
                 first
     cifarnet-f  the same with 128, 256, 512, 1024, 512 channels
+    compact     three convolutional layers (64, 256, 256) behind the fixed first layer of
+                `methods.compact`, feedback from the last to the first: not published
     """
 
-    name: Literal["f64c5", "f400", "alexnet-f", "cifarnet-f"] = Field(
+    name: Literal["f64c5", "f400", "alexnet-f", "cifarnet-f", "compact"] = Field(
         description="layers, as published under this name"
     )
     T: int = Field(
@@ -101,7 +103,7 @@ class IdeNetwork(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "IdeNetwork":
-        layers = 5 if self.name in ("alexnet-f", "cifarnet-f") else 1
+        layers = {"alexnet-f": 5, "cifarnet-f": 5, "compact": 3}.get(self.name, 1)
         if self.channels is not None and (len(self.channels) != layers or min(self.channels) < 1):
             raise ValueError(
                 f"channels = {list(self.channels)}: {self.name} has {layers} spiking "

@@ -7,6 +7,8 @@ is BatchNorm, and only the feedback, which has neither bias nor BN, is norm-rest
     f400        A_x linear, BN                      A_1 linear
     alexnet-f   A_x conv 3x3 stride 2, BN           A_1 ... A_4 conv 3x3, BN (A_2: stride 2)
     cifarnet-f                                      A_5 transposed conv 3x3 stride 2
+    compact     Whiten, GELU; A_x conv 3x3, BN, pooled; A_1, A_2 conv 3x3, BN (A_1: stride 2)
+                                                    A_3 transposed conv 3x3 stride 2
 
 The readout is one linear map of the output layer's mean rate; the loss is cross-entropy.
 """
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
+from spikeloom.methods.compact import WIDTH, Whitening, check_images
 from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.convergence import figures
 from spikeloom.methods.ide.feedback import FeedbackNetwork
@@ -31,6 +34,7 @@ CHANNELS = {
     "f400": (400,),
     "alexnet-f": (96, 256, 384, 384, 256),
     "cifarnet-f": (128, 256, 512, 1024, 512),
+    "compact": (WIDTH, 4 * WIDTH, 4 * WIDTH),
 }
 
 
@@ -49,6 +53,8 @@ def build(network: IdeNetwork, data: DataSpec) -> "IdeClassifier":
         layers = _linear(channels[0], data)
     elif network.name == "f64c5":
         layers = _one_convolution(channels[0], network, data)
+    elif network.name == "compact":
+        layers = _compact(channels, data)
     else:
         layers = _five_convolutions(channels, network, data)
     return IdeClassifier(*layers, network, data)
@@ -73,6 +79,7 @@ class IdeClassifier(Classifier):
         self.network = network
         self.flat = network.name == "f400"
         self.shape = data.shape
+        self.whitening = Whitening(data.shape[0]) if network.name == "compact" else None
         self.feedback = FeedbackNetwork(
             input_transform, transforms, network, events=data.kind == "events"
         )
@@ -127,6 +134,8 @@ class IdeClassifier(Classifier):
                 f"input of shape {list(inputs.shape)}: expected {wanted} of samples "
                 f"{list(self.shape)}"
             )
+        if self.whitening is not None:
+            return F.gelu(self.whitening(inputs))
         return inputs.flatten(len(time) + 1) if self.flat else inputs
 
 
@@ -180,6 +189,32 @@ def _five_convolutions(channels: tuple[int, ...], network: IdeNetwork, data: Dat
         WeightTransform(nn.Conv2d(data.shape[0], channels[0], 3, stride=2, padding=1), norm=True),
         [*transforms, WeightTransform(back, norm=False)],
         channels[-1] * first[0] // 2 * (first[1] // 2),
+    )
+
+
+def _compact(channels: tuple[int, ...], data: DataSpec) -> Layers:
+    check_images(data)
+    first, second, last = channels
+    sizes = [(size - 1) // 2 for size in data.shape[1:]]  # after the whitening, and pooled
+    halves = [(size + 1) // 2 for size in sizes]
+    back = nn.ConvTranspose2d(
+        last,
+        first,
+        3,
+        stride=2,
+        padding=1,
+        output_padding=(1 - sizes[0] % 2, 1 - sizes[1] % 2),
+        bias=False,
+    )
+    stem = nn.Conv2d(8 * data.shape[0], first, 3, padding=1)
+    return (
+        WeightTransform(stem, norm=True, pool=True),
+        [
+            WeightTransform(nn.Conv2d(first, second, 3, stride=2, padding=1), norm=True),
+            WeightTransform(nn.Conv2d(second, last, 3, padding=1), norm=True),
+            WeightTransform(back, norm=False),
+        ],
+        last * halves[0] * halves[1],
     )
 
 

@@ -1,0 +1,135 @@
+"""The speedrun: how long a spiking network of ours learns CIFAR-10 on a CPU, and how well.
+
+An entry is a finished run of `METHOD/cifar10-compact` that keeps the rules of docs/speedrun.md. Its
+record has what the table shows, and its log. Those of the committed entries are in `records`.
+"""
+
+import re
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from spikeloom.errors import RunError
+from spikeloom.run import reading
+
+RECIPE = "cifar10-compact"
+FOLDER = Path(__file__).parent / "records"
+_TRAINING, _TEST = 50_000, 10_000
+_HELD_OUT = 2_500
+
+
+class Epoch(BaseModel):
+    """One line of an entry's log; accuracies are fractions, those of tests None where none was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    seconds: float
+    train: float
+    validation: float | None
+    test: float | None
+
+
+class Entry(BaseModel):
+    """One run. Accuracies are fractions.
+
+    `accuracy`: of the test set at `epoch`, counted from 0, which the validation set chose;
+    `mirrored`: the same with the scores of image and mirror image added, which is no part of the
+    entry. `seconds` of wall time, and `cpu_seconds` of all threads, evaluations and all restarts
+    included. `spikes`: of all neurons, for one test sample; 0 of an ANN.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    method: str
+    command: str
+    accuracy: float
+    mirrored: float
+    validation: float
+    epoch: int
+    epochs: int
+    seconds: float
+    cpu_seconds: float | None
+    time_steps: int | None
+    parameters: int
+    spikes: float
+    training_samples: int
+    machine: str
+    threads: int
+    versions: str
+    started: str
+    log: tuple[Epoch, ...]
+
+
+def entries() -> list[Entry]:
+    """The committed ones, the best first."""
+    found = [Entry.model_validate_json(path.read_bytes()) for path in FOLDER.glob("*.json")]
+    return sorted(found, key=lambda entry: -entry.accuracy)
+
+
+def entry_of(folder: Path) -> Entry:
+    """The record of a finished run; the network is evaluated anew.
+
+    Raises:
+        RunError: the run is not finished, or is no entry by the rules.
+    """
+    run = reading.read(folder)
+    best = None if run.end is None else run.end.best
+    if best is None or run.end is None or run.end.seconds is None:
+        raise RunError(f"{folder} is not finished: `spikeloom resume {folder}` goes on")
+    _keeps_the_rules(run, folder)
+
+    from spikeloom.evaluation.evaluation import evaluate
+
+    result = evaluate(folder, mirrored=True)
+    assert result.mirrored_accuracy is not None
+    facts, passed, log = run.environment, 0.0, list[Epoch]()
+    for one in run.epochs:
+        passed += one.seconds
+        log.append(
+            Epoch(
+                epoch=one.epoch,
+                seconds=round(passed, 1),
+                train=round(one.train_accuracy, 4),
+                validation=None if one.val is None else one.val.accuracy,
+                test=None if one.test is None else one.test.accuracy,
+            )
+        )
+    cpu = run.end.cpu_seconds
+    return Entry(
+        title=run.title,
+        method=str(run.setting("method")),
+        command=re.sub(r" --(out|name|root) \S+", "", str(facts.get("command", ""))),
+        accuracy=result.accuracy,
+        mirrored=result.mirrored_accuracy,
+        validation=best.value,
+        epoch=best.epoch,
+        epochs=len(run.epochs),
+        seconds=round(run.end.seconds, 1),
+        cpu_seconds=None if cpu is None else round(cpu, 1),
+        time_steps=run.time_steps,
+        parameters=run.start.parameters or 0,
+        spikes=round(sum(result.spikes.values()), 1),
+        training_samples=run.start.train_samples or 0,
+        machine=str(facts["processor"]),
+        threads=int(facts["threads"]),
+        versions=f"spikeloom {facts['spikeloom']}, torch {facts['torch']}",
+        started=str(facts["started"]),
+        log=tuple(log),
+    )
+
+
+def _keeps_the_rules(run: reading.RunRecord, folder: Path) -> None:
+    trained = run.start.train_samples or 0
+    cifar10 = run.setting("data.name") == "cifar10" and run.start.test_samples == _TEST
+    broken = {
+        "its network is not `compact`": run.setting("network.name") != "compact",
+        "its data are not the whole of CIFAR-10": not cifar10,
+        "its protocol is not B": run.protocol != "B",
+        f"it held out less than {_HELD_OUT:,} images": trained > _TRAINING - _HELD_OUT,
+        "it started from trained weights": run.setting("start.name") is not None,
+    }
+    reasons = [reason for reason, is_so in broken.items() if is_so]
+    if reasons:
+        raise RunError(f"{folder} is no entry of the speedrun: {'; '.join(reasons)}")

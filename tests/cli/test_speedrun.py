@@ -1,0 +1,55 @@
+"""`spikeloom speedrun`: who has an entry, and what it says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runner import Run
+
+from spikeloom import speedrun
+from spikeloom.evaluation.evaluation import evaluate
+
+SMALL = ("T=1", "channels=2", "epochs=2", "batch_size=32", "evaluate_every=1", "callbacks=[]")
+SMALL = (*SMALL, "val_ratio=0.2", "threads=1")
+
+
+def test_a_run_becomes_an_entry_by_the_rules(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = np.random.default_rng(1)
+    data = tmp_path / "cifar-10-batches-bin"
+    data.mkdir()
+    for part in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        records = draw.integers(0, 256, (20, 3073), dtype=np.uint8)
+        records[:, 0] = np.arange(20) % 10  # the label comes before the pixels
+        (data / f"{part}.bin").write_bytes(records.tobytes())
+    monkeypatch.setenv("SPIKELOOM_DATA", str(tmp_path))
+    place = tmp_path / "run"
+    refused = run("speedrun", "plif", *SMALL, "--out", str(place))
+    assert refused.code == 2 and "its data are not the whole of CIFAR-10" in refused.err
+
+    monkeypatch.setattr(speedrun, "_TRAINING", 100)
+    monkeypatch.setattr(speedrun, "_TEST", 20)
+    refused = run("speedrun", str(place))
+    assert "it held out less than 2,500 images" in refused.err
+    monkeypatch.setattr(speedrun, "_HELD_OUT", 10)
+    told = json.loads(run("speedrun", str(place), "--json").out)
+    best = max(told["log"], key=lambda line: (line["validation"], -line["epoch"]))
+    assert told["epoch"] == best["epoch"] and told["validation"] == best["validation"]
+    assert told["accuracy"] == best["test"] == evaluate(place).accuracy
+    assert told["mirrored"] == evaluate(place, mirrored=True).mirrored_accuracy
+    assert min(told["cpu_seconds"], told["seconds"], told["spikes"]) > 0
+    assert "--out" not in told["command"] and str(tmp_path) not in json.dumps(told)
+
+    monkeypatch.setattr(speedrun, "FOLDER", tmp_path / "records")
+    speedrun.FOLDER.mkdir()
+    (speedrun.FOLDER / "one.json").write_text(json.dumps(told))
+    table = run("speedrun").out
+    assert f"{told['accuracy']:.2%}" in table and f"{told['parameters']:,}" in table
+
+
+def test_the_committed_records_keep_the_rules() -> None:
+    for entry in speedrun.entries():
+        assert entry.training_samples <= 47_500 and entry.log[entry.epoch].test == entry.accuracy
+        assert "/" not in entry.command.replace(f"{entry.method}/{speedrun.RECIPE}", "")
