@@ -45,6 +45,7 @@ def test_a_run_becomes_an_entry_by_the_rules(
     monkeypatch.setattr(speedrun, "FOLDER", tmp_path / "records")
     speedrun.FOLDER.mkdir()
     (speedrun.FOLDER / "one.json").write_text(json.dumps(told))
+    monkeypatch.setenv("COLUMNS", "250")
     table = run("speedrun").out
     assert f"{told['accuracy']:.2%}" in table and f"{told['parameters']:,}" in table
 

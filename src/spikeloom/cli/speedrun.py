@@ -63,13 +63,13 @@ def _trained(entry: str, overrides: list[str] | None, out: Path | None) -> Path:
 
 
 def _print(found: "Sequence[Entry]") -> None:
-    columns = ("entry", "accuracy", "mirrored", "wall", "CPU", "epochs", "T", "parameters")
-    columns = (*columns, "spikes a sample", "machine", "command")
+    columns = ("method", "accuracy", "mirrored", "wall", "CPU", "epochs", "T", "parameters")
+    columns = (*columns, "spikes", "machine", "command")
     print_table(
         columns,
         [
             (
-                each.title,
+                each.method,
                 f"{each.accuracy:.2%}",
                 f"{each.mirrored:.2%}",
                 duration(each.seconds),
