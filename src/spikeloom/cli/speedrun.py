@@ -11,7 +11,7 @@ from spikeloom.cli.output import print_json, print_table
 from spikeloom.units import duration
 
 if TYPE_CHECKING:
-    from spikeloom.speedrun import Entry
+    from spikeloom.speedrun import SpeedrunEntry
 
 
 def speedrun(
@@ -62,7 +62,7 @@ def _trained(entry: str, overrides: list[str] | None, out: Path | None) -> Path:
     return folder
 
 
-def _print(found: "Sequence[Entry]") -> None:
+def _print(found: "Sequence[SpeedrunEntry]") -> None:
     columns = ("method", "accuracy", "mirrored", "wall", "CPU", "epochs", "T", "parameters")
     columns = (*columns, "spikes", "machine", "command")
     print_table(

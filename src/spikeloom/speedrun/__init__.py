@@ -18,7 +18,7 @@ _TRAINING, _TEST = 50_000, 10_000
 _HELD_OUT = 2_500
 
 
-class Epoch(BaseModel):
+class _Epoch(BaseModel):
     """One line of an entry's log; accuracies are fractions, those of tests None where none was."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,7 +30,7 @@ class Epoch(BaseModel):
     test: float | None
 
 
-class Entry(BaseModel):
+class SpeedrunEntry(BaseModel):
     """One run. Accuracies are fractions.
 
     `accuracy`: of the test set at `epoch`, counted from 0, which the validation set chose;
@@ -59,16 +59,16 @@ class Entry(BaseModel):
     threads: int
     versions: str
     started: str
-    log: tuple[Epoch, ...]
+    log: tuple[_Epoch, ...]
 
 
-def entries() -> list[Entry]:
+def entries() -> list[SpeedrunEntry]:
     """The committed ones, the best first."""
-    found = [Entry.model_validate_json(path.read_bytes()) for path in FOLDER.glob("*.json")]
+    found = [SpeedrunEntry.model_validate_json(path.read_bytes()) for path in FOLDER.glob("*.json")]
     return sorted(found, key=lambda entry: -entry.accuracy)
 
 
-def entry_of(folder: Path) -> Entry:
+def entry_of(folder: Path) -> SpeedrunEntry:
     """The record of a finished run; the network is evaluated anew.
 
     Raises:
@@ -84,11 +84,11 @@ def entry_of(folder: Path) -> Entry:
 
     result = evaluate(folder, mirrored=True)
     assert result.mirrored_accuracy is not None
-    facts, passed, log = run.environment, 0.0, list[Epoch]()
+    facts, passed, log = run.environment, 0.0, list[_Epoch]()
     for one in run.epochs:
         passed += one.seconds
         log.append(
-            Epoch(
+            _Epoch(
                 epoch=one.epoch,
                 seconds=round(passed, 1),
                 train=round(one.train_accuracy, 4),
@@ -97,7 +97,7 @@ def entry_of(folder: Path) -> Entry:
             )
         )
     cpu = run.end.cpu_seconds
-    return Entry(
+    return SpeedrunEntry(
         title=run.title,
         method=str(run.setting("method")),
         command=re.sub(r" --(out|name|root) \S+", "", str(facts.get("command", ""))),
