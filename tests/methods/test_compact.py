@@ -40,7 +40,7 @@ def test_it_learns_what_it_is_shown(method: str):
     images, labels = torch.randn(20, 3, 12, 12), torch.arange(20) % 10
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     losses = []
-    for _ in range(25):
+    for _ in range(40):
         network.before_step()
         output = network(images)
         loss = torch.nn.functional.cross_entropy(output.scores, labels)

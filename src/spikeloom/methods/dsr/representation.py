@@ -180,11 +180,21 @@ class _Representation(torch.autograd.Function):
             return None, grad_threshold, None, None
         share = neuron.slope / T if ctx.time_steps is None else neuron.slope
         one = total.mul_(share).mul_((sides & _PASSES).to(total.dtype)).to(g.dtype)
-        return one if ctx.time_steps else one.expand(g.shape), grad_threshold, None, None
+        if not ctx.time_steps:
+            # Written out here, because autograd would do it with the channel first in memory.
+            one = torch.cat([one] * T).unflatten(0, (T, -1))
+        return one, grad_threshold, None, None
 
 
 def _sum(g: Tensor, weights: Sequence[float], even: bool) -> Tensor:
-    """G `[B, ...]` of gradients `[T, B, ...]`, in float32 where they are half precision."""
+    """G `[B, ...]` of gradients `[T, B, ...]`, in float32 where they are half precision. Where the
+    channel is last in memory it stays so: norms in front are slow on mixtures."""
+    if g.dim() == 5 and g[0].is_contiguous(memory_format=torch.channels_last):
+        return (
+            _sum(g.movedim(2, -1).flatten(1), weights, even)
+            .view(g.shape[1], *g.shape[3:], g.shape[2])
+            .movedim(-1, 1)
+        )
     dtype = torch.promote_types(g.dtype, torch.float32)
     if even:
         return g.sum(0, dtype=dtype)
