@@ -140,9 +140,6 @@ def test_impossible_networks_are_refused(options, message):
 
 
 def test_data_that_does_not_fit_is_refused():
-    network = FsNetwork(name="fc", T=4)
-    with pytest.raises(ConfigError, match="use event data"):
-        build(network, spec((1, 8, 8), kind="static"))
     with pytest.raises(ConfigError, match=r"network\.name = fc"):
         build(FsNetwork(name="dvsgesture", T=4), spec((700,)))
     with pytest.raises(ConfigError, match="larger samples"):
@@ -242,3 +239,18 @@ def test_delays_stand_before_every_linear_layer_and_learn() -> None:
     assert layers[0].sigma.item() == before / 2
     with pytest.raises(ValueError, match="convolutions have none"):
         FsNetwork(name="dvsplane", T=4, delays=3)
+
+
+def test_an_image_becomes_one_spike_a_pixel_then_silence():
+    network = FsNetwork(name="fc", T=8, coded=4, hidden=(5,), output_neuron=(6.0, 6.0, 1.0))
+    net = build(network, spec((1, 2, 2), kind="static"))
+    images = torch.tensor([[[[1.0, 0.7], [0.34, 0.05]]]])
+    current = net.current(images)
+    assert current.shape == (8, 1, 1, 2, 2)
+    assert current.flatten(1).nonzero().tolist() == [[0, 0], [1, 1], [2, 2]]  # 0.05 never fires
+    output = net(images)
+    assert output.spikes is not None and output.spikes.shape == (8, 1, 3)
+    with pytest.raises(ValueError, match="intensities in \\[0, 1\\]"):
+        net(images - 1)
+    with pytest.raises(ValueError, match="coded = 9: expected at most T = 8"):
+        FsNetwork(name="fc", T=8, coded=9)

@@ -25,6 +25,12 @@ class FsNetwork(Section):
         ge=1,
         description="time steps, the empty ones after the data included (data.frames.empty)",
     )
+    coded: int | None = Field(
+        default=None,
+        ge=1,
+        description="of T, the steps in which each pixel of an image fires once, the stronger the "
+        "earlier (images only); none: half of T",
+    )
     form: Literal["kernel", "autograd"] = Field(
         default="kernel",
         description="which published implementation is followed: kernel fires at the threshold, "
@@ -112,6 +118,8 @@ class FsNetwork(Section):
     def _fits_together(self) -> "FsNetwork":
         if self.delays and self.name != "fc":
             raise ValueError(f'delays = {self.delays} need name = "fc": convolutions have none')
+        if (self.coded or 1) > self.T:
+            raise ValueError(f"coded = {self.coded}: expected at most T = {self.T}")
         if self.neuron == "adlif" and self.form == "autograd":
             raise ValueError(
                 'neuron = "adlif" exists in form = "kernel" only: an input acts in its own step'

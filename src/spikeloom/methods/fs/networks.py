@@ -28,6 +28,7 @@ from spikeloom.nn import (
     Classifier,
     Delay,
     Dropout,
+    Latency,
     Output,
     Recurrent,
     Sequential,
@@ -47,11 +48,6 @@ def build(network: FsNetwork, data: DataSpec) -> "FsClassifier":
 
     Raises `ConfigError` if the two do not fit.
     """
-    if data.kind != "events":
-        raise ConfigError(
-            f"network {network.name!r} takes events [T, B, ...], but {data.name!r} holds images: "
-            "use event data, for example data = digits-events"
-        )
     if network.name == "fc":
         return FsClassifier(network, data, _fully_connected(network, data))
     if len(data.shape) != 3:
@@ -73,6 +69,8 @@ class FsClassifier(Classifier):
         super().__init__()
         self.network = network
         self.shape = data.shape
+        coded = network.coded or max(network.T // 2, 1)
+        self.latency = Latency(coded, threshold=0.1) if data.kind == "static" else None
         self.hidden, features = layers
         self.output_delay = _delay(network, features) if network.delays else None
         self.output = nn.Linear(features, data.class_count, bias=False)
@@ -88,7 +86,13 @@ class FsClassifier(Classifier):
         return "mean" if self.network.readout == "rate" else "first spike"
 
     def current(self, inputs: Tensor) -> Tensor:
-        """`inputs`: `[T, B, ...]`, counts of events, the empty steps at the end."""
+        """`inputs`: `[T, B, ...]`, counts of events, the empty steps at the end; or images `[B, C,
+        H, W]` of intensities in [0, 1], whose pixels become single spikes: the method's own code
+        (`nn.Latency`), then empty steps."""
+        if self.latency is not None:
+            coded = self.latency(inputs.expand(self.latency.time_steps, *inputs.shape))
+            empty = coded.new_zeros(self.network.T - len(coded), *inputs.shape)
+            inputs = torch.cat([coded, empty])
         self._check(inputs)
         return inputs
 
