@@ -27,17 +27,17 @@ which hold no weights; `python -m benchmarks record RUN NAME` adds one.
 
 Accuracies in percent. **A** is the highest test accuracy of any epoch, as the papers print it: it
 selects on the test set. **B** is the test accuracy of the epoch that a validation set chose, 15 %
-of the training set, which was not trained on. Where a run kept no such set, B says "not run".
-Several seeds: mean ± standard deviation (number). "threads=1" and a seed make a run repeat bit for
-bit on one machine.
+of the training set (5 % for the compact networks), which was not trained on. Where a run kept no
+such set, B says "not run". Several seeds: mean ± standard deviation (number). "threads=1" and a
+seed make a run repeat bit for bit on one machine.
 
 """
 OURS = """\
 ## Networks of ours
 
 Smaller networks, data that come with the package, and parts of data sets: no paper has these rows.
-What A and B have in one row is of one training, with the 15 % left out. Times are those of a
-machine that others used. The weights are in the package: `spikeloom zoo`.
+What A and B have in one row is of one training, with the validation set left out. Times are those
+of a machine that others used. The weights are in the package: `spikeloom zoo`.
 
 """
 

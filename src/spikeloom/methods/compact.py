@@ -118,7 +118,8 @@ class CompactBody(nn.Module):
         if images.dim() != 4:
             raise ValueError(f"input of shape {list(images.shape)}: expected images [B, C, H, W]")
         current = self.stem(images[None])
-        if current.requires_grad:  # a sum over time comes with the channel first: BN is slow on it
+        if current.requires_grad and not torch.compiler.is_compiling():
+            # A sum over time comes with the channel first in memory, on which BN is slow.
             current.register_hook(_with_channel_last)
         return current.expand(time_steps, *current.shape[1:])
 
