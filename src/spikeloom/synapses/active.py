@@ -22,7 +22,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 @cache
-def kernels(kind: Literal["list", "conv", "linear", "pool"]) -> ModuleType:
+def kernels(kind: Literal["list", "conv", "linear", "pool", "winograd"]) -> ModuleType:
     """The kernels, loaded through the kernel cache (their text and that of what they call decide
     the name of the entry)."""
     here = Path(__file__).parent

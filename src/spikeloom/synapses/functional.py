@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 
-from spikeloom.synapses import switch
+from spikeloom.synapses import switch, winograd
 from spikeloom.synapses.active import DTYPES, Active, count, list_images, list_rows
 from spikeloom.synapses.conv import Geometry, conv_forward, conv_table, conv_weight
 from spikeloom.synapses.forms import Pair, Product, convolution, linear_map, pooling
@@ -246,8 +246,11 @@ class _Conv(torch.autograd.Function):
         geometry: Geometry = ctx.geometry
         mask = list(ctx.needs_input_grad[:3])
         # Whoever wants the gradient's own graph gets torch's formula, which has one.
-        ours = mask[1] and ctx.choice.weight and not torch.is_grad_enabled()
-        ours = ours and obstacle(grad, x) is None
+        kernels = not torch.is_grad_enabled() and obstacle(grad, x) is None
+        ours = mask[1] and ctx.choice.weight and kernels
+        last = _channel_last(x) or _channel_last(weight)
+        fewer = mask[0] and kernels and last and winograd.takes(grad, weight, geometry)
+        mask[0] = mask[0] and not fewer
         mask[1] = mask[1] and not ours
         # oneDNN makes the bias's gradient along with the weight's, at the price of both
         bias_alone = mask[2] and not mask[1]
@@ -268,6 +271,8 @@ class _Conv(torch.autograd.Function):
                 mask,
             )
         gx, gw, gb = results
+        if fewer:
+            gx = winograd.input_gradient(grad, weight, geometry, *x.shape[2:])
         if ours:
             gw = conv_weight(x, ctx.active, grad, weight, geometry)
         if bias_alone:
