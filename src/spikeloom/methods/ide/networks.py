@@ -135,7 +135,7 @@ class IdeClassifier(Classifier):
                 f"{list(self.shape)}"
             )
         if self.whitening is not None:
-            return F.gelu(self.whitening(inputs))
+            return F.gelu(self.whitening(inputs)).to(inputs.dtype)  # also under autocast
         return inputs.flatten(len(time) + 1) if self.flat else inputs
 
 
