@@ -5,45 +5,35 @@ Run from the root of a checkout.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmarks import kernels as kernels  # its commands
+from benchmarks.command import (
+    Backend,
+    Compile,
+    Csv,
+    Device,
+    Neurons,
+    Plain,
+    Rounds,
+    Small,
+    Threads,
+    app,
+    prepare,
+    print_rows,
+    run,
+    table,
+)
 from spikeloom.cli.options import complete_recipe
 from spikeloom.cli.output import print_table
 from spikeloom.errors import ConfigError, SpikeloomError
 
 if TYPE_CHECKING:
     from benchmarks.cases import Case
-    from benchmarks.runner import Row, Trial
-
-app = typer.Typer(
-    name="benchmarks", help="Measure speed as ratios in one process.", no_args_is_help=True
-)
-
-Threads = Annotated[int, typer.Option(min=1, help="Threads of this process.")]
-Rounds = Annotated[int, typer.Option(min=1, help="Runs of each contender; the fastest counts.")]
-Csv = Annotated[Path | None, typer.Option("--csv", help="Also write the rows to this file.")]
-Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu, cuda, cuda:1 ...")]
-Backend = Annotated[str, typer.Option(help="Of this library's neurons: auto, cpu, gpu.")]
-Small = Annotated[
-    bool, typer.Option("--small", help="Every case on a tiny shape: does it run, does it agree.")
-]
-Compile = Annotated[
-    bool, typer.Option("--torch-compile", help="Also torch.compile (a minute a shape).")
-]
-Plain = Annotated[
-    bool,
-    typer.Option(
-        "--plain",
-        help="As a script that sets nothing: freed memory is not kept, as training keeps it.",
-    ),
-]
-Neurons = Annotated[
-    list[str] | None, typer.Argument(help="Names of neurons; all if none is given.")
-]
 
 
 @app.command("export")
@@ -76,9 +66,9 @@ def neurons(
     if unknown:
         hint = did_you_mean(unknown[0], cases.NEURONS)
         raise ConfigError(f"no neuron {unknown[0]!r} to measure{hint}")
-    where = _prepare(threads, device)
+    where = prepare(threads, device)
     wanted = [case for case in cases.neuron_cases(where) if not neuron or case.subject in neuron]
-    _run(
+    run(
         cases.small(wanted) if small else wanted,
         lambda case: bench.trial(case, compile_eager, backend, plain),
         rounds,
@@ -106,9 +96,9 @@ def linear(
     from benchmarks import cases
     from benchmarks import linear as bench
 
-    where = _prepare(threads, device)
+    where = prepare(threads, device)
     wanted = list(cases.linear_cases(where))
-    _run(
+    run(
         cases.small(wanted) if small else wanted,
         lambda case: bench.trial(case, compile_eager, backend),
         rounds,
@@ -150,7 +140,7 @@ def training(
     from benchmarks import training as bench
     from spikeloom.methods.catalog import load_recipe
 
-    where = _prepare(threads, device)
+    where = prepare(threads, device)
     size = () if batch is None else (batch,)
     found: Iterable[Case]
     if recipe is None:
@@ -160,7 +150,7 @@ def training(
     else:
         precision = load_recipe(recipe, overrides or ()).training.precision
         found = [cases.Case("training", recipe, size, precision, device=where)]
-    _run(
+    run(
         found,
         lambda case: bench.trial(case, overrides or (), backend, plain),
         rounds,
@@ -176,133 +166,6 @@ def training(
         },
         csv,
     )
-
-
-def _prepare(threads: int, device: str) -> str:
-    """Sets the threads; the device's name."""
-    import torch
-
-    from spikeloom.run.device import choose_device
-
-    torch.set_num_threads(threads)
-    return str(choose_device(device))
-
-
-def _run(
-    cases: "Iterable[Case]",
-    trial: "Callable[[Case], Trial]",
-    rounds: int,
-    figures: dict[str, str],
-    csv: Path | None,
-) -> None:
-    """Measures, prints and writes case by case. Exit code 1 if this library did not agree with the
-    reference somewhere.
-    """
-    from benchmarks.runner import measure
-    from benchmarks.timing import write_csv
-
-    rows: list[Row] = []
-    for case in cases:
-        found = measure(trial(case), rounds)
-        rows += found
-        if csv is not None:  # a run that is cut short leaves what it has
-            write_csv(csv, rows, case.device)
-        first = found[0]
-        _print(
-            found,
-            figures,
-            f"{first['subject']}  [{first['shape']}]  {first['dtype']}  "
-            f"{first['layout']}  {first['device']}",
-        )
-    ours = [row for row in rows if row["contender"] == "spikeloom"]
-    wrong = [row for row in ours if str(row["note"]).startswith(("not timed", "absent"))]
-    for row in wrong:
-        what = f"{row['subject']} {row['shape']}"
-        typer.echo(f"spikeloom has no figure: {what}: {row['note']}", err=True)
-    if wrong:
-        raise typer.Exit(1)
-
-
-def _print(rows: "Sequence[Row]", figures: dict[str, str], title: str | None = None) -> None:
-    """The rows as a table, without columns that none of them has; and who is absent in a line
-    below it.
-    """
-    words = ("what", "matmul")
-    here = [row for row in rows if not str(row["note"]).startswith("absent")]
-    figures = {key: name for key, name in figures.items() if any(key in row for row in here)}
-    print_table(
-        ["contender", *figures.values(), ""],
-        [
-            [
-                str(row["contender"]),
-                *(str(row.get(key, "")) for key in figures),
-                str(row["note"]),
-            ]
-            for row in here
-        ],
-        title=title,
-        right=[name for key, name in figures.items() if key not in words],
-    )
-    absent: dict[str, list[str]] = {}
-    for row in rows:
-        if row not in here:
-            absent.setdefault(str(row["note"]), []).append(str(row["contender"]))
-    for note, names in absent.items():
-        typer.echo(f"{note}: {', '.join(names)}\n")
-
-
-@app.command("agreement")
-def agreement(
-    device: Device = "auto",
-    backend: Backend = "auto",
-    small: Small = False,
-    csv: Csv = None,
-) -> None:
-    """Compiled kernels against float64 on the CPU, as `spikeloom doctor --kernels`, with a CSV."""
-    from benchmarks.timing import write_csv
-    from spikeloom.cli.doctor import print_agreement
-
-    where = _prepare(1, device)
-    rows: list[Row] = []
-    for row in print_agreement(where, backend, small):
-        rows.append(row)
-        if csv is not None:
-            write_csv(csv, rows, where)
-    if any(row["note"] for row in rows):
-        raise typer.Exit(1)
-
-
-@app.command("registers")
-def registers(csv: Csv = None) -> None:
-    """What the GPU kernels need of a GPU (registers, spills), by its own compiler; without one."""
-    from benchmarks.timing import write_csv
-    from spikeloom.compiler.dispatch import interpreting
-
-    if interpreting():
-        raise ConfigError("kernels are interpreted, not compiled: unset TRITON_INTERPRET")
-    try:
-        from benchmarks import registers as bench
-
-        rows = bench.measure()
-    except ImportError as error:
-        raise ConfigError(f"{error}: install triton (pip install triton) to compile") from error
-    columns = {
-        "subject": "neuron",
-        "case": "",
-        "kernel": "kernel",
-        "capability": "sm",
-        "neurons": "tile",
-        "warps": "warps",
-        "registers": "registers",
-        "spilled_bytes": "spilled",
-    }
-    print_table(
-        list(columns.values()),
-        [[str(row[key]) for key in columns] for row in rows],
-        right=["sm", "tile", "warps", "registers", "spilled"],
-    )
-    if csv is not None:
-        write_csv(csv, rows)
 
 
 @app.command("synapses")
@@ -358,7 +221,7 @@ def calls(
     from benchmarks import calls as bench
 
     rows = bench.measure(recipe, overrides or ())
-    _table(rows, ["what", "library", "all", "us", "by folder"], csv)
+    table(rows, ["what", "library", "all", "us", "by folder"], csv)
 
 
 @app.command("startup")
@@ -375,9 +238,9 @@ def startup(
     from benchmarks import startup as bench
     from benchmarks.timing import write_csv
 
-    where = _prepare(1, device)
+    where = prepare(1, device)
     rows = bench.measure(rounds, where, backend, compile_eager)
-    _print(rows, {"what": "what", "seconds": "seconds", "median_seconds": "median"})
+    print_rows(rows, {"what": "what", "seconds": "seconds", "median_seconds": "median"})
     if csv is not None:
         write_csv(csv, rows, where)
 
@@ -390,7 +253,7 @@ def events(threads: Threads = 1, rounds: Rounds = 15, csv: Csv = None) -> None:
     from benchmarks import events as bench
 
     torch.set_num_threads(threads)
-    _table(bench.measure(rounds), ["what", "ms", "tonic_ms", "ratio", "note"], csv)
+    table(bench.measure(rounds), ["what", "ms", "tonic_ms", "ratio", "note"], csv)
 
 
 @app.command("inference")
@@ -412,7 +275,7 @@ def inference(
 
     torch.set_num_threads(threads)
     columns = ["what", "batch", "contender", "ms", "of_ann", "of_dense", "note"]
-    _table(bench.measure(steps, rounds, kept), columns, csv)
+    table(bench.measure(steps, rounds, kept), columns, csv)
 
 
 @app.command("memory")
@@ -423,7 +286,6 @@ def memory(csv: Csv = None) -> None:
     import torch
 
     from benchmarks import memory as bench
-    from benchmarks.timing import write_csv
 
     torch.set_num_threads(1)
     rows = bench.measure()
@@ -435,13 +297,7 @@ def memory(csv: Csv = None) -> None:
         "peak_megabytes": "peak MB",
         "note": "",
     }
-    print_table(
-        list(columns.values()),
-        [[str(row.get(key, "")) for key in columns] for row in rows],
-        right=["T", "bytes per neuron", "peak MB"],
-    )
-    if csv is not None:
-        write_csv(csv, rows)
+    table(rows, columns, csv)
 
 
 @app.command("input")
@@ -459,7 +315,7 @@ def input_rates(
     from benchmarks import input as bench
 
     torch.set_num_threads(1)
-    _table(
+    table(
         bench.measure(images, batch, workers, size, rounds),
         ["part", "source", "workers", "images_per_second", "ms_per_image"],
         csv,
@@ -480,7 +336,7 @@ def scaling(
     from benchmarks import scaling as bench
 
     rows = bench.measure(recipe, overrides or (), steps, rounds)
-    _table(rows, list(dict.fromkeys(key for row in rows for key in row if key != "recipe")), csv)
+    table(rows, list(dict.fromkeys(key for row in rows for key in row if key != "recipe")), csv)
 
 
 @app.command("record")
@@ -508,20 +364,6 @@ def results(
     from benchmarks import results as page
 
     page.write(check=check)
-
-
-def _table(rows: "Sequence[Row]", columns: Sequence[str], csv: Path | None) -> None:
-    from benchmarks.timing import write_csv
-
-    print_table(
-        columns,
-        [[str(row.get(column, "")) for column in columns] for row in rows],
-        right=[
-            name for name in columns if name not in ("part", "source", "what", "note", "by folder")
-        ],
-    )
-    if csv is not None:
-        write_csv(csv, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

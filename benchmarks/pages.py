@@ -5,15 +5,24 @@ function of that name from the CSV files; no such figure is typed by hand. `--ch
 and fails where a page and the files differ.
 """
 
-import csv
-import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.layer_tables import (
+    COPIES,
+    compiled,
+    linear,
+    machine,
+    neurons,
+    neurons_read,
+    plain_script,
+    small,
+)
+from benchmarks.tables import LIBRARIES, cell, groups, read, table
+
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "scaling.md",
@@ -22,187 +31,6 @@ PAGES = (
     ROOT / "docs" / "inference.md",
     ROOT / "README.md",
 )
-
-LIBRARIES = {
-    "spikingjelly": "SpikingJelly",
-    "snntorch": "snnTorch",
-    "norse": "Norse",
-    "sinabs": "sinabs",
-    "torch.compile": "torch.compile",
-}
-
-Row = dict[str, str]
-Group = dict[str, Row]
-"""The rows of a case by contender."""
-
-
-def read(name: str) -> list[Row]:
-    with (RESULTS / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def groups(rows: Sequence[Row]) -> list[Group]:
-    """Rows case by case, in the order of the file."""
-    found: dict[tuple[str, ...], Group] = {}
-    for row in rows:
-        case = (row["subject"], row["shape"], row["dtype"], row["layout"])
-        found.setdefault(case, {})[row["contender"]] = row
-    return list(found.values())
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def span(values: Sequence[float], digits: int = 1) -> str:
-    """ "a to b", or one number if they are the same."""
-    low, high = (f"{value:.{digits}f}" for value in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
-
-
-def cell(group: Group, contender: str, key: str, digits: int = 1) -> str:
-    """A contender's figure; empty if it has none, a star if it agrees with a variant only."""
-    row = group.get(contender, {})
-    if row.get("note", "").startswith("not timed"):
-        return "differs"
-    if not row.get(key):
-        return ""
-    return f"{float(row[key]):.{digits}f}" + ("*" if row["note"] else "")
-
-
-def number(group: Group, contender: str, key: str) -> float | None:
-    """A contender's figure where it computes the same function, or None."""
-    row = group.get(contender, {})
-    return float(row[key]) if row.get(key) and not row["note"] else None
-
-
-def ratios(found: Sequence[Group], contender: str, key: str) -> list[float]:
-    """How many times as long as ours a contender takes, case by case."""
-    pairs = [(number(group, contender, key), number(group, "spikeloom", key)) for group in found]
-    return [theirs / ours for theirs, ours in pairs if theirs and ours]
-
-
-def machine() -> str:
-    """Where the tables were measured."""
-    files = ("neurons-cpu.csv", "linear-cpu.csv", "training-cpu.csv", "startup-cpu.csv")
-    rows = [row for name in files for row in read(name)]
-    one, loads = rows[0], [float(row["load"]) for row in rows]
-    peers = {row["contender"]: row["version"] for row in rows if row.get("version")}
-    versions = ", ".join(f"{LIBRARIES[name]} {peers[name]}" for name in list(LIBRARIES)[:4])
-    return (
-        f"{one['threads']} thread of {one['cpu']}, {one['cores']} cores, on which other work ran "
-        f"(load {span(loads)}); Python {one['python']}, PyTorch {one['torch']}, "
-        f"numba {one['numba']}; {versions}."
-    )
-
-
-def layers() -> list[Group]:
-    """The cases of `bench neurons` but the last, whose layer is small: its unit means nothing."""
-    return groups(read("neurons-cpu.csv"))[:-1]
-
-
-def small() -> str:
-    """What a call costs, from the layer that has next to nothing to do."""
-    group = groups(read("neurons-cpu.csv"))[-1]
-    shape = [int(axis) for axis in group["spikeloom"]["shape"].split("x")]
-    values = math.prod(shape)
-    calls = []
-    for name in ("spikeloom", "eager", *LIBRARIES):
-        if each := number(group, name, "training_ns_per_element"):
-            calls.append(f"{LIBRARIES.get(name, name)} {each * values / 1000:.0f}")
-    return (
-        f"A call, forward and backward, on {values:,} values (PLIF, `{shape}`), in microseconds: "
-        f"{', '.join(calls)}."
-    )
-
-
-def neurons() -> str:
-    found = layers()
-    peers = [name for name in LIBRARIES if any(number(g, name, _COPIES) for g in found)]
-    rows = []
-    for group in found:
-        case = group["spikeloom"]
-        rows.append(
-            [
-                *(case[key] for key in ("subject", "shape")),
-                ", ".join(
-                    value
-                    for value in (case["dtype"], case["layout"].replace("_", " "))
-                    if value not in ("float32", "contiguous")
-                ),
-                cell(group, "spikeloom", "forward_copies"),
-                f"**{cell(group, 'spikeloom', _COPIES)}**",
-                f"{float(case['training_share']):.0%}",
-                *(cell(group, name, _COPIES) for name in ("eager", *peers)),
-            ]
-        )
-    head = ["neuron", "`[T, B, ...]`", "", "forward", "with backward", "share of copy", "eager"]
-    return table([*head, *(LIBRARIES[name] for name in peers)], rows)
-
-
-_COPIES = "training_copies"
-
-
-def plain(found: Sequence[Group]) -> list[Group]:
-    """Cases in float32 that lie in memory as usual."""
-    usual = {"dtype": "float32", "layout": "contiguous"}
-    return [group for group in found if usual.items() <= group["spikeloom"].items()]
-
-
-def neurons_read() -> str:
-    found = plain(layers())
-
-    def of(name: str) -> str:
-        costs = [number(g, "spikeloom", _COPIES) for g in found]
-        kinds = [g["spikeloom"]["subject"] for g in found]
-        return span([c for c, kind in zip(costs, kinds, strict=True) if c and kind == name])
-
-    others = [
-        f"{LIBRARIES.get(name, 'eager PyTorch')} {span(found_ratios)}"
-        for name in ("eager", *LIBRARIES)
-        if (found_ratios := ratios(found, name, _COPIES))
-    ]
-    return (
-        f"Forward and backward, a LIF layer costs {of('LIF')} copies, PLIF {of('PLIF')}, GLIF with "
-        f"eight learned constants a channel {of('GLIF')}, AdLIF with four states {of('AdLIF')}. "
-        f"The others take so many times as long: {', '.join(others)}."
-    )
-
-
-def plain_script() -> str:
-    """A script that sets nothing, where freed memory is not kept."""
-    rows = [
-        [group["spikeloom"][key] for key in ("subject", "shape")]
-        + [cell(group, "spikeloom", key) for key in ("forward_copies", _COPIES)]
-        + [cell(group, "eager", _COPIES)]
-        for group in plain(groups(read("neurons-plain-cpu.csv")))
-        if group["spikeloom"]["subject"] in ("LIF", "PLIF")
-    ]
-    return table(["neuron", "`[T, B, ...]`", "forward", "with backward", "eager"], rows)
-
-
-def compiled() -> str:
-    names = ("spikeloom", "torch.compile", "eager")
-    rows = [
-        [group["spikeloom"]["shape"], *(cell(group, name, _COPIES) for name in names)]
-        for group in plain(groups(read("neurons-compile-cpu.csv"))[:-1])
-    ]
-    return table(["PLIF `[T, B, ...]`", *names], rows)
-
-
-def linear() -> str:
-    rows = []
-    names = ("spikeloom", "eager", *LIBRARIES)
-    for group in groups(read("linear-cpu.csv")):
-        steps, _, size = group["spikeloom"]["shape"].split("x")
-        cells = []
-        for name in names:
-            alone = cell(group, name, "neurons_ms")
-            cells.append(cell(group, name, "training_ms") + (f" ({alone})" if alone else ""))
-        rows.append([size, steps, cell(group, "linear only", "training_ms"), *cells])
-    head = ["N", "T", "linear only", "spikeloom", "eager", *LIBRARIES.values()]
-    return table(head, rows)
 
 
 def training() -> str:
@@ -308,7 +136,7 @@ def speed() -> str:
         if words and case["dtype"] == "float32" and case["layout"] == "contiguous":
             shape = f"`[{case['shape'].replace('x', ', ')}]`"
             names = ("spikeloom", "eager", "spikingjelly")
-            rows.append([f"{words}, {shape}", *(cell(group, name, _COPIES) for name in names)])
+            rows.append([f"{words}, {shape}", *(cell(group, name, COPIES) for name in names)])
     steps = {
         row["contender"]: row
         for row in read("synapses-steps-cpu.csv")

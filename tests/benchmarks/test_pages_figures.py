@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks import pages
+from benchmarks import pages, tables
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def test_another_figure_in_a_file_is_another_figure_on_the_page(
     figures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = tmp_path / "results"
-    shutil.copytree(figures.RESULTS, results)
+    shutil.copytree(tables.RESULTS, results)
     page = tmp_path / "page.md"
     shutil.copy(figures.PAGES[0], page)
-    monkeypatch.setattr(figures, "RESULTS", results)
+    monkeypatch.setattr(tables, "RESULTS", results)
     monkeypatch.setattr(figures, "PAGES", (page,))
     assert figures.main(check=True) == 0
 
@@ -55,21 +55,21 @@ def test_another_figure_in_a_file_is_another_figure_on_the_page(
     assert figures.main(check=True) == 0
 
 
-def test_who_has_no_figure_has_no_number(figures: ModuleType) -> None:
+def test_who_has_no_figure_has_no_number() -> None:
     group = {
         "spikeloom": {"ms": "2.0", "note": ""},
         "other": {"ms": "", "note": "not timed: 3.00% of its spikes differ from the reference"},
         "half": {"ms": "6.0", "note": "its state is bfloat16, and it agrees with that loop: ..."},
         "fair": {"ms": "5.0", "note": ""},
     }
-    cells = [figures.cell(group, name, "ms") for name in (*group, "nobody")]
+    cells = [tables.cell(group, name, "ms") for name in (*group, "nobody")]
     assert cells == ["2.0", "differs", "6.0*", "5.0", ""]
-    assert figures.ratios([group], "fair", "ms") == [2.5]
-    assert figures.ratios([group], "half", "ms") == []  # not ranked
-    assert figures.ratios([group], "other", "ms") == []
+    assert tables.ratios([group], "fair", "ms") == [2.5]
+    assert tables.ratios([group], "half", "ms") == []  # not ranked
+    assert tables.ratios([group], "other", "ms") == []
 
 
-def test_no_path_of_a_machine_is_in_a_committed_file(figures: ModuleType) -> None:
-    for path in figures.RESULTS.glob("*.csv"):
+def test_no_path_of_a_machine_is_in_a_committed_file() -> None:
+    for path in tables.RESULTS.glob("*.csv"):
         text = path.read_text("utf-8")
         assert not re.search(r"/(home|root|tmp|Users|work)/", text), path.name
