@@ -7,8 +7,8 @@ shows here before anybody runs it.
 import torch
 
 from benchmarks.cases import NEURONS
+from benchmarks.gpu_code import launches, needs
 from benchmarks.runner import Row
-from spikeloom.compiler.gpu.inspect import launches, needs
 from spikeloom.compiler.gpu.plan import Machine
 
 CAPABILITIES = (80, 90)

@@ -15,19 +15,19 @@ from spikeloom.neurons import GLIF, LIF, PLIF, AdLIF, Gaussian, Neuron, ScaledLI
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(interpreting(), reason="the interpreter compiles nothing")
 
-from spikeloom.compiler.gpu import inspect  # noqa: E402
-from spikeloom.compiler.gpu.inspect import Needs, compiled, needs  # noqa: E402
+from benchmarks import gpu_code  # noqa: E402
+from benchmarks.gpu_code import Needs, compiled, needs  # noqa: E402
 
 H200 = Machine(132, 50 << 20)
 
 
 def launches(
     neuron: Neuron, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
-) -> tuple[inspect.Started, inspect.Started]:
+) -> tuple[gpu_code.Started, gpu_code.Started]:
     """The forward and the backward launch of a neuron on an input of this shape."""
     coefs = [coef.detach() for coef in neuron._all_coefs().values()]
     rest = [neuron.rest().get(name, 0.0) for name in neuron.states]
-    return inspect.launches(neuron._step(), coefs, rest, torch.empty(shape, dtype=dtype), H200)
+    return gpu_code.launches(neuron._step(), coefs, rest, torch.empty(shape, dtype=dtype), H200)
 
 
 SHAPES = {
