@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Self
 
 Look = Callable[..., None]
 """Called with (module, arguments), and behind the module with its output too."""
@@ -20,6 +20,22 @@ def hooked(
         for module, look in (after or {}).items():
             stack.enter_context(_removed(module.register_forward_hook(look)))
         yield
+
+
+class Watching:
+    """What looks into a network inside a `with` block, and leaves it as it was."""
+
+    def looks(self) -> tuple[Mapping[Any, Look], Mapping[Any, Look]]:
+        """What is called ahead of modules, and what behind them, as `hooked` takes them."""
+        raise TypeError(f"{type(self).__name__} must override looks()")
+
+    def __enter__(self) -> Self:
+        self._hooks = ExitStack()
+        self._hooks.enter_context(hooked(*self.looks()))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._hooks.close()
 
 
 @contextmanager

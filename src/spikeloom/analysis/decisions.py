@@ -79,7 +79,7 @@ class DecisionCounter:
         right = (choice == labels) & (fired if potentials is None else True)
         steps = torch.arange(1, T + 1, device=spikes.device).view(-1, 1)
         total = rates.sum(1)
-        found = {
+        sums = {
             "first": right.sum(),
             "rate": (most == labels).sum(),
             "silent": (~fired).sum(),
@@ -88,10 +88,10 @@ class DecisionCounter:
             "rate course": rate_course(spikes, labels),
         }
         for kind, picked in (("first-spike", choice), ("rate", most)):
-            own = rates.gather(1, picked[:, None])[:, 0]
-            found[f"predicted {kind}"] = own.sum()
-            found[f"other {kind}"] = ((total - own) / max(classes - 1, 1)).sum()
-        for name, value in found.items():
+            rate = rates.gather(1, picked[:, None])[:, 0]
+            sums[f"predicted {kind}"] = rate.sum()
+            sums[f"other {kind}"] = ((total - rate) / max(classes - 1, 1)).sum()
+        for name, value in sums.items():
             value = value.double()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._samples += len(labels)

@@ -22,14 +22,14 @@ def constant_distributions(before: nn.Module, after: nn.Module) -> dict[str, tup
     `Neuron.constants()`, by their names there, layers in module order.
     """
     first = neuron_layers(before)
-    found: dict[str, list[Spread]] = {}
+    by_name: dict[str, list[Spread]] = {}
     for path, layer in neuron_layers(after).items():
         initial = first[path].constants()
         for name, values in layer.constants().items():
             spread = Spread(path, *(v.detach().flatten().cpu() for v in (initial[name], values)))
-            found.setdefault(name, []).append(spread)
+            by_name.setdefault(name, []).append(spread)
     return {
         name: tuple(spreads)
-        for name, spreads in found.items()
+        for name, spreads in by_name.items()
         if any(spread.after.numel() > 1 for spread in spreads)
     }

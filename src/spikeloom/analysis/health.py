@@ -128,10 +128,10 @@ class News:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def lines(self, found: Health) -> list[str]:
+    def lines(self, health: Health) -> list[str]:
         """A line for each thing that was not there in the epoch before."""
-        kinds = {kind: f"warning: {line}" for kind, line in found.advice().items()}
-        kinds |= {kind: f"note: {line}" for kind, line in found.remarks().items()}
+        kinds = {kind: f"warning: {line}" for kind, line in health.advice().items()}
+        kinds |= {kind: f"note: {line}" for kind, line in health.remarks().items()}
         before, self._told = self._told, set(kinds)
         return [line for kind, line in kinds.items() if kind not in before]
 

@@ -3,14 +3,13 @@ firing rates that gradients pass, for penalties.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spikeloom.analysis.rates import Answer, neuron_layers
-from spikeloom.hooks import hooked
+from spikeloom.hooks import Look, Watching
 from spikeloom.neurons import Neuron
 
 SPIKES = "spikes"
@@ -70,7 +69,7 @@ class Course:
         return value
 
 
-class Monitor:
+class Monitor(Watching):
     """Watches every neuron layer of `network`, whatever module it is, inside a `with` block.
 
         with Monitor(network, of=["spikes", "v"], last=8, bins=50) as seen:
@@ -114,15 +113,9 @@ class Monitor:
         self._layers = {path: known[path] for path in chosen}
         self._names = tuple(name for name in of if name != SPIKES)
         self._courses = {(path, name): Course(last, bins, limits) for path in chosen for name in of}
-        self._hooks = ExitStack()
 
-    def __enter__(self) -> "Monitor":
-        looks = {layer: self._look(path) for path, layer in self._layers.items()}
-        self._hooks.enter_context(hooked(after=looks))
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._hooks.close()
+    def looks(self) -> tuple[dict[Any, Look], dict[Any, Look]]:
+        return {}, {layer: self._look(path) for path, layer in self._layers.items()}
 
     def __getitem__(self, key: str | tuple[str, str]) -> Course:
         """Of a layer, its spikes; of (layer, name), that value."""
@@ -148,7 +141,7 @@ class Monitor:
         return look
 
 
-class LiveRates:
+class LiveRates(Watching):
     """Firing rates of every neuron layer inside a `with` block, as tensors that gradients pass.
 
         with LiveRates(network) as rates:
@@ -164,15 +157,9 @@ class LiveRates:
         self._layers = neuron_layers(network)
         self._sums: dict[str, Tensor] = {}
         self._places = dict.fromkeys(self._layers, 0)
-        self._hooks = ExitStack()
 
-    def __enter__(self) -> "LiveRates":
-        looks = {layer: self._look(path) for path, layer in self._layers.items()}
-        self._hooks.enter_context(hooked(after=looks))
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._hooks.close()
+    def looks(self) -> tuple[dict[Any, Look], dict[Any, Look]]:
+        return {}, {layer: self._look(path) for path, layer in self._layers.items()}
 
     def per_layer(self) -> dict[str, Tensor]:
         """A scalar for each layer that has run, in module order."""

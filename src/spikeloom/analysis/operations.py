@@ -7,10 +7,8 @@ E = 0.9 pJ x AC + 4.6 pJ x MAC          32-bit floating point at 45 nm: Horowitz
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from spikeloom.analysis.rates import neuron_layers
-from spikeloom.hooks import Look, hooked
+from spikeloom.hooks import Look, Watching
 from spikeloom.nn.classifier import Output
 
 Synapses = nn.Linear | _ConvNd
@@ -171,7 +169,7 @@ class _Count:
     fan_out: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
 
-class SynapticOperations:
+class SynapticOperations(Watching):
     """Counts the operations of every convolution and linear layer inside a `with` block.
 
         with SynapticOperations(network) as counter:
@@ -193,25 +191,15 @@ class SynapticOperations:
         self._counts: dict[str, _Count] = {}
         self._samples = 0
         self._fired = False
-        self._hooks = ExitStack()
 
-    def __enter__(self) -> "SynapticOperations":
+    def looks(self) -> tuple[dict[Any, Look], dict[Any, Look]]:
         network = self._network
-        before: dict[nn.Module, Look] = {network: self._note_start}
+        before: dict[Any, Look] = {network: self._note_start}
         for path, layer in network.named_modules():
             if isinstance(layer, Synapses):
                 before[layer] = self._hook(path)
         before |= dict.fromkeys(neuron_layers(network).values(), self._note_neuron)
-        self._hooks.enter_context(hooked(before, {network: self._note_end}))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._hooks.close()
+        return before, {network: self._note_end}
 
     def per_sample(
         self, constants: EnergyConstants | None = None, samples: int | None = None

@@ -4,14 +4,12 @@ rate of a layer = spikes / (neurons x samples x time steps)      per neuron and 
 """
 
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from spikeloom.hooks import hooked
+from spikeloom.hooks import Look, Watching
 from spikeloom.neurons import Neuron
 
 # What a neuron answers: its spikes, or (spikes, state) where a state was given.
@@ -47,7 +45,7 @@ class SpikeCount(NamedTuple):
         return self.spikes / self.places if self.places else 0.0
 
 
-class FiringRates:
+class FiringRates(Watching):
     """Counts the spikes of every neuron layer of `module` inside a `with` block.
 
         with FiringRates(network) as rates:
@@ -65,20 +63,9 @@ class FiringRates:
         self._spikes: dict[str, Tensor] = {}
         self._places = dict.fromkeys(self._layers, 0)
         self._neurons = dict.fromkeys(self._layers, 0)
-        self._hooks = ExitStack()
 
-    def __enter__(self) -> "FiringRates":
-        looks = {layer: self._hook(path) for path, layer in self._layers.items()}
-        self._hooks.enter_context(hooked(after=looks))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._hooks.close()
+    def looks(self) -> tuple[dict[Any, Look], dict[Any, Look]]:
+        return {}, {layer: self._hook(path) for path, layer in self._layers.items()}
 
     def counts(self) -> dict[str, SpikeCount]:
         """Spikes and places by layer, in module order; sums over processes give exact rates."""
