@@ -8,7 +8,8 @@ import torch
 
 from spikeloom import report
 from spikeloom.methods import catalog
-from spikeloom.report.examine import Examination, OutputSpikes, examine
+from spikeloom.report.examination import Examination, OutputSpikes
+from spikeloom.report.examine import examine
 from spikeloom.report.page import single, verdict
 from spikeloom.run.reading import read
 from spikeloom.training import train

@@ -57,8 +57,8 @@ app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"spikeloom {__version__}")
         raise typer.Exit
 

@@ -1,13 +1,20 @@
 """`spikeloom calibrate`: from a trained ANN to the thresholds of a spiking network."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from spikeloom.cli import options
 from spikeloom.cli.output import print_json, print_table
-from spikeloom.errors import ConfigError
+from spikeloom.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from spikeloom.config.schema import Recipe
+    from spikeloom.evaluation.evaluation import TrainedRun
+    from spikeloom.evaluation.measure import Measurement, Observer
+    from spikeloom.nn.classifier import Classifier
 
 
 def calibrate(
@@ -66,47 +73,135 @@ def calibrate(
     recipe = None if check is None else load_recipe(check, [*files, *(overrides or ())])
 
     from spikeloom.evaluation.evaluation import load_run
-    from spikeloom.training import calibration
 
-    result = calibration.calibrate(
-        folder,
-        out,
-        fraction=percentile / 100,
-        batches=batches,
-        batch_size=batch_size,
-        split=split,
-        order=order,
-        seed=seed,
-        checkpoint=checkpoint,
-        device=device,
-    )
-    before: list[float] = []
-    if recipe is not None:
-        run = load_run(folder, checkpoint, device=device)
-        before = calibration.accuracy_at_start(recipe, run)
+    run = load_run(folder, checkpoint, device=device)
+    size = batch_size or run.recipe.data.batch_size
+    about = {"checkpoint": f"{checkpoint}, after {run.epochs} epochs"}
+    fraction = percentile / 100
+    values = write_thresholds(run, out, fraction, batches, size, split, order, seed, about)
+    samples, accuracy = batches * size, measured(run, run.classifier, "float32").accuracy
+    before = [] if recipe is None else accuracy_at_start(recipe, run)
     after_steps = dict(enumerate(before, start=1))
     if as_json:
         print_json(
             {
                 "file": str(out),
-                "samples": result.samples,
+                "samples": samples,
                 "percentile": percentile,
-                "activations": result.values,
-                "accuracy": result.accuracy,
+                "activations": values,
+                "accuracy": accuracy,
                 "accuracy_before_training": after_steps,
             }
         )
         return
-    typer.echo(f"{out}: {percentile:g} % of the activations of {result.samples:,} {split} samples")
+    typer.echo(f"{out}: {percentile:g} % of the activations of {samples:,} {split} samples")
     print_table(
         ("layer", "activation"),
-        [(layer, f"{value:.5g}") for layer, value in result.values.items()],
+        [(layer, f"{value:.5g}") for layer, value in values.items()],
         right=("activation",),
     )
-    typer.echo(f"accuracy of the ANN {result.accuracy:.2%}\n")
+    typer.echo(f"accuracy of the ANN {accuracy:.2%}\n")
     if after_steps:
         print_table(
             ("time steps", "accuracy before training"),
             [(str(steps), f"{accuracy:.2%}") for steps, accuracy in after_steps.items()],
             right=("time steps", "accuracy before training"),
+        )
+
+
+def write_thresholds(
+    run: "TrainedRun",
+    out: Path,
+    fraction: float = 0.999,
+    batches: int = 5,
+    batch_size: int = 64,
+    split: Literal["train", "test"] = "train",
+    order: Literal["random", "file"] = "random",
+    seed: int | None = None,
+    about: Mapping[str, str] | None = None,
+) -> dict[str, float]:
+    """The activations of `run` on some of its samples, by layer, and in the file `out`.
+
+    `seed`: of the random order; the recipe's by default. `about`: more to say in the file.
+
+    Raises:
+        ConfigError: the network is no ANN, or the numbers do not fit.
+        RunError: `out` cannot be written.
+    """
+    import torch
+
+    from spikeloom.data.base import subset
+    from spikeloom.data.loader import Loader
+    from spikeloom.evaluation.loaders import make_transform
+    from spikeloom.methods.dsr import thresholds
+    from spikeloom.run.device import autocast, surroundings
+    from spikeloom.seeding import generator
+
+    recipe, source = run.recipe, run.data.train if split == "train" else run.data.test
+    count = batches * batch_size
+    if not 1 <= count <= len(source):
+        raise ConfigError(
+            f"{batches} batches of {batch_size} are {count} samples, and the {split} split of "
+            f"{run.data.spec.name} has {len(source)}: give 1 to {len(source)}"
+        )
+    stream = generator(recipe.seed if seed is None else seed, "calibrate")
+    drawn = torch.randperm(len(source), generator=stream)
+    loader = Loader(
+        subset(source, drawn[:count] if order == "random" else torch.arange(count)),
+        batch_size,
+        transform=make_transform(recipe.data, run.data, training=False),
+        device=run.device,
+        workers=recipe.data.workers,
+    )
+    with surroundings(recipe.training, run.device), autocast("float32", run.device):
+        inputs = (batch.inputs for batch in loader.epoch(0))
+        values = thresholds.calibrate(run.classifier, inputs, count, fraction)
+    facts = {
+        "recipe": recipe.title,
+        "data": recipe.data.name,
+        "samples": f"{count}, {split} split, in {order} order",
+        "fraction": repr(fraction),
+    }
+    try:
+        thresholds.write_thresholds(out, values, facts | dict(about or {}))
+    except OSError as error:
+        raise RunError(f"cannot write {out}: {error.strerror}") from error
+    return {name: float(value) for name, value in values.items()}
+
+
+def accuracy_at_start(recipe: "Recipe", run: "TrainedRun") -> list[float]:
+    """Test accuracy after 1..T time steps of the network that `recipe` would begin to train with.
+
+    `run`: what was calibrated; its data set is used. ConfigError if the recipe's is another.
+    """
+    from spikeloom.analysis.latency import LatencyCourse
+    from spikeloom.evaluation.evaluation import build
+    from spikeloom.evaluation.measure import observe_latency
+
+    if recipe.data.name != run.data.spec.name:
+        raise ConfigError(
+            f"{recipe.origin} is for {recipe.data.name}, and the run for {run.data.spec.name}: "
+            "name a recipe for the same data"
+        )
+    classifier, latency = build(recipe, run.data.spec, run.device), LatencyCourse()
+    classifier.start()
+    measured(run, classifier, recipe.training.precision, observe_latency(latency))
+    return latency.accuracy()
+
+
+def measured(
+    run: "TrainedRun", classifier: "Classifier", precision: str, *observers: "Observer"
+) -> "Measurement":
+    """`classifier` on the test samples of `run`."""
+    from spikeloom.evaluation.measure import measure
+    from spikeloom.run.device import surroundings
+
+    with surroundings(run.recipe.training, run.device):
+        return measure(
+            classifier,
+            run.test_loader(),
+            spec=run.data.spec,
+            device=run.device,
+            precision=precision,
+            observers=observers,
         )

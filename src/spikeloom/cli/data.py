@@ -40,7 +40,7 @@ def list_(
     """List the data sets, their published sizes, and where their files were found."""
     from spikeloom.data.registry import sources
 
-    found = {name: (source, folder_of(source)) for name, source in sources().items()}
+    places = {name: (source, folder_of(source)) for name, source in sources().items()}
     if as_json:
         print_json(
             [
@@ -51,7 +51,7 @@ def list_(
                     "found": None if folder is None else str(folder),
                     "prepared": prepared_bytes(name),
                 }
-                for name, (source, folder) in found.items()
+                for name, (source, folder) in places.items()
             ]
         )
         return
@@ -65,7 +65,7 @@ def list_(
                 "not found" if folder is None else str(folder),
                 _megabytes(prepared_bytes(name)),
             )
-            for name, (source, folder) in found.items()
+            for name, (source, folder) in places.items()
         ],
         right=("train", "test", "prepared"),
     )
@@ -223,7 +223,7 @@ def prepared_bytes(name: str) -> int:
     from spikeloom.data.events.cache import stored
 
     owners = (f"{name}-train-", f"{name}-test-")
-    return sum(found.bytes for found in stored() if found.folder.name.startswith(owners))
+    return sum(frames.bytes for frames in stored() if frames.folder.name.startswith(owners))
 
 
 def _megabytes(size: int) -> str:

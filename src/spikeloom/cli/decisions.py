@@ -17,20 +17,20 @@ DELAYS = (50, 90)
 """Percent of the highest accuracy over time whose delays are shown."""
 
 
-def decision_figures(found: "Decisions") -> dict[str, Any]:
+def decision_figures(decisions: "Decisions") -> dict[str, Any]:
     """Plain values by kind of decision, delays included (None if a delay is never reached)."""
-    courses = {"first-spike": found.first_spike_course, "rate": found.rate_course}
-    accuracies = {"first-spike": found.first_spike_accuracy, "rate": found.rate_accuracy}
+    courses = {"first-spike": decisions.first_spike_course, "rate": decisions.rate_course}
+    accuracies = {"first-spike": decisions.first_spike_accuracy, "rate": decisions.rate_accuracy}
     return {
-        "silent_share": found.silent_share,
-        "decision_step": found.decision_step if found.silent_share < 1 else None,
-        "early_accuracy": found.early_accuracy,
+        "silent_share": decisions.silent_share,
+        "decision_step": decisions.decision_step if decisions.silent_share < 1 else None,
+        "early_accuracy": decisions.early_accuracy,
         **{
             kind: {
                 "accuracy": accuracies[kind],
                 **{f"td_{percent}": _delay(course, percent) for percent in DELAYS},
-                "predicted_rate": found.predicted_rates[kind],
-                "other_rate": found.other_rates[kind],
+                "predicted_rate": decisions.predicted_rates[kind],
+                "other_rate": decisions.other_rates[kind],
                 "accuracy_over_time": course,
             }
             for kind, course in courses.items()
@@ -38,9 +38,9 @@ def decision_figures(found: "Decisions") -> dict[str, Any]:
     }
 
 
-def print_decisions(found: "Decisions") -> None:
+def print_decisions(decisions: "Decisions") -> None:
     """A table with a row for either kind of decision, and a line about the first spikes."""
-    figures = decision_figures(found)
+    figures = decision_figures(decisions)
     columns = ("decision by", "accuracy", *(f"td_{p}" for p in DELAYS), "rate", "others' rate")
     rows = []
     for kind in ("first-spike", "rate"):
@@ -56,12 +56,12 @@ def print_decisions(found: "Decisions") -> None:
             )
         )
     print_table(columns, rows, right=columns[1:])
-    early = f"the first output spike decides {found.early_accuracy:.2%} of the samples rightly"
+    early = f"the first output spike decides {decisions.early_accuracy:.2%} of the samples rightly"
     step = figures["decision_step"]
     when = "" if step is None else f", in step {step:.1f} on average"
-    typer.echo(f"{early}{when}; {found.silent_share:.2%} are silent")
+    typer.echo(f"{early}{when}; {decisions.silent_share:.2%} are silent")
     typer.echo(
-        f"td_p: first step, from 0, with p % of the highest of {len(found.rate_course)} steps\n"
+        f"td_p: first step, from 0, with p % of the highest of {len(decisions.rate_course)} steps\n"
     )
 
 

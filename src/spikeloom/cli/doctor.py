@@ -288,9 +288,9 @@ def _compiled_neuron() -> Finding:
 def _data_sets() -> Finding:
     from spikeloom.data.registry import sources
 
-    found = {name: folder_of(source) for name, source in sources().items()}
-    present = [name for name, folder in found.items() if folder is not None]
-    absent = [name for name, folder in found.items() if folder is None]
+    folders = {name: folder_of(source) for name, source in sources().items()}
+    present = [name for name, folder in folders.items() if folder is not None]
+    absent = [name for name, folder in folders.items() if folder is None]
     detail = f"found: {', '.join(present)}" + (
         f"; not found: {', '.join(absent)}" if absent else ""
     )

@@ -68,7 +68,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure a trained run on the test samples of its data set."""
-    wanted = _numbers(timesteps)
+    steps = _numbers(timesteps)
     if plot is not None and plot.suffix.lower() not in FORMATS:
         raise ConfigError(f"--plot {plot}: give a file that ends in {', '.join(FORMATS)}")
 
@@ -88,10 +88,10 @@ def evaluate(
 
     result = measured(T)
     accuracies = result.accuracy_per_timestep
-    if T is None and wanted and 0 < len(accuracies) < wanted[-1] and _shows_images(folder):
+    if T is None and steps and 0 < len(accuracies) < steps[-1] and _shows_images(folder):
         # An image can be shown for longer: the first steps are the same, and more follow.
-        accuracies = measured(wanted[-1]).accuracy_per_timestep
-    votes = _after(accuracies, wanted)
+        accuracies = measured(steps[-1]).accuracy_per_timestep
+    votes = _after(accuracies, steps)
     speed = _timed(folder, checkpoint, T, device, root) if latency else None
     if as_json:
         timed = {"latency": None if speed is None else asdict(speed)}
@@ -158,15 +158,15 @@ def _numbers(text: str | None) -> list[int] | None:
     return numbers
 
 
-def _after(accuracies: list[float], wanted: list[int] | None) -> dict[int, float]:
+def _after(accuracies: list[float], steps: list[int] | None) -> dict[int, float]:
     """Accuracy by number of time steps."""
     every = dict(enumerate(accuracies, start=1))
-    if wanted is None:
+    if steps is None:
         return every
-    if wanted[-1] > len(every):
+    if steps[-1] > len(every):
         has = f"votes for 1 to {len(every)} steps" if every else "no votes per time step"
-        raise ConfigError(f"--timesteps {wanted[-1]}: this network has {has}")
-    return {steps: every[steps] for steps in wanted}
+        raise ConfigError(f"--timesteps {steps[-1]}: this network has {has}")
+    return {step: every[step] for step in steps}
 
 
 def _as_dict(result: "Evaluation", votes: dict[int, float], noise: float) -> dict[str, Any]:

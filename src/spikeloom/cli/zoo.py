@@ -21,25 +21,28 @@ def zoo(
     from spikeloom.zoo import FOLDER, PREFIX, card, names
 
     if name is not None:
-        found = card(name)
+        network = card(name)
         if as_json:
-            print_json(found.model_dump())
+            print_json(network.model_dump())
         else:
             print_table(
-                ("", PREFIX + found.name),
+                ("", PREFIX + network.name),
                 [
-                    ("title", found.title),
-                    ("trained by", found.command),
-                    ("seed", str(found.seed)),
-                    ("accuracy-B", f"{found.accuracy_b:.2%} of {found.samples:,} test samples"),
-                    ("accuracy-A", f"{found.accuracy_a:.2%}, best epoch of the same training"),
-                    ("parameters", f"{found.parameters:,}, {found.dtype}"),
-                    ("spikes", f"{found.spikes_per_neuron:.3f} a neuron and sample"),
-                    *((f"rate of {layer}", f"{r:.4f}") for layer, r in found.firing_rates.items()),
-                    ("energy", f"{found.picojoule / 1e6:.4f} uJ a sample"),
-                    ("without spikes", f"{found.dense_picojoule / 1e6:.4f} uJ"),
-                    ("trained on", f"{found.machine}, {found.versions}"),
-                    ("SHA-256", found.sha256),
+                    ("title", network.title),
+                    ("trained by", network.command),
+                    ("seed", str(network.seed)),
+                    ("accuracy-B", f"{network.accuracy_b:.2%} of {network.samples:,} test samples"),
+                    ("accuracy-A", f"{network.accuracy_a:.2%}, best epoch of the same training"),
+                    ("parameters", f"{network.parameters:,}, {network.dtype}"),
+                    ("spikes", f"{network.spikes_per_neuron:.3f} a neuron and sample"),
+                    *(
+                        (f"rate of {layer}", f"{r:.4f}")
+                        for layer, r in network.firing_rates.items()
+                    ),
+                    ("energy", f"{network.picojoule / 1e6:.4f} uJ a sample"),
+                    ("without spikes", f"{network.dense_picojoule / 1e6:.4f} uJ"),
+                    ("trained on", f"{network.machine}, {network.versions}"),
+                    ("SHA-256", network.sha256),
                 ],
             )
         return

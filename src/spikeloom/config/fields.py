@@ -119,9 +119,9 @@ def type_text(annotation: object) -> str:
 
 def range_text(info: FieldInfo) -> str:
     """The allowed range in words: "at least 1", "each from 0 to below 1", or an empty text."""
-    own = _range(info.metadata)
-    if own:
-        return own
+    bounds = _range(info.metadata)
+    if bounds:
+        return bounds
     items = {_range(getattr(item, "__metadata__", ())) for item in get_args(_bare(info.annotation))}
     items.discard("")
     return " or ".join(f"each {text}" for text in sorted(items))
@@ -198,13 +198,13 @@ def select(explanations: list[KeyExplanation], key: str, source: str) -> list[Ke
     exact = [one for one in explanations if one.key == key]
     inside = [one for one in explanations if one.key.startswith(f"{key}.")]
     by_leaf = [one for one in explanations if one.key.rpartition(".")[2] == key]
-    found = exact or inside or by_leaf
-    if not found:
+    chosen = exact or inside or by_leaf
+    if not chosen:
         names = [one.key for one in explanations]
         sections = dict.fromkeys(name.partition(".")[0] for name in names)
         hint = did_you_mean_key(key, [*names, *sections])
         raise ConfigError(f"{source}: unknown key {key}{hint}")
-    return found
+    return chosen
 
 
 def _choices(key: Key) -> str:

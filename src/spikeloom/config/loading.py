@@ -56,8 +56,8 @@ def load(name_or_path: str | Path, given: Sequence[str], library: Library) -> Re
     label, path = library.find(name_or_path)
     merged = _Merged(label)
     for file_label, values in _read_chain(label, path, library):
-        for own in ("published", "origin"):
-            merged.values.pop(own, None)
+        for key in ("published", "origin"):
+            merged.values.pop(key, None)
         merged.update(file_label, values)
     if not merged.values.get("origin"):
         merged.values["origin"] = label if label in library.recipes else _shown(path.stem)

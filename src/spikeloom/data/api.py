@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from spikeloom.data.base import DataSet
     from spikeloom.data.spec import DataSpec
 
+Accept = Callable[["DataSpec"], object]
+"""Raises an error for data that it has no use for."""
+
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
 
@@ -79,9 +82,14 @@ class Source(ABC):
     def files(self, root: Path | None) -> tuple[Path, ...]:
         """The files that `load` reads. Raises `DataError` if one is missing."""
 
-    def for_recipe(self, config: "DataConfig", T: int | None) -> "DataSet":
-        """The data set as `[data]` of a recipe asks for it, for a network of `T` time steps."""
-        del T
+    def for_recipe(
+        self, config: "DataConfig", T: int | None, accept: "Accept | None" = None
+    ) -> "DataSet":
+        """The data set as `[data]` of a recipe asks for it, for a network of `T` time steps.
+
+        `accept` is asked before anything is prepared that takes long.
+        """
+        del T, accept
         self.refuse_unused(config)
         return self.load(None if config.root is None else Path(config.root))
 

@@ -1,15 +1,13 @@
 """The data set of a recipe: what `[data]` names, checked, with `network.T` time steps."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
+from spikeloom.data.api import Accept
 from spikeloom.data.base import DataSet
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
-
-Accept = Callable[[DataSpec], object]
 
 
 def load_data(recipe: Recipe, accept: Accept | None = None) -> DataSet:
@@ -20,13 +18,13 @@ def load_data(recipe: Recipe, accept: Accept | None = None) -> DataSet:
     `ConfigError` if a key of the recipe does not fit the data set, `DataError` if files are missing
     or damaged.
     """
-    given = None if accept is None else lambda spec: accept(_resized(recipe, spec))
-    data = _as_stored(recipe, given)
-    return replace(data, spec=_resized(recipe, data.spec))
-
-
-def _resized(recipe: Recipe, spec: DataSpec) -> DataSpec:
     side = recipe.data.frames.resize
+    given = None if accept is None else lambda spec: accept(_resized(spec, side))
+    data = _as_stored(recipe, given)
+    return data if side is None else replace(data, spec=_resized(data.spec, side))
+
+
+def _resized(spec: DataSpec, side: int | None) -> DataSpec:
     if side is None or len(spec.shape) != 3:
         return spec
     return replace(spec, shape=(spec.shape[0], side, side))
@@ -39,10 +37,7 @@ def prepare(recipe: Recipe) -> str:
 
 def _as_stored(recipe: Recipe, accept: Accept | None = None) -> DataSet:
     T = getattr(recipe.network, "T", None)
-    source = registry.source(recipe.data.name)
     try:
-        if source.events is not None:
-            return source.events.for_recipe(recipe.data, T, accept)
-        return source.for_recipe(recipe.data, T)
+        return registry.source(recipe.data.name).for_recipe(recipe.data, T, accept)
     except OSError as error:
         raise DataError(f"{recipe.data.name}: {error.filename}: {error.strerror}") from error

@@ -39,9 +39,9 @@ def names() -> tuple[str, ...]:
 
 def source(name: str) -> Source:
     """The data set called `name`. Raises `DataError` with the nearest names if there is none."""
-    found = _discovered().get(name) or _registered.get(name)
-    if found is not None:
-        return found
+    known_source = _discovered().get(name) or _registered.get(name)
+    if known_source is not None:
+        return known_source
     known = sources()
     near = get_close_matches(name.lower(), known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "choose one of these"
@@ -61,17 +61,17 @@ def load(name: str, root: str | Path | None = None) -> DataSet:
 @cache
 def _discovered() -> dict[str, Source]:
     package = import_module("spikeloom.data.sets")
-    found: dict[str, Source] = {}
+    sets: dict[str, Source] = {}
     for info in pkgutil.iter_modules(package.__path__):
         module = import_module(f"{package.__name__}.{info.name}")
         for one in getattr(module, "DATA_SETS", ()):
-            if one.name in found:
+            if one.name in sets:
                 raise DataError(f"two modules of {package.__name__} define a data set {one.name!r}")
-            found[one.name] = one
+            sets[one.name] = one
     for label, module in extensions.modules("spikeloom.data"):
         if not hasattr(module, "DATA_SETS"):
             extensions.leave_out(label, "it has no tuple `DATA_SETS`")
         for one in getattr(module, "DATA_SETS", ()):
-            if found.setdefault(one.name, one) is not one:
+            if sets.setdefault(one.name, one) is not one:
                 extensions.leave_out(label, f"there is a data set {one.name} already")
-    return found
+    return sets

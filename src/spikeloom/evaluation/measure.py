@@ -1,16 +1,16 @@
 """One pass over samples: loss, accuracy, firing rates, and whoever else looks.
 
-Trainer, `evaluate`, calibration and estimate all make this pass.
+Trainer, `evaluate`, report, estimate, `calibrate` and loops of one's own all make this pass.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloom.analysis.decisions import DecisionCounter
 from spikeloom.analysis.latency import LatencyCourse
@@ -18,8 +18,8 @@ from spikeloom.analysis.rates import FiringRates, SpikeCount
 from spikeloom.data.base import Batch
 from spikeloom.data.loader import Loader
 from spikeloom.data.spec import DataSpec
-from spikeloom.errors import NonFiniteError
-from spikeloom.evaluation.metrics import among_best, score_of
+from spikeloom.errors import DataError, NonFiniteError
+from spikeloom.evaluation.metrics import Score, among_best, score_for, score_of
 from spikeloom.evaluation.nonfinite import first_non_finite
 from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.processes.distributed import common, sum_over_ranks
@@ -48,7 +48,11 @@ class Measurement:
 
     def to_dict(self) -> dict[str, Any]:
         """As metrics.jsonl has it."""
-        figures: dict[str, Any] = {"loss": self.loss, "accuracy": self.accuracy}
+        figures: dict[str, Any] = {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "samples": self.samples,
+        }
         if self.top5_accuracy is not None:
             figures["top5_accuracy"] = self.top5_accuracy
         return (
@@ -90,32 +94,62 @@ def measure(
     Raises:
         NonFiniteError: the loss became NaN or infinite; the text names the layer.
     """
+
+    def answer(batch: Batch) -> Output:
+        if not noise:
+            return classifier(batch.inputs)
+        return classifier(_noisy(batch.inputs, noise, noise_seed, batch.step))
+
     was_training = classifier.training
     classifier.eval()
     score = score_of(spec, device)
-    ranked = len(spec.classes) > 5
-    top5 = torch.zeros((), dtype=torch.int64, device=device)
     try:
-        with ExitStack() as stack:
-            rates = stack.enter_context(FiringRates(classifier)) if with_rates else None
-            stack.enter_context(autocast(precision, device))
-            for batch in paced(loader.epoch(epoch)):
-                inputs = batch.inputs
-                if noise:
-                    inputs = _noisy(inputs, noise, noise_seed, batch.step)
-                output = classifier(inputs)
-                score.add(classifier.loss(output, batch.targets), output.scores, batch.targets)
-                if ranked:
-                    top5 += among_best(output.scores, batch.targets, 5)
-                for observe in observers:
-                    observe(output, batch)
-        score.reduce()
-        sum_over_ranks(top5)
-        if score.samples and not math.isfinite(score.loss):
-            found = _non_finite(classifier, loader, epoch)
-            raise common(found, own="it began in" in str(found))
+        with autocast(precision, device):
+            batches = paced(loader.epoch(epoch))
+            counted = classifier if with_rates else None
+            measurement = count(counted, batches, answer, classifier.loss, observers, score)
+        if measurement.samples and not math.isfinite(measurement.loss):
+            error = _non_finite(classifier, loader, epoch)
+            raise common(error, own="it began in" in str(error))
     finally:
         classifier.train(was_training)
+    return measurement
+
+
+def count(
+    network: nn.Module | None,
+    batches: Iterable[Batch],
+    answer: Callable[[Batch], Output],
+    loss: Callable[[Output, Tensor], Tensor],
+    observers: Sequence[Observer] = (),
+    score: Score | None = None,
+) -> Measurement:
+    """What `answer` to all `batches` comes to; firing rates are those of `network`, if it is given.
+
+    `score`: the sums to begin with; by default those that fit the first answer.
+
+    Raises:
+        DataError: there is no batch, and no `score`; or shapes do not fit.
+    """
+    top5: Tensor | None = None
+    with ExitStack() as stack:
+        rates = None if network is None else stack.enter_context(FiringRates(network))
+        for batch in batches:
+            output = answer(batch)
+            scores, targets = output.scores, batch.targets
+            score = score or score_for(scores, targets)
+            score.add(loss(output, targets), scores, targets)
+            if score.classes > 5:
+                best = among_best(scores, targets, 5)
+                top5 = best if top5 is None else top5 + best
+            for observe in observers:
+                observe(output, batch)
+    if score is None:
+        raise DataError("no batch to evaluate on: give at least one")
+    score.reduce()
+    device = score.loss_sum.device
+    if score.classes > 5:
+        top5 = sum_over_ranks(torch.zeros_like(score.confusion[0, 0]) if top5 is None else top5)
     counts = {} if rates is None else _reduced(rates.counts(), device)
     return Measurement(
         loss=score.loss,
@@ -126,7 +160,7 @@ def measure(
         spikes={layer: count.spikes / score.samples for layer, count in counts.items()},
         neurons={} if rates is None else rates.neurons(),
         rate=SpikeCount.sum(counts.values()).rate,
-        top5_accuracy=top5.item() / max(score.samples, 1) if ranked else None,
+        top5_accuracy=None if top5 is None else top5.item() / max(score.samples, 1),
         errors=score.figures,
     )
 

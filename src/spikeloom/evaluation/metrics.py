@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.data.spec import DataSpec
+from spikeloom.errors import DataError
 from spikeloom.processes import distributed
 from spikeloom.processes.distributed import sum_over_ranks
 
@@ -140,12 +141,23 @@ def score_of(spec: DataSpec, device: torch.device) -> Score:
     return Errors(spec.targets, device) if spec.targets else Score(len(spec.classes), device)
 
 
+def score_for(scores: Tensor, targets: Tensor) -> Score:
+    """Those for samples like these: of classes, or, where targets are real, of a regression."""
+    if targets.is_floating_point():
+        if targets.dim() != 2:
+            raise DataError(f"targets {list(targets.shape)}: real targets are [B, K]")
+        return Errors(targets.shape[1], scores.device)
+    if targets.dim() != 1:
+        raise DataError(f"targets {list(targets.shape)}: classes are [B], whole numbers")
+    return Score(scores.shape[1], scores.device)
+
+
 def mini_batch(loss: Tensor, scores: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean loss and `accuracy` of the batches that all processes have just computed."""
     if distributed.world_size() == 1:
         return loss.item(), accuracy(scores, labels)
-    own = (loss.item() * len(labels), accuracy(scores, labels) * len(labels), len(labels))
-    total, right, samples = sum_over_ranks(torch.tensor(own, dtype=torch.float64)).tolist()
+    sums = (loss.item() * len(labels), accuracy(scores, labels) * len(labels), len(labels))
+    total, right, samples = sum_over_ranks(torch.tensor(sums, dtype=torch.float64)).tolist()
     return total / samples, right / samples
 
 
@@ -163,9 +175,9 @@ def among_best(scores: Tensor, labels: Tensor, count: int) -> Tensor:
     """How many labels are among the `count` largest scores of their sample, a scalar int64; of
     equal scores the first ones count as larger, as in `accuracy`.
     """
-    own = scores.gather(1, labels[:, None])
+    right = scores.gather(1, labels[:, None])
     classes = torch.arange(scores.shape[1], device=scores.device)
-    before = (scores > own) | ((scores == own) & (classes < labels[:, None]))
+    before = (scores > right) | ((scores == right) & (classes < labels[:, None]))
     return (before.sum(1) < count).sum()
 
 

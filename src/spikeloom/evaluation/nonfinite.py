@@ -16,12 +16,12 @@ def first_bad_gradient(classifier: Classifier, backward: Callable[[], object]) -
     Args:
         backward: Runs forward and backward again; what happens to the gradients does not matter.
     """
-    found: list[str] = []
+    bad: list[str] = []
     innermost: dict[int, tuple[str, Tensor]] = {}  # by the number of an input, which it keeps alive
 
     def note(name: str, gradient: Tensor) -> None:
-        if not found and not _finite(gradient):
-            found.append(name)
+        if not bad and not _finite(gradient):
+            bad.append(name)
 
     def look(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
         def look_at_inputs(_: nn.Module, inputs: tuple[object, ...]) -> None:
@@ -54,7 +54,7 @@ def first_bad_gradient(classifier: Classifier, backward: Callable[[], object]) -
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else "the sum of several gradients, or what was done to it"
+    return bad[0] if bad else "the sum of several gradients, or what was done to it"
 
 
 @torch.no_grad()
@@ -67,12 +67,12 @@ def first_non_finite(classifier: Classifier, inputs: Tensor) -> str:
     """
     if not _finite(inputs):
         return "the inputs"
-    found: list[str] = []
+    bad: list[str] = []
 
     def hook(name: str, module: nn.Module):
         def look(_: nn.Module, __: object, output: object) -> None:
-            if not found and not _finite(output):
-                found.append(_describe(name, module))
+            if not bad and not _finite(output):
+                bad.append(_describe(name, module))
 
         return look
 
@@ -83,9 +83,9 @@ def first_non_finite(classifier: Classifier, inputs: Tensor) -> str:
     }
     with hooked(after=looks):
         output = classifier(inputs)
-        if not found and not _finite(output.scores):
-            found.append("the readout")
-    return found[0] if found else "the loss function"
+        if not bad and not _finite(output.scores):
+            bad.append("the readout")
+    return bad[0] if bad else "the loss function"
 
 
 def _describe(name: str, module: nn.Module) -> str:

@@ -4,15 +4,22 @@ The keys have the names that they have in recipes, so that reports and compariso
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import tomli_w
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from spikeloom import files
 from spikeloom.data.base import DataSet
-from spikeloom.errors import ConfigError
+from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.methods.catalog import OWN_LOOP
+from spikeloom.run.checkpoint import State, recipe_difference
+from spikeloom.run.folder import RunFolder, environment
+from spikeloom.run.inputs import Inputs
+from spikeloom.training.saving import Check
+from spikeloom.training.start import fingerprint
 
 
 def describe(
@@ -45,9 +52,50 @@ def describe(
     return {key: value for key, value in about.items() if value != {}}
 
 
-def to_toml(about: Mapping[str, Any], epochs: int | None) -> str:
+def to_toml(about: Mapping[str, Any], epochs: int | None = None) -> str:
     training = {} if epochs is None else {"training": {"epochs": epochs}}
     return tomli_w.dumps({**about, **training})
+
+
+def create(run: RunFolder, text: str, device: torch.device, data: DataSet | None) -> None:
+    """The run folder with `text` as its recipe.toml, if there is none yet."""
+    if run.recipe.is_file():
+        return
+    facts, inputs = environment(device), ""
+    if data is not None:
+        facts |= {"data": fingerprint(data)}
+        inputs = Inputs.of(data).to_json()
+    RunFolder.create(run.path, text, facts, inputs)
+
+
+def check(about: Mapping[str, Any]) -> Check:
+    """Accepts the checkpoints of a loop that `about` describes."""
+
+    def check(path: Path, state: State) -> None:
+        try:
+            theirs = files.parse_toml(state["recipe"])
+        except ConfigError as error:
+            raise CheckpointError(f"the description in {path} cannot be read: {error}") from error
+        difference = recipe_difference(theirs, dict(about))
+        if difference is not None:
+            change = difference.replace("in recipe.toml", "here")
+            raise CheckpointError(f"{path} is of another experiment: {change}")
+
+    return check
+
+
+def facts(
+    about: Mapping[str, Any], data: DataSet | None, samples: int | None, votes: Tensor | None
+) -> dict[str, Any]:
+    """What the start of the training reports: it has `samples`, and `votes` in a mini-batch."""
+    event = {
+        "method": about["method"],
+        "recipe": about["title"],
+        "data": "data of its own" if data is None else data.spec.name,
+        "time_steps": None if votes is None else len(votes),
+        "notes": [] if data is None else list(data.notes),
+    }
+    return event | ({"train_samples": samples} if samples else {})
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ health and its report are the same code and the same files.
 
 import math
 import random
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import count
@@ -21,22 +20,23 @@ from torch import Tensor, nn
 from spikeloom import report
 from spikeloom.analysis.health import idle_parameters
 from spikeloom.components.protocols import BestTestEpoch, BestValidationEpoch
+from spikeloom.config.schema import CheckpointConfig, LoggingConfig
 from spikeloom.data.base import DataSet
-from spikeloom.errors import CheckpointError, ConfigError, NonFiniteError, RunError
+from spikeloom.errors import ConfigError, NonFiniteError, RunError
 from spikeloom.evaluation.measure import Measurement
-from spikeloom.evaluation.metrics import Score, accuracy
+from spikeloom.evaluation.metrics import Score, score_for
 from spikeloom.evaluation.protocol import Best, choose
 from spikeloom.loop import description, plain
-from spikeloom.loop.evaluation import Answer, Loss, Seen, on_scores, score_for, scored, see
-from spikeloom.loop.journal import LoopJournal
-from spikeloom.loop.saving import LoopSaver
+from spikeloom.loop.evaluation import Answer, Loss, Seen, on_device, scored, see
 from spikeloom.nn.classifier import Output
 from spikeloom.processes import distributed
-from spikeloom.report.stored import write as keep_examination
+from spikeloom.report.examination import write as keep_examination
 from spikeloom.run.device import StopRequest
+from spikeloom.run.folder import RunFolder
 from spikeloom.seeding import seed_global, stream
-from spikeloom.training.journal import Clock
+from spikeloom.training.journal import Clock, Journal
 from spikeloom.training.position import Position, Stateful, TrainedParts
+from spikeloom.training.saving import Saver
 
 
 class Run:
@@ -111,6 +111,10 @@ class Run:
             write_report: Write report.html at the end.
             console: Where progress is shown; standard output by default.
         """
+        often = {"every_steps": every_steps, "every_minutes": every_minutes, "log_every": log_every}
+        for name, value in often.items():
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} = {value}: give a number above 0")
         self.folder = Path(folder)
         self.network = network
         self.optimizer = optimizer
@@ -124,11 +128,15 @@ class Run:
         self._about = description.describe(
             title or self.folder.name, seed, network, optimizer, schedule, data, settings or {}
         )
-        self._saver = LoopSaver(self.folder, self._about, self._parts, data)
-        self._every_steps, self._every_minutes = every_steps, every_minutes
-        self._log_every = log_every
-        self._tensorboard, self._write_report = tensorboard, write_report
-        self._journal = LoopJournal(console or Console(), network)
+        self._saver = Saver(
+            RunFolder(self.folder),
+            description.to_toml(self._about),
+            CheckpointConfig(every_steps=every_steps, every_minutes=every_minutes),
+            description.check(self._about),
+        )
+        logging = LoggingConfig(every_steps=log_every, tensorboard=tensorboard)
+        self._journal = Journal(console or Console(), logging)
+        self._write_report = write_report
         self._epochs: int | None = None
         self._clock = Clock()
         self._score: Score | None = None
@@ -157,11 +165,13 @@ class Run:
         with ExitStack() as stack:
             place = self._saver.run
             stack.enter_context(place.storage_errors())
-            self._saver.create(self.device)
+            description.create(place, self._saver.text, self.device, self._data)
             stack.enter_context(place.locked())
             stack.callback(lambda: self._journal.stream.close())
-            self.position, self._sums = self._saver.restore(self.device, self._tell)
-            self._journal.open(place, self._tensorboard)
+            restored = self._saver.restore(self._parts, self._tell, self.device, self._data)
+            if restored is not None:
+                self.position, self._sums = restored
+            self._journal.open(place)
             hook = self.optimizer.register_step_pre_hook(self._before_step)
             stack.callback(hook.remove)
             self._stop = stack.enter_context(StopRequest())
@@ -179,8 +189,8 @@ class Run:
             raise RunError(
                 f"{self.folder} has done {self.epoch} epochs already: give {self.epoch} or more"
             )
-        self._epochs = number
-        self._saver.plan(number)
+        self._epochs = self._journal.epochs = number
+        self._saver.keep_recipe(description.to_toml(self._about, number))
         while self.epoch < number and not self._figures.stopped:
             self._lr = self.optimizer.param_groups[0]["lr"]
             self.network.train()
@@ -190,6 +200,7 @@ class Run:
             yield self.epoch
             self._finish_epoch(last=self.epoch + 1 == number)
         self._journal.end(self.position)
+        self._journal.stream.flush()
         if self._write_report:
             self._tell(f"report {report.write([self.folder])}")
 
@@ -221,13 +232,7 @@ class Run:
             self.position.step += 1
             self.position.global_step += 1
             if steps is not None:
-                self._journal.stream.progress(
-                    epoch=self.epoch,
-                    epochs=self._epochs or 0,
-                    phase="train",
-                    step=step + 1,
-                    steps=steps,
-                )
+                self._journal.progress(self.position, "train", step + 1, steps)
             self._between_steps(last=step + 1 == steps)
 
     def log(self, loss: Tensor, output: Tensor | Output, targets: Tensor, **figures: float) -> None:
@@ -243,25 +248,26 @@ class Run:
         Raises:
             NonFiniteError: the loss is NaN or infinite.
         """
-        found = scored(output)
-        scores, targets = found.scores.detach(), on_scores(targets, found.scores)
+        answer = scored(output)
+        scores = answer.scores.detach()
+        targets = on_device(targets, scores.device)
         loss = loss.detach()
         self._figures.values |= {name: float(value) for name, value in figures.items()}
         if self._score is None:
             self._score = score_for(scores, targets)
             if self._sums:
-                self._load_sums(self._score)
+                self._saver.load_sums(self._score, self._sums)
             if not self.position.global_step:
-                self._journal.start(self._about, self._data, self._samples, found.votes, targets)
+                facts = description.facts(self._about, self._data, self._samples, answer.votes)
+                regression = targets.is_floating_point()
+                self._journal.start(self.network, regression=regression, **facts)
         self._score.add(loss, scores, targets)
-        step = self.position.global_step
-        recorded = step % self._log_every == 0
-        if (recorded or loss.device.type == "cpu") and not math.isfinite(loss.item()):
-            raise self._non_finite(f"the loss is {loss.item()}")
-        if recorded:
-            lr = self.optimizer.param_groups[0]["lr"]
-            figure = accuracy(scores, targets)
-            self._journal.step(self.epoch, step, loss.item(), figure, lr)
+        check = lambda: self._check(loss.item())  # noqa: E731
+        if loss.device.type == "cpu":
+            check()
+        lr = self.optimizer.param_groups[0]["lr"]
+        result = (loss, scores, targets)
+        self._journal.step(self.position, self.position.global_step, lr, result, check)
 
     def evaluate(
         self,
@@ -310,11 +316,8 @@ class Run:
             self._look = False
 
     def _between_steps(self, *, last: bool) -> None:
-        due = self._every_steps and self.position.global_step % self._every_steps == 0
-        if self._every_minutes is not None:
-            due = due or time.monotonic() - self._saver.saved_at >= 60 * self._every_minutes
-        if due and not last:  # at the end of an epoch one is written after the evaluation
-            self._save()
+        if not last and self._saver.due(self.position):
+            self._save()  # at the end of an epoch one is written after the evaluation
         if number := self._stop.signal():
             self._save()
             self._tell(
@@ -330,8 +333,7 @@ class Run:
                 f"nothing was logged in epoch {self.epoch}: call run.log(loss, output, targets) "
                 "after each step"
             )
-        if not math.isfinite(score.loss):
-            raise self._non_finite(f"the loss is {score.loss}")
+        self._check(score.loss)
         test, val = self._seen.get("test"), self._seen.get("val")
         best = position.best
         if test is not None:
@@ -343,39 +345,35 @@ class Run:
         if improved and test is not None:
             position.best, position.confusion = best, test.measurement.confusion
         self._clock.stop(position)
-        self._journal.epoch(position, self._lr, score, val, test, self._figures.values)
+        measured = [None if seen is None else seen.measurement for seen in (val, test)]
+        self._journal.epoch(
+            position, self._lr, score, self.network, *measured, self._figures.values
+        )
         position.loss = score.loss
         position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
         self._score, self._sums, self._seen = None, {}, {}
         self._save()
         if improved or (last and best is None):
-            self._saver.keep_best(self._saver.checkpoints.last)
+            self._saver.keep_best(self._parts)
             if test is not None and test.examination is not None:
                 keep_examination(self.folder, test.examination)
 
     def _tell(self, text: str) -> None:
-        self._journal.stream.message(text)
+        self._journal.message(text)
 
     def _save(self) -> None:
         self._clock.stop(self.position)
-        self._journal.stream.flush()
-        self._saver.save(self.position, self._sums if self._score is None else self._score.state())
+        sums = self._sums if self._score is None else self._score.state()
+        self._saver.save(self.position, self._parts, sums, self._journal.stream.flush)
 
-    def _load_sums(self, score: Score) -> None:
-        try:
-            score.load(self._sums)
-        except (LookupError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{self._saver.checkpoints.last} holds no sums of an epoch of this network: "
-                "train again into another folder"
-            ) from error
-
-    def _non_finite(self, what: str) -> NonFiniteError:
+    def _check(self, loss: float) -> None:
+        if math.isfinite(loss):
+            return
         last = self._saver.checkpoints.last
         good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
-        return NonFiniteError(
-            f"{what} in epoch {self.epoch}, step {self.position.step}: {good}; train again with a "
-            "lower learning rate, or clip gradients"
+        raise NonFiniteError(
+            f"the loss is {loss} in epoch {self.epoch}, step {self.position.step}: {good}; train "
+            "again with a lower learning rate, or clip gradients"
         )
 
 

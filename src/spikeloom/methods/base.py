@@ -24,8 +24,6 @@ class Method:
     `build(network, data) -> Classifier` as "package.module:function"; it is imported on first use,
     so that listing methods and recipes does not load torch. `importer` names, in the same way,
     `read_checkpoint(path, classifier) -> state dict` for files that the method's authors published.
-    `calibrator`: `calibrate(classifier, batches, samples, fraction, path, about) -> figures by
-    layer`, where a trained network is measured for the next one, which starts from the file `path`.
     """
 
     name: str
@@ -33,7 +31,6 @@ class Method:
     network: type[Section]
     builder: str
     importer: str = ""
-    calibrator: str = ""
 
     def build(self, network: Section, data: "DataSpec") -> "Classifier":
         """The network with its readout and loss, for data described by `data`."""
@@ -50,15 +47,6 @@ class Method:
                 "read without running code in them"
             )
         return _named(self.importer)(path, classifier)
-
-    def calibrate(self, *args: Any) -> dict[str, float]:
-        """What `calibrator` names, called with the same arguments; ConfigError if it names none."""
-        if not self.calibrator:
-            raise ConfigError(
-                f"{self.name} has nothing to calibrate: give a run of a method that starts from "
-                "measured thresholds, such as dsr"
-            )
-        return _named(self.calibrator)(*args)
 
 
 def _named(text: str) -> Callable[..., Any]:

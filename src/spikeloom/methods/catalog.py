@@ -88,14 +88,14 @@ def parse(text: str, label: str = "recipe", overrides: Sequence[str] = ()) -> Re
 @functools.cache
 def _modules() -> dict[str, ModuleType]:
     """The module of each method, by the method's name."""
-    found = {module.method.name: module for module in _beside_this()}
+    modules = {module.method.name: module for module in _beside_this()}
     for label, module in extensions.modules("spikeloom.methods"):
         method = getattr(module, "method", None)
         if not isinstance(method, Method):
             extensions.leave_out(label, "it has no `method = Method(...)`")
-        elif found.setdefault(method.name, module) is not module:
+        elif modules.setdefault(method.name, module) is not module:
             extensions.leave_out(label, f"there is a method {method.name} already")
-    return found
+    return modules
 
 
 def _beside_this() -> Iterator[ModuleType]:

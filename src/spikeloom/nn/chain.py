@@ -278,8 +278,8 @@ def _link(name: str, layer: nn.Module) -> Link:
         kind = "same"
     elif type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
         kind = "flatten"
-    elif type(layer) is nn.MaxPool2d and (found := _window(layer)) is not None:
-        kind, window = "pool", found
+    elif type(layer) is nn.MaxPool2d and (pooled := _window(layer)) is not None:
+        kind, window = "pool", pooled
     elif type(product) is FixedConv2d and product.geometry.groups == 1:
         kind = "conv"
     elif type(product) is FixedLinear:

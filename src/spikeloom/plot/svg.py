@@ -34,8 +34,8 @@ def svg(ax: "Axes", description: str) -> str:
     for colour, variable in THEME.items():
         body = body.replace(colour, f"var({variable})")
     # Several figures share a page: their ids must not meet.
-    own = hashlib.sha256((description + body).encode(errors="backslashreplace")).hexdigest()[:8]
-    body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>f{own}-", re.sub(r"\n\s*", "\n", body))
+    prefix = hashlib.sha256((description + body).encode(errors="backslashreplace")).hexdigest()[:8]
+    body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>f{prefix}-", re.sub(r"\n\s*", "\n", body))
     width, height = figure.get_size_inches()
     # Drawn for this many CSS pixels; a wider container must not blow it up without end.
     return (

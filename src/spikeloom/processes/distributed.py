@@ -4,13 +4,15 @@ The trainer asks only these questions, so that the same loop runs on one process
 `torch.distributed` is initialised (`launch.processes`), on several. Agreements are on tensors of
 the CPU: they never wait for a GPU.
 
-An error that one process raises inside `together`, `from_main`, or `lockstep` is raised by all of
-them, in its own words: none is left waiting for another that will not come.
+An error that one process raises in what is decorated with `together`, inside `from_main`, or
+`lockstep` is raised by all of them, in its own words: none is left waiting for another that will
+not come.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +23,7 @@ from spikeloom.errors import SpikeloomError
 from spikeloom.processes import environment
 
 T = TypeVar("T")
+P = ParamSpec("P")
 E = TypeVar("E", bound=SpikeloomError)
 
 
@@ -68,13 +71,18 @@ def any_of(flag: bool) -> bool:
     return bool(_largest(int(flag))[0])
 
 
-def together(action: Callable[[], T]) -> T:
-    """What `action` answers in this process. A SpikeloomError of any process is raised in all."""
-    if world_size() == 1:
-        return action()
-    answer, error = _attempt(action)
-    _raise_shared(error, any_of(error is not None))
-    return answer  # type: ignore[return-value] - there was no error
+def together(function: Callable[P, T]) -> Callable[P, T]:
+    """A decorator of what all processes call at once: a SpikeloomError of any is raised in all."""
+
+    @functools.wraps(function)
+    def agreed(*args: P.args, **options: P.kwargs) -> T:
+        if world_size() == 1:
+            return function(*args, **options)
+        answer, error = _attempt(lambda: function(*args, **options))
+        _raise_shared(error, any_of(error is not None))
+        return answer  # type: ignore[return-value] - there was no error
+
+    return agreed
 
 
 def one_by_machine_first(action: Callable[[], T]) -> T:
@@ -83,8 +91,8 @@ def one_by_machine_first(action: Callable[[], T]) -> T:
     if world_size() == 1:
         return action()
     first = local_rank() == 0
-    answer = together(lambda: action() if first else None)
-    return together(lambda: answer if first else action())  # type: ignore[return-value]
+    answer = together(lambda: action() if first else None)()
+    return together(lambda: answer if first else action())()  # type: ignore[return-value]
 
 
 def from_main(action: Callable[[], T]) -> T:
@@ -163,9 +171,9 @@ def _raise_shared(error: SpikeloomError | None, failed: bool) -> None:
     """Raises the error of the first process that has one, everywhere."""
     if not failed:
         return
-    found = _gather_objects(None if error is None else (type(error).__name__, str(error)))
-    number, (name, text) = next((i, one) for i, one in enumerate(found) if one is not None)
-    where = f" (process {number} of {len(found)})" if None in found and number else ""
+    by_rank = _gather_objects(None if error is None else (type(error).__name__, str(error)))
+    number, (name, text) = next((i, one) for i, one in enumerate(by_rank) if one is not None)
+    where = f" (process {number} of {len(by_rank)})" if None in by_rank and number else ""
     raise _shared(getattr(errors, name)(text + where)) from error
 
 
@@ -175,6 +183,6 @@ def _shared(error: E) -> E:
 
 
 def _gather_objects(value: object) -> list[Any]:
-    found: list[Any] = [None] * world_size()
-    dist.all_gather_object(found, value)
-    return found
+    objects: list[Any] = [None] * world_size()
+    dist.all_gather_object(objects, value)
+    return objects

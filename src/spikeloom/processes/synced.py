@@ -141,13 +141,13 @@ def _statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     groups, channels = x.shape[0], x.shape[2]
     # One call of torch's own kernel per group; the running statistics that it wants are not ours.
     unused = torch.zeros(channels, dtype=dtype, device=x.device)
-    own = torch.empty(groups, 2 * channels + 1, dtype=torch.float64, device=x.device)
-    own[:, 0] = x[0, :, 0].numel()
+    mine = torch.empty(groups, 2 * channels + 1, dtype=torch.float64, device=x.device)
+    mine[:, 0] = x[0, :, 0].numel()
     for group in range(groups):
         mean, var = torch.batch_norm_update_stats(x[group], unused, unused.clone(), 0.0)
-        own[group, 1:] = torch.cat([mean, var])
-    rows = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, own)
+        mine[group, 1:] = torch.cat([mean, var])
+    rows = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(rows, mine)
     every = torch.stack(rows)
     counts, means, variances = every.split([1, channels, channels], dim=2)
     count = counts.sum(0)
@@ -214,7 +214,7 @@ class _Synced(torch.autograd.Function):
                     [True, True, True],
                 )
             )
-        own = sums.sum(1)
+        mine = sums.sum(1)
         dist.all_reduce(sums)
         # What they depend on of x, over the whole batch: scale (mean dy + xhat mean(dy xhat)).
         rstd = (var + ctx.eps).rsqrt()
@@ -224,5 +224,5 @@ class _Synced(torch.autograd.Function):
         shape = (len(x), 1, -1, *[1] * (x.dim() - 3))
         offset = scale * plain - slope * mean
         grad_x -= (x * slope.view(shape) + offset.view(shape)).to(x.dtype)
-        affine = (None, None) if weight is None else (own[0], own[1])
+        affine = (None, None) if weight is None else (mine[0], mine[1])
         return grad_x, *affine, None, None, None, None, None

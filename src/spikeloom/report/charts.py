@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spikeloom.analysis.distributions import Spread
     from spikeloom.analysis.traces import LayerTrace
     from spikeloom.nn.classifier import Figure as MethodFigure
-    from spikeloom.report.examine import Examination, OutputSpikes
+    from spikeloom.report.examination import Examination, OutputSpikes
 
 # Width and height in units of 100 CSS pixels: about what each has on a wide page, so that text
 # keeps its size there, and is still read on a phone.
@@ -191,15 +191,15 @@ def confusion(matrix: "Sequence[Sequence[int]] | Tensor", names: Sequence[str]) 
     return chart("confusion matrix", draw, (5.0, 5.0))
 
 
-def latency(found: "Examination") -> Chart:
-    origin = found.origin
+def latency(examination: "Examination") -> Chart:
+    origin = examination.origin
     level = None
     if origin is not None and origin.source_accuracy is not None:
         level = (origin.source_accuracy, f"started from {100 * origin.source_accuracy:.1f} %")
     return chart(
         "accuracy after each time step",
         lambda ax: plot.latency(
-            found.latency,
+            examination.latency,
             before=() if origin is None else origin.latency,
             reference=level,
             ax=ax,

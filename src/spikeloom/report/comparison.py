@@ -7,7 +7,7 @@ from spikeloom.plot.lines import Line
 from spikeloom.plot.measures import constant_names
 from spikeloom.plot.style import palette
 from spikeloom.report import charts
-from spikeloom.report.examine import Examination
+from spikeloom.report.examination import Examination
 from spikeloom.report.summary import Group, Row, grouped, paired_differences, summary
 from spikeloom.run.reading import EpochRecord, RunRecord
 
@@ -15,9 +15,11 @@ APART = ("title", "notes", "origin", "label", "source", "seed")
 """Keys of a recipe that say nothing about how a run was trained, or are shown elsewhere."""
 
 
-def comparison(runs: Sequence[RunRecord], found: Sequence[Examination | str]) -> dict[str, Any]:
+def comparison(
+    runs: Sequence[RunRecord], examinations: Sequence[Examination | str]
+) -> dict[str, Any]:
     """What the page about several runs is filled with, in the order given."""
-    rows = [summary(run, shown) for run, shown in zip(runs, found, strict=True)]
+    rows = [summary(run, shown) for run, shown in zip(runs, examinations, strict=True)]
     groups = grouped(runs, rows)
     colours = _colours(runs)
     names = _names(runs)
@@ -42,11 +44,11 @@ def comparison(runs: Sequence[RunRecord], found: Sequence[Examination | str]) ->
         "answer": answer(rows, names),
         "reasons": [
             (name, shown)
-            for name, shown in zip(names, found, strict=True)
+            for name, shown in zip(names, examinations, strict=True)
             if isinstance(shown, str)
         ],
         "tradeoff": _tradeoff(rows, names, colours),
-        "courses": _courses(found, names, colours),
+        "courses": _courses(examinations, names, colours),
         "accuracy": _overlay(runs, names, colours, lambda e: e.test.accuracy if e.test else None),
         "losses": _losses(runs, names, colours),
         "methods": _layers(runs, names),
@@ -144,11 +146,11 @@ def _losses(
 
 
 def _courses(
-    found: Sequence[Examination | str], names: Sequence[str], colours: Sequence[str]
+    examinations: Sequence[Examination | str], names: Sequence[str], colours: Sequence[str]
 ) -> charts.Chart | None:
     courses = {
         name: (shown.latency, colour)
-        for shown, name, colour in zip(found, names, colours, strict=True)
+        for shown, name, colour in zip(examinations, names, colours, strict=True)
         if isinstance(shown, Examination) and len(shown.latency) > 1
     }
     return charts.by_latency(courses) if courses else None

@@ -4,27 +4,25 @@ The best weights of the run see some of its test samples, once.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spikeloom.errors import SpikeloomError
-from spikeloom.report.origin import Origin, examine_origin
-from spikeloom.report.pictures import picture
+from spikeloom.report.examination import (
+    SAMPLES,
+    DecisionExamination,
+    Examination,
+    OutputSpikes,
+    read,
+)
+from spikeloom.report.origin import examine_origin
 from spikeloom.run.reading import RunRecord
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from spikeloom.analysis.decisions import DecisionCounter, Decisions
-    from spikeloom.analysis.distributions import Spread
-    from spikeloom.analysis.operations import Operations
-    from spikeloom.analysis.traces import LayerTrace
+    from spikeloom.analysis.decisions import DecisionCounter
     from spikeloom.data.base import Batch
-    from spikeloom.nn.classifier import Classifier, Figure, Output
+    from spikeloom.nn.classifier import Classifier, Output
 
-SAMPLES = 512
 # Synapses evaluated in all, some ten seconds on two CPU cores. Large networks see fewer samples,
 # but not fewer than these.
 _BUDGET = 1e11
@@ -33,79 +31,10 @@ _FIGURE_SAMPLES = 16
 _SHOWN = 8  # samples whose output spikes are drawn one by one
 
 
-@dataclass(frozen=True)
-class OutputSpikes:
-    """What the output neurons did with one sample: `spikes` `[T, classes]`, on the CPU."""
-
-    spikes: "Tensor"
-    label: int
-
-
-@dataclass(frozen=True)
-class DecisionExamination:
-    """Figures over the samples seen, a few of these, and the first of each class. `decide`: the
-    prediction of the network is that of its first output spikes.
-    """
-
-    figures: "Decisions"
-    samples: tuple[OutputSpikes, ...]
-    by_class: tuple[OutputSpikes, ...]
-    decide: bool
-
-
-@dataclass(frozen=True)
-class Examination:
-    """Figures about `samples` of `test_samples` test samples, spread evenly over the test set.
-
-    `accuracy` on them, of the best weights. `spikes` by layer and sample, `neurons` by layer;
-    `rate`: spikes per neuron and time step, over all neurons.
-    `latency`: accuracy after 1..T steps, empty for a network that does not vote step by step.
-    `confusion[label][prediction]`: counts. The first test sample in detail: `image`, raw 8-bit
-    `[C, H, W]` or event frames `[T, C, H, W]`; `label` (-1 of a regression); `scores` by class;
-    `traces` by layer.
-    `decisions`: what the output neurons did, if they spike.
-    `figures`: what the method itself has to show, from a few of the samples.
-    `distributions`: by constant, its values in every layer, before training and after.
-    `origin`: what the run started from, if from another; on the same samples.
-    """
-
-    classes: tuple[str, ...]
-    samples: int
-    test_samples: int
-    accuracy: float
-    spikes: dict[str, float]
-    neurons: dict[str, int]
-    rate: float
-    operations: "Operations"
-    latency: tuple[float, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    image: "Tensor"
-    label: int
-    scores: tuple[float, ...]
-    traces: "tuple[LayerTrace, ...]"
-    decisions: DecisionExamination | None = None
-    figures: "tuple[Figure, ...]" = ()
-    distributions: "Mapping[str, Sequence[Spread]]" = field(default_factory=dict)
-    origin: Origin | None = None
-
-    @property
-    def image_source(self) -> str:
-        """The first test sample as the address of an image; empty for what is no image."""
-        return picture(self.image)
-
-    @property
-    def of_samples(self) -> str:
-        if self.samples == self.test_samples:
-            return f"all {self.samples:,} test samples"
-        return f"{self.samples:,} of {self.test_samples:,} test samples"
-
-
 def examine(run: RunRecord, samples: int = SAMPLES) -> Examination | str:
     """The examination of `run`, or the reason why there is none."""
-    from spikeloom.report import stored
-
     try:
-        return stored.read(run.folder) or _examine(run, samples)
+        return read(run.folder) or _examine(run, samples)
     except SpikeloomError as error:
         return str(error)
     except OSError as error:
@@ -167,8 +96,8 @@ def _examine(run: RunRecord, samples: int) -> Examination:
 
         def accuracies(other: "Classifier") -> tuple[tuple[float, ...], float]:
             course = LatencyCourse()
-            found = take(other, observers=[observe_latency(course)])
-            return tuple(course.accuracy()), found.accuracy
+            measured = take(other, observers=[observe_latency(course)])
+            return tuple(course.accuracy()), measured.accuracy
 
         first_decides = True
 

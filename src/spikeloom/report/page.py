@@ -16,7 +16,8 @@ from spikeloom.plot.style import palette
 from spikeloom.plot.words import constant_words
 from spikeloom.report import charts
 from spikeloom.report.comparison import comparison
-from spikeloom.report.examine import SAMPLES, Examination, OutputSpikes, examine
+from spikeloom.report.examination import SAMPLES, Examination, OutputSpikes
+from spikeloom.report.examine import examine
 from spikeloom.report.words import NOTHING, count, energy, percent, points
 from spikeloom.run.reading import RunRecord, read
 from spikeloom.units import duration
@@ -55,13 +56,13 @@ def write(
     if not folders:
         raise RunError("no run folder given: name at least one, as in runs/plif-digits/1")
     runs = [read(Path(folder)) for folder in folders]
-    found = [examine(run, samples) for run in runs]
+    examinations = [examine(run, samples) for run in runs]
     if len(runs) == 1:
         path = Path(output) if output else runs[0].folder / "report.html"
-        page = single(runs[0], found[0])
+        page = single(runs[0], examinations[0])
     else:
         path = Path(output) if output else Path("report.html")
-        page = several(runs, found)
+        page = several(runs, examinations)
     try:
         # one in a stranger's run folder may be a pipe, or a link to a device
         (files.deliver if output else files.write)(path, page)
@@ -72,31 +73,31 @@ def write(
     return path
 
 
-def single(run: RunRecord, found: Examination | str) -> str:
-    """The page about one run; `found` is what its network showed, or why it could not."""
+def single(run: RunRecord, examination: Examination | str) -> str:
+    """The page about one run; `examination` is what its network showed, or why it could not."""
     values: dict[str, Any] = {
         "title": run.title,
         "description": _result(run),
         "run": run,
-        "reason": found if isinstance(found, str) else "",
-        "found": None if isinstance(found, str) else found,
+        "reason": examination if isinstance(examination, str) else "",
+        "found": None if isinstance(examination, str) else examination,
         "choices": CHOICES,
         "interval": _interval(run),
-        "tiles": _tiles(run, found),
+        "tiles": _tiles(run, examination),
         "constants": constant_names(run.epochs),
         "layers": _layers(run),
         "top_rate": max([0.1, *run.firing_rates.values()]),
         "scalars": _scalars(run),
         "recipe_lines": run.recipe_lines,
-        **_confusion(run, found),
+        **_confusion(run, examination),
     }
-    values |= _NOTHING_FOUND if isinstance(found, str) else _examined(found)
+    values |= _NOTHING_FOUND if isinstance(examination, str) else _examined(examination)
     return _environment().get_template("run.html").render(values)
 
 
-def several(runs: Sequence[RunRecord], found: Sequence[Examination | str]) -> str:
+def several(runs: Sequence[RunRecord], examinations: Sequence[Examination | str]) -> str:
     """The page that compares runs."""
-    values = {"description": "; ".join(map(_result, runs))} | comparison(runs, found)
+    values = {"description": "; ".join(map(_result, runs))} | comparison(runs, examinations)
     return _environment().get_template("comparison.html").render(values)
 
 
@@ -147,7 +148,7 @@ def _interval(run: RunRecord) -> tuple[float, float] | None:
     return wilson(run.best.test_accuracy, run.test_samples)
 
 
-def _tiles(run: RunRecord, found: Examination | str) -> list[tuple[str, object, str]]:
+def _tiles(run: RunRecord, examination: Examination | str) -> list[tuple[str, object, str]]:
     """Key figures: name, value, and a line of explanation."""
     from spikeloom.evaluation.speed import kept
 
@@ -173,12 +174,12 @@ def _tiles(run: RunRecord, found: Examination | str) -> list[tuple[str, object, 
     if (speed := kept(run.folder)) is not None:
         where = f"one sample at a time, {speed.device}, {speed.per_second:,.0f} a second"
         tiles.append(("latency", f"{speed.median_ms:.2f} ms", where))
-    if isinstance(found, Examination):
+    if isinstance(examination, Examination):
         tiles.append(
             (
                 "spikes per sample",
-                count(sum(found.spikes.values())),
-                f"{found.rate:.4f} per neuron and step, all neurons together",
+                count(sum(examination.spikes.values())),
+                f"{examination.rate:.4f} per neuron and step, all neurons together",
             )
         )
     return tiles
@@ -209,14 +210,14 @@ def _scalars(run: RunRecord) -> dict[str, list[str]]:
     return groups
 
 
-def _confusion(run: RunRecord, found: Examination | str) -> dict[str, Any]:
+def _confusion(run: RunRecord, examination: Examination | str) -> dict[str, Any]:
     matrix: Sequence[Sequence[int]] = run.end.confusion if run.end is not None else ()
     note, classes = "All test samples, at the epoch that is reported.", ()
-    if isinstance(found, Examination):
-        classes = found.classes
+    if isinstance(examination, Examination):
+        classes = examination.classes
         if not matrix:
-            matrix = found.confusion
-            note = f"{found.samples:,} test samples, with the best weights so far."
+            matrix = examination.confusion
+            note = f"{examination.samples:,} test samples, with the best weights so far."
     size = range(len(matrix))
     names = list(classes) if len(classes) == len(matrix) else [str(i) for i in size]
     wrong = [(i, j, matrix[i][j]) for i in size for j in size if i != j and matrix[i][j]]
@@ -237,31 +238,32 @@ def _confusion(run: RunRecord, found: Examination | str) -> dict[str, Any]:
 _NOTHING_FOUND = {"decisions": None}
 
 
-def _examined(found: Examination) -> dict[str, Any]:
-    scores = found.scores
+def _examined(examination: Examination) -> dict[str, Any]:
+    scores = examination.scores
     order = list(range(len(scores)))
     if len(order) > 12:
         order = sorted(order, key=lambda i: -scores[i])[:MOST_SCORES]
-    last = found.latency[-1] if found.latency else 0.0
-    traces = _spread(found.traces)
+    last = examination.latency[-1] if examination.latency else 0.0
+    traces = _spread(examination.traces)
     values: dict[str, Any] = {
-        "image": found.image_source,
+        "image": examination.image_source,
         "guess": max(range(len(scores)), key=lambda i: scores[i]),
-        "decided": found.label >= 0 and min(scores) < max(scores),
+        "decided": examination.label >= 0 and min(scores) < max(scores),
         "low": min(0.0, *scores),
         "shown_scores": order,
         "traces": [
             _Shown(trace, colour)
             for trace, colour in zip(traces, palette(len(traces)), strict=True)
         ],
-        "decisions": found.decisions,
-        "of_samples": found.of_samples,
-        "early": next((t for t, a in enumerate(found.latency, 1) if a >= last - 0.005), 0),
-        "origin_remark": _origin_remark(found),
-        "top_energy": max((layer.picojoule for layer in found.operations.layers), default=0) or 1,
+        "decisions": examination.decisions,
+        "of_samples": examination.of_samples,
+        "early": next((t for t, a in enumerate(examination.latency, 1) if a >= last - 0.005), 0),
+        "origin_remark": _origin_remark(examination),
+        "top_energy": max((layer.picojoule for layer in examination.operations.layers), default=0)
+        or 1,
     }
-    if found.decisions is not None:
-        values |= _decisions(found, found.decisions.figures)
+    if examination.decisions is not None:
+        values |= _decisions(examination, examination.decisions.figures)
     return values
 
 
@@ -283,8 +285,8 @@ def _spread(layers: "Sequence[LayerTrace]") -> "list[LayerTrace]":
     return [layers[round(i * last / (MOST_LAYERS - 1))] for i in range(MOST_LAYERS)]
 
 
-def _origin_remark(found: Examination) -> str:
-    origin = found.origin
+def _origin_remark(examination: Examination) -> str:
+    origin = examination.origin
     if origin is None:
         return ""
     if origin.missing:
@@ -296,7 +298,7 @@ def _origin_remark(found: Examination) -> str:
     return f" Started from {origin.source}{came}; before training {before} after all steps."
 
 
-def _decisions(found: Examination, figures: Any) -> dict[str, Any]:
+def _decisions(examination: Examination, figures: Any) -> dict[str, Any]:
     from spikeloom.analysis.decisions import time_delay
 
     def row(kind: str, accuracy: float, course: Sequence[float]) -> tuple[object, ...]:
@@ -305,7 +307,7 @@ def _decisions(found: Examination, figures: Any) -> dict[str, Any]:
         return (kind, accuracy, *steps)
 
     step = figures.decision_step
-    by_class = found.decisions.by_class if found.decisions else ()
+    by_class = examination.decisions.by_class if examination.decisions else ()
     return {
         "decision_rows": [
             row("first spike", figures.first_spike_accuracy, figures.first_spike_course),
@@ -319,7 +321,7 @@ def _decisions(found: Examination, figures: Any) -> dict[str, Any]:
             ("spikes per step of the other classes", f"{figures.other_rates['rate']:.4f}"),
         ],
         "class_keys": [
-            (found.classes[sample.label], charts.css(colour))
+            (examination.classes[sample.label], charts.css(colour))
             for sample, colour in zip(by_class, palette(len(by_class)), strict=True)
         ],
     }

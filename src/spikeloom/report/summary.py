@@ -8,7 +8,8 @@ from typing import Any
 from spikeloom import files
 from spikeloom.analysis.statistics import mean_and_deviation, wilson
 from spikeloom.errors import RunError
-from spikeloom.report.examine import SAMPLES, Examination, examine
+from spikeloom.report.examination import SAMPLES, Examination
+from spikeloom.report.examine import examine
 from spikeloom.run.reading import RunRecord, read
 
 Row = dict[str, Any]
@@ -45,8 +46,8 @@ def summaries(
     return runs, [summary(run, examine(run, samples)) for run in runs]
 
 
-def summary(run: RunRecord, found: Examination | str) -> Row:
-    """The figures of one run; `found` is what its network showed, or why it could not."""
+def summary(run: RunRecord, examination: Examination | str) -> Row:
+    """The figures of one run; `examination` is what its network showed, or why it could not."""
     from spikeloom.evaluation.speed import kept
 
     speed = kept(run.folder)
@@ -81,14 +82,14 @@ def summary(run: RunRecord, found: Examination | str) -> Row:
         "latency_ms": None if speed is None else speed.median_ms,
         "seconds": run.seconds,
         "finished": run.finished,
-        "note": found if isinstance(found, str) else "",
+        "note": examination if isinstance(examination, str) else "",
     }
-    if isinstance(found, Examination):
+    if isinstance(examination, Examination):
         row |= {
-            "spikes_per_sample": sum(found.spikes.values()),
-            "accumulates": found.operations.accumulates,
-            "multiplies": found.operations.multiplies,
-            "energy_nj": found.operations.picojoule / 1000,
+            "spikes_per_sample": sum(examination.spikes.values()),
+            "accumulates": examination.operations.accumulates,
+            "multiplies": examination.operations.multiplies,
+            "energy_nj": examination.operations.picojoule / 1000,
         }
     return row
 

@@ -45,8 +45,8 @@ def _is_shortage(error: Exception, text: str) -> bool:
 
 
 def _wanted(text: str) -> str:
-    found = re.search(r"[Tt]ried to allocate ([\d.]+ (?:bytes|[KMGT]iB))", text)
-    return f" (tried to allocate {found[1]})" if found else ""
+    amount = re.search(r"[Tt]ried to allocate ([\d.]+ (?:bytes|[KMGT]iB))", text)
+    return f" (tried to allocate {amount[1]})" if amount else ""
 
 
 def _advice(recipe: Recipe) -> str:

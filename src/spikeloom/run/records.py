@@ -113,8 +113,8 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Scalars for TensorBoard, written as they come: SummaryWriter has a thread of its own, which
-    answers a full disk with a traceback.
+    """Scalars for TensorBoard, written as they come by its own RecordWriter. A SummaryWriter's
+    thread also raises what it hands on: a full disk would be a traceback beside the one line.
 
     The published programs' tags where they have one: train_loss, train_accuracy (current
     mini-batch, against the optimizer step), test_accuracy, val_accuracy (against the epoch), and a

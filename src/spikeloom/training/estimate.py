@@ -28,7 +28,6 @@ from spikeloom.evaluation.measure import measure
 from spikeloom.run.device import choose_device, peak_memory_mb, surroundings
 from spikeloom.run.failures import explained
 from spikeloom.run.folder import RunFolder
-from spikeloom.training.saving import Saver
 from spikeloom.training.trainer import Trainer
 
 UNTIMED = 2
@@ -77,7 +76,7 @@ def dry_run(recipe: Recipe) -> Estimate:
     device = choose_device(recipe.training.device)
     with surroundings(recipe.training, device), explained(recipe, device), _bounded():
         trainer = Trainer(recipe, device, Console(quiet=True))
-        trainer.saver = Saver(recipe, "", RunFolder(Path("no run folder")))  # none, on a NaN
+        trainer.enter(RunFolder(Path("no run folder")))  # there is none, on a NaN
         trainer.classifier.start()
         _forget_peak(device)
         step = _time_steps(trainer)

@@ -2,22 +2,21 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from torch import Tensor, nn
 
 from spikeloom.analysis.constants import learned_constants
-from spikeloom.analysis.health import Health, News
-from spikeloom.config.schema import Recipe
+from spikeloom.analysis.health import Health, News, diagnose
+from spikeloom.config.schema import LoggingConfig, Recipe
 from spikeloom.data.base import DataSet
 from spikeloom.data.survey import data_notes
 from spikeloom.errors import RunError
 from spikeloom.evaluation.loaders import Loaders
 from spikeloom.evaluation.measure import Measurement
 from spikeloom.evaluation.metrics import Score, mini_batch
-from spikeloom.nn.classifier import Classifier
 from spikeloom.processes import distributed
 from spikeloom.run.device import peak_memory_mb
 from spikeloom.run.folder import RunFolder
@@ -44,13 +43,30 @@ class Clock:
 
 
 class Journal:
-    """The events of a run, told to its sinks; other processes than the main one have none."""
+    """The events of a training, told to its sinks; other processes than the main one have none.
 
-    def __init__(self, recipe: Recipe, console: Console) -> None:
-        self.recipe = recipe
+    `protocol`: the name of the one that chooses the best epoch. `watch`: what is done about a
+    network that is not well, see `TrainingConfig`. `epochs`: how many there are to be.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        logging: LoggingConfig,
+        protocol: str = "A",
+        watch: str = "warn",
+        epochs: int = 0,
+    ) -> None:
         self.console = ConsoleLines(console)
+        self.logging, self.protocol, self.watch, self.epochs = logging, protocol, watch, epochs
         self.stream = self.watching()
         self._news = News()
+
+    @classmethod
+    def of(cls, recipe: Recipe, console: Console) -> "Journal":
+        """That of a training of `recipe`."""
+        training = recipe.training
+        return cls(console, recipe.logging, recipe.protocol.name, training.watch, training.epochs)
 
     def watching(self) -> Stream:
         """For messages only: before the record is opened."""
@@ -61,47 +77,36 @@ class Journal:
         if not distributed.is_main():
             return
         sinks: list[Sink] = [JsonLines(run.metrics), self.console]
-        if self.recipe.logging.tensorboard:
+        if self.logging.tensorboard:
             board = TensorBoard(run.tensorboard)
             board.replay(run.metrics, self.watching().message)
             sinks.append(board)
         self.stream = Stream(sinks)
 
-    def start(self, data: DataSet, loaders: Loaders, classifier: Classifier, steps: int) -> None:
-        recipe, val = self.recipe, loaders.val
-        step_samples = recipe.data.batch_size * recipe.training.accumulate
+    def start(self, network: nn.Module, *, regression: bool, **fields: Any) -> None:
+        """What is trained; `fields`: more that is known about it."""
         self._emit(
             "start",
-            method=recipe.method,
-            recipe=recipe.title,
-            data=data.spec.name,
-            task="regression" if data.spec.targets else "classification",
-            protocol=recipe.protocol.name,
-            parameters=sum(p.numel() for p in classifier.parameters()),
-            train_samples=len(loaders.train.split),
-            val_samples=0 if val is None else len(val.split),
-            test_samples=len(loaders.test.split),
-            steps_per_epoch=steps,
+            task="regression" if regression else "classification",
+            protocol=self.protocol,
+            parameters=sum(p.numel() for p in network.parameters()),
             processes=distributed.world_size(),
-            step_samples=step_samples * distributed.world_size(),
-            notes=data_notes(recipe.data, data),
+            **fields,
         )
 
     def step(
         self,
         position: Position,
-        steps: int,
+        number: int,
         lr: float,
         result: tuple[Tensor, Tensor, Tensor],
         check: Callable[[], None],
     ) -> None:
-        """Every so many steps the current mini-batch; the counter starts at 0, as published.
+        """Every so many steps the current mini-batch; `number` counts from 0, as published.
 
         `result`: loss, scores, and labels of it. `check` is called before they are read.
         """
-        self.progress(position, "train", position.step, steps)
-        number = position.global_step - 1
-        if number % self.recipe.logging.every_steps == 0:
+        if number % self.logging.every_steps == 0:
             check()
             loss, accuracy = mini_batch(*result)
             self._emit(
@@ -113,34 +118,68 @@ class Journal:
         position: Position,
         lr: float,
         score: Score,
-        classifier: Classifier,
+        network: nn.Module,
         val: Measurement | None,
         test: Measurement | None,
-        health: Health | None,
+        scalars: Mapping[str, float],
+        frozen: Sequence[str] = (),
     ) -> None:
-        event = epoch_event(position, lr, score, classifier, val, test, health)
-        self.stream.emit(event | {"scalars": classifier.scalars()})
-        if health is not None:
-            self._warn(health)
+        """What an epoch reports, and what is wrong with the network if that is new.
 
-    def _warn(self, health: Health) -> None:
-        """Of what was not wrong before; or ends the run where a layer is silent."""
-        watch = self.recipe.training.watch
-        if watch == "stop" and health.silent:
+        `scalars`: figures of the method's or the user's own. `frozen`: patterns of parameters that
+        are not to learn. Between evaluations nothing is said about health: what they have shown
+        would count as mended.
+
+        Raises:
+            RunError: a layer is silent, and the run is to stop for that.
+        """
+        best = position.best
+        health = Health()
+        if looked := test is not None or best is None:
+            health = diagnose(
+                network,
+                {} if test is None else test.firing_rates,
+                spikes=None if test is None else test.spikes,
+                without_gradient=position.idle,
+                confusion=None if test is None else test.confusion,
+                losses=(position.loss, score.loss),
+                frozen_on_purpose=frozen,
+            )
+        self._emit(
+            "epoch",
+            epoch=position.epoch,
+            step=position.global_step,
+            lr=lr,
+            train_loss=score.loss,
+            train_accuracy=score.accuracy,
+            seconds=position.epoch_seconds,
+            constants=learned_constants(network),
+            scalars=dict(scalars),
+            test=None if test is None else test.to_dict(),
+            val=None if val is None else val.to_dict(),
+            best=None if best is None else best.to_dict(),
+            health=health.to_dict(),
+        )
+        if self.watch == "stop" and health.silent:
             raise RunError(f"{health.advice()['silent']} (training.watch = stop)")
-        for line in self._news.lines(health) if watch != "off" else ():
+        for line in self._news.lines(health) if looked and self.watch != "off" else ():
             self.message(line)
 
     def end(self, position: Position) -> None:
-        self.stream.emit(end_event(position, self.recipe.protocol.name))
+        best, confusion = position.best, position.confusion
+        self._emit(
+            "end",
+            protocol=self.protocol,
+            best=None if best is None else best.to_dict(),
+            confusion=[] if confusion is None else confusion.tolist(),
+            seconds=position.run_seconds,
+            cpu_seconds=position.cpu_seconds,
+            peak_memory_mb=peak_memory_mb(),
+        )
 
     def progress(self, position: Position, phase: str, done: int, steps: int) -> None:
         self.stream.progress(
-            epoch=position.epoch,
-            epochs=self.recipe.training.epochs,
-            phase=phase,
-            step=done,
-            steps=steps,
+            epoch=position.epoch, epochs=self.epochs, phase=phase, step=done, steps=steps
         )
 
     def message(self, text: str) -> None:
@@ -150,41 +189,17 @@ class Journal:
         self.stream.emit({"event": kind, **fields})
 
 
-def epoch_event(
-    position: Position,
-    lr: float,
-    score: Score,
-    network: nn.Module,
-    val: Measurement | None,
-    test: Measurement | None,
-    health: Health | None,
-) -> dict[str, Any]:
-    """What an epoch reports, without figures of the method's own (`scalars`)."""
+def about(recipe: Recipe, data: DataSet, loaders: Loaders, steps: int) -> dict[str, Any]:
+    """What the start of a training of `recipe` reports besides the network."""
+    config, val = recipe.data, loaders.val
     return {
-        "event": "epoch",
-        "epoch": position.epoch,
-        "step": position.global_step,
-        "lr": lr,
-        "train_loss": score.loss,
-        "train_accuracy": score.accuracy,
-        "seconds": position.epoch_seconds,
-        "constants": learned_constants(network),
-        "scalars": {},
-        "test": None if test is None else test.to_dict(),
-        "val": None if val is None else val.to_dict(),
-        "best": None if position.best is None else position.best.to_dict(),
-        "health": {} if health is None else health.to_dict(),
-    }
-
-
-def end_event(position: Position, protocol: str) -> dict[str, Any]:
-    """What the end of a run reports."""
-    return {
-        "event": "end",
-        "protocol": protocol,
-        "best": None if position.best is None else position.best.to_dict(),
-        "confusion": [] if position.confusion is None else position.confusion.tolist(),
-        "seconds": position.run_seconds,
-        "cpu_seconds": position.cpu_seconds,
-        "peak_memory_mb": peak_memory_mb(),
+        "method": recipe.method,
+        "recipe": recipe.title,
+        "data": data.spec.name,
+        "train_samples": len(loaders.train.split),
+        "val_samples": 0 if val is None else len(val.split),
+        "test_samples": len(loaders.test.split),
+        "steps_per_epoch": steps,
+        "step_samples": config.batch_size * recipe.training.accumulate * distributed.world_size(),
+        "notes": data_notes(config, data),
     }

@@ -46,11 +46,11 @@ def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None)
     with processes(), _on_device(recipe) as device:
         run = Path(folder)
         trainer = Trainer(recipe, device, console or Console())
-        distributed.together(trainer.load_start)  # no folder is made where it cannot be read
+        trainer.load_start()  # no folder is made where it cannot be read
         facts = environment(device) | {"data": fingerprint(trainer.data)}
         inputs = Inputs.of(trainer.data).to_json()
         distributed.from_main(lambda: RunFolder.create(run, trainer.text, facts, inputs) and None)
-        Journal(recipe, trainer.console).message(f"run folder {run}")
+        Journal.of(recipe, trainer.console).message(f"run folder {run}")
         try:
             return trainer.fit(RunFolder(run))
         except Exception:
@@ -147,11 +147,9 @@ def adopt(
             trainer.classifier.load_state_dict(weights)
             trainer.journal.open(run)
             try:
-                trainer.journal.start(
-                    trainer.data, trainer.loaders, trainer.classifier, trainer.steps
-                )
+                trainer.tell_start()
                 trainer.save()
-                trainer.saver.keep_best(trainer.saver.checkpoints.last, trainer.parts)
+                trainer.saver.keep_best(trainer.parts)
             finally:
                 trainer.journal.stream.close()
 
@@ -159,7 +157,7 @@ def adopt(
 @contextmanager
 def _on_device(recipe: Recipe) -> Iterator[torch.device]:
     """What surrounds a run on the device of its recipe."""
-    device = distributed.together(lambda: choose_device(recipe.training.device))
+    device = choose_device(recipe.training.device)
     # explained last: PyTorch tells of a dead worker again, also while a run is left
     with explained(recipe, device), surroundings(recipe.training, device):
         yield device

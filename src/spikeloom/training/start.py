@@ -69,8 +69,8 @@ def freeze(module: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ConfigError(f"start.freeze = {list(patterns)} leaves nothing to learn")
-    own = {part: list(part.parameters(recurse=False)) for part in module.modules()}
-    return [part for part, of in own.items() if of and not any(p.requires_grad for p in of)]
+    parameters = {part: list(part.parameters(recurse=False)) for part in module.modules()}
+    return [part for part, of in parameters.items() if of and not any(p.requires_grad for p in of)]
 
 
 def fingerprint(data: DataSet) -> str:

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from spikeloom.analysis.health import diagnose, idle_parameters
+from spikeloom.analysis.health import idle_parameters
 from spikeloom.components import optimizers
 from spikeloom.components.callbacks import Callback
 from spikeloom.config.schema import Recipe
@@ -34,10 +34,10 @@ from spikeloom.processes.synced import own_batches
 from spikeloom.run.device import StopRequest, autocast
 from spikeloom.run.folder import RunFolder
 from spikeloom.seeding import seed_global, stream
-from spikeloom.training.journal import Clock, Journal
+from spikeloom.training.journal import Clock, Journal, about
 from spikeloom.training.parallel import Parallel
 from spikeloom.training.position import Position, RunResult, TrainedParts
-from spikeloom.training.saving import Saver
+from spikeloom.training.saving import Saver, of_recipe
 from spikeloom.training.start import freeze, start_from
 from spikeloom.training.watch import Watch
 
@@ -68,8 +68,8 @@ class Trainer:
 
     def load(self) -> None:
         """Data, loaders and network; nothing here speaks to other processes."""
-        method = catalog.method_of(self.recipe)
-        self.data = load_data(self.recipe, lambda spec: method.build(self.recipe.network, spec))
+        cpu = torch.device("cpu")
+        self.data = load_data(self.recipe, lambda spec: build(self.recipe, spec, cpu))
         self.spec = self.data.spec
         self.make()
 
@@ -136,8 +136,10 @@ class Trainer:
     def enter(self, run: RunFolder) -> None:
         """Takes `run` for the folder of this training."""
         self.run = run
-        self.saver = Saver(self.recipe, self.text, run, self.reschedule)
-        self.journal = Journal(self.recipe, self.console)
+        recipe, text = self.recipe, self.text
+        check = of_recipe(recipe, text, self.steps, run.path, reschedule=self.reschedule)
+        self.saver = Saver(run, text, recipe.checkpoint, check)
+        self.journal = Journal.of(recipe, self.console)
         self.stop, self.clock = StopRequest(), Clock()
 
     def train_to_end(self) -> RunResult:
@@ -177,7 +179,9 @@ class Trainer:
             self.position.step += 1
             self.position.global_step += 1
             result = (loss, scores, batches[-1].targets)
-            self.journal.step(self.position, self.steps, self.lr, result, self.check_sums)
+            self.journal.progress(self.position, "train", self.step, self.steps)
+            number = self.position.global_step - 1
+            self.journal.step(self.position, number, self.lr, result, self.check_sums)
             # At the end of an epoch one is written after the evaluation.
             if self.saver.due(self.position) and self.step < self.steps:
                 self.clock.stop(self.position)
@@ -265,26 +269,18 @@ class Trainer:
         self.clock.stop(position)
         self.score.reduce()
         self.check_sums()
-        health = None
-        if test is not None:
-            health = diagnose(
-                self.classifier,
-                test.firing_rates,
-                spikes=test.spikes,
-                without_gradient=position.idle,
-                confusion=test.confusion,
-                losses=(position.loss, self.score.loss),
-                frozen_on_purpose=self.recipe.start.freeze,
-            )
-        self.journal.epoch(position, self.lr, self.score, self.classifier, val, test, health)
+        self.journal.epoch(
+            *(position, self.lr, self.score, self.classifier, val, test),
+            self.classifier.scalars(),
+            config.start.freeze,
+        )
         position.loss = self.score.loss
         position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
         self.score = score_of(self.spec, self.device)
         if improved or last or self.epoch % config.checkpoint.every_epochs == 0:
             self.save()
         if improved:
-            last = self.saver.checkpoints.last
-            distributed.from_main(lambda: self.saver.keep_best(last, self.parts))
+            self.saver.keep_best(self.parts)
 
     def evaluate(self, split: str) -> Measurement | None:
         """The trained network on the test or validation samples; None where there are none."""
@@ -327,28 +323,25 @@ class Trainer:
     def restore(self) -> None:
         """Continues from the newest usable checkpoint, or starts; opens the event files there."""
         tell = self.journal.watching().message
-        restored = self.saver.restore(self.steps, self.parts, self.score, tell)
+        restored = self.saver.restore(self.parts, tell, self.device, self.data, self.steps)
         if restored is not None:
-            path, self.position = restored
-            tell(f"going on from {path.name}: epoch {self.epoch}, step {self.step} of {self.steps}")
-            for line in self.saver.changes(self.device, self.data) if self.rank == 0 else ():
-                tell(line)
-            if self.step == 0 and self.best and self.best.epoch == self.epoch - 1:
-                # it may have been killed between the checkpoint and this
-                distributed.from_main(lambda: self.saver.keep_best(path, self.parts))
+            self.position, sums = restored
+            self.saver.load_sums(self.score, sums)
         self.saver.note(self.position)
-        distributed.together(lambda: self.open(fresh=restored is None))
+        self.open(fresh=restored is None)
         if self.reschedule:
             # The checkpoint first: killed in between, the run stands before the change.
             self.save()
-        distributed.from_main(self.saver.keep_recipe)
+        distributed.from_main(lambda: self.saver.keep_recipe(self.text))
 
+    @distributed.together
     def load_start(self) -> None:
         """Gives a fresh network what the recipe or its method starts from, once."""
         if self.start is None:
             self.start = start_from(self.classifier, self.recipe.start)
             self.classifier.start()
 
+    @distributed.together
     def open(self, *, fresh: bool) -> None:
         """Opens the record; a `fresh` run starts it, after the method has loaded what it starts
         from."""
@@ -358,7 +351,12 @@ class Trainer:
         if fresh:
             if self.start:
                 self.journal.message(self.start)
-            self.journal.start(self.data, self.loaders, self.classifier, self.steps)
+            self.tell_start()
+
+    def tell_start(self) -> None:
+        """The first event of the record."""
+        facts = about(self.recipe, self.data, self.loaders, self.steps)
+        self.journal.start(self.classifier, regression=bool(self.spec.targets), **facts)
 
     def check_sums(self) -> None:
         """Notices what became non-finite since the last look, where not every step is watched."""

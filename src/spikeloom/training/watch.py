@@ -72,8 +72,8 @@ class Watch:
                 ).backward(),
             )
         if any(name in self._buffers() for name in names):
-            found = first_non_finite(self._classifier, batch.inputs)
-            return names[0] if found == "the loss function" else found
+            layer = first_non_finite(self._classifier, batch.inputs)
+            return names[0] if layer == "the loss function" else layer
         return "the optimizer's step"
 
     @torch.no_grad()

@@ -10,6 +10,8 @@ import safetensors
 import torch
 from PIL import Image
 
+from spikeloom.cli.calibrate import accuracy_at_start, measured
+from spikeloom.cli.calibrate import write_thresholds as calibrated
 from spikeloom.data import registry
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.evaluation.evaluation import load_run
@@ -17,12 +19,11 @@ from spikeloom.methods.catalog import load_recipe
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.networks import build
 from spikeloom.methods.dsr.thresholds import calibrate, write_thresholds
-from spikeloom.report.examine import Examination, examine
+from spikeloom.report.examination import Examination
+from spikeloom.report.examine import examine
 from spikeloom.report.page import single
 from spikeloom.run.reading import read
 from spikeloom.training import evaluate, train
-from spikeloom.training.calibration import accuracy_at_start
-from spikeloom.training.calibration import calibrate as calibrate_run
 
 SMALL = [
     "training.threads=1",
@@ -73,17 +74,19 @@ def _images(root: Path) -> list[str]:
 
 def test_pipeline_end_to_end(image_folder, ann_run, tmp_path):
     file = tmp_path / "thresholds.safetensors"
-    result = calibrate_run(ann_run, file, batches=2, batch_size=16)
-    assert result.samples == 32 and result.accuracy > 0.5
+    ann = load_run(ann_run)
+    values = calibrated(ann, file, batches=2, batch_size=16)
+    accuracy = measured(ann, ann.classifier, "float32").accuracy
+    assert accuracy > 0.5
     with safetensors.safe_open(file, "pt") as stored:  # type: ignore[attr-defined]
         assert stored.metadata()["samples"] == "32, train split, in random order"
-        assert {n: float(stored.get_tensor(n)) for n in stored.keys()} == result.values  # noqa: SIM118
+        assert {n: float(stored.get_tensor(n)) for n in stored.keys()} == values  # noqa: SIM118
 
     recipe = load_recipe(
         "dsr/imagenet-snn-if",
         [*SMALL, *_images(image_folder), "T=8", f"ann={ann_run}", f"thresholds={file}"],
     )
-    before = accuracy_at_start(recipe, load_run(ann_run))
+    before = accuracy_at_start(recipe, ann)
     assert len(before) == 8 and before[-1] > 0.5
     folder = tmp_path / "snn"
     train(recipe, folder)
@@ -94,7 +97,7 @@ def test_pipeline_end_to_end(image_folder, ann_run, tmp_path):
     assert isinstance(found, Examination) and found.origin is not None
     assert found.origin.latency == tuple(before)
     assert found.origin.accuracy == before[-1]
-    assert found.origin.source_accuracy == result.accuracy
+    assert found.origin.source_accuracy == accuracy
     assert "before training" in single(read(folder), found)
     # The run does not need the files it started from.
     file.unlink()
@@ -108,8 +111,10 @@ def test_pipeline_end_to_end(image_folder, ann_run, tmp_path):
 
 
 def test_calibration_is_the_same_each_time_and_follows_its_options(ann_run, tmp_path):
+    run = load_run(ann_run)
+
     def values(**options) -> dict[str, float]:
-        return calibrate_run(ann_run, tmp_path / "t", batches=1, batch_size=20, **options).values
+        return calibrated(run, tmp_path / "t", batches=1, batch_size=20, **options)
 
     first = values()
     assert values() == first and values(seed=5) != first
@@ -177,6 +182,6 @@ def test_what_cannot_be_calibrated_is_refused(ann_run, tmp_path):
     with pytest.raises(ConfigError, match="calibrated on an ANN"):
         calibrate(_snn(), [], 1, 0.999)
     with pytest.raises(ConfigError, match="the train split of imagefolder has 80"):
-        calibrate_run(ann_run, tmp_path / "t", batches=100)
+        calibrated(load_run(ann_run), tmp_path / "t", batches=100)
     with pytest.raises(ConfigError, match="above 0, up to 1"):
-        calibrate_run(ann_run, tmp_path / "t", batches=1, fraction=1.5)
+        calibrated(load_run(ann_run), tmp_path / "t", batches=1, fraction=1.5)

@@ -33,7 +33,7 @@ from spikeloom.cache_home import cache_root, check_trust, make_own
 from spikeloom.data.api import Progress
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.parts import part_name, writing
-from spikeloom.data.events.recordings import Recordings
+from spikeloom.data.events.splits import Recordings
 from spikeloom.data.events.workers import write_parts
 from spikeloom.errors import DataError
 
@@ -118,16 +118,16 @@ def prepared(
     home = root or cache_root()
     folder = home / "frames" / f"{name}-{cache_key(recordings, framing, meaning)}"
     check_trust(home, folder.parent, folder)
-    found = _open(folder)
-    if found is not None:
-        return found
+    there = _open(folder)
+    if there is not None:
+        return there
     with writing(folder, "prepared frames"):
         make_own(folder.parent)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # without locks every process prepares for itself
             stack.enter_context(files.locked(folder.with_suffix(".lock")))
-        found = _open(folder)  # another process may have been faster
-        return found or _prepare(folder, recordings, framing, workers, progress, skip_damaged)
+        there = _open(folder)  # another process may have been faster
+        return there or _prepare(folder, recordings, framing, workers, progress, skip_damaged)
 
 
 def cache_key(recordings: Recordings, framing: Framing, meaning: str = "") -> str:
@@ -140,7 +140,7 @@ def cache_key(recordings: Recordings, framing: Framing, meaning: str = "") -> st
 def stored() -> list[Prepared]:
     """Every complete preparation in the cache, sorted by name."""
     folders = sorted((cache_root() / "frames").glob("*/meta.json"))
-    return [found for path in folders if (found := _open(path.parent)) is not None]
+    return [frames for path in folders if (frames := _open(path.parent)) is not None]
 
 
 def clear(name: str = "") -> int:
@@ -221,12 +221,12 @@ def _prepare(
             os.rename(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    found = _open(folder)
-    if found is None:
+    result = _open(folder)
+    if result is None:
         raise DataError(
             f"{folder}: the prepared frames vanished; is another process clearing the cache?"
         )
-    return found
+    return result
 
 
 def _list_of(damaged: list[tuple[int, str]], count: int) -> str:

@@ -78,7 +78,7 @@ class Camera:
         light = _centred(light, self.height + 2 * room, self.width + 2 * room)
         draws = [np.random.default_rng((seed, index)) for index in range(len(light))]
         rows = self._signal(light, room, draws) if draws else []
-        return [self._finish(own, draw) for own, draw in zip(rows, draws, strict=True)]
+        return [self._finish(events, draw) for events, draw in zip(rows, draws, strict=True)]
 
     def _signal(
         self, light: Light, room: int, draws: Sequence[np.random.Generator]
@@ -86,8 +86,8 @@ class Camera:
         """Events caused by movement, rows (t, x, y, p) for each image."""
         shape = len(light), self.height, self.width
         spread = np.ones(shape, np.float32)
-        for own, draw in zip(spread, draws, strict=True):
-            own += self.mismatch * draw.standard_normal(own.shape, np.float32)
+        for image, draw in zip(spread, draws, strict=True):
+            image += self.mismatch * draw.standard_normal(image.shape, np.float32)
         threshold = self.threshold * np.maximum(spread, 0.1)
         phase = np.stack([draw.random(shape[1:], np.float32) - np.float32(0.5) for draw in draws])
         before = _log(self._view(light, room, 0.0, 0.0))

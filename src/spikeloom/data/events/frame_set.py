@@ -1,24 +1,15 @@
 """The splits of an event data set as prepared frames, ready to train on."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloom.data.api import Progress
-from spikeloom.data.base import DataSet, Split, missing_samples
+from spikeloom.data.base import DataSet, Split
 from spikeloom.data.events.array import Events
-from spikeloom.data.events.cache import Prepared, prepared
+from spikeloom.data.events.cache import Prepared
 from spikeloom.data.events.frames import Framing, integrate
 from spikeloom.data.events.normalization import Normalization, normalize
-from spikeloom.data.events.recordings import Pair, Recordings
-from spikeloom.data.spec import DataSpec
-from spikeloom.errors import DataError
-
-if TYPE_CHECKING:
-    from spikeloom.data.events.recordings import EventSet
+from spikeloom.data.events.splits import Recordings
 
 READ_AHEAD = 1 << 30  # bytes of counts beyond which a page cache cannot be taken for granted
 SEEN = 0.5  # part of the events that frames should hold; below it there is a note
@@ -56,74 +47,24 @@ class FrameSplit(Split):
         return counts.flatten(2) if self._flat else counts
 
 
-def frame_set(
-    events: "EventSet",
-    pair: Pair,
-    framing: Framing,
-    normalization: Normalization,
-    options: Mapping[str, str],
-    progress: Progress | None,
-    skip_damaged: bool = False,
-    accept: Callable[[DataSpec], object] | None = None,
-) -> DataSet:
-    """The frames of both splits, from the cache or prepared now; `accept` may refuse them first."""
-    for name, recordings in (("train", pair.train), ("test", pair.test)):
-        if not len(recordings.labels):  # told before the other split is prepared
-            raise DataError(
-                f"{events.name}: the {name} split has no recordings: complete the files, or name "
-                f"the folder that holds both splits; expected:\n{events.layout}"
-            )
-    shape = framing.shape(pair.train.size)[1:]
-    spec = DataSpec(
-        events.name,
-        (shape[-1],) if events.audio else shape,
-        events.class_names(pair),
-        kind="events",
-    )
-    if accept is not None:
-        accept(spec)
-    meaning = f"{events.version} {sorted(options.items())}" + " skip" * skip_damaged
-    train, test = (
-        FrameSplit(
-            recordings,
-            prepared(
-                f"{events.name}-{split}",
-                recordings,
-                framing,
-                meaning=meaning,
-                progress=progress,
-                skip_damaged=skip_damaged,
-            ),
-            normalization,
-            flat=events.audio,
-        )
-        for split, recordings in (("train", pair.train), ("test", pair.test))
-    )
-    notes = [*pair.notes, *missing_samples(events.name, events.published, train, test)]
-    for name, split in (("train", train), ("test", test)):
-        notes += _told(f"{events.name} {name}", split, framing, framing == events.framing)
-    channels = spec.shape[0]
-    return DataSet(spec, train, test, (0.0,) * channels, (1.0,) * channels, tuple(notes))
-
-
-def _told(name: str, split: FrameSplit, framing: Framing, usual: bool) -> list[str]:
-    """Notes about what the frames do not show."""
-    notes = []
+def notes(name: str, split: FrameSplit, framing: Framing, usual: bool) -> list[str]:
+    """What the frames do not show; `usual`: they are cut as is usual for the data set."""
+    told = []
     frames = split.frames
     if frames.damaged:
         shown = ", ".join(split.recordings.title(row) for row in frames.damaged[:5])
-        notes.append(f"{name}: {len(frames.damaged):,} damaged recordings are left out ({shown})")
+        told.append(f"{name}: {len(frames.damaged):,} damaged recordings are left out ({shown})")
     kept, there = frames.events["kept"], frames.events["there"]
     if not usual and kept < SEEN * there:
-        notes.append(
+        told.append(
             f"{name}: {there - kept:,} of {there:,} events lie outside the {framing.T} windows of "
             f"{framing.dt / 1000:g} ms and are dropped: is data.frames.dt (milliseconds) or "
             "data.frames.begin as it was meant?"
         )
     if frames.events["empty"]:
-        notes.append(f"{name}: {frames.events['empty']:,} recordings give frames without an event")
+        told.append(f"{name}: {frames.events['empty']:,} recordings give frames without an event")
     if frames.events["unsorted"]:
-        notes.append(
+        told.append(
             f"{name}: {frames.events['unsorted']:,} recordings are not in time order"
             + (
                 " and were sorted"
@@ -131,7 +72,7 @@ def _told(name: str, split: FrameSplit, framing: Framing, usual: bool) -> list[s
                 else ": frames by number follow the order of the file"
             )
         )
-    return notes
+    return told
 
 
 def sample(
@@ -155,8 +96,8 @@ def describe(data: DataSet) -> str:
         size += frames.bytes
     shape = "x".join(map(str, (frames.shape[0], *data.spec.shape)))
     counts = f"{len(data.train):,} + {len(data.test):,}"
-    notes = "".join(f"\nnote: {note}" for note in data.notes)
+    lines = "".join(f"\nnote: {note}" for note in data.notes)
     return (
         f"{data.spec.name}: {counts} recordings as frames {shape}, {size / 1e6:,.1f} MB in "
-        f"{frames.folder.parent}{notes}"
+        f"{frames.folder.parent}{lines}"
     )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikeloom.data.events.array import Events, events
-from spikeloom.data.events.recordings import Pair, Recordings
+from spikeloom.data.events.splits import Pair, Recordings
 from spikeloom.data.files.archive import Entry, local, matching, stamp
 from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError
@@ -73,10 +73,10 @@ def open_layout(
     entries: list[Entry], pattern: str, size: tuple[int, int, int], classes: int
 ) -> Pair | None:
     """Both splits in the files matched by `pattern` (its group: train or test), None if absent."""
-    found = {match[2]: entry for match, entry in matching(entries, pattern)}
-    if not found:
+    splits = {match[2]: entry for match, entry in matching(entries, pattern)}
+    if not splits:
         return None
     for split in ("train", "test"):
-        if split not in found:
-            raise DataError(f"{next(iter(found.values()))}: the {split} file beside it is missing")
-    return Pair(*(open_groups(local(found[split]), size, classes) for split in ("train", "test")))
+        if split not in splits:
+            raise DataError(f"{next(iter(splits.values()))}: the {split} file beside it is missing")
+    return Pair(*(open_groups(local(splits[split]), size, classes) for split in ("train", "test")))

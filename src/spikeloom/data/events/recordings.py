@@ -3,7 +3,6 @@
 Nothing here imports torch: the processes that prepare frames start in a fraction of a second.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.api import Progress, Remote, Source
+from spikeloom.data.api import Accept, Progress, Remote, Source
 from spikeloom.data.events.array import Events, is_sorted
 from spikeloom.data.events.frames import Frames, Framing, integrate, make_framing
+from spikeloom.data.events.splits import Pair, Recordings
 from spikeloom.data.files.archive import Entry, fingerprint, scan
 from spikeloom.data.files.places import candidates, missing
 from spikeloom.errors import DataError
@@ -29,35 +29,6 @@ if TYPE_CHECKING:
     from spikeloom.data.spec import DataSpec
 
 Decode = Callable[[bytes, object], Events]
-
-
-class Recordings(ABC):
-    """Recordings of one split, in the data set's order; picklable, and cheap until `read`.
-
-    labels  class of every recording, int64 [N]
-    size    (polarities, height, width) of the sensor
-    sort    events are put into the order of time before they are counted
-    """
-
-    labels: npt.NDArray[np.int64]
-    size: tuple[int, int, int]
-    sort: bool = False
-
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Equal as long as the files are."""
-
-    @abstractmethod
-    def title(self, index: int) -> str:
-        """Where recording `index` comes from, for people."""
-
-    @abstractmethod
-    def read(self, index: int) -> Events:
-        """Recording `index`. Raises `DataError` naming the file and what is wrong with it."""
-
-    def frames(self, index: int, framing: Framing) -> Frames:
-        """Recording `index` as frames; a data set may have a rule of its own."""
-        return integrate(self.read(index), framing)
 
 
 @dataclass(frozen=True)
@@ -85,19 +56,6 @@ class FileRecordings(Recordings):
     def read(self, index: int) -> Events:
         entry = self.entries[index]
         return self.decode(entry.read(), entry)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The two splits of a data set; `notes` are facts that a reader of results must know.
-
-    `classes` are the names in label order, where the files tell them.
-    """
-
-    train: Recordings
-    test: Recordings
-    notes: tuple[str, ...] = field(default=(), kw_only=True)
-    classes: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 Find = Callable[[list[Entry], Mapping[str, str]], Pair]
@@ -149,7 +107,7 @@ class EventSet(Source):
         options: Mapping[str, str] | None = None,
         progress: Progress | None = None,
         skip_damaged: bool = False,
-        accept: "Callable[[DataSpec], object] | None" = None,
+        accept: Accept | None = None,
     ) -> "DataSet":
         """The data set as frames cut by `framing` (None: as the data set's first paper has them).
 
@@ -157,19 +115,49 @@ class EventSet(Source):
         on without recordings that cannot be read, and says how many. `accept` is called before
         frames are prepared, and raises an error if they would be for nothing.
         """
-        from spikeloom.data.events.frame_set import frame_set
+        from spikeloom.data.base import DataSet, missing_samples
+        from spikeloom.data.events.cache import prepared
+        from spikeloom.data.events.frame_set import FrameSplit, notes
+        from spikeloom.data.spec import DataSpec
 
         chosen = self.choices(options)
-        place, pair = self._search(root, chosen)
-        del place
+        _, pair = self._search(root, chosen)
         framing = framing or self.framing
-        return frame_set(self, pair, framing, normalization, chosen, progress, skip_damaged, accept)
+        sides = {"train": pair.train, "test": pair.test}
+        for name, recordings in sides.items():
+            if not len(recordings.labels):  # told before the other split is prepared
+                raise DataError(
+                    f"{self.name}: the {name} split has no recordings: complete the files, or name "
+                    f"the folder that holds both splits; expected:\n{self.layout}"
+                )
+        shape = framing.shape(pair.train.size)[1:]
+        shape = shape[-1:] if self.audio else shape
+        spec = DataSpec(self.name, shape, self.class_names(pair), kind="events")
+        if accept is not None:
+            accept(spec)
+        meaning = f"{self.version} {sorted(chosen.items())}" + " skip" * skip_damaged
+        splits = {}
+        for name, recordings in sides.items():
+            frames = prepared(
+                f"{self.name}-{name}",
+                recordings,
+                framing,
+                meaning=meaning,
+                progress=progress,
+                skip_damaged=skip_damaged,
+            )
+            splits[name] = FrameSplit(recordings, frames, normalization, flat=self.audio)
+        told = [*pair.notes, *missing_samples(self.name, self.published, **splits)]
+        for name, split in splits.items():
+            told += notes(f"{self.name} {name}", split, framing, framing == self.framing)
+        plain = (0.0,) * shape[0], (1.0,) * shape[0]
+        return DataSet(spec, splits["train"], splits["test"], *plain, tuple(told))
 
     def for_recipe(
         self,
         config: "DataConfig",
         T: int | None,
-        accept: "Callable[[DataSpec], object] | None" = None,
+        accept: Accept | None = None,
     ) -> "DataSet":
         self.refuse_unused(config)
         framing = make_framing(config.frames, self.framing, T)

@@ -15,7 +15,7 @@ from typing import Any
 from spikeloom.data.api import Progress
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.parts import write_part
-from spikeloom.data.events.recordings import Recordings
+from spikeloom.data.events.splits import Recordings
 from spikeloom.errors import DataError
 
 

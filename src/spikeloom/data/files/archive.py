@@ -149,10 +149,10 @@ def walk(
     here = os.stat(folder)
     above = above | {(here.st_dev, here.st_ino)}
     try:
-        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        inside = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise unreadable(folder, error) from error
-    for entry in found:
+    for entry in inside:
         if hidden(entry.name):
             continue
         try:

@@ -54,16 +54,16 @@ def opened(path: Path) -> Any:
 def column(node: Any, name: str, source: object) -> npt.NDArray[Any]:
     """A data set of numbers, whole; refused if it claims more than the file holds."""
     with reading(source, name):
-        found = node[name]
+        node_set = node[name]
         # a deflated byte stands for at most 1,032; without compression, what is claimed must be
         # there
-        there = found.id.get_storage_size() * (1032 if found.compression else 1)
-        if np.prod(found.shape, dtype=np.float64) * found.dtype.itemsize > there:
+        there = node_set.id.get_storage_size() * (1032 if node_set.compression else 1)
+        if np.prod(node_set.shape, dtype=np.float64) * node_set.dtype.itemsize > there:
             raise DataError(
-                f"{source}: {name} claims {found.shape} values of {found.dtype}, "
-                f"{found.id.get_storage_size()} bytes are there; the file is damaged"
+                f"{source}: {name} claims {node_set.shape} values of {node_set.dtype}, "
+                f"{node_set.id.get_storage_size()} bytes are there; the file is damaged"
             )
-        values = np.asarray(found[()])
+        values = np.asarray(node_set[()])
     if values.dtype.kind not in "iuf":
         raise DataError(f"{source}: {name} holds {values.dtype}, expected numbers")
     return values

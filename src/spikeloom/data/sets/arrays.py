@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.config.data import DataConfig
-from spikeloom.data.api import Source
+from spikeloom.data.api import Accept, Source
 from spikeloom.data.base import DataSet, Split, TensorSplit
 from spikeloom.data.files.classes import held_out, share, whole
 from spikeloom.data.files.places import candidates, missing
@@ -122,7 +122,9 @@ class Arrays(Source):
             splits = SeriesSplit(train, sides[0]), SeriesSplit(held, sides[1])
         return DataSet(spec, *splits, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes))
 
-    def for_recipe(self, config: DataConfig, T: int | None) -> DataSet:
+    def for_recipe(
+        self, config: DataConfig, T: int | None, accept: Accept | None = None
+    ) -> DataSet:
         self.refuse_unused(config)
         root = None if config.root is None else Path(config.root)
         return self.load(root, T, config.options)
@@ -146,13 +148,13 @@ class Arrays(Source):
     def files(self, root: Path | None) -> tuple[Path, ...]:
         places = candidates(root, ("arrays",))
         for place in places:
-            found = sorted(place.glob("*.npz")) if place.is_dir() else [place]
-            if len(found) > 1:
+            paths = sorted(place.glob("*.npz")) if place.is_dir() else [place]
+            if len(paths) > 1:
                 raise DataError(
-                    f"{place}: {len(found)} .npz files; name one of them with data.root"
+                    f"{place}: {len(paths)} .npz files; name one of them with data.root"
                 )
-            if found and found[0].is_file():
-                return (found[0],)
+            if paths and paths[0].is_file():
+                return (paths[0],)
         raise missing(self.name, places, self.layout, self.origin)
 
 

@@ -93,12 +93,12 @@ def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
         return layout
     decode = partial(_decode, clip=options["part"] == "active")
     names = "|".join(CLASSES)
-    found = [
+    numbered = [
         (CLASSES.index(match[2]), int(match[3]), entry)
         for match, entry in matching(entries, rf"({names})_(\d+)\.mat")
     ]
-    found.sort(key=lambda sample: sample[:2])
-    samples = [(number > TRAINING, label, entry) for label, number, entry in found]
+    numbered.sort(key=lambda sample: sample[:2])
+    samples = [(number > TRAINING, label, entry) for label, number, entry in numbered]
     return pair_of_files(samples, decode, SIZE)
 
 

@@ -29,11 +29,11 @@ def _decode(data: bytes, source: object, *, cochlea: Cochlea) -> Events:
 
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     cochlea = Cochlea(channels=int(options["channels"]))
-    found = sorted(
+    takes = sorted(
         (int(match[2]), match[3], int(match[4]), entry)
         for match, entry in matching(entries, r"(\d)_([a-z]+)_(\d+)\.wav")
     )
-    samples = [(take < TEST_TAKES, digit, entry) for digit, _, take, entry in found]
+    samples = [(take < TEST_TAKES, digit, entry) for digit, _, take, entry in takes]
     decode = partial(_decode, cochlea=cochlea)
     return pair_of_files(samples, decode, (1, 1, cochlea.channels))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from spikeloom.config.data import DataConfig, ImagesConfig
-from spikeloom.data.api import Source
+from spikeloom.data.api import Accept, Source
 from spikeloom.data.base import DataSet, Split, missing_samples, subset
 from spikeloom.data.files import shards
 from spikeloom.data.files.archive import Entry, hidden, is_archive, scan, unreadable
@@ -118,9 +118,9 @@ class ImageFolder(Source):
         places = self.files(root)
         notes: list[str] = []
         if len(places) == 1:
-            own = divided(scan(places[0]), SUFFIXES, chosen, str(places[0]))
-            classes, notes = list(own.names), list(own.notes)
-            one, two = (EntrySplit(side, images) for side in (own.train, own.test))
+            sides = divided(scan(places[0]), SUFFIXES, chosen, str(places[0]))
+            classes, notes = list(sides.names), list(sides.notes)
+            one, two = (EntrySplit(side, images) for side in (sides.train, sides.test))
         elif shards.shard_files(places[0]):
             classes, (one, two) = _shard_splits(places[0], places[1], images)
         else:
@@ -139,7 +139,9 @@ class ImageFolder(Source):
         notes += missing_samples(self.name, self.published, one, two)
         return DataSet(spec, one, two, self.mean, self.std, tuple(notes))
 
-    def for_recipe(self, config: DataConfig, T: int | None) -> DataSet:
+    def for_recipe(
+        self, config: DataConfig, T: int | None, accept: Accept | None = None
+    ) -> DataSet:
         self.refuse_unused(config)
         root = None if config.root is None else Path(config.root)
         return self.load(root, config.images, config.options, config.skip_damaged)

@@ -26,9 +26,9 @@ def _decode(data: bytes, source: object) -> Events:
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     del options
     pattern = r"(?:n-cars_)?(train|test)/(cars|background)/obj_(\d+)_td\.dat"
-    found = [(m[2] == "test", CLASSES.index(m[3]), e) for m, e in matching(entries, pattern)]
-    found.sort(key=lambda sample: (sample[1], sample[2].name))
-    return pair_of_files(found, _decode, SIZE)
+    samples = [(m[2] == "test", CLASSES.index(m[3]), e) for m, e in matching(entries, pattern)]
+    samples.sort(key=lambda sample: (sample[1], sample[2].name))
+    return pair_of_files(samples, _decode, SIZE)
 
 
 N_CARS = EventSet(

@@ -116,12 +116,12 @@ def _decode_text(data: bytes, source: object) -> Events:
 def _find(entries: list[Entry], options: Mapping[str, str], *, stable: bool) -> Pair:
     del options
     kind, decode = "bin", _decode_stable if stable else _decode
-    found = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
-    if stable and not found:
+    matches = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
+    if stable and not matches:
         kind, decode = "dat", _decode_text
-        found = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
-    found.sort(key=lambda pair: (int(pair[0][3]), int(pair[0][4])))
-    samples = [(match[2].lower() == "test", int(match[3]), entry) for match, entry in found]
+        matches = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
+    matches.sort(key=lambda pair: (int(pair[0][3]), int(pair[0][4])))
+    samples = [(match[2].lower() == "test", int(match[3]), entry) for match, entry in matches]
     return pair_of_files(samples, decode, SIZE)
 
 

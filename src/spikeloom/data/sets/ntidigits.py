@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from spikeloom.data.events.array import Events, spikes
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.events.recordings import EventSet, Pair, Recordings
+from spikeloom.data.events.recordings import EventSet
+from spikeloom.data.events.splits import Pair, Recordings
 from spikeloom.data.files.archive import Entry, local, matching, stamp
 from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError
@@ -115,13 +116,13 @@ def _utterances(path: Path, labels: list[int], columns: list[tuple[str, str]]) -
 
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     del options
-    found = [entry for _, entry in matching(entries, r"n-tidigits(?:-single)?\.hdf5")]
-    if not found:
+    files = [entry for _, entry in matching(entries, r"n-tidigits(?:-single)?\.hdf5")]
+    if not files:
         empty = Utterances(Path(), "", np.zeros(0, np.int64), ())
         return Pair(empty, empty)
     # where both lie, the authors' file: it is the one that published results were made with
-    found.sort(key=lambda entry: "single" not in entry.name)
-    return open_utterances(local(found[0]))
+    files.sort(key=lambda entry: "single" not in entry.name)
+    return open_utterances(local(files[0]))
 
 
 N_TIDIGITS = EventSet(

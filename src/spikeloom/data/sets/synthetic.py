@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from spikeloom.config.data import DataConfig, ImagesConfig
-from spikeloom.data.api import Source
+from spikeloom.data.api import Accept, Source
 from spikeloom.data.base import DataSet
 from spikeloom.data.images.decode import ImageSplit
 from spikeloom.data.spec import DataSpec
@@ -63,7 +63,9 @@ class SyntheticImages(Source):
         )
         return DataSet(spec, train, test, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-    def for_recipe(self, config: DataConfig, T: int | None) -> DataSet:
+    def for_recipe(
+        self, config: DataConfig, T: int | None, accept: Accept | None = None
+    ) -> DataSet:
         self.refuse_unused(config)
         return self.load(None, config.images)
 

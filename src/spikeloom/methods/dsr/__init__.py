@@ -10,5 +10,4 @@ method = Method(
     network=DsrNetwork,
     builder="spikeloom.methods.dsr.networks:build",
     importer="spikeloom.methods.dsr.importing:read_checkpoint",
-    calibrator="spikeloom.methods.dsr.thresholds:calibrate_to_file",
 )

@@ -36,7 +36,7 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
 def read_thresholds(path: Path) -> dict[str, float]:
     """Calibrated thresholds by neuron layer (`relu1`, `layer1.0.relu2`) from a published `.dict`
     file."""
-    found = {}
+    thresholds = {}
     for key, value in saved(path).items():
         match = re.fullmatch(r"(?:layer(\d+)\[(\d+)\]\.)?storein(\d+)", str(key))
         if match is None:
@@ -46,13 +46,13 @@ def read_thresholds(path: Path) -> dict[str, float]:
             )
         stage, block, layer = match.groups()
         name = f"relu{layer}" if stage is None else f"layer{stage}.{block}.relu{layer}"
-        found[name] = float(value[0] if isinstance(value, tuple) else value)
-    return found
+        thresholds[name] = float(value[0] if isinstance(value, tuple) else value)
+    return thresholds
 
 
 def translate(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
     """A published state dict under our names."""
-    found = {}
+    renamed = {}
     for key, value in state.items():
         if not isinstance(value, Tensor):
             raise CheckpointError(
@@ -61,5 +61,5 @@ def translate(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
             )
         name = str(key).removeprefix("module.")
         name = re.sub(r"\bVth$", "threshold", name)
-        found[name if name.startswith(BODY) else BODY + name] = value
-    return found
+        renamed[name if name.startswith(BODY) else BODY + name] = value
+    return renamed

@@ -107,7 +107,7 @@ def stages(
     width of the last."""
     counts = network.blocks or _STAGES[network.name[-2:]]
     bottleneck = network.name.endswith("50")
-    found = []
+    layers = []
     for stage, count in enumerate(counts):
         outputs = network.channels * 2**stage * (4 if bottleneck else 1)
         blocks = []
@@ -124,8 +124,8 @@ def stages(
                 )
             )
             inputs = outputs
-        found.append(Sequential(*blocks))
-    return found, inputs
+        layers.append(Sequential(*blocks))
+    return layers, inputs
 
 
 class SmallResNet(nn.Module):

@@ -97,20 +97,6 @@ def _collect(largest: _Largest) -> Callable[[nn.Module, tuple[Tensor, ...]], Non
     return hook
 
 
-def calibrate_to_file(
-    classifier: Classifier,
-    batches: Iterable[Tensor],
-    samples: int,
-    fraction: float,
-    path: Path,
-    about: dict[str, str],
-) -> dict[str, float]:
-    """`calibrate`, written to a threshold file; what `spikeloom calibrate` runs."""
-    activations = calibrate(classifier, batches, samples, fraction)
-    write_thresholds(path, activations, about)
-    return {name: float(value) for name, value in activations.items()}
-
-
 def write_thresholds(path: Path, activations: dict[str, Tensor], about: dict[str, str]) -> None:
     """A threshold file at `path`; `about` says what the numbers were measured on."""
     with files.replacing(path) as temporary:

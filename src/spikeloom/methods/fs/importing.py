@@ -49,15 +49,15 @@ def translate(state: dict[str, Any], classifier: FsClassifier, origin: str) -> d
     """A published state dict under our names; CheckpointError, naming `origin`, if it misfits."""
     try:
         if classifier.network.form == "autograd":
-            found = dict(_autograd(state, classifier, origin))
+            weights = dict(_autograd(state, classifier, origin))
         elif classifier.network.name == "fc":
-            found = dict(_kernel_fc(state))
+            weights = dict(_kernel_fc(state))
         else:
-            found = dict(_in_order(state, classifier))
+            weights = dict(_in_order(state, classifier))
     except (KeyError, StopIteration) as error:
         what = "more entries than this" if isinstance(error, StopIteration) else str(error)
         raise _misfit(origin, f"its network has {what}", classifier) from error
-    return _checked(found, classifier, origin)
+    return _checked(weights, classifier, origin)
 
 
 def _kernel_fc(state: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -140,15 +140,17 @@ def _autograd(
                     raise KeyError(f"{prefix}.{name}")
 
 
-def _checked(found: dict[str, Tensor], classifier: FsClassifier, origin: str) -> dict[str, Tensor]:
+def _checked(
+    weights: dict[str, Tensor], classifier: FsClassifier, origin: str
+) -> dict[str, Tensor]:
     ours = classifier.state_dict()
-    for name, theirs in found.items():
-        own = ours.get(name, theirs)
+    for name, theirs in weights.items():
+        our = ours.get(name, theirs)
         # Constants per neuron are (1, N) there, one for all (1,); weights must agree as they are.
-        if theirs.dim() < 3 and theirs.numel() == own.numel() and own.dim() < 2:
-            found[name] = theirs.reshape(own.shape)
+        if theirs.dim() < 3 and theirs.numel() == our.numel() and our.dim() < 2:
+            weights[name] = theirs.reshape(our.shape)
     try:
-        fitted = fit(origin, found, ours)
+        fitted = fit(origin, weights, ours)
     except CheckpointError as error:
         raise _misfit(origin, str(error), classifier) from error
     return {name: value.contiguous() for name, value in fitted.items()}

@@ -23,8 +23,8 @@ def silent_label_penalty(
 ) -> Tensor:
     """Scalar: what a label neuron that stays silent costs. `weight` lambda, `rate` beta per step;
     `time_steps` T counts the empty steps too."""
-    own = times.gather(1, labels[:, None])[:, 0]
-    return weight * torch.where(own > time_steps, own * rate, 0).expm1().mean()
+    label_times = times.gather(1, labels[:, None])[:, 0]
+    return weight * torch.where(label_times > time_steps, label_times * rate, 0).expm1().mean()
 
 
 def rate_loss(rates: Tensor, labels: Tensor, alpha: float) -> Tensor:

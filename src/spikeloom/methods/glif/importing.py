@@ -30,9 +30,9 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     state = {name: value for name, value in state.items() if name not in unused}
     ours = classifier.state_dict()
     for name in ours.keys() & state.keys():
-        theirs, own = state[name].shape, ours[name].shape
-        if name.endswith("conduct") and theirs != own and theirs[1:] == own[1:]:
+        theirs, our = state[name].shape, ours[name].shape
+        if name.endswith("conduct") and theirs != our and theirs[1:] == our[1:]:
             T = theirs[0]
-            raise CheckpointError(f"{path} was trained with T={T} (set T={T}), not T={own[0]}")
+            raise CheckpointError(f"{path} was trained with T={T} (set T={T}), not T={our[0]}")
     # Files from before PyTorch 0.4 lack the counter; nothing depends on it.
     return fit(path, state, ours, optional=("num_batches_tracked",))

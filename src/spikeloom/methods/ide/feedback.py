@@ -130,7 +130,7 @@ class FeedbackNetwork(nn.Module):
     def drive(self, inputs: Tensor, masks: Masks) -> tuple[Tensor | None, Tensor]:
         """The current A_x(x) of the rate map `[B, ...]`, with a graph, and those of the simulation
         `[T, B, ...]`, without. The former is None where nothing asks for the rate map."""
-        wanted = self.training or torch.is_grad_enabled()
+        with_graph = self.training or torch.is_grad_enabled()
         transform = self.input_transform
         statistics: Statistics = "update" if self.training else "running"
         if not self.events:
@@ -140,9 +140,9 @@ class FeedbackNetwork(nn.Module):
                     transform.normalise(drive, "update")
             drive = masks.apply("x", transform.finish(transform.normalise(drive, statistics)))
             currents = drive.detach().expand(self.time_steps, *drive.shape)
-            return (drive if wanted else None), currents
+            return (drive if with_graph else None), currents
         average = self.average(inputs)
-        reference = transform.synapse(average) if wanted else None
+        reference = transform.synapse(average) if with_graph else None
         drive, frames = reference, inputs
         if self.training and transform.norm is not None and "event-mean" in self.settings.quirks:
             frames, average = published_average(inputs, self.average, self.leak)

@@ -33,7 +33,7 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     """
     state = network_in(path, "state_dict")
     ours = classifier.state_dict()
-    found = {
+    weights = {
         name: value
         for key, value in state.items()
         if (name := our_name(key)) is not None
@@ -41,7 +41,7 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
         and (name in ours or name.replace("weight", "parametrizations.weight.original") not in ours)
     }
     advice = "give the recipe of the network that was saved (network.padding_x, data set)"
-    return fit(path, found, ours, optional=("feedback.tally",), advice=advice)
+    return fit(path, weights, ours, optional=("feedback.tally",), advice=advice)
 
 
 def our_name(key: str) -> str | None:

@@ -129,9 +129,9 @@ class IdeClassifier(Classifier):
         time = (self.network.T,) if self.feedback.events else ()
         expected = len(time) + 1 + len(self.shape)
         if inputs.dim() != expected or (time and len(inputs) != time[0]):
-            wanted = f"frames [{time[0]}, B, ...]; set network.T" if time else "images [B, ...]"
+            frames = f"frames [{time[0]}, B, ...]; set network.T" if time else "images [B, ...]"
             raise ConfigError(
-                f"input of shape {list(inputs.shape)}: expected {wanted} of samples "
+                f"input of shape {list(inputs.shape)}: expected {frames} of samples "
                 f"{list(self.shape)}"
             )
         if self.whitening is not None:
