@@ -345,10 +345,9 @@ class Run:
         if improved and test is not None:
             position.best, position.confusion = best, test.measurement.confusion
         self._clock.stop(position)
-        measured = [None if seen is None else seen.measurement for seen in (val, test)]
-        self._journal.epoch(
-            position, self._lr, score, self.network, *measured, self._figures.values
-        )
+        tested, validated = (None if seen is None else seen.measurement for seen in (test, val))
+        figures = self._figures.values
+        self._journal.epoch(position, self._lr, score, self.network, validated, tested, figures)
         position.loss = score.loss
         position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
         self._score, self._sums, self._seen = None, {}, {}
