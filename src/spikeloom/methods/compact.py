@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
+from spikeloom.methods import shared
 from spikeloom.nn import Sequential
 
 WIDTH = 64
@@ -115,9 +116,7 @@ class CompactBody(nn.Module):
 
     def current(self, images: Tensor, time_steps: int) -> Tensor:
         """What the first neurons receive, the same at each step."""
-        if images.dim() != 4:
-            raise ValueError(f"input of shape {list(images.shape)}: expected images [B, C, H, W]")
-        current = self.stem(images[None])
+        current = self.stem(shared.images(images)[None])
         if current.requires_grad and not torch.compiler.is_compiling():
             # A sum over time comes with the channel first in memory, on which BN is slow.
             current.register_hook(_with_channel_last)

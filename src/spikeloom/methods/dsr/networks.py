@@ -16,8 +16,8 @@ from spikeloom.methods.dsr.representation import Represented
 from spikeloom.methods.dsr.resnet import ImageNetResNet, SmallResNet
 from spikeloom.methods.dsr.thresholds import start_from_files
 from spikeloom.methods.dsr.vgg import Vgg
+from spikeloom.methods.shared import frames, images
 from spikeloom.nn import Classifier, Output
-from spikeloom.nn.state import in_pieces
 
 
 def build(network: DsrNetwork, data: DataSpec) -> "DsrClassifier":
@@ -79,17 +79,8 @@ class DsrClassifier(Classifier):
     def current(self, inputs: Tensor) -> Tensor:
         """Images `[B, C, H, W]`, the current at each of T steps; or frames `[T, B, C, H, W]`."""
         if not self.events:
-            if inputs.dim() != 4:
-                raise ValueError(
-                    f"input of shape {list(inputs.shape)}: expected images [B, C, H, W]"
-                )
-            return inputs.expand(self.network.T, *inputs.shape)
-        if inputs.dim() != 5 or not (in_pieces() or inputs.shape[0] == self.network.T):
-            raise ConfigError(
-                f"input of shape {list(inputs.shape)}: expected frames [T, B, C, H, W] with "
-                f"T={self.network.T}; set network.T to the number of frames"
-            )
-        return inputs
+            return images(inputs).expand(self.network.T, *inputs.shape)
+        return frames(inputs, self.network.T)
 
     def start(self) -> None:
         """The ANN's weights and the calibrated thresholds, where the recipe names them."""

@@ -12,6 +12,7 @@ one neuron per class, whose potential before reset ranks it where it is silent.
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from math import prod
 from typing import Literal
 
 import torch
@@ -126,11 +127,8 @@ class FsClassifier(Classifier):
         if not delays:
             return super().parameter_groups()
         others = [p for p in self.parameters() if all(p is not delay for delay in delays)]
-        scale = self.network.delay_lr
-        return [
-            {"params": others},
-            {"params": delays, "lr_scale": scale, "weight_decay": 0.0},
-        ]
+        apart = {"lr_scale": self.network.delay_lr, "weight_decay": 0.0}
+        return [{"params": others}, {"params": delays, **apart}]
 
     def before_step(self) -> None:
         """AdLIF: a and b are back in [0, 1] before they are updated, as published."""
@@ -167,9 +165,7 @@ class FsClassifier(Classifier):
 
 def _fully_connected(network: FsNetwork, data: DataSpec) -> tuple[Sequential, int]:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    features = 1
-    for size in data.shape:
-        features *= size
+    features = prod(data.shape)
     if len(data.shape) > 1:
         layers["flatten"] = nn.Flatten()
     for number, width in enumerate(network.hidden, start=1):

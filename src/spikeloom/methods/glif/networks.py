@@ -9,7 +9,6 @@ the authors' code, so that their weights load.
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from spikeloom.data.spec import DataSpec
@@ -17,9 +16,9 @@ from spikeloom.errors import ConfigError
 from spikeloom.methods.compact import WIDTH, CompactBody
 from spikeloom.methods.glif.blocks import BasicBlock, MembraneBlock, Parts, SewBlock
 from spikeloom.methods.glif.config import EVENT_NETWORKS, IMAGE_NETWORKS, GlifNetwork
+from spikeloom.methods.shared import KINDS, channels_last, frames, images, mean_logits
 from spikeloom.neurons.gated import Gated
 from spikeloom.nn import Classifier, Output, Sequential
-from spikeloom.nn.state import in_pieces
 
 # Blocks per stage, channels of the first stage, strides of the first block of each stage, stem.
 _RESNETS: dict[str, tuple[tuple[int, ...], int, tuple[int, ...], int]] = {
@@ -31,7 +30,6 @@ _RESNETS: dict[str, tuple[tuple[int, ...], int, tuple[int, ...], int]] = {
 }
 _MANY_CLASSES = 50
 _HIDDEN = 256
-_KINDS = {"static": "images", "events": "event frames"}
 
 
 def build(network: GlifNetwork, data: DataSpec) -> "GlifClassifier":
@@ -44,8 +42,8 @@ def build(network: GlifNetwork, data: DataSpec) -> "GlifClassifier":
     if network.name not in names or len(data.shape) != 3:
         kind = "static" if network.name in IMAGE_NETWORKS else "events"
         raise ConfigError(
-            f"network {network.name!r} takes {_KINDS[kind]}, but {data.name!r} delivers "
-            f"{_KINDS[data.kind]} of shape {list(data.shape)}: use network.name = "
+            f"network {network.name!r} takes {KINDS[kind]}, but {data.name!r} delivers "
+            f"{KINDS[data.kind]} of shape {list(data.shape)}: use network.name = "
             f"{' or '.join(names)}"
         )
     if network.name in _RESNETS:
@@ -53,10 +51,7 @@ def build(network: GlifNetwork, data: DataSpec) -> "GlifClassifier":
     else:
         kinds = {"cifarnet": CifarNet, "compact": CompactNet}
         made = kinds.get(network.name, SewNet)(network, data)
-    for module in made.modules():
-        # With the channel last in memory torch's convolutions and norms are faster on a CPU.
-        if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    channels_last(made)
     return made
 
 
@@ -81,9 +76,7 @@ class GlifClassifier(Classifier):
     def read(self, *course: Tensor) -> Output:
         """Of logits `[T, B, classes]`."""
         (votes,) = course
-        # Averaged as float32 also under autocast.
-        votes = votes.to(torch.promote_types(votes.dtype, torch.float32))
-        return Output(scores=votes.mean(0), votes=votes)
+        return mean_logits(votes)
 
     def loss(self, output: Output, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(
@@ -120,9 +113,7 @@ class GlifImageClassifier(GlifClassifier):
         self.in_channels = data.shape[0]
 
     def current(self, inputs: Tensor) -> Tensor:
-        if inputs.dim() != 4:
-            raise ValueError(f"input of shape {list(inputs.shape)}: expected images [B, C, H, W]")
-        return inputs.expand(self.time_steps, *inputs.shape)
+        return images(inputs).expand(self.time_steps, *inputs.shape)
 
 
 class ResNet(GlifImageClassifier):
@@ -248,15 +239,7 @@ class SewNet(GlifClassifier):
     def current(self, inputs: Tensor) -> Tensor:
         """`inputs`: frames `[T, B, 2, H, W]` of event counts; with LIF or PLIF, which have nothing
         of their own for each step, any number of them."""
-        length = in_pieces() or self.any_length or inputs.shape[0] == self.time_steps
-        fits = inputs.dim() == 5 and length
-        if not fits:
-            raise ConfigError(
-                f"input of shape {list(inputs.shape)}: expected frames [T, B, 2, H, W] with "
-                f"T={self.time_steps}; set network.T to the number of frames, and leave out "
-                "data.frames.choose"
-            )
-        return inputs
+        return frames(inputs, None if self.any_length else self.time_steps)
 
     def course(self, current: Tensor) -> tuple[Tensor, ...]:
         return (self.out(self.conv(current).flatten(2)),)

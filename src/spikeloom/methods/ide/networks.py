@@ -15,6 +15,7 @@ The readout is one linear map of the output layer's mean rate; the loss is cross
 
 from collections.abc import Iterable
 from itertools import pairwise
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -144,11 +145,8 @@ Layers = tuple[WeightTransform, list[WeightTransform], int]
 
 
 def _linear(width: int, data: DataSpec) -> Layers:
-    inputs = 1
-    for size in data.shape:
-        inputs *= size
     transforms = [WeightTransform(nn.Linear(width, width, bias=False), norm=False)]
-    return WeightTransform(nn.Linear(inputs, width), norm=True), transforms, width
+    return WeightTransform(nn.Linear(prod(data.shape), width), norm=True), transforms, width
 
 
 def _one_convolution(width: int, network: IdeNetwork, data: DataSpec) -> Layers:
