@@ -33,6 +33,7 @@ _IMAGE_CHANNELS = {"mnist": 128, "cifar10": 256}
 _EVENT_LAYERS = {"nmnist": 2, "cifar10dvs": 4, "dvs128gesture": 5}
 _EVENT_CHANNELS = 128
 _IMAGE_HIDDEN = 2048
+_POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
 
 def build(network: PlifNetwork, data: DataSpec) -> "PlifClassifier | CompactClassifier":
@@ -112,19 +113,20 @@ class PlifImageClassifier(PlifClassifier):
     def __init__(self, network: PlifNetwork, data: DataSpec) -> None:
         super().__init__(network, data)
         channels = network.channels or _IMAGE_CHANNELS[network.name]
+        pool = _POOLS[network.pool]
         # An ordinary BatchNorm: the coding layer sees the image once, not once per time step.
         self.static_conv = StaticCoding(
             network.T, _conv(data.shape[0], channels), nn.BatchNorm2d(channels)
         )
         if network.name == "mnist":
-            blocks = [_neuron(network), _pool(network), *_block(channels, network), _pool(network)]
+            blocks = [_neuron(network), pool(2), *_block(channels, network), pool(2)]
         else:
             blocks = [
                 _neuron(network),
                 *_blocks(2, channels, network),
-                _pool(network),
+                pool(2),
                 *_blocks(3, channels, network),
-                _pool(network),
+                pool(2),
             ]
         self.conv = Sequential(*blocks)
         features = channels * (data.shape[1] // 4) * (data.shape[2] // 4)
@@ -143,11 +145,12 @@ class FrameClassifier(PlifClassifier):
     def __init__(self, network: PlifNetwork, data: DataSpec) -> None:
         super().__init__(network, data)
         channels = network.channels or _EVENT_CHANNELS
+        pool = _POOLS[network.pool]
         layers = network.layers or _EVENT_LAYERS[network.name]
         blocks: list[nn.Module] = []
         for i in range(layers):
             inputs = data.shape[0] if i == 0 else channels
-            blocks += [*_block(channels, network, inputs), _pool(network)]
+            blocks += [*_block(channels, network, inputs), pool(2)]
         self.conv = Sequential(*blocks)
         # Each pooling drops an odd last row and column: 34 -> 17 -> 8.
         features = channels * (data.shape[1] >> layers) * (data.shape[2] >> layers)
@@ -217,10 +220,6 @@ def _block(channels: int, network: PlifNetwork, inputs: int | None = None) -> li
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
-
-
-def _pool(network: PlifNetwork) -> nn.Module:
-    return nn.MaxPool2d(2) if network.pool == "max" else nn.AvgPool2d(2)
 
 
 def _neuron(network: PlifNetwork) -> Neuron:
