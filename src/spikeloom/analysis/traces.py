@@ -50,10 +50,9 @@ def trace(
 ) -> list[LayerTrace]:
     """The traces of every neuron layer for sample number `sample` of the batch `inputs`.
 
-    The network runs once, in the mode it is in (call `eval()` first): `answer(inputs)`, where it
-    is not called with its inputs alone. Layers come in the order they
-    ran in; one that is called with a state, step after step, ran once; one that runs several times
-    without gives its last run.
+    The network runs once, in the mode it is in (call `eval()` first): `answer(inputs)`, where it is
+    not called with its inputs alone. Layers come in the order they ran in; one that is called with
+    a state, step after step, ran once; one that runs several times without gives its last run.
     """
     captured: dict[str, list[tuple[Neuron, Tensor, State | None]]] = {}
 

@@ -57,8 +57,8 @@ class Component(Section):
     training samples, a callback.
 
     The kind is a direct subclass, with `what` as its name and `tag` as the key that chooses; a
-    component is a subclass of that, whose `tag` field has its name as default. Keys
-    of another component of the kind are refused, unless they have the default that it has there.
+    component is a subclass of that, whose `tag` field has its name as default. Keys of another
+    component of the kind are refused, unless they have the default that it has there.
     """
 
     what: ClassVar[str] = ""

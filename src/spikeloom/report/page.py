@@ -44,10 +44,9 @@ def write(
     """Writes the report of one run, or of several side by side, and returns its path.
 
     Args:
-        folders: RunRecord folders; a run may still be going on, or have been killed.
+        folders: Run folders; a run may still be going on, or have been killed.
         output: The file to write; `report.html` in the run folder for one run, in the current
-            folder for several. It is replaced in one instant; a pipe or a device
-            is written to.
+            folder for several. It is replaced in one instant; a pipe or a device is written to.
         samples: How many test samples the trained network sees at most.
 
     Raises:

@@ -26,7 +26,7 @@ def compare(folders: Sequence[Path | str], *, samples: int = SAMPLES) -> list[Ro
     `eval --latency` measured it; `seconds`, `finished`; `note` says why figures are missing (None).
 
     Args:
-        folders: RunRecord folders.
+        folders: Run folders.
         samples: How many test samples each trained network sees at most.
 
     Raises:

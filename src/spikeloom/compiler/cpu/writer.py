@@ -1,7 +1,7 @@
 """Writing a graph down as the body of a numba loop.
 
-A constant is always given its type: a bare Python float would make the
-line double precision, with half as many lanes and other bits.
+A constant is always given its type: a bare Python float would make the line double precision, with
+half as many lanes and other bits.
 """
 
 from dataclasses import dataclass

@@ -6,8 +6,8 @@
 
 N is a layer of spiking neurons, in `nn.Recurrent` where the layer hears its own spikes; P pooling
 2x2, with neurons of its own. With `delays` a learned delay (`nn.Delay`) stands before every Linear
-of fc. Nothing has a bias; all weights start Xavier-uniform. The output is
-one neuron per class, whose potential before reset ranks it where it is silent.
+of fc. Nothing has a bias; all weights start Xavier-uniform. The output is one neuron per class,
+whose potential before reset ranks it where it is silent.
 """
 
 from collections import OrderedDict
