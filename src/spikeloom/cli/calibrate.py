@@ -128,31 +128,23 @@ def write_thresholds(
         ConfigError: the network is no ANN, or the numbers do not fit.
         RunError: `out` cannot be written.
     """
-    import torch
-
-    from spikeloom.data.base import subset
-    from spikeloom.data.loader import Loader
     from spikeloom.evaluation.loaders import make_transform
     from spikeloom.methods.dsr import thresholds
     from spikeloom.run.device import autocast, surroundings
-    from spikeloom.seeding import generator
 
-    recipe, source = run.recipe, run.data.train if split == "train" else run.data.test
-    count = batches * batch_size
-    if not 1 <= count <= len(source):
-        raise ConfigError(
-            f"{batches} batches of {batch_size} are {count} samples, and the {split} split of "
-            f"{run.data.spec.name} has {len(source)}: give 1 to {len(source)}"
-        )
-    stream = generator(recipe.seed if seed is None else seed, "calibrate")
-    drawn = torch.randperm(len(source), generator=stream)
-    loader = Loader(
-        subset(source, drawn[:count] if order == "random" else torch.arange(count)),
+    recipe = run.recipe
+    loader = thresholds.samples(
+        run.data,
+        split,
+        order,
+        batches,
         batch_size,
+        seed=recipe.seed if seed is None else seed,
         transform=make_transform(recipe.data, run.data, training=False),
         device=run.device,
         workers=recipe.data.workers,
     )
+    count = len(loader.split)
     with surroundings(recipe.training, run.device), autocast("float32", run.device):
         inputs = (batch.inputs for batch in loader.epoch(0))
         values = thresholds.calibrate(run.classifier, inputs, count, fraction)
