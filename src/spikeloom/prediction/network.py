@@ -12,6 +12,7 @@ from spikeloom.analysis.first_spike import first_spike_times
 from spikeloom.compiler.dispatch import Backend
 from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
+from spikeloom.data.loader import Draws
 from spikeloom.evaluation.evaluation import CheckpointName, load_run
 from spikeloom.evaluation.loaders import make_transform
 from spikeloom.neurons import Neuron
@@ -105,7 +106,7 @@ class Network:
         axis = 1 if self.spec.kind == "events" else 0
         batch = torch.stack(list(raw), axis).to(self.device)
         with torch.no_grad(), autocast(self.recipe.training.precision, self.device):
-            output = self.classifier(self._transform(batch, torch.Generator()))
+            output = self.classifier(self._transform(batch, Draws()))
         steps: list[int | None] = [None] * len(names)
         if output.spikes is not None:
             times = first_spike_times(output.spikes).amin(1).int().tolist()

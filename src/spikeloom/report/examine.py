@@ -51,7 +51,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     from spikeloom.analysis.operations import SynapticOperations
     from spikeloom.analysis.traces import trace
     from spikeloom.data.base import subset
-    from spikeloom.data.loader import Loader
+    from spikeloom.data.loader import Draws, Loader
     from spikeloom.evaluation.evaluation import build, load_run
     from spikeloom.evaluation.loaders import make_transform
     from spikeloom.evaluation.measure import measure, observe_decisions, observe_latency
@@ -61,7 +61,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     trained = load_run(run.folder)
     recipe, data, network = trained.recipe, trained.data, trained.classifier
     transform = make_transform(recipe.data, data, training=False)
-    unused = torch.Generator()  # the evaluation transform draws nothing
+    unused = Draws()  # the evaluation transform draws nothing
     latency, decisions, outputs = LatencyCourse(), DecisionCounter(), list[OutputSpikes]()
     regression = bool(data.spec.targets)
     with ExitStack() as stack:
