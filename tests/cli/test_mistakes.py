@@ -15,7 +15,7 @@ import torch
 from cli_runner import Run
 
 import spikeloom as sl
-from spikeloom.data.events import frame_set
+from spikeloom.data.events import cache
 
 X = 3 * torch.rand(4, 2, 3, generator=torch.Generator().manual_seed(0))
 IMAGES = torch.rand(1, 1, 8, 8)
@@ -82,7 +82,7 @@ def test_a_mistake_on_the_command_line_says_what_to_do(
     def refused(*_: object, **__: object) -> None:
         raise AssertionError("frames were prepared for a network that cannot take them")
 
-    monkeypatch.setattr(frame_set, "prepared", refused)
+    monkeypatch.setattr(cache, "prepared", refused)
     if "runs/tiny" in command:
         for number in "12":
             Path("runs/tiny", number).mkdir(parents=True)
