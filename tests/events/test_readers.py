@@ -2,6 +2,7 @@
 
 import struct
 import tracemalloc
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -144,6 +145,17 @@ def test_overflow_counters_extend_the_clock() -> None:
     data = bytearray(make.aedat3([5], [1], [2], [1]))
     data[len(make.TRIAL) + 12 : len(make.TRIAL) + 16] = struct.pack("<I", 3)
     assert read_aedat3(bytes(data)).t.tolist() == [5 + (3 << 31)]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_what_scipy_writes_is_read(packed: bool) -> None:
+    io, file = pytest.importorskip("scipy.io"), BytesIO()
+    several = {"other": np.arange(3), "TD": FIELDS | {"note": "a text"}}
+    io.savemat(file, several, do_compression=packed)
+    fields = read_struct(file.getvalue(), "TD")
+    assert fields.keys() == FIELDS.keys()
+    for name, values in FIELDS.items():
+        assert np.array_equal(fields[name], values)
 
 
 def test_a_struct_of_another_name_is_not_taken() -> None:
