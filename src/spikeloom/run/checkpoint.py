@@ -285,7 +285,7 @@ def evaluated_weights(
     model: dict[str, Tensor], callbacks: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Tensor]:
     """The weights that evaluations use: `model`'s, or those of a callback that averages them."""
-    kept = [state.get("weights") for state in callbacks.values()]
+    kept = [state.get("weights") for state in callbacks.values() if isinstance(state, Mapping)]
     averages = [it for it in kept if isinstance(it, Mapping) and it.keys() == model.keys()]
     return dict(averages[-1]) if averages else model
 
