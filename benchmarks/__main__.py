@@ -13,6 +13,7 @@ import typer
 
 from benchmarks import kernels as kernels  # its commands
 from benchmarks.command import (
+    AddedCsv,
     Backend,
     Compile,
     Csv,
@@ -55,7 +56,7 @@ def neurons(
     small: Small = False,
     compile_eager: Compile = False,
     plain: Plain = False,
-    csv: Csv = None,
+    csv: AddedCsv = None,
 ) -> None:
     """Neuron layers in copies of their input, against eager, torch.compile and installed peers."""
     from benchmarks import cases
@@ -90,7 +91,7 @@ def linear(
     backend: Backend = "auto",
     small: Small = False,
     compile_eager: Compile = False,
-    csv: Csv = None,
+    csv: AddedCsv = None,
 ) -> None:
     """A linear layer and LIF, N x T: the published benchmark with its faults corrected."""
     from benchmarks import cases
@@ -131,7 +132,7 @@ def training(
     device: Device = "auto",
     backend: Backend = "auto",
     plain: Plain = False,
-    csv: Csv = None,
+    csv: AddedCsv = None,
 ) -> None:
     """Time of a training step, against the same network with ReLU in place of the neurons; where a
     ReLU cannot stand in, its parts, and solvers against one another.
@@ -187,7 +188,7 @@ def synapses(
     layer: Annotated[
         list[int] | None, typer.Option(min=0, help="Of the map: some layers, by number.")
     ] = None,
-    csv: Csv = None,
+    csv: AddedCsv = None,
 ) -> None:
     """Layers that work on what fired against dense ones, over density and shape; or a training
     step beside its ReLU twin and the ANN without time. Rows are added to those of the file, in
@@ -205,7 +206,7 @@ def synapses(
     for row in found:
         typer.echo("  ".join(str(value) for value in row.values()))
         if csv is not None:
-            add_to_csv(csv, row, case)
+            add_to_csv(csv, [row], case)
 
 
 @app.command("calls")

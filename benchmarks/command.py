@@ -19,6 +19,10 @@ app = typer.Typer(
 Threads = Annotated[int, typer.Option(min=1, help="Threads of this process.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Runs of each contender; the fastest counts.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Also write the rows to this file.")]
+AddedCsv = Annotated[
+    Path | None,
+    typer.Option("--csv", help="Also add the rows to this file, in place of those of a case."),
+]
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu, cuda, cuda:1 ...")]
 Backend = Annotated[str, typer.Option(help="Of this library's neurons: auto, cpu, gpu.")]
 Small = Annotated[
@@ -60,18 +64,18 @@ def run(
     figures: dict[str, str],
     csv: Path | None,
 ) -> None:
-    """Measures, prints and writes case by case. Exit code 1 if this library did not agree with the
-    reference somewhere.
+    """Measures, prints and writes case by case; a table may come from several calls. Exit code 1 if
+    this library did not agree with the reference somewhere.
     """
     from benchmarks.runner import measure
-    from benchmarks.timing import write_csv
+    from benchmarks.timing import add_to_csv
 
     rows: list[Row] = []
     for case in cases:
         found = measure(trial(case), rounds)
         rows += found
         if csv is not None:  # a run that is cut short leaves what it has
-            write_csv(csv, rows, case.device)
+            add_to_csv(csv, found, (*case.columns(), "matmul", "memory", "threads"), case.device)
         first = found[0]
         print_rows(
             found,

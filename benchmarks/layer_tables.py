@@ -21,13 +21,17 @@ def machine() -> str:
 
 
 def layers() -> list[Group]:
-    """The cases of `bench neurons` but the last, whose layer is small: its unit means nothing."""
-    return groups(read("neurons-cpu.csv"))[:-1]
+    """The cases of `benchmarks neurons` but the small layer, whose unit means nothing."""
+    return [group for group in groups(read("neurons-cpu.csv")) if not is_small(group)]
+
+
+def is_small(group: Group) -> bool:
+    return group["spikeloom"]["shape"] == "4x8x64"
 
 
 def small() -> str:
     """What a call costs, from the layer that has next to nothing to do."""
-    group = groups(read("neurons-cpu.csv"))[-1]
+    (group,) = filter(is_small, groups(read("neurons-cpu.csv")))
     shape = [int(axis) for axis in group["spikeloom"]["shape"].split("x")]
     values = math.prod(shape)
     calls = []
@@ -109,7 +113,8 @@ def compiled() -> str:
     names = ("spikeloom", "torch.compile", "eager")
     rows = [
         [group["spikeloom"]["shape"], *(cell(group, name, COPIES) for name in names)]
-        for group in plain(groups(read("neurons-compile-cpu.csv"))[:-1])
+        for group in plain(groups(read("neurons-compile-cpu.csv")))
+        if not is_small(group)
     ]
     return table(["PLIF `[T, B, ...]`", *names], rows)
 

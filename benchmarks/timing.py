@@ -147,13 +147,22 @@ def write_csv(
         writer.writerows(surroundings | row for row in rows)
 
 
-def add_to_csv(path: Path, row: dict[str, object], case: Sequence[str]) -> None:
-    """Add a row to the file, in place of an older one with the same values in the columns `case`;
+def add_to_csv(
+    path: Path,
+    rows: Sequence[dict[str, object]],
+    case: Sequence[str],
+    device: torch.device | str = "cpu",
+) -> None:
+    """Add rows to the file, in place of older ones with the same values in the columns `case`;
     each keeps what it was measured on."""
     old: list[dict[str, object]] = []
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             old = [dict(each) for each in csv.DictReader(file)]
-    key = [str(row.get(column, "")) for column in case]
-    old = [each for each in old if [str(each.get(column, "")) for column in case] != key]
-    write_csv(path, [*old, row])
+
+    def key(row: dict[str, object]) -> list[str]:
+        return [str(row.get(column, "")) for column in case]
+
+    surroundings = machine(device)
+    new = [key(surroundings | row) for row in rows]
+    write_csv(path, [*(each for each in old if key(each) not in new), *rows], device)

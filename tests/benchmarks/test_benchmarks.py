@@ -279,11 +279,17 @@ def test_verb_writes_the_rows_and_fails_where_ours_disagrees(
     assert not good.value.code
     rows = csv.DictReader(path.read_text().splitlines())
     assert [row["contender"] for row in rows] == ["spikeloom", "eager"]
+    with pytest.raises(SystemExit):
+        main([*arguments, "--plain"])  # another case; measured again it takes the place of its rows
     monkeypatch.setattr(neurons, "TOLERANCE", Tolerance(gradients=-1))
     with pytest.raises(SystemExit) as bad:
         main(arguments)
     assert bad.value.code == 1
     assert "spikeloom has no figure: PLIF 3x2x4x5x5: not timed" in capsys.readouterr().err
+    rows = csv.DictReader(path.read_text().splitlines())
+    found = [(row["memory"], row["contender"], row["note"] != "") for row in rows]
+    assert found[:2] == [("plain", "spikeloom", False), ("plain", "eager", False)]
+    assert found[2:] == [("kept", "spikeloom", True), ("kept", "eager", True)]
 
 
 def test_one_thread_is_timed_by_what_it_used_of_the_processor() -> None:
