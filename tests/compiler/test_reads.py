@@ -4,6 +4,7 @@ the eager step; change anything else, and nothing is traced again."""
 import copy
 import enum
 import gc
+import os
 import pickle
 import random
 import types
@@ -105,6 +106,62 @@ class OfKey(Base):
         return self.value["theta"]
 
 
+class OfKind(Base):
+    value = 0.5
+
+    def theta(self) -> float:
+        return type(self).value
+
+
+class Settings:
+    theta = 0.5
+
+    class Inner:
+        theta = 0.5
+
+
+class OfInnerClass(Base):
+    def theta(self) -> float:
+        return Settings.Inner.theta
+
+
+class OfAlias(Base):
+    def theta(self) -> float:
+        settings = Settings
+        return settings.theta
+
+
+@dataclass(frozen=True)
+class Gained:
+    gain = 1.0
+
+    def half(self) -> float:
+        return 0.5 * self.gain * THRESHOLD / THRESHOLD
+
+
+class OfItem(Base):
+    def theta(self) -> float:
+        return self.value[0].half()
+
+
+@dataclass(frozen=True)
+class Scaled:
+    def half(self) -> float:
+        return THRESHOLD
+
+
+def noted() -> float:
+    return noted.theta  # type: ignore[attr-defined]
+
+
+noted.theta = 0.5  # type: ignore[attr-defined]
+
+
+class OfFunctionsAttribute(Base):
+    def theta(self) -> float:
+        return noted()
+
+
 class OfFunction(Base):
     def theta(self) -> float:
         return self.value()
@@ -167,6 +224,21 @@ CHANGES: dict[str, tuple[Callable[[], Base], Callable[[Any], None]]] = {
         lambda: _with(OfKey(), value={"theta": 0.5}),
         lambda n: n.value.update(theta=0.9),
     ),
+    "type(self) of the class": (OfKind, lambda n: setattr(OfKind, "value", 0.9)),
+    "class in a class of a global": (
+        OfInnerClass,
+        lambda n: setattr(Settings.Inner, "theta", 0.9),
+    ),
+    "class of a global by another name": (OfAlias, lambda n: setattr(Settings, "theta", 0.9)),
+    "class of a frozen dataclass": (
+        lambda: _with(OfHalf(), value=Gained()),
+        lambda n: setattr(Gained, "gain", 1.8),
+    ),
+    "global of an item's method": (
+        lambda: _with(OfItem(), value=(Scaled(),)),
+        lambda n: globals().update(THRESHOLD=0.7),
+    ),
+    "attribute of a function": (OfFunctionsAttribute, lambda n: setattr(noted, "theta", 0.9)),
     "function": (
         lambda: _with(OfFunction(), value=lambda: 0.5),
         lambda n: _set(n, lambda: 0.9),
@@ -271,6 +343,36 @@ class ReadsItem(Base):
         return float(self.level)
 
 
+class ReadsNested(Base):
+    def theta(self) -> Any:
+        return self.value["theta"]
+
+
+class ReadsBuffers(ReadsItem):
+    def theta(self) -> Any:
+        return self._buffers["level"]
+
+
+class ReadsDict(Base):
+    def theta(self) -> float:
+        return self.__dict__["value"]
+
+
+class ReadsVariable(Base):
+    def theta(self) -> float:
+        return float(os.environ.get("THETA", "0.5"))
+
+
+class ReadsGlobals(Base):
+    def theta(self) -> float:
+        return globals()["THRESHOLD"]
+
+
+class ReadsShape(Base):
+    def step(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return super().step(x * 32 / x.shape[-1], v)
+
+
 class Draws(Base):
     def theta(self) -> float:
         return random.random()
@@ -304,7 +406,13 @@ class AppendsOutside(Base):
         (lambda: _with(OfObject(), Loose(0.5)), r"reads self\.value, a Loose, .* plain number"),
         (ReadsTensor, r"reads TABLE directly.* coefs\(\)"),
         (ReadsItem, r"reads self\.level directly.* coefs\(\)"),
-        (Draws, "reads the module random"),
+        (lambda: _with(ReadsNested(), {"theta": torch.tensor(0.5)}), r"reads self\.value, a dict"),
+        (ReadsBuffers, r"a tensor of its own directly.* coefs\(\)"),
+        (lambda: _with(ReadsDict(), 0.5), r"reads self\.__dict__: name the attribute"),
+        (ReadsVariable, "reads os: what it answers differs"),
+        (ReadsGlobals, r"reads globals\(\)"),
+        (ReadsShape, "computes with the shape of its input"),
+        (Draws, "reads random: what it answers differs"),
         (Stores, r"stores self\.seen"),
         (Appends, r"changes self\.notes in place"),
         (AppendsOutside, "changes NOTES in place"),

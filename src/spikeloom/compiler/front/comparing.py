@@ -4,7 +4,7 @@ import keyword
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from spikeloom.compiler.front.reads import (
     MISSING,
@@ -13,6 +13,7 @@ from spikeloom.compiler.front.reads import (
     exact,
     follow,
     is_settled,
+    kind_of,
 )
 
 
@@ -21,6 +22,8 @@ def exact_at(start: object, path: Path) -> object:
     value = follow(start, path)
     if isinstance(value, nn.Module):
         return "module"
+    if isinstance(value, Tensor):
+        return kind_of(value)
     try:
         return exact(value)
     except NotAValue:

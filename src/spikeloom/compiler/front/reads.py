@@ -15,6 +15,7 @@ import dataclasses
 import dis
 import enum
 import functools
+import inspect
 import sys
 import types
 from typing import Any
@@ -33,8 +34,14 @@ _ATOMS = (bool, int, str, bytes, type(None), torch.dtype, torch.device, type(...
 _BUILTINS = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
 _LIBRARIES = sys.stdlib_module_names | {"torch", "numpy", "spikeloom"}
 """Code that is taken as it is: known by its name, not by what it reads."""
-_MOODS = {"random", "time", "datetime", "secrets", "uuid", "numpy.random"}
-"""Modules whose functions answer differently each time."""
+_MOODS = {
+    *("random", "time", "datetime", "secrets", "uuid", "numpy.random", "os", "importlib"),
+    *("sys.modules", "sys.argv"),
+    *("torch.is_grad_enabled", "torch.is_inference_mode_enabled", "torch.is_autocast_enabled"),
+    *("torch.get_default_dtype", "torch.get_num_threads", "torch.initial_seed", "torch.backends"),
+    *("globals", "eval", "exec", "open", "input", "__import__"),
+}
+"""Modules and functions that answer differently from call to call, or from process to process."""
 
 
 class NotAValue(Exception):
@@ -62,8 +69,6 @@ def exact(value: object) -> object:
         return name, frozenset(map(exact, value))
     if isinstance(value, (int, float, complex, str)):
         return name, repr(value), functions_of(kind)
-    if isinstance(value, Tensor):
-        return "tensor", tuple(value.shape), value.dtype
     if isinstance(value, types.FunctionType):
         return exact_function(value)
     if isinstance(value, types.MethodType) and isinstance(value.__self__, type):
@@ -83,9 +88,14 @@ def exact(value: object) -> object:
     raise NotAValue
 
 
+def kind_of(value: Tensor) -> object:
+    """What is known of a tensor, whose values no key holds."""
+    return "tensor", tuple(value.shape), value.dtype
+
+
 def exact_function(function: types.FunctionType) -> object:
     """A function that is itself a value: its code, and all that it reads."""
-    if _is_library(function.__module__):
+    if is_library(function.__module__):
         return "function", function.__code__
     reads = Reads()
     reads.function((), function)
@@ -95,16 +105,28 @@ def exact_function(function: types.FunctionType) -> object:
 
 
 def functions_of(kind: type) -> object:
-    """The code of a class that is not a library's, by name."""
-    if _is_library(kind.__module__):
+    """The functions of a class that is not a library's, by name."""
+    if is_library(kind.__module__):
         return ()
-    return tuple(
-        (name, getattr(member, "__func__", member).__code__)
-        for base in kind.__mro__
-        if not _is_library(base.__module__)
+    members = {
+        name: getattr(member, "__func__", member)
+        for base in reversed(kind.__mro__)
+        if not is_library(base.__module__)
         for name, member in vars(base).items()
-        if isinstance(getattr(member, "__func__", member), types.FunctionType)
-    )
+    }
+    functions = {n: m for n, m in members.items() if isinstance(m, types.FunctionType)}
+    try:
+        return tuple(
+            (name, exact_function(function))
+            if name not in _OF_DATACLASSES and _names(function.__code__)
+            else (name, function.__code__)
+            for name, function in functions.items()
+        )
+    except RecursionError as error:  # a class that keeps one of its own objects
+        raise NotAValue from error
+
+
+_OF_DATACLASSES = {"__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__"}
 
 
 def is_settled(value: object) -> bool:
@@ -146,6 +168,7 @@ class Reads:
         self._copies: dict[Path, tuple[Any, object]] = {}
         self._shared: list[tuple[Path, Any, Any, object]] = []
         self._visited: set[int] = set()
+        self._underway: list[type] = []
 
     def refuse(self, problem: str) -> None:
         self.problem = self.problem or problem
@@ -153,8 +176,10 @@ class Reads:
     def value(self, path: Path, value: Any, *, lent: bool = False) -> Any:
         """Notes a value; returns it, or a copy of what the step might change (if it is `lent`)."""
         if isinstance(value, Tensor):
-            self.found[path] = exact(value)
+            self.found[path] = kind_of(value)
             return self.tensors.setdefault(shown(path), torch.empty_like(value, device="meta"))
+        if getattr(value, "__module__", None) in _MOODS and callable(value):
+            self._mood(shown(path))
         if isinstance(getattr(value, "__func__", value), types.FunctionType) and isinstance(
             getattr(value, "__self__", type), type
         ):
@@ -170,6 +195,10 @@ class Reads:
                 "or a tensor that coefs() returns"
             )
             return value
+        if isinstance(value, type):
+            self._class(path, value, [])
+        else:
+            self._class((*path, ("get", "__class__")), type(value), [])
         if isinstance(value, (list, dict, set)):
             if lent:
                 copy = self._copies.setdefault(path, (type(value)(value), key))[0]  # type: ignore[call-arg]
@@ -196,39 +225,47 @@ class Reads:
         """Notes a function: its code, and what it names outside itself."""
         code = function.__code__
         self.found[(*path, ("get", "__code__"))] = exact(code)
-        if _is_library(function.__module__) or id(function) in self._visited:
+        if is_library(function.__module__) or id(function) in self._visited:
             return
         self._visited.add(id(function))
         for name in ("__defaults__", "__kwdefaults__"):
             if getattr(function, name):
                 self.value((*path, ("get", name)), getattr(function, name))
-        for number, name in enumerate(code.co_freevars):
-            place = (*path, ("cell", str(number)))
-            content = follow(function, place[len(path) :])
-            if name == "__class__" or content is MISSING:
-                continue
-            self._named(place, content, [])
-        for first, *attributes in _globals(code):
-            if first == "<stores>":
+        for first, *attributes in _names(code):
+            if first == "<cell>":
+                name, *attributes = attributes
+                if name not in code.co_freevars or (name == "__class__" and not attributes):
+                    continue
+                place = ("cell", str(code.co_freevars.index(name)))
+                content = follow(function, (place,))
+                if content is not MISSING:
+                    self._named((*path, place), content, attributes)
+            elif first == "<stores>":
                 self.refuse(f"stores {attributes[0]}: a step must be a pure function")
             elif first in function.__globals__:
                 content = function.__globals__[first]
                 self._named((*path, ("global", first)), content, attributes)
-            elif first == "<imports>" and not _is_library(attributes[0]):
+            elif first in _MOODS:
+                self._mood(f"{first}()")
+            elif first == "<imports>" and not is_library(attributes[0]):
                 self.refuse(f"imports {attributes[0]}: import it at the top of the file")
 
     def _named(self, path: Path, value: Any, attributes: list[str]) -> None:
         """Notes what a function calls by a name, and the attributes that follow it."""
         while isinstance(value, types.ModuleType):
             module = value.__name__
-            if module in _MOODS or (attributes and f"{module}.{attributes[0]}" in _MOODS):
-                self.refuse(f"reads the module {module}: what it answers differs from call to call")
+            for name in (module, ".".join((module, *attributes[:1]))):
+                if name in _MOODS:
+                    return self._mood(name)
+            if is_library(module):
                 return
-            if _is_library(module) or not attributes:
-                return
+            if not attributes:
+                return self.refuse(f"reads the module {module} as a whole: name what it reads")
             name, *attributes = attributes
             path, value = (*path, ("get", name)), getattr(value, name, MISSING)
-        if isinstance(value, type) and not _is_library(value.__module__):
+        if isinstance(value, type):
+            if value.__module__ in _MOODS:
+                self._mood(value.__name__)
             self._class(path, value, attributes)
         elif isinstance(value, Tensor):
             self.refuse(
@@ -237,11 +274,22 @@ class Reads:
             )
         elif isinstance(value, nn.Module):
             self.refuse(f"calls {shown(path)}, a module that is not an attribute of the neuron")
-        elif not isinstance(value, type):
+        else:
             self.value(path, value)
+            if attributes and isinstance(value, types.FunctionType):
+                name, *attributes = attributes
+                self._named((*path, ("get", name)), getattr(value, name, MISSING), attributes)
+
+    def _mood(self, name: str) -> None:
+        self.refuse(f"reads {name}: what it answers differs from call to call")
 
     def _class(self, path: Path, kind: type, attributes: list[str]) -> None:
-        """Notes what a step may use of a class: the attribute that it names, else all functions."""
+        """Notes what a step may use of a class: the attribute that it names, else all functions
+        and values."""
+        if is_library(kind.__module__):
+            return
+        if (whole := not attributes) and kind in self._underway:
+            return
         if issubclass(kind, torch.autograd.Function):
             names = ["forward", "backward", "setup_context", "jvp", "vmap"]
         elif attributes:
@@ -249,13 +297,20 @@ class Reads:
         elif issubclass(kind, nn.Module):
             return
         else:
-            names = list(vars(kind))
-        for name in names:
-            member = getattr(kind, name, MISSING)
+            names = [
+                n for base in kind.__mro__ if not is_library(base.__module__) for n in vars(base)
+            ]
+        self._underway.append(kind)
+        for name in dict.fromkeys(names):
+            member, place = getattr(kind, name, MISSING), (*path, ("get", name))
+            if isinstance(member, (property, functools.cached_property)):
+                part = "fget" if isinstance(member, property) else "func"
+                member, place = getattr(member, part), (*place, ("get", part))
             if isinstance(getattr(member, "__func__", member), types.FunctionType):
-                self.function((*path, ("get", name)), member)
-            elif attributes and not callable(member):
-                self.value((*path, ("get", name)), member)
+                self.function(place, member)
+            elif not whole or not (name[0] == "_" or inspect.isdatadescriptor(member)):
+                self._named(place, member, attributes[1:])
+        self._underway.pop()
 
     def inherited(self, copy: Any, root: Path, code: types.CodeType) -> None:
         """Notes the methods that a method may reach by `super()`."""
@@ -274,19 +329,24 @@ def _changed(value: object, key: object) -> bool:
         return True
 
 
-def _is_library(module: str | None) -> bool:
+def is_library(module: str | None) -> bool:
     return (module or "").partition(".")[0] in _LIBRARIES
 
 
 @functools.lru_cache(maxsize=1024)
-def _globals(code: types.CodeType) -> tuple[tuple[str, ...], ...]:
-    """The globals that a function names, each with the attributes that follow it."""
+def _names(code: types.CodeType) -> tuple[tuple[str, ...], ...]:
+    """The globals and cells that a function names, each with the attributes that follow it."""
     chains: list[list[str]] = []
     going = False
     for line in dis.get_instructions(code):
         if line.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             chains.append([line.argval])
             going = True
+        elif line.opname == "LOAD_DEREF":
+            chains.append(["<cell>", line.argval])
+            going = True
+        elif line.opname == "EXTENDED_ARG":
+            pass
         elif line.opname in ("LOAD_ATTR", "LOAD_METHOD") and going:
             chains[-1].append(line.argval)
         elif line.opname == "STORE_GLOBAL" or (
@@ -300,7 +360,7 @@ def _globals(code: types.CodeType) -> tuple[tuple[str, ...], ...]:
         else:
             going = False
     inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
-    return (*map(tuple, chains), *(chain for c in inner for chain in _globals(c)))
+    return (*map(tuple, chains), *(chain for c in inner for chain in _names(c)))
 
 
 def shown(path: Path) -> str:

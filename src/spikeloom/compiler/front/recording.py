@@ -2,18 +2,31 @@
 and keeps what is stored away from the neuron."""
 
 import functools
+import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from spikeloom.compiler.front.reads import MISSING, Path, Reads, exact, shown
+from spikeloom.compiler.front.reads import MISSING, Path, Reads, exact, is_library, shown
 from spikeloom.errors import StepError
 
 _INTERNAL = frozenset(nn.Module().__dict__) - {"training"}
 _HOOKS = frozenset(name for name in _INTERNAL if name.endswith("_hooks"))
+
+
+class _WatchedKind(type):
+    """The class of such a copy's class: notes what is read of it, as in `type(self).k`."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name.startswith(("__", "_abc_")):
+            return value
+        reads, root = type.__getattribute__(cls, "__dict__")["-noted"]
+        return reads.value((*root, ("get", "__class__"), ("get", name)), value)
 
 
 class _Watched:
@@ -32,6 +45,12 @@ class _Watched:
             value = carried[name]
             # A fresh one for each reader: `self.v += x` is then no change of an argument.
             return value.clone() if isinstance(value, Tensor) else value
+        if name == "__dict__":
+            caller = sys._getframe(1)
+            known = is_library(caller.f_globals.get("__name__"))
+            if not known and caller.f_code.co_name != "__getattr__":  # which is noted by its name
+                place = shown((*state["-root"], ("get", name)))
+                state["-reads"].refuse(f"reads {place}: name the attribute, self.k")
         if name[:2] == "__" or name in _INTERNAL:
             if name in _HOOKS and state["-root"] and state[name]:
                 state["-reads"].refuse(f"calls {shown(state['-root'])}, which has hooks")
@@ -106,18 +125,18 @@ def _attribute(copy: Any, state: dict[str, Any], name: str) -> Any:
 def _copy(module: nn.Module, reads: Reads, root: Path) -> Any:
     """A copy of a module and those inside it that notes what is read."""
     kind = type(module)
-    make: Any = type(kind)
-    watched = make(
-        kind.__name__,
-        (_Watched, kind),
-        {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__},
-    )
+    make: Any = type("WatchedKind", (_WatchedKind, type(kind)), {})
+    names = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    watched = make(kind.__name__, (_Watched, kind), names | {"-noted": (reads, root)})
     copy = object.__new__(watched)
     state = object.__getattribute__(copy, "__dict__")
     state.update(vars(module))
     state |= {"-reads": reads, "-root": root}
     for name in ("_parameters", "_buffers"):
-        state[name] = dict(state[name])
+        state[name] = {
+            key: value if value is None else torch.empty_like(value, device="meta")
+            for key, value in state[name].items()
+        }
     state["_modules"] = {
         name: child and _copy(child, reads, (*root, ("child", name)))
         for name, child in module._modules.items()

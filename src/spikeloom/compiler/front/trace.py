@@ -27,6 +27,9 @@ LIKE_INPUT = (2,)
 reductions.
 """
 
+ANOTHER = (3, 1)
+"""A shape that the step, which is elementwise, must not tell from the first."""
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -69,10 +72,17 @@ def trace(step: Step, dtype: torch.dtype) -> Trace:
         tuple(f"grad:{name}" for name in inputs),
     )
     _warn_of_no_gradient(step, gradient, len(inputs))
+    graph = _lowered(step, forward, inputs, outputs, double)
+    again = _traced(step, step.function, _of_another(examples), outputs)
+    if _lowered(step, again, inputs, outputs, double, ANOTHER).text() != graph.text():
+        raise StepError(  # a kernel knows of no shape, and would keep that of the examples
+            f"step of {step.name} computes with the shape of its input: give the number to the "
+            'neuron as an attribute; backend="eager" runs the step as it is'
+        )
     return Trace(
         signature,
         double,
-        _lowered(step, forward, inputs, outputs, double),
+        graph,
         _lowered(
             step, gradient, (*inputs, *cotangents), tuple(f"grad:{n}" for n in inputs), double
         ),
@@ -88,6 +98,11 @@ def _warn_of_no_gradient(step: Step, adjoint: GraphModule, place: int) -> None:
             "(s = self.surrogate(h - threshold)), or detaches; nothing ahead of it would learn",
             stacklevel=2,
         )
+
+
+def _of_another(examples: list[Tensor]) -> list[Tensor]:
+    """The examples in `ANOTHER` shape."""
+    return [torch.linspace(0.1, 0.9, 3, dtype=each.dtype).view(ANOTHER) for each in examples]
 
 
 def _traced(
@@ -110,7 +125,12 @@ def _traced(
 
 
 def _lowered(
-    step: Step, module: GraphModule, inputs: tuple[str, ...], outputs: tuple[str, ...], double: bool
+    step: Step,
+    module: GraphModule,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    double: bool,
+    like: tuple[int, ...] = LIKE_INPUT,
 ) -> Graph:
     builder = Builder(double)
     values: dict[Node, Value] = {}
@@ -125,7 +145,7 @@ def _lowered(
             returned = node.args[0]
             results = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
         else:
-            values[node] = _lower(step, node, values, builder)
+            values[node] = _lower(step, node, values, builder, like)
     return Graph(
         inputs,
         {
@@ -137,11 +157,17 @@ def _lowered(
     )
 
 
-def _lower(step: Step, node: Node, values: dict[Node, Value], builder: Builder) -> Value:
+def _lower(
+    step: Step,
+    node: Node,
+    values: dict[Node, Value],
+    builder: Builder,
+    like: tuple[int, ...],
+) -> Value:
     name = str(node.target).removeprefix("aten.")
     lowering = LOWERINGS.get(name)
-    shape = tuple(node.meta["tensor_meta"].shape) if "tensor_meta" in node.meta else LIKE_INPUT
-    if lowering is None or shape not in (LIKE_INPUT, ()):
+    shape = tuple(node.meta["tensor_meta"].shape) if "tensor_meta" in node.meta else like
+    if lowering is None or shape not in (like, ()):
         raise StepError(_unsupported(step, f"aten::{name.removesuffix('.default')}", name))
     if name.split(".")[0].endswith("_") and not _is_fresh(node.args[0]):
         raise StepError(_unsupported(step, f"aten::{name.removesuffix('.default')}", name))
@@ -222,8 +248,8 @@ def _explained(step: Step, error: Exception) -> StepError:
     line = _user_line(traceback.extract_tb(error.__traceback__), step.base)
     at = f" at {line}" if line else ""
     value = "tracing tensor" in text or "data-dependent" in text or "vmap" in text
-    if step.tensors and (value or "meta" in text):
-        return StepError(reads_tensor(step, step.tensors[0]))
+    if "device meta" in text or (value and step.tensors):
+        return StepError(reads_tensor(step, [*step.tensors, "a tensor of its own"][0]))
     if value:
         return StepError(
             f"step of {step.name} asks for the value of a tensor{at}: a step cannot branch "
