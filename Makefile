@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := passive
 # GPU kernels in Triton's interpreter, which a process has or has not from its start.
 INTERPRETED := TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/compiler/interpreted
 
-.PHONY: demo lines test test-all test-faults fuzz soak lint types docs bench figures clean
+.PHONY: demo lines test test-all test-eager test-faults fuzz soak lint types docs bench figures clean
 
 demo: $(VENV)/.ready
 	$(BIN)/spikeloom train plif/digits
@@ -31,6 +31,12 @@ test: lines lint types
 test-all: lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not faults and not gpu and not data"
 	$(INTERPRETED)
+
+# The reference path: every step as it is written. Tests about kernels are skipped.
+test-eager: $(VENV)/.dev
+	SPIKELOOM_BACKEND=eager OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 \
+		-m "not slow and not faults and not gpu and not data" \
+		tests/neurons tests/nn tests/compiler tests/methods --ignore=tests/compiler/interpreted
 
 # Real runs of all methods, killed 360 times, and 45 times on two processes; adds up what it found.
 # FAULT_SEED=... repeats a campaign.
@@ -60,9 +66,11 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.bench
 	$(BENCH) neurons --csv benchmarks/results/neurons-cpu.csv
+	$(BENCH) neurons --plain --csv benchmarks/results/neurons-plain-cpu.csv
 	$(BENCH) neurons PLIF --torch-compile --rounds 5 --csv benchmarks/results/neurons-compile-cpu.csv
 	$(BENCH) linear --torch-compile --csv benchmarks/results/linear-cpu.csv
 	$(BENCH) training --csv benchmarks/results/training-cpu.csv
+	$(BENCH) training --plain --csv benchmarks/results/training-plain-cpu.csv
 	$(BENCH) synapses --csv benchmarks/results/synapses-cpu.csv
 	$(BENCH) calls --csv benchmarks/results/calls-cpu.csv
 	$(BENCH) startup --torch-compile --csv benchmarks/results/startup-cpu.csv

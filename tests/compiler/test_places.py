@@ -2,6 +2,7 @@
 is told of the operators is true."""
 
 import copy
+import io
 from collections.abc import Callable
 
 import pytest
@@ -196,6 +197,15 @@ def test_what_is_exported_is_the_eager_step(name: str) -> None:
     assert "ops.spikeloom" not in exported.graph_module.code
     traced = torch.jit.trace(copy.deepcopy(net), (x,))
     assert "spikeloom::" not in str(traced.inlined_graph)
+    saved = io.BytesIO()
+    torch.jit.save(traced, saved)
+    loaded = torch.jit.load(io.BytesIO(saved.getvalue()))
     with torch.no_grad():
         assert torch.equal(exported.module()(x), net(x))
         assert torch.equal(traced(x), net(x))
+    gradients = []
+    for each in (net, loaded):
+        leaf = x.clone().requires_grad_()
+        y = each(leaf)
+        gradients += torch.autograd.grad(y.mul(random_values(y.shape, 2)).sum(), leaf)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)

@@ -76,7 +76,20 @@ class Surrogate(FixedConstants):
             coefs = self.coefs()
         if self.training and not self.spiking:
             return self.primitive(u, **coefs)
+        if torch._C._get_tracing_state() is not None:
+            return self._written_out(u, coefs)
         return _Spike.apply(u, self, tuple(coefs), *coefs.values())  # type: ignore[no-any-return]
+
+    def _written_out(self, u: Tensor, coefs: dict[str, Tensor]) -> Tensor:
+        """Spikes in operations that `torch.jit` can save; the rule of a Function it cannot."""
+        spikes = ((u > 0) if self.strict else (u >= 0)).to(u.dtype)
+        if not (torch.is_grad_enabled() and u.requires_grad):
+            return spikes
+        slopes = {"u": self.derivative(u, **coefs)}
+        slopes |= self.coef_derivatives(u, **coefs) if coefs else {}
+        for name, value in {"u": u, **coefs}.items():  # each adds 0, with the slope for gradient
+            spikes = spikes + (value - value.detach()) * slopes[name].detach()
+        return spikes
 
     def extra_repr(self) -> str:
         constants = (
