@@ -11,7 +11,11 @@ import spikeloom as sl
 from spikeloom import neurons
 from spikeloom.testing import SHAPE, _maker
 
-old_parts = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+old_parts = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",  # dynamo, eager steps
+)
 
 NEURONS: dict[str, Callable[[], nn.Module]] = {
     name: _maker(kind, {})
