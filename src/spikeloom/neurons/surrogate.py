@@ -81,10 +81,9 @@ class Surrogate(FixedConstants):
         return _Spike.apply(u, self, tuple(coefs), *coefs.values())  # type: ignore[no-any-return]
 
     def _written_out(self, u: Tensor, coefs: dict[str, Tensor]) -> Tensor:
-        """Spikes in operations that `torch.jit` can save; the rule of a Function it cannot."""
+        """Spikes in operations that `torch.jit` can save; the rule of a Function it cannot. It is
+        the same with gradient and without: jit traces twice, and compares."""
         spikes = ((u > 0) if self.strict else (u >= 0)).to(u.dtype)
-        if not (torch.is_grad_enabled() and u.requires_grad):
-            return spikes
         slopes = {"u": self.derivative(u, **coefs)}
         slopes |= self.coef_derivatives(u, **coefs) if coefs else {}
         for name, value in {"u": u, **coefs}.items():  # each adds 0, with the slope for gradient
