@@ -262,12 +262,16 @@ class Run:
                 regression = targets.is_floating_point()
                 self._journal.start(self.network, regression=regression, **facts)
         self._score.add(loss, scores, targets)
-        check = lambda: self._check(loss.item())  # noqa: E731
         if loss.device.type == "cpu":
-            check()
+            self._check(loss.item())
         lr = self.optimizer.param_groups[0]["lr"]
-        result = (loss, scores, targets)
-        self._journal.step(self.position, self.position.global_step, lr, result, check)
+        self._journal.step(
+            self.position,
+            self.position.global_step,
+            lr,
+            (loss, scores, targets),
+            lambda: self._check(loss.item()),
+        )
 
     def evaluate(
         self,
