@@ -47,10 +47,12 @@ def test_from_a_name_to_a_recipe() -> None:
 
 
 def test_from_a_recipe_to_a_trainer() -> None:
-    """Beside what the method's own network takes to be built, layer by layer."""
+    """Beside what the method's own network takes to be built, layer by layer; and with that."""
     recipe = catalog.load_recipe("plif/digits")
     make = lambda: Trainer(recipe, torch.device("cpu"), Console(quiet=True))  # noqa: E731
     make()
     _, calls = walk(make, "Method.build")
     assert len(calls) <= 80, calls
     assert len({file for file, _ in calls}) <= 20, sorted({file for file, _ in calls})
+    _, calls = walk(make)
+    assert len(calls) <= 100, calls
