@@ -21,7 +21,6 @@ from spikeloom.run.allocator import keep_freed_memory
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-@distributed.together
 def choose_device(name: str) -> torch.device:
     """The device that `training.device` names; "auto" is the user's choice for this machine
     (`spikeloom.machine`), else CUDA where there is a CUDA device.

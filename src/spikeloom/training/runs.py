@@ -157,7 +157,7 @@ def adopt(
 @contextmanager
 def _on_device(recipe: Recipe) -> Iterator[torch.device]:
     """What surrounds a run on the device of its recipe."""
-    device = choose_device(recipe.training.device)
+    device = distributed.together(choose_device)(recipe.training.device)
     # explained last: PyTorch tells of a dead worker again, also while a run is left
     with explained(recipe, device), surroundings(recipe.training, device):
         yield device
