@@ -5,10 +5,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+from spikeloom.synapses import sparse
 from spikeloom.synapses.active import count, list_images, list_rows
 from spikeloom.synapses.conv import Geometry, conv_forward, conv_table, conv_weight
+from spikeloom.synapses.fired import listed
+from spikeloom.synapses.fixed import FixedLinear
 from spikeloom.synapses.linear import linear_forward, linear_weight
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2}
@@ -138,3 +141,27 @@ def test_threads_do_not_change_a_bit(threads: int) -> None:
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 20, 4, 6), (2, 1, 17, 1, 1)])
+@pytest.mark.parametrize("density", [0.0, 0.3, 0.9, 1.0])
+def test_what_fires_at_every_step_is_listed_once(shape: tuple[int, ...], density: float) -> None:
+    torch.manual_seed(0)
+    x = (torch.rand(shape) < density).float()
+    always = (torch.rand(shape[1:]) < 0.4).float()
+    x = torch.maximum(x, always)
+    x = x.transpose(0, 1).movedim(2, -1).contiguous().movedim(-1, 2).transpose(0, 1)
+    fired = listed(x)
+    assert fired is not None and fired.constant is not None
+    once = int((x.sum(0) == len(x)).sum())
+    assert fired.count == int(x.sum())
+    assert fired.listed == fired.count - (len(x) - 1) * once
+    assert torch.equal(fired.dense(), x)
+    last = x.shape[1]
+    assert torch.equal(fired.samples(last - 1, last).dense(), x[:, last - 1 :])
+    layer = nn.Linear(x[0, 0].numel(), 40, dtype=torch.float64)
+    with sparse("on"), torch.no_grad():
+        doubled = listed(x.double())
+        y = None if doubled is None else FixedLinear(layer).of_fired(doubled)
+        exact = layer(x.double().flatten(2)).transpose(0, 1).flatten(0, 1)
+    assert y is not None and torch.allclose(y, exact, rtol=1e-12, atol=1e-14)

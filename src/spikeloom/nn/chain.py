@@ -199,23 +199,20 @@ class _Run:
         size = x.size
         if size[0] != conv.weight.shape[1] or len(x.shape) != 3:
             return None
-        if not conv.pays((len(x.counts), *size), x.count):
+        if not conv.pays((x.time_steps * x.batch, *size), x.count, x.listed):
             return None
         features, place = conv.weight.shape[0], conv.geometry.output(*size[1:])
         shape = (x.time_steps, x.batch, features, *place)
         following = self._after(at + 1)
         end = self._listening(following, shape, x.dtype) if self._kind(following) else None
         if end is None:
-            y = conv.sums((len(x.counts), *size), x.images, True)
-            return y.unflatten(0, (x.batch, x.time_steps)).transpose(0, 1), at + 1
+            return conv.of_fired(x), at + 1
         firing = self._firing(following, shape, x.dtype)
         sample = x.time_steps * features * place[0] * place[1] * x.dtype.itemsize
         many = max(1, CURRENT_BYTES // sample)
         for first in range(0, x.batch, many):
             last = min(first + many, x.batch)
-            images = (last - first) * x.time_steps
-            y = conv.sums((images, *size), x.samples(first, last), True, kept=True)
-            firing.add(y.unflatten(0, (last - first, x.time_steps)).transpose(0, 1), first)
+            firing.add(conv.of_fired(x.samples(first, last), "current"), first)
         return self._fired(firing, following), end
 
     def _flatten(self, x: Tensor | Fired, at: int) -> tuple[Tensor, int] | None:

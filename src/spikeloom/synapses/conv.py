@@ -85,18 +85,20 @@ def conv_forward(
     bias: Tensor | None,
     geometry: Geometry,
     last: bool,
-    kept: bool = False,
+    kept: str = "",
+    begin: Tensor | None = None,
 ) -> Tensor:
     """The convolution of images of `shape` `[N, C, H, W]`, whose lists are `active`; `last`: the
-    channel of the result is last in memory. `kept`: the result is good until this thread's next of
-    that kind."""
+    channel of the result is last in memory. `kept`: the result is good until this thread's next
+    with that name. `begin`: sums of N / k images, the channel last in memory, to which those of k
+    images each are added."""
     samples, channels, height, width = shape
     dtype = table.dtype
     high, wide = geometry.output(height, width)
     features = geometry.groups * table.features
     kind = real(dtype)
     if kept:
-        memory = workspace("current", samples * features * high * wide, table.values.dtype)
+        memory = workspace(kept, samples * features * high * wide, table.values.dtype)
         out = torch.from_numpy(memory).view(dtype)
         out = out.view(samples, high, wide, features).permute(0, 3, 1, 2)
     else:
@@ -111,6 +113,8 @@ def conv_forward(
         *(table.values, table.block, active.start, active.ends, active.index, active.values),
         *(active.weighted, kind(active.scale)),
         shift,
+        np.empty(0, kind) if begin is None else flat(begin.permute(0, 2, 3, 1)),
+        1 if begin is None else samples // len(begin),
     )
 
     def work(first: int, last: int) -> None:

@@ -5,24 +5,31 @@ summed by one thread, in an order that neither the threads nor the rest of the b
 """
 
 # pyright: reportCallIssue=false
+import numpy as np
+
 from spikeloom.compiler.cpu.jit import driver
 from spikeloom.synapses.rows import add_rows, add_weighted_rows
 from spikeloom.synapses.vectors import store
+
+u8 = np.uint64
 
 
 @driver
 def conv_forward(
     first, last, out, last_channel, height, width, high, wide, groups, channels, features,
     kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
-    table, block, start, ends, index, values, weighted, scale, bias, scratch,
+    table, block, start, ends, index, values, weighted, scale, bias, begin, times, scratch,
 ):  # fmt: skip
     """Output rows `first` to `last`, counted over images: `[N, high, wide]` in all.
 
-    `channels` and `features` are those of a group; `scratch`: `wide * block` sums.
+    `channels` and `features` are those of a group; `scratch`: `wide * block` sums. `begin`: what
+    the sums of `times` images each begin with, `[N / times, high, wide, groups * features]`, or
+    nothing.
     """
     pixels = height * width
     rows = kernel_h * kernel_w * channels
     blocks = -(-features // block)
+    zero = scratch.dtype.type(0)
     run = kernel_w if dilation_w == 1 else 1  # pixels that one run of the list covers
     for part in range(groups * blocks):
         g = part // blocks
@@ -34,6 +41,13 @@ def conv_forward(
             at = (n * groups + g) * (pixels + 1)
             for i in range(wide * block):
                 scratch[i] = 0
+            if begin.size:
+                for v in range(wide):
+                    source = u8((n // times * high + r % high) * wide + v) * u8(groups * features)
+                    source += u8(g * features + column)
+                    target = u8(v * block)
+                    for c in range(u8(count)):
+                        scratch[target + c] = begin[source + c]
             for a in range(kernel_h):
                 h = top + a * dilation_h
                 if h < 0 or h >= height:
@@ -45,6 +59,8 @@ def conv_forward(
                         w = left + b * dilation_w
                         low = start[n] + ends[row + max(0, min(w, width))]
                         high_end = start[n] + ends[row + max(0, min(w + run, width))]
+                        if low == high_end:
+                            continue
                         base = (part * rows + (a * kernel_w + b - w) * channels) * block
                         if weighted:
                             add_weighted_rows(
@@ -63,13 +79,16 @@ def conv_forward(
                     place = (n * groups + g) * features + column
                     place = (place * high + r % high) * wide + v
                     step = high * wide
-                if bias.size:
-                    for c in range(count):
-                        shift = bias[g * features + column + c]
-                        store(out, place + c * step, scratch[v * block + c] * scale + shift)
+                source = u8(v * block)
+                for c in range(u8(count)):
+                    shift = bias[g * features + column + c] if bias.size else zero
+                    scratch[source + c] = scratch[source + c] * scale + shift
+                if last_channel:
+                    for c in range(u8(count)):
+                        store(out, u8(place) + c, scratch[source + c])
                 else:
                     for c in range(count):
-                        store(out, place + c * step, scratch[v * block + c] * scale)
+                        store(out, place + c * step, scratch[source + c])
 
 
 @driver

@@ -16,7 +16,7 @@ from spikeloom.compiler.cpu.writer import Parameter, driver
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.plan.call import TraceKey
 from spikeloom.synapses.active import Active, real
-from spikeloom.synapses.fired import Fired
+from spikeloom.synapses.fired import Constant, Fired
 from spikeloom.synapses.memory import workspace
 from spikeloom.synapses.steps import (
     Kernel,
@@ -127,6 +127,10 @@ class Firing:
         images = self.time_steps * self.batch
         self.index = np.empty(images * self.capacity, np.int32)
         self.ends = np.empty((images, self.pixels + 1), np.int32)
+        self.start = np.arange(images + 1, dtype=np.int64) * self.capacity
+        size = (self.channels, rows, wide)
+        several = self.time_steps > 1
+        self.constant = Constant(self.start, self.time_steps, size) if several else None
         self.size = self.channels * self.height * self.width
         column = window[0] * window[1] * self.channels
         together = max(1, min(wide, TILE_BYTES // (column * neurons.dtype.itemsize)))
@@ -170,12 +174,15 @@ class Firing:
             self.kernel.run(address, first, last, scratch.ctypes.data)
 
         share(work, x.shape[1], x.shape[1] * self.time_steps * self.size)
+        if self.constant is not None:
+            self.constant.take(begin, begin + x.shape[1], self.ends.reshape(-1), self.index)
 
     def fired(self) -> Fired:
-        start = np.arange(len(self.ends) + 1, dtype=np.int64) * self.capacity
         none = np.empty(0, real(self.neurons.dtype))
-        active = Active(start, self.ends.reshape(-1), self.index, none, False, 1.0)
-        return Fired(active, self.time_steps, self.batch, self.shape, self.neurons.dtype)
+        active = Active(self.start, self.ends.reshape(-1), self.index, none, False, 1.0)
+        constant = None if self.constant is None else self.constant.lists(none)
+        numbers = (self.time_steps, self.batch, self.shape, self.neurons.dtype)
+        return Fired(active, constant, *numbers)
 
     def state(self) -> State:
         """After all samples, as the neurons have it."""

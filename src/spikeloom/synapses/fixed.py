@@ -95,20 +95,25 @@ class FixedLinear:
     def of_fired(self, fired: Fired) -> Tensor | None:
         """`[B * T, features]` of spikes that are flattened; None where the dense product is
         cheaper."""
-        channels, height, width = fired.size
-        rows = len(fired.counts)
-        if channels * height * width != self.weight.shape[1]:
+        rows = fired.time_steps * fired.batch
+        features, inputs = self.weight.shape
+        if fired.size[0] * fired.pixels != inputs:
             return None
-        if not self.pays((rows, self.weight.shape[1]), fired.count):
+        if not self.pays((rows, inputs), fired.count, fired.listed):
             return None
-        return self.sums(rows, fired.rows(), height * width)
+        lists, *constant = fired.rows()
+        y = self.sums(rows, lists, fired.pixels)
+        for each in constant:
+            once = self.sums(fired.batch, each, fired.pixels, False)
+            y.view(fired.batch, fired.time_steps, features).add_(once.unsqueeze(1))
+        return y
 
-    def pays(self, shape: tuple[int, ...], fired: int) -> bool:
+    def pays(self, shape: tuple[int, ...], fired: int, listed: int | None = None) -> bool:
         rows, features = shape[0], self.weight.shape[0]
         addition = FROM_MEMORY if rows <= FEW_ROWS else ADDITION
         dense = _cost(PRODUCT, shape[0] * shape[1] * features, self.weight)
         size = self.weight.element_size() / 4
-        sparse = addition * size * fired * features + CALL
+        sparse = addition * size * (fired if listed is None else listed) * features + CALL
         return pays("linear", self.parameter, shape, fired, sparse, dense)
 
     def most(self, rows: int) -> int:
@@ -124,15 +129,16 @@ class FixedLinear:
         self._most[rows] = min(inputs, int(dense / (FROM_MEMORY * size * rows * features)))
         return self._most[rows]
 
-    def sums(self, rows: int, lists: Active, pixels: int = 1) -> Tensor:
+    def sums(self, rows: int, lists: Active, pixels: int = 1, biased: bool = True) -> Tensor:
+        bias = self.bias if biased else None
         if rows > FEW_ROWS:
             shape = (self.weight.shape[0], self.weight.shape[1])
             table = self.by_block(pixels)
-            return linear_sums(rows, lists, table, shape, self.weight.dtype, self.bias)
+            return linear_sums(rows, lists, table, shape, self.weight.dtype, bias)
         by_input = self.by_input(pixels)
         if rows > 1 and self.weight.dtype != torch.bfloat16:
-            return _walk(rows, lists, by_input, self.bias)
-        return linear_forward(rows, lists, by_input.t(), self.bias)
+            return _walk(rows, lists, by_input, bias)
+        return linear_forward(rows, lists, by_input.t(), bias)
 
 
 _WALK = """
@@ -231,19 +237,31 @@ class FixedConv2d:
             geometry.groups,
         )
 
-    def pays(self, shape: tuple[int, ...], fired: int) -> bool:
+    def pays(self, shape: tuple[int, ...], fired: int, listed: int | None = None) -> bool:
         samples, channels, height, width = shape
         high, wide = self.geometry.output(height, width)
         met = self.geometry.kernel[0] * self.geometry.kernel[1] * high * wide / (height * width)
         features = self.weight.shape[0] // self.geometry.groups
         elements = samples * channels * height * width
         dense = _cost(PRODUCT, elements * met * features, self.weight)
-        sparse = _cost(ADDITION, fired * met * features, self.weight)
+        listed = fired if listed is None else listed
+        sparse = _cost(ADDITION, listed * met * features, self.weight)
         return pays("conv", self.parameter, shape, fired, sparse + CALL, dense)
 
-    def sums(self, shape: tuple[int, ...], lists: Active, last: bool, kept: bool = False) -> Tensor:
+    def sums(self, shape: tuple[int, ...], lists: Active, last: bool) -> Tensor:
         """The sums over the lists of images of `shape`: see `conv_forward`."""
-        return conv_forward(shape, lists, self.table, self.bias, self.geometry, last, kept)
+        return conv_forward(shape, lists, self.table, self.bias, self.geometry, last)
+
+    def of_fired(self, fired: Fired, kept: str = "") -> Tensor:
+        """`[T, B, features, high, wide]` of spikes: see `conv_forward`."""
+        steps, batch = fired.time_steps, fired.batch
+        own = (self.table, self.bias, self.geometry, True, kept)
+        begin = None
+        if fired.constant is not None:
+            without = (self.table, None, self.geometry, True, "constant current")
+            begin = conv_forward((batch, *fired.size), fired.constant, *without)
+        y = conv_forward((steps * batch, *fired.size), fired.images, *own, begin)
+        return y.unflatten(0, (batch, steps)).transpose(0, 1)
 
 
 def has_kernel(x: Tensor, weight: Tensor) -> bool:

@@ -12,9 +12,13 @@ and for a linear layer by row: `start[r]` and the numbers of its active features
 """
 
 # pyright: reportCallIssue=false
+import numpy as np
+
 from spikeloom.compiler.cpu.jit import driver
 from spikeloom.synapses.rows import count_nonzero, list_nonzero
 from spikeloom.synapses.vectors import widened
+
+u8 = np.uint64
 
 
 @driver
@@ -111,11 +115,59 @@ def flatten_lists(first, last, start, ends, index, width, pixels, channels, new_
 
 
 @driver
-def fill_images(first, last, start, ends, index, width, pixels, channels, out):
-    """Ones in the images `[H, W, channels]`, of zeros, at what is listed."""
+def take_constant(
+    first, last, steps, pixels, width, channels, start, ends, index, constant_ends, constant, times
+):
+    """Samples `first` to `last`, each of `steps` images of ones: what is active in all of them is
+    taken out of their lists, and listed once, as an image of its own that begins where the list of
+    the sample's first image does. `times`: `channels` small integers, and two for each step."""
+    read = channels
+    write = channels + steps
+    for sample in range(first, last):
+        image = sample * steps
+        begin = start[image]
+        k = begin
+        for t in range(2 * steps):
+            times[read + t] = 0
+        for p in range(pixels):
+            column = (p % width) * channels
+            constant_ends[sample * (pixels + 1) + p] = k - begin
+            for c in range(u8(channels)):
+                times[c] = 0
+            for t in range(steps):
+                base = start[image + t]
+                for j in range(
+                    base + times[read + t], base + ends[(image + t) * (pixels + 1) + p + 1]
+                ):
+                    times[index[j] - column] += 1
+            for j in range(begin + times[read], begin + ends[image * (pixels + 1) + p + 1]):
+                constant[k] = index[j]
+                k += times[index[j] - column] == steps
+            for t in range(steps):
+                base = start[image + t]
+                at = (image + t) * (pixels + 1) + p
+                goal = times[write + t]
+                ends[at] = goal
+                for j in range(base + times[read + t], base + ends[at + 1]):
+                    here = index[j]
+                    index[base + goal] = here
+                    goal += times[here - column] != steps
+                times[read + t] = ends[at + 1]
+                times[write + t] = goal
+        constant_ends[sample * (pixels + 1) + pixels] = k - begin
+        for t in range(steps):
+            ends[(image + t) * (pixels + 1) + pixels] = times[write + t]
+
+
+@driver
+def fill_images(first, last, times, start, ends, index, width, pixels, channels, out):
+    """Ones in the images `[H, W, channels]`, of zeros, at what is listed: the list of image n in
+    `times` of them."""
     for n in range(first, last):
         at = n * (pixels + 1)
         for p in range(pixels):
-            place = (n * pixels + p) * channels - (p % width) * channels
-            for j in range(start[n] + ends[at + p], start[n] + ends[at + p + 1]):
-                out[place + index[j]] = 1
+            column = (p % width) * channels
+            for t in range(times):
+                place = ((n * times + t) * pixels + p) * channels - column
+                for j in range(start[n] + ends[at + p], start[n] + ends[at + p + 1]):
+                    out[place + index[j]] = 1
