@@ -3,6 +3,7 @@ streamed one time step after the other."""
 
 import threading
 from array import array
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -95,10 +96,11 @@ class LinearStep:
         self._sizes_at = [at[name] for name in ("T", "B", "limit", "x_time", "x_sample")]
         self._flags_at = at["has_start"], at["want_final"]
         self._tensors_at = at["x"], at["out"]
+        self._sizes: tuple[int, ...] = ()
         self._lock = threading.Lock()
 
     def __call__(
-        self, x: Tensor, state: State | None, want_state: bool, limit: int
+        self, x: Tensor, state: Sequence[Tensor] | None, want_state: bool, limit: int
     ) -> tuple[Tensor, State, list[int]]:
         """Spikes `[T, B, features]`, the state after them, and how many inputs were active in each
         row, for `x` `[T, B, inputs]`, contiguous, of at most `MOST` rows. No answer if there were
@@ -110,14 +112,21 @@ class LinearStep:
         with self._lock:
             words = self._words
             sizes = (time_steps, batch, limit, batch * inputs, inputs)
-            for place, value in zip(self._sizes_at, sizes, strict=True):
-                words[place] = value
+            if sizes != self._sizes:
+                self._sizes = sizes
+                for place, value in zip(self._sizes_at, sizes, strict=True):
+                    words[place] = value
             x_at, out_at = self._tensors_at
             words[x_at], words[out_at] = x.data_ptr(), out.data_ptr()
             start_at, final_at = self._flags_at
             words[start_at], words[final_at] = bool(state), want_state
             if state:
-                state = tuple([each.to(dtype).contiguous() for each in state])
+                state = [
+                    each
+                    if each.dtype == dtype and each.is_contiguous()
+                    else each.to(dtype).contiguous()
+                    for each in state
+                ]
                 for place, each in zip(self._start_at, state, strict=True):
                     words[place] = each.data_ptr()
             if want_state:
