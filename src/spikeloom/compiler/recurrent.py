@@ -19,8 +19,8 @@ from spikeloom.compiler.cpu.threads import share
 from spikeloom.compiler.cpu.writer import Variant
 from spikeloom.compiler.plan.call import TraceKey
 
-HIGH = 4
-"""Samples of a part: the rows of a product that share a load (measured)."""
+HIGH = 8
+"""Samples of a part: the rows of a product that share a load."""
 
 CHUNK = 128
 """Spikes and gradients of this many samples and steps are brought into cache for a sum."""

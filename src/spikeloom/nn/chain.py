@@ -57,6 +57,8 @@ class Link:
     neurons: dict[torch.dtype, Neurons | None] = field(default_factory=dict)
     window: tuple[int, int] = (1, 1)
     step: LinearStep | None = None
+    following: int = 0
+    """The next link that does something."""
 
     def neurons_for(self, dtype: torch.dtype) -> Neurons | None:
         if dtype not in self.neurons:
@@ -77,7 +79,12 @@ class Chain:
     @property
     def links(self) -> list[Link]:
         if self._links is None:
-            self._links = [_link(name, layer) for name, layer in self.net._modules.items()]  # type: ignore[arg-type]
+            links = [_link(name, layer) for name, layer in self.net._modules.items()]  # type: ignore[arg-type]
+            for at, link in enumerate(links):
+                link.following = at + 1
+                while link.following < len(links) and links[link.following].kind == "same":
+                    link.following += 1
+            self._links = links
         return self._links
 
     def __call__(self, input: Tensor, state: GivenNetworkState = False) -> Any:
@@ -91,7 +98,7 @@ class Chain:
             or any([watched(link.layer) for link in links])
         ):
             return Sequential.forward(self.net, input, state)  # type: ignore[arg-type]
-        if state:
+        if state and not state.keys() <= self.net._modules.keys():
             check_names(self.net, state, set(self.net._modules))
         run = _Run(links, state)
         x: Tensor | Fired = input
@@ -134,33 +141,27 @@ class _Run:
     def _kind(self, at: int) -> Kind | None:
         return self.links[at].kind if at < len(self.links) else None
 
-    def _after(self, at: int) -> int:
-        """The next link that does something."""
-        while self._kind(at) == "same":
-            at += 1
-        return at
-
     def _listening(self, at: int, shape: tuple[int, ...], dtype: torch.dtype) -> int | None:
         """Where the spikes of the neurons `at` are heard as lists, for a current of `shape`: the
         link of the layer that listens, or the end of the chain."""
         link = self.links[at]
         neurons = link.neurons_for(dtype) if link.kind == "neurons" else None
         image = len(shape) == 5
-        end = self._after(at + 1)
+        end = link.following
         window, flattened = (1, 1), not image
         if self._kind(end) == "pool" and image:
-            window, end = self.links[end].window, self._after(end + 1)
+            window, end = self.links[end].window, self.links[end].following
         if neurons is None or not takes(neurons, shape, window):
             return None
         if self._kind(end) == "flatten":
-            flattened, end = True, self._after(end + 1)
+            flattened, end = True, self.links[end].following
         if self._kind(end) is None:
             return end if window != (1, 1) and not flattened else None
         heard = self._kind(end) == ("linear" if flattened else "conv")
         return end if heard else None
 
     def _firing(self, at: int, shape: tuple[int, ...], dtype: torch.dtype) -> Firing:
-        link, behind = self.links[at], self._after(at + 1)
+        link, behind = self.links[at], self.links[at].following
         pooled = self._kind(behind) == "pool" and len(shape) == 5
         neurons = link.neurons_for(dtype)
         assert neurons is not None
@@ -172,9 +173,10 @@ class _Run:
         link = self.links[at]
         state = self.before.get(link.name)
         neurons: Any = link.layer
-        sizes = None if not state else [tuple(each.shape) for each in state]
-        if sizes is not None and sizes != [tuple(shape[1:])] * len(neurons.states):
-            neurons._check(torch.empty(shape, device="meta"), state, ())
+        if state:
+            one = shape[1:]
+            if len(state) != len(neurons.states) or any([each.shape != one for each in state]):
+                neurons._check(torch.empty(shape, device="meta"), state, ())
         return state
 
     def _neurons(self, x: Tensor | Fired, at: int) -> tuple[Fired, int] | None:
@@ -203,7 +205,7 @@ class _Run:
             return None
         features, place = conv.weight.shape[0], conv.geometry.output(*size[1:])
         shape = (x.time_steps, x.batch, features, *place)
-        following = self._after(at + 1)
+        following = self.links[at].following
         end = self._listening(following, shape, x.dtype) if self._kind(following) else None
         if end is None:
             return conv.of_fired(x), at + 1
@@ -217,7 +219,7 @@ class _Run:
 
     def _flatten(self, x: Tensor | Fired, at: int) -> tuple[Tensor, int] | None:
         """Spikes of images that a linear layer hears are listed as they lie in memory."""
-        end = self._after(at + 1)
+        end = self.links[at].following
         if not isinstance(x, Tensor) or x.dim() != 5 or self._kind(end) != "linear":
             return None
         fired = listed(x)
@@ -231,15 +233,15 @@ class _Run:
             if y is None:
                 return self._ordinary(x.dense().flatten(2), link), at + 1
             return y.unflatten(0, (x.batch, x.time_steps)).transpose(0, 1), at + 1
-        following = self._after(at + 1)
+        following = self.links[at].following
         few = x.dim() == 3 and 0 < x.shape[0] * x.shape[1] <= FEW
         if not few or self._kind(following) != "neurons" or x.shape[2] != linear.weight.shape[1]:
             return None
         behind = self.links[following]
-        neurons = behind.neurons_for(x.dtype)
-        if neurons is None or not neurons.fit(linear.weight.shape[0]):
-            return None
-        if link.step is None:
+        if link.step is None or link.step.neurons.dtype != x.dtype:
+            neurons = behind.neurons_for(x.dtype)
+            if neurons is None or not neurons.fit(linear.weight.shape[0]):
+                return None
             link.step = LinearStep(neurons, linear.by_input(), linear.bias)
         rows = x.shape[0] * x.shape[1]
         most = linear.most(rows)

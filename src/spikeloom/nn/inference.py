@@ -62,10 +62,12 @@ class Inference(nn.Module):
     def forward(self, x: Tensor, state: GivenNetworkState = False) -> Any:
         """What the network answers to `x`; with a state (None: at rest) the pair of that and of the
         state after it, so that a sequence may come in pieces, of one time step too."""
-        with torch.no_grad():
-            if not self._prepared:
-                self.prepare(x)
-            return self.network(x) if state is False else stream(self.network, x, state)
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.forward(x, state)
+        if not self._prepared:
+            self.prepare(x)
+        return self.network(x) if state is False else stream(self.network, x, state)
 
     @torch.no_grad()
     def prepare(self, example: Tensor) -> None:

@@ -26,7 +26,7 @@ def kernels(kind: Literal["list", "conv", "linear", "pool", "winograd"]) -> Modu
     """The kernels, loaded through the kernel cache (their text and that of what they call decide
     the name of the entry)."""
     here = Path(__file__).parent
-    called = sha256(b"".join((here / name).read_bytes() for name in ("rows.py", "vectors.py")))
+    called = sha256(b"".join((here / name).read_bytes() for name in ("nonzero.py", "vectors.py")))
     text = (here / f"{kind}_kernels.py").read_text(encoding="utf-8")
     return kernel_cache.load(f"{text}\n# with {called.hexdigest()}\n")
 

@@ -8,7 +8,7 @@ summed by one thread, in an order that neither the threads nor the rest of the b
 import numpy as np
 
 from spikeloom.compiler.cpu.jit import driver
-from spikeloom.synapses.rows import add_rows, add_weighted_rows
+from spikeloom.compiler.cpu.rows import add_rows, add_weighted_rows
 from spikeloom.synapses.vectors import store
 
 u8 = np.uint64

@@ -5,7 +5,7 @@ weights, or of the output's gradient, that is copied to where it can be read fas
 import numpy as np
 
 from spikeloom.compiler.cpu.jit import driver
-from spikeloom.synapses.rows import add_rows, add_weighted_rows
+from spikeloom.compiler.cpu.rows import add_rows, add_weighted_rows
 from spikeloom.synapses.vectors import store, turn
 
 BY_FEATURE, BY_INPUT, BY_BLOCK = 0, 1, 2

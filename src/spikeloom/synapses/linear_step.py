@@ -32,7 +32,7 @@ MOST = 64
 def _step_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> Kernel:
     """Parts are samples. The current of one sample at one step, and its states, are scratch."""
     writer = step_writer(key, dtype, vectors)
-    writer.rows = {"active", "add_rows"}
+    writer.rows = {"active", "add_long_rows"}
     count = len(writer.states)
     at = [f"{j} * F" for j in range(count)]
     call, text = step_segment(
@@ -49,7 +49,7 @@ def _step_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         "        if heard > limit:",
         "            return",
         f"        copy(scratch[{current} : {current} + F], bias[0:F])",
-        f"        add_rows(scratch, {current}, F, table, places, kept, heard)",
+        f"        add_long_rows(F, scratch, {current}, table, places, kept, heard)",
         *indent(call, 2),
         *indent(copied_finals(writer, at, "sample * F", "F")),
     ]

@@ -15,7 +15,7 @@ and for a linear layer by row: `start[r]` and the numbers of its active features
 import numpy as np
 
 from spikeloom.compiler.cpu.jit import driver
-from spikeloom.synapses.rows import count_nonzero, list_nonzero
+from spikeloom.synapses.nonzero import count_nonzero, list_nonzero
 from spikeloom.synapses.vectors import widened
 
 u8 = np.uint64

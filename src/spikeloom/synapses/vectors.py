@@ -1,5 +1,6 @@
 """What kernels do with vectors besides adding them: turning tiles, widening and rounding bfloat16,
-and choosing maxima. LLVM's vector types, as in `rows`."""
+and choosing maxima. LLVM's vector types, as in
+`compiler.cpu.rows`."""
 
 # pyright: reportArgumentType=false, reportCallIssue=false
 from llvmlite import ir
@@ -7,7 +8,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spikeloom.synapses.rows import pointer, unaligned
+from spikeloom.compiler.cpu.rows import pointer, unaligned
 
 
 @intrinsic

@@ -15,15 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from spikeloom.compiler.cpu.jit import driver
-from spikeloom.synapses.rows import BITS, pointer, unaligned
-
-ROWS, VECTORS = 12, 2
-"""Of the results that a product holds in registers."""
-
-
-def _put(builder, value, address):
-    store = builder.store(value, builder.bitcast(address, value.type.as_pointer()))
-    store.align = 1
+from spikeloom.compiler.cpu.rows import BITS, VECTORS, pointer, product12, put, unaligned
 
 
 def _vector(context, array_type):
@@ -79,7 +71,7 @@ def tile_in(typing_context, g, at, line, channels, h, w, high, wide, zeros, out,
             for i in range(4):
                 for j, value in enumerate(turned(*(down[j][i] for j in range(4)))):
                     step = builder.mul(apart, ir.Constant(word, 4 * i + j))
-                    _put(builder, value, builder.gep(target, [builder.add(step, c)]))
+                    put(builder, value, builder.gep(target, [builder.add(step, c)]))
         return context.get_dummy_value()
 
     arguments = (g, *[where] * 7, zeros, out, where, where)
@@ -127,60 +119,10 @@ def tile_out(typing_context, sums, at, apart, channels, out, goal, line, tall, b
             down = [turned(*(m[4 * i + j] for i in range(4))) for j in range(4)]
             for i in range(2):
                 for j, value in enumerate(turned(*(down[j][i] for j in range(4)))):
-                    _put(builder, value, builder.gep(targets[2 * i + j], [c]))
+                    put(builder, value, builder.gep(targets[2 * i + j], [c]))
         return context.get_dummy_value()
 
     arguments = (sums, *[where] * 3, out, *[where] * 4, out)
-    return types.none(*arguments), generate
-
-
-@intrinsic
-def small_product(typing_context, left, at, pitch, depth, right, right_at, out, goal, step):
-    """`ROWS` rows of `left`, each `depth` long and `pitch` from the next, times a panel of `right`,
-    `[depth, VECTORS vectors]`, into rows of `out` that are `step` apart."""
-    where = types.int64
-
-    def generate(context, builder, signature, arguments):
-        left_type, right_type, out_type = (signature.args[i] for i in (0, 4, 6))
-        left, at, pitch, depth, right, right_at, out, goal, step = arguments
-        vector, word = _vector(context, out_type), ir.IntType(64)
-        lanes = vector.count
-        zero = ir.Constant(vector, [0.0] * lanes)
-        sums = [
-            [cgutils.alloca_once_value(builder, zero) for _ in range(VECTORS)] for _ in range(ROWS)
-        ]
-        for row in sums:
-            for each in row:
-                builder.store(zero, each)
-        a = pointer(context, builder, left_type, left, at)
-        rows = [builder.gep(a, [builder.mul(pitch, ir.Constant(word, r))]) for r in range(ROWS)]
-        b = pointer(context, builder, right_type, right, right_at)
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        with cgutils.for_range(builder, depth) as loop:
-            here = builder.gep(b, [builder.mul(loop.index, ir.Constant(word, VECTORS * lanes))])
-            columns = [
-                unaligned(builder, builder.gep(here, [ir.Constant(word, v * lanes)]), vector)
-                for v in range(VECTORS)
-            ]
-            for row, before in zip(rows, sums, strict=True):
-                value = builder.load(builder.gep(row, [loop.index]))
-                one = builder.insert_element(
-                    ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
-                )
-                factor = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
-                for total, column in zip(before, columns, strict=True):
-                    term = builder.fmul(factor, column, flags=["contract"])
-                    term = builder.fadd(builder.load(total), term, flags=["contract"])
-                    builder.store(term, total)
-        c = pointer(context, builder, out_type, out, goal)
-        for r, row in enumerate(sums):
-            place = builder.gep(c, [builder.mul(step, ir.Constant(word, r))])
-            for v, total in enumerate(row):
-                address = builder.gep(place, [ir.Constant(word, v * lanes)])
-                _put(builder, builder.load(total), address)
-        return context.get_dummy_value()
-
-    arguments = (left, where, where, where, right, where, out, where, where)
     return types.none(*arguments), generate
 
 
@@ -216,7 +158,7 @@ def weight_in(typing_context, w, at, apart, channels, out, goal, panel, further)
             for i in range(4):
                 for j, value in enumerate(turned(*(down[j][i] for j in range(3)))):
                     step = builder.mul(further, ir.Constant(word, 4 * i + j))
-                    _put(builder, value, builder.gep(target, [builder.add(step, place)]))
+                    put(builder, value, builder.gep(target, [builder.add(step, place)]))
         return context.get_dummy_value()
 
     return types.none(w, where, where, where, out, where, where, where), generate
@@ -262,9 +204,9 @@ def convolve(
         for k in range(16):
             for column in range(0, channels, panel):
                 for r in range(0, count, 12):
-                    small_product(
+                    product12(
                         inputs, (k * some + r) * pitch, pitch, deep,
-                        table, (k * channels + column) * deep,
+                        table, (k * channels + column) * deep, panel,
                         sums, (k * some + r) * step + column, step,
                     )  # fmt: skip
         for r in range(count):

@@ -30,7 +30,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
     """The module whose `run_forward` writes spikes, feedback, final states, and the number of
     spikes that each part heard."""
     writer = Writer(trace, variant, backward=False)
-    writer.rows |= {"active", "add_rows"}
+    writer.rows |= {"active", "add_any_rows"}
     step, states = trace.signature, writer.states
     at = [f"{j} * high * F + b" for j in range(len(states))]
     segment = Segment("segment", "forward_segment")
@@ -55,7 +55,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
         "        elif has_start:",
         "            fired = active(heard, u8(row * F), F, places, kept)",
         "        counts[part] += fired",
-        f"        add_rows(r, {R_AT}, F, weight, places, kept, fired)",
+        f"        add_any_rows(F, r, {R_AT}, weight, 0, F, places, kept, 0, fired)",
         "        m = F",
         *indent(segment.call(), 2),
         "if want_final:",
