@@ -188,6 +188,9 @@ def synapses(
     layer: Annotated[
         list[int] | None, typer.Option(min=0, help="Of the map: some layers, by number.")
     ] = None,
+    density: Annotated[
+        list[float] | None, typer.Option(min=0, max=1, help="Of the map: some, of inputs.")
+    ] = None,
     csv: AddedCsv = None,
 ) -> None:
     """Layers that work on what fired against dense ones, over density and shape; or a training
@@ -198,7 +201,9 @@ def synapses(
     from benchmarks.timing import add_to_csv
 
     found = (
-        bench.measure_map(threads, rounds, dtype or list(bench.DTYPES), layer or ())
+        bench.measure_map(
+            threads, rounds, dtype or list(bench.DTYPES), layer or (), density or bench.DENSITIES
+        )
         if recipe is None
         else bench.measure_steps(recipe, threads, rounds, batch, trained, kept)
     )
@@ -277,6 +282,18 @@ def inference(
     torch.set_num_threads(threads)
     columns = ["what", "batch", "contender", "ms", "of_ann", "of_dense", "note"]
     table(bench.measure(steps, rounds, kept), columns, csv)
+
+
+@app.command("recurrent")
+def recurrent(threads: Threads = 1, rounds: Rounds = 9, csv: Csv = None) -> None:
+    """Layers that hear their own spikes, in one kernel and as a loop over time."""
+    import torch
+
+    from benchmarks import recurrent as bench
+
+    torch.set_num_threads(threads)
+    columns = ["what", "T", "batch", "contender", "forward_ms", "both_ms", "times_loop"]
+    table(bench.measure(rounds), columns, csv)
 
 
 @app.command("memory")

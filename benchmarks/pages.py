@@ -143,6 +143,7 @@ def speed() -> str:
         if (row["recipe"], row["threads"]) == ("plif/mnist", "1")
     }
     sparse, dense = (float(steps[f"spiking, {how}"]["times_relu"]) for how in ("sparse", "dense"))
+    torchs = float(steps["spiking, sparse, input gradients by torch"]["times_relu"])
     ann = float(steps["spiking, sparse"]["times_ann"])
     answers = {
         row["batch"]: row["of_ann"]
@@ -153,7 +154,8 @@ def speed() -> str:
         table(["layer", "spikeloom", "eager PyTorch", "SpikingJelly 2.0"], rows)
         + f"\n\nA training step of the PLIF network for MNIST (T = 8, batch 16) takes {sparse:.2f} "
         + "times that of the same network with ReLU on all time steps, because its layers work on "
-        + f"what fired ([how](docs/sparse.md); dense: {dense:.2f}), and {ann:.2f} times that of "
+        + "what fired and its input gradients take fewer products ([how](docs/sparse.md); without "
+        + f"the second {torchs:.2f}, with neither {dense:.2f}), and {ann:.2f} times that of "
         + "the ANN that needs no time at all. Made for [inference](docs/inference.md), its "
         + f"T = 8 steps take {answers['64']} passes of that ANN at batch 64 and {answers['1']} at "
         + "batch 1.\n\n![Training step and answers of a spiking network beside its ReLU twin and "
@@ -215,6 +217,19 @@ def input_rates() -> str:
         f"{table(['images a second', *sources], cells)}\n\n{one['workers']} worker process, "
         f"batches of {one['batch']}, {one['size']} x {one['size']} pixels; {one['cpu']}, "
         f"{one['cores']} cores, on which other work ran (load {one['load']})."
+    )
+
+
+def recurrent() -> str:
+    """Recurrent layers in one kernel."""
+    rows = [
+        [row[name] for name in ("what", "T", "batch", "contender", "forward_ms", "both_ms")]
+        for row in read("recurrent-cpu.csv")
+    ]
+    one = read("recurrent-cpu.csv")[0]
+    return (
+        table(["network", "T", "batch", "run as", "forward, ms", "with backward, ms"], rows)
+        + f"\n\nOne thread; {one['cpu']}, load {one['load']}."
     )
 
 
@@ -310,6 +325,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         synapses_steps,
         compat,
         inference,
+        recurrent,
     )
 }
 

@@ -23,14 +23,12 @@ from spikeloom.methods.catalog import load_recipe, methods
 from spikeloom.neurons import Neuron
 from spikeloom.nn import Classifier
 from spikeloom.run.allocator import keep_freed_memory
-from spikeloom.synapses import functional, interception, sparse
+from spikeloom.synapses import functional, interception, sparse, winograd
 from spikeloom.synapses.switch import recording
 
 Row = dict[str, Any]
 
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4)
-FEW_DENSITIES = (0.05, 0.2)
-"""In float64, and on more than one thread: the map is the same, and a measurement is long."""
 DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float32, torch.bfloat16, torch.float64)}
 
 
@@ -62,7 +60,11 @@ LAYERS = (
 
 
 def measure_map(
-    threads: int, rounds: int, dtypes: Sequence[str], layers: Sequence[int]
+    threads: int,
+    rounds: int,
+    dtypes: Sequence[str],
+    layers: Sequence[int],
+    densities: Sequence[float] = DENSITIES,
 ) -> Iterator[Row]:
     """A row per layer (all, or those of `LAYERS` with these numbers), dtype and density.
     `chosen_*`: what the switch takes there."""
@@ -70,10 +72,12 @@ def measure_map(
     torch.set_num_threads(threads)
     for number in layers or range(len(LAYERS)):
         for dtype in dtypes:
-            yield from _layer_rows(LAYERS[number], DTYPES[dtype], threads, rounds)
+            yield from _layer_rows(LAYERS[number], DTYPES[dtype], threads, rounds, densities)
 
 
-def _layer_rows(layer: Layer, dtype: torch.dtype, threads: int, rounds: int) -> Iterator[Row]:
+def _layer_rows(
+    layer: Layer, dtype: torch.dtype, threads: int, rounds: int, densities: Sequence[float]
+) -> Iterator[Row]:
     torch.manual_seed(0)
     shape, weight = (layer.rows, layer.inputs), torch.randn(layer.outputs, layer.inputs)
     ours: Callable[..., Tensor] = functional.linear
@@ -84,8 +88,7 @@ def _layer_rows(layer: Layer, dtype: torch.dtype, threads: int, rounds: int) -> 
         weight = weight.to(memory_format=torch.channels_last)
         ours, dense = partial(functional.conv2d, padding=1), partial(F.conv2d, padding=1)
     weight = weight.to(dtype).requires_grad_()
-    few = dtype == torch.float64 or threads > 1
-    for density in FEW_DENSITIES if few else DENSITIES:
+    for density in densities:
         x = (torch.rand(shape) < density).to(dtype)
         x = x.to(memory_format=torch.channels_last) if layer.side else x
         with sparse("on"):
@@ -230,6 +233,7 @@ def measure_steps(
         "spiking, sparse but for linear layers": _stepper(
             copy.deepcopy(network), "auto", (*pooling, F.conv2d)
         ),
+        "spiking, sparse, input gradients by torch": _torchs_gradients(copy.deepcopy(network)),
         "spiking, pooling alone": _stepper(copy.deepcopy(network), "auto", pooling),
         "spiking, dense": _stepper(copy.deepcopy(network), "off"),
         "ReLU on [T * B]": _stepper(_without_neurons(network), "off"),
@@ -283,6 +287,16 @@ def _stepper(
             network.after_step()
 
     return step
+
+
+def _torchs_gradients(network: Classifier) -> Callable[[Tensor, Tensor], None]:
+    step = _stepper(network, "auto")
+
+    def without(inputs: Tensor, labels: Tensor) -> None:
+        with patch.object(winograd, "takes", lambda *_: False):
+            step(inputs, labels)
+
+    return without
 
 
 def draw(results: Path, images: Path) -> None:
