@@ -105,7 +105,7 @@ def _counts(lists: Active, pixels: int) -> np.ndarray[Any, Any]:
     return lists.ends.reshape(-1, pixels + 1)[:, -1].astype(np.int64)
 
 
-class Constant:
+class ConstantSpikes:
     """Lists, as of `Fired.constant`, for `images` whose places begin at `start`; `take` fills them
     for some samples at a time."""
 
@@ -147,6 +147,6 @@ def listed(x: Tensor) -> Fired | None:
     fired = Fired(active, None, len(x), x.shape[1], tuple(x.shape[2:]), x.dtype)
     if len(x) == 1:
         return fired
-    constant = Constant(active.start, len(x), fired.size)
+    constant = ConstantSpikes(active.start, len(x), fired.size)
     constant.take(0, x.shape[1], active.ends, active.index)
     return replace(fired, constant=constant.lists(active.values))

@@ -16,7 +16,7 @@ from spikeloom.compiler.cpu.writer import Parameter, driver
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.plan.call import TraceKey
 from spikeloom.synapses.active import Active, real
-from spikeloom.synapses.fired import Constant, Fired
+from spikeloom.synapses.fired import ConstantSpikes, Fired
 from spikeloom.synapses.memory import workspace
 from spikeloom.synapses.steps import (
     Kernel,
@@ -130,7 +130,7 @@ class Firing:
         self.start = np.arange(images + 1, dtype=np.int64) * self.capacity
         size = (self.channels, rows, wide)
         several = self.time_steps > 1
-        self.constant = Constant(self.start, self.time_steps, size) if several else None
+        self.constant = ConstantSpikes(self.start, self.time_steps, size) if several else None
         self.size = self.channels * self.height * self.width
         column = window[0] * window[1] * self.channels
         together = max(1, min(wide, TILE_BYTES // (column * neurons.dtype.itemsize)))
