@@ -1,11 +1,18 @@
 """Writes peers.npz: what the NIR importers of other libraries make of the same small graphs.
 
-python tests/exchange/peer_spikes.py        # with norse, snntorch, sinabs, rockpool installed
+python -m tests.exchange.peer_spikes    # norse, snntorch, sinabs, rockpool, spikingjelly installed
+
+It prints both tables of docs/export.md.
 """
 
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,75 +21,171 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import spikeloom as sl
+
 T = 60
 FILE = Path(__file__).parent / "peers.npz"
 
 
-def graphs() -> dict[str, tuple[Any, float]]:
-    """Graphs and the seconds of a time step, by name: a linear layer and one of neurons; deep."""
-    weights = np.random.default_rng(0).uniform(-0.2, 1.0, (5, 4)).astype(np.float32)
-    second = np.random.default_rng(1).uniform(-0.2, 1.0, (3, 5)).astype(np.float32)
+@dataclass
+class Case:
+    """A graph, the seconds of a time step, and the axes of a sample."""
 
-    def linear(matrix: np.ndarray) -> Any:  # sinabs drops a Linear, and takes an Affine
-        return nir.Affine(matrix, np.zeros(len(matrix), np.float32))
+    graph: Any
+    dt: float
+    shape: tuple[int, ...] = (4,)
 
-    def constant(value: float, size: int = 5) -> np.ndarray:
-        return np.full(size, value, np.float32)
+    def inputs(self) -> Tensor:
+        drawn = np.random.default_rng(2).random((T, 1, *self.shape)) < 0.4
+        return torch.from_numpy(drawn.astype(np.float32))
 
-    def lif(dt: float, size: int = 5) -> Any:
-        return nir.LIF(
-            tau=constant(10 * dt, size),
-            r=constant(1.0, size),
-            v_leak=constant(0.0, size),
-            v_threshold=constant(0.3, size),
-            v_reset=constant(0.0, size),
-        )
 
-    def integrator(dt: float) -> Any:
-        return nir.IF(r=constant(1 / dt), v_threshold=constant(2.0), v_reset=constant(0.0))
+def affine(outputs: int, inputs: int, seed: int) -> Any:
+    """Sinabs drops a Linear, and takes an Affine."""
+    drawn = np.random.default_rng(seed).uniform(-0.2, 1.0, (outputs, inputs))
+    return nir.Affine(drawn.astype(np.float32), np.zeros(outputs, np.float32))
 
-    def cuba(dt: float) -> Any:
-        return nir.CubaLIF(
-            tau_syn=constant(5 * dt),
-            tau_mem=constant(10 * dt),
-            r=constant(1.0),
-            v_leak=constant(0.0),
-            v_threshold=constant(0.3),
-            v_reset=constant(0.0),
-            w_in=constant(1.0),
-        )
 
-    made = {}
+def lif(dt: float, shape: Sequence[int] = (5,), *, r: float = 1.0, threshold: float = 0.3) -> Any:
+    """tau of 10 steps; a threshold for an input that counts whole goes with r."""
+    values = {"tau": 10 * dt, "r": r, "v_leak": 0.0, "v_threshold": threshold * r, "v_reset": 0.0}
+    return nir.LIF(**{key: np.full(shape, value, np.float32) for key, value in values.items()})
+
+
+def integrator(dt: float, threshold: float = 2.0) -> Any:
+    values = {"r": 1 / dt, "v_threshold": threshold, "v_reset": 0.0}
+    return nir.IF(**{key: np.full(5, value, np.float32) for key, value in values.items()})
+
+
+def cuba(dt: float, *, whole: bool) -> Any:
+    """tau of 5 and 10 steps; `whole`: what comes in is added as it is, not by shares of dt."""
+    values = {"tau_syn": 5 * dt, "tau_mem": 10 * dt, "v_leak": 0.0, "v_reset": 0.0}
+    values |= {"r": 10.0, "w_in": 5.0} if whole else {"r": 1.0, "w_in": 1.0}
+    values["v_threshold"] = 15.0 if whole else 0.3
+    return nir.CubaLIF(**{key: np.full(5, value, np.float32) for key, value in values.items()})
+
+
+def chain(*nodes: Any) -> Any:
+    return nir.NIRGraph.from_list(*nodes)
+
+
+def wired(shape: Sequence[int], nodes: dict[str, Any], *edges: tuple[str, str]) -> Any:
+    ends = {
+        "input": nir.Input({"input": np.array(shape)}),
+        "output": nir.Output({"output": np.array([5])}),
+    }
+    return nir.NIRGraph(ends | nodes, list(edges), type_check=False)
+
+
+def cases() -> dict[str, Case]:
+    found: dict[str, Case] = {}
     for dt in (1e-3, 1e-4):
-        for name, neuron in {"LIF": lif(dt), "IF": integrator(dt), "CubaLIF": cuba(dt)}.items():
-            chain = (linear(weights), neuron)
-            made[f"{name} {dt:g}"] = (nir.NIRGraph.from_list(*chain), dt)
-        deep = (linear(weights), lif(dt), linear(second), lif(dt, 3))
-        made[f"deep {dt:g}"] = (nir.NIRGraph.from_list(*deep), dt)
-    return made
+        ms = f"dt {1e3 * dt:g} ms"
+        found[f"LIF, {ms}"] = Case(chain(affine(5, 4, 0), lif(dt)), dt)
+        found[f"LIF, r = tau / dt, {ms}"] = Case(chain(affine(5, 4, 0), lif(dt, r=10)), dt)
+        deep = (affine(5, 4, 0), lif(dt), affine(3, 5, 1), lif(dt, (3,)))
+        found[f"LIF, Affine, LIF, {ms}"] = Case(chain(*deep), dt)
+        found[f"IF, {ms}"] = Case(chain(affine(5, 4, 0), integrator(dt)), dt)
+        found[f"CubaLIF, {ms}"] = Case(chain(affine(5, 4, 0), cuba(dt, whole=False)), dt)
+        whole = chain(affine(5, 4, 0), cuba(dt, whole=True))
+        found[f"CubaLIF, r and w_in = tau / dt, {ms}"] = Case(whole, dt)
+    dt = 1e-4
+    kernel = np.random.default_rng(3).uniform(-0.2, 1.0, (2, 1, 3, 3)).astype(np.float32)
+    size, bias = np.array([6, 6]), np.zeros(2, np.float32)
+    conv = nir.Conv2d(size, kernel, 1, 1, 1, 1, bias)
+    pool = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+    flat = nir.Flatten({"input": np.array([2, 3, 3])}, 0, -1)
+    nodes = {"conv": conv, "first": lif(dt, (2, 6, 6)), "pool": pool, "flat": flat}
+    nodes |= {"affine": affine(5, 18, 4), "last": lif(dt, threshold=0.1)}
+    names = ["input", *nodes, "output"]
+    edges = list(zip(names, names[1:], strict=False))
+    found["Conv2d, LIF, AvgPool2d, Flatten, Affine, LIF, dt 0.1 ms"] = Case(
+        wired((1, 6, 6), nodes, *edges), dt, (1, 6, 6)
+    )
+    back = nir.Linear((affine(5, 5, 5).weight - 0.4).astype(np.float32))
+    nodes = {"affine": affine(5, 4, 0), "lif.lif": lif(dt, r=10), "lif.w_rec": back}
+    edges = [("input", "affine"), ("affine", "lif.lif"), ("lif.lif", "output")]
+    edges += [("lif.lif", "lif.w_rec"), ("lif.w_rec", "lif.lif")]
+    found["LIF with a loop, dt 0.1 ms"] = Case(wired((4,), nodes, *edges), dt)
+    nodes = {"affine": affine(5, 4, 0), "first": lif(dt), "middle": affine(5, 5, 1)}
+    nodes |= {"second": lif(dt), "last": affine(5, 5, 6), "third": lif(dt)}
+    edges = [("input", "affine"), ("affine", "first"), ("first", "middle"), ("middle", "second")]
+    edges += [("first", "last"), ("second", "last"), ("last", "third"), ("third", "output")]
+    found["residual: LIF + LIF(Affine), dt 0.1 ms"] = Case(wired((4,), nodes, *edges), dt)
+    half = nir.Affine(np.eye(5, 4, dtype=np.float32) / 2, np.zeros(5, np.float32))
+    below = float(np.nextafter(np.float32(2), np.float32(0)))
+    found["IF whose potential meets the threshold, dt 1 s"] = Case(
+        chain(half, integrator(1.0, below)), 1.0
+    )
+    torch.manual_seed(0)
+    net = sl.nn.Sequential(
+        torch.nn.Linear(4, 5), sl.PLIF(3.3, v_threshold=0.2), torch.nn.Linear(5, 5)
+    )
+    net.append(sl.LIF(2.0, v_threshold=0.1))
+    found["exported by to_nir: Linear, PLIF, Linear, LIF, dt 0.1 ms"] = Case(
+        sl.to_nir(net, (4,), dt=dt), dt
+    )
+    return found
 
 
-def inputs() -> Tensor:
-    drawn = np.random.default_rng(2).random((T, 1, 4)) < 0.4
-    return torch.from_numpy(drawn.astype(np.float32))
+@dataclass
+class Smallest:
+    """One neuron behind a weight of 1, and input, on which a peer answers otherwise."""
+
+    peer: str
+    graph: str
+    node: Any
+    dt: float
+    inputs: list[float]
+    why: str
 
 
-def norse(graph: Any, dt: float, x: Tensor) -> Tensor:
-    module = import_module("norse.torch").from_nir(graph, dt=dt)
-    state, spikes = None, []
-    for frame in x:
-        y, state = module(frame, state)
-        spikes.append(y)
-    return torch.stack(spikes)
+def smallest() -> list[Smallest]:
+    def one(kind: Any, **values: float) -> Any:
+        return kind(**{key: np.full(1, value, np.float32) for key, value in values.items()})
+
+    plain = {"v_leak": 0.0, "v_reset": 0.0}
+    leaky = one(nir.LIF, tau=2.0, r=2.0, v_threshold=1.6, **plain)
+    return [
+        Smallest("norse", "IF, r = 1, dt 0.5 s", one(nir.IF, r=1.0, v_threshold=0.8, v_reset=0.0), 0.5, [1.0] * 6, "r dt is not applied: the input is added whole (a warning says so)"),
+        Smallest("snntorch", "LIF, tau 2 ms, r = tau / dt, dt 1 ms", one(nir.LIF, tau=2e-3, r=2.0, v_threshold=1.4, **plain), 1e-3, [1.0] * 6, "dt is 0.1 ms whatever the graph was made with"),
+        Smallest("snntorch", "IF, r = 1, dt 1 s", one(nir.IF, r=1.0, v_threshold=2.5, v_reset=0.0), 1.0, [1.0] * 6, "an IF becomes a Leaky with beta = 0.9"),
+        Smallest("spikingjelly", "IF, r = 1, threshold 1, dt 1 s", one(nir.IF, r=1.0, v_threshold=1.0, v_reset=0.0), 1.0, [1.0] * 6, "fires at >= the threshold, NIR above it (`to_nir` writes thresholds for that)"),
+        Smallest("sinabs", "IF, r = 1, threshold 1.5, dt 1 s", one(nir.IF, r=1.0, v_threshold=1.5, v_reset=0.0), 1.0, [1.0] * 6, "resets by subtraction, to 0.5 here"),
+        Smallest("sinabs", "LIF, tau 2 s, r = 2, dt 1 s", leaky, 1.0, [1.0] * 6, "decays by exp(-1 / tau) a step, tau in steps; NIR by 1 - dt / tau"),
+        Smallest("rockpool", "CubaLIF, tau 2 s, r = 1, dt 1 s", one(nir.CubaLIF, tau_syn=2.0, tau_mem=2.0, r=1.0, w_in=2.0, v_threshold=0.8, **plain), 1.0, [1.0] * 6, "dt is tau_mem / (1 + r), decays are exponential, w_in is not read, the reset subtracts"),
+    ]  # fmt: skip
 
 
-def snntorch(graph: Any, dt: float, x: Tensor) -> Tensor:
-    module = import_module("snntorch.import_nir").import_from_nir(graph)
+def stepped(module: Any, x: Tensor) -> Tensor:
+    """A module that takes one step and its state."""
     state, spikes = None, []
     for frame in x:
         y, state = module(frame, state)
         spikes.append(y[0] if isinstance(y, tuple) else y)
-    return torch.stack(spikes)
+    return torch.stack(spikes).reshape(len(x), 1, -1)
+
+
+def ours(graph: Any, dt: float, x: Tensor) -> Tensor:
+    net = sl.from_nir(graph, dt=dt)
+    for layer in net.modules():
+        if isinstance(layer, sl.Neuron):
+            layer.backend = "eager"
+    with torch.no_grad():
+        return net(x)
+
+
+def norse(graph: Any, dt: float, x: Tensor) -> Tensor:
+    return stepped(import_module("norse.torch").from_nir(graph, dt=dt), x)
+
+
+def snntorch(graph: Any, dt: float, x: Tensor) -> Tensor:
+    return stepped(import_module("snntorch.import_nir").import_from_nir(graph), x)
+
+
+def spikingjelly(graph: Any, dt: float, x: Tensor) -> Tensor:
+    exchange = import_module("spikingjelly.activation_based.nir_exchange")
+    return stepped(exchange.import_from_nir(graph, dt=dt), x)
 
 
 def sinabs(graph: Any, dt: float, x: Tensor) -> Tensor:
@@ -93,28 +196,73 @@ def sinabs(graph: Any, dt: float, x: Tensor) -> Tensor:
 
 def rockpool(graph: Any, dt: float, x: Tensor) -> Tensor:
     module = import_module("rockpool.nn.modules.torch.nir").from_nir(graph)
-    y = module(x.transpose(0, 1))[0]
-    return y.transpose(0, 1)
+    return module(x.transpose(0, 1))[0].transpose(0, 1)
 
 
 PEERS: dict[str, Callable[[Any, float, Tensor], Tensor]] = {
     "norse": norse,
     "snntorch": snntorch,
+    "spikingjelly": spikingjelly,
     "sinabs": sinabs,
     "rockpool": rockpool,
 }
 
-if __name__ == "__main__":
+
+def answer(peer: str, graph: Any, dt: float, x: Tensor) -> np.ndarray | str:
+    """The spikes, or in a word why there are none."""
+    try:
+        with torch.no_grad(), redirect_stdout(StringIO()):
+            return PEERS[peer](graph, dt, x).detach().numpy().astype(np.uint8)
+    except ImportError:
+        return "not installed"
+    except Exception as error:
+        print(f"# {peer}: {type(error).__name__}: {str(error)[:150]}")
+        return "refused"
+
+
+def _shown(spikes: np.ndarray | str) -> str:
+    return spikes if isinstance(spikes, str) else " ".join(map(str, spikes.ravel().tolist()))
+
+
+def main() -> None:
     warnings.simplefilter("ignore")
-    arrays = {}
-    for peer, run in PEERS.items():
-        for name, (graph, dt) in graphs().items():
-            try:
-                with torch.no_grad():
-                    spikes = run(graph, dt, inputs())
-            except Exception as error:
-                print(peer, name, f"{type(error).__name__}: {str(error)[:120]}")
+    logging.disable()
+    arrays: dict[str, np.ndarray] = {}
+    heads = []
+    for peer in PEERS:
+        try:
+            heads.append(f"{peer} {version(peer)}")
+        except PackageNotFoundError:
+            heads.append(peer)
+    rows = []
+    for name in cases():
+        row = [name]
+        for peer in ("", *PEERS):  # a graph of its own for each: some importers change theirs
+            case = cases()[name]
+            if not peer:
+                expected = ours(case.graph, case.dt, case.inputs()).numpy()
+                row.append(str(int(expected.sum())))
                 continue
-            arrays[f"{peer} {name}"] = spikes.numpy().astype(np.uint8)
-            print(peer, name, int(spikes.sum()))
+            spikes = answer(peer, case.graph, case.dt, case.inputs())
+            if isinstance(spikes, str):
+                row.append(spikes)
+                continue
+            arrays[f"{peer}: {name}"] = spikes
+            equal = np.array_equal(spikes, expected)
+            row.append("equal" if equal else f"{spikes.sum()}")
+        rows.append(row)
+    print("\n".join(f"| {' | '.join(row)} |" for row in [["Affine, then", "ours", *heads], *rows]))
+    for at, case in enumerate(smallest()):
+        x = torch.tensor(case.inputs).view(-1, 1, 1)
+        weight = nir.Affine(np.ones((1, 1), np.float32), np.zeros(1, np.float32))
+        try:
+            mine = _shown(ours(chain(weight, case.node), case.dt, x).numpy().astype(int))
+        except sl.SpikeloomError:
+            mine = "refused"
+        spikes = answer(case.peer, chain(weight, smallest()[at].node), case.dt, x)
+        print(f"| {case.peer} | {case.graph} | {mine} | {_shown(spikes)} | {case.why} |")
     np.savez_compressed(FILE, **arrays)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

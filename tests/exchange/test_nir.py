@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ def neuron(draw: random.Random, width: int) -> sl.Neuron:
         lambda: sl.IF(**spiking, **strict),
         lambda: sl.LIF(tau, **decay, **spiking, **strict),
         lambda: sl.PLIF(tau, shape=draw.choice([(), (width,)]), **decay, **spiking, **strict),
-        lambda: sl.CuLIF(tau, 2.0, **spiking),
-        lambda: sl.PCuLIF(tau, 2.0, shape=(width,), **spiking),
+        lambda: sl.CuLIF(tau, 2.0, delay=draw.choice([1, 2]), **spiking),
+        lambda: sl.PCuLIF(tau, 2.0, shape=(width,), delay=draw.choice([1, 2]), **spiking),
     ]
     found = draw.choice(made)()
     with torch.no_grad():
@@ -35,6 +36,27 @@ def neuron(draw: random.Random, width: int) -> sl.Neuron:
             parameter.add_(torch.randn_like(parameter) * 0.2)
     found.backend = "eager"
     return found
+
+
+class Residual(nn.Module):
+    """x + f(x), or f(x) + g(x): branches that meet."""
+
+    time_first = True
+
+    def __init__(self, one: nn.Module, other: nn.Module) -> None:
+        super().__init__()
+        self.one, self.other = one, other
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) + self.other(x)
+
+
+def residual(draw: random.Random, width: int) -> Residual:
+    def branch() -> sl.nn.Sequential:
+        return sl.nn.Sequential(nn.Linear(width, width), neuron(draw, width))
+
+    other = draw.choice([nn.Identity, branch])()
+    return Residual(branch(), sl.nn.Sequential(other, Residual(branch(), nn.Identity())))
 
 
 def network(draw: random.Random) -> tuple[sl.nn.Sequential, tuple[int, ...]]:
@@ -52,7 +74,12 @@ def network(draw: random.Random) -> tuple[sl.nn.Sequential, tuple[int, ...]]:
         features = draw.choice([3, 4])
         layers.append(nn.Linear(width, features, bias=draw.random() < 0.5))
         one = neuron(draw, features)
-        layers.append(sl.nn.Recurrent(one, features) if draw.random() < 0.3 else one)
+        if draw.random() < 0.4:
+            heard = draw.choice(["input", "i"]) if "i" in one.states else "input"
+            one = sl.nn.Recurrent(one, features, into=heard)
+        layers.append(one)
+        if draw.random() < 0.4:
+            layers.append(residual(draw, features))
         width = features
     if draw.random() < 0.3:
         layers += [nn.Linear(width, 2), sl.LI(draw.choice([2.0, 3.3]), backend="eager")]
@@ -123,7 +150,7 @@ LAYERS: dict[str, tuple[nn.Module, str]] = {
     "soft reset": (sl.LIF(v_reset=None), "resets by subtraction"),
     "GLIF": (sl.GLIF(4), "GLIF has no form in NIR but with"),
     "AdLIF": (sl.AdLIF(3.0), "AdLIF has no form in NIR"),
-    "fires first": (sl.CuLIF(3.0, 2.0, delay=2), "fires before it charges"),
+    "into v": (sl.nn.Recurrent(sl.LIF(), 4, into="v"), "go into 'v' have no form"),
     "softmax": (nn.Softmax(-1), "Softmax has no form in NIR"),
 }
 
@@ -144,19 +171,42 @@ def test_losses_are_taken_on_purpose_and_named() -> None:
     assert any("resets by subtraction" in str(one.message) for one in said)
 
 
-def test_residual_networks_are_refused() -> None:
-    class Residual(nn.Module):
-        time_first = True
+class Otherwise(nn.Module):
+    """Functions between its layers."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = sl.LIF(backend="eager")
+    time_first = True
 
-        def forward(self, x: Tensor) -> Tensor:
-            return x + self.inner(x)
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.function = sl.IF(backend="eager"), function
 
-    net = sl.nn.Sequential(sl.IF(backend="eager"), Residual(), sl.IF(backend="eager"))
-    with pytest.raises(ExportError, match="no residual or parallel branches"):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.function(self.layer(x)))
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: x * x, "'mul' between layers"),
+        (lambda x: x.transpose(2, 3), "'transpose' between layers"),
+        (lambda x: x[:, :, :2], "'getitem' between layers"),
+        (lambda x: x[-1:], "'getitem' between layers"),
+        (lambda x: x.flatten(2), r"\[16\] was \[4, 4\]"),
+        (lambda x: torch.zeros(2, 1, 4, 4), "no layer before it"),
+        (lambda x: x + 1, "'add' between layers"),
+    ],
+)
+def test_functions_between_layers_are_refused_by_name(
+    function: Callable[[Tensor], Tensor], words: str
+) -> None:
+    with pytest.raises(ExportError, match=words):
+        sl.to_nir(Otherwise(function), (4, 4))
+
+
+def test_batchnorm_is_not_folded_where_others_read_the_layer_without_it() -> None:
+    norm = sl.nn.Sequential(sl.nn.BatchNorm(4))
+    net = sl.nn.Sequential(nn.Linear(3, 4), Residual(norm, nn.Identity()), Residual(norm, norm))
+    with pytest.raises(ExportError, match="BatchNorm is folded"):
         sl.to_nir(net, (3,))
 
 

@@ -1,4 +1,5 @@
-"""Neurons of NIR graphs whose constants fit no class of the library, and its sum pooling."""
+"""What NIR graphs have and the library has not: neurons of any constants, sum pooling, edges that
+meet."""
 
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
 from spikeloom.neurons import IF, LI, LIF, ATan, CuLIF, Neuron
+from spikeloom.nn.fold import is_time_aware
+from spikeloom.nn.sequential import apply
 
 
 class EulerLIF(Neuron):
@@ -22,6 +25,8 @@ class EulerLIF(Neuron):
     """
 
     observed = ("h",)
+    delay = 0
+    """How many delays of a graph are in it, as `CuLIF`'s."""
 
     def __init__(self, fires: bool = True, **constants: Tensor) -> None:
         super().__init__(surrogate=ATan(strict=True))
@@ -71,6 +76,57 @@ class SumPool2d(nn.Module):
         return F.avg_pool2d(x, *size, divisor_override=1)
 
 
+class Scale(nn.Module):
+    """`scale` times what comes in; `scale` in the shape of a sample."""
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class Branches(nn.Module):
+    """Layers that part and meet, `[T, B, ...]`: each reads the sum of what those in `reads` gave.
+
+    `layers`: by their names, each after those that it reads; `reads`: the names; one that is no
+    layer's is the input. `last`: whose sum is the answer.
+    """
+
+    time_first = True
+
+    def __init__(
+        self,
+        layers: dict[str, nn.Module],
+        reads: dict[str, tuple[str, ...]],
+        last: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({_key(name): layer for name, layer in layers.items()})
+        self.reads = {_key(name): tuple(map(_key, names)) for name, names in reads.items()}
+        self.last = tuple(map(_key, last))
+
+    def forward(self, x: Tensor) -> Tensor:
+        given: dict[str, Tensor] = {}
+
+        def total(names: tuple[str, ...]) -> Tensor:
+            first, *others = (given.get(name, x) for name in names)
+            for other in others:
+                first = first + other
+            return first
+
+        for name, layer in self.layers.items():
+            y = total(self.reads[name])
+            given[name] = layer(y) if is_time_aware(layer) else apply([layer], y)
+        return total(self.last)
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "_")
+
+
 def of_arrays(name: str, node: Any, dt: float, late: bool) -> Neuron:
     """A neuron of a graph that others wrote: one of the library where its constants are one for
     the layer and fit, else an `EulerLIF`. `late`: a delay of one step stands before it."""
@@ -105,8 +161,6 @@ def of_arrays(name: str, node: Any, dt: float, late: bool) -> Neuron:
         if kind == "CubaLIF" and late and rests and np.isclose(one["r"], 1) and np.isclose(gain, 1):
             taus = (-1 / np.log1p(-dt / one[key]) for key in ("tau_mem", "tau_syn"))
             return CuLIF(*map(float, taus), **fires).eval()
-        if late:
-            raise ExportError(f"{name}: a delayed CubaLIF with these constants has no form here")
         values["tau"] = values.pop("tau_mem")
         return _euler(values, kind == "CubaLIF", dt)
     raise ExportError(f"{name}: {kind} has no form here")

@@ -9,12 +9,13 @@ NIR's neurons are equations in continuous time, with a hard reset and a strict t
 A time step of ours is a forward Euler step of length dt (tau = dt / k for v += k (...)); `dt` is
 given, for NIR does not say it. A threshold that fires at >= becomes the next smaller float32.
 CuLIF's input acts one step later than in the simulators, which add it first: a Delay of dt stands
-before it. What has no exact form is refused by name.
+before it; two do with `delay=2`, whose threshold sees what the step before charged. What has no
+exact form is refused by name.
 """
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
-from spikeloom.exchange.continuous import EulerLIF, SumPool2d
+from spikeloom.exchange.continuous import EulerLIF, Scale, SumPool2d
 from spikeloom.exchange.packages import needed
+from spikeloom.exchange.wiring import Shape, Wire, wiring
 from spikeloom.neurons import Neuron
 from spikeloom.nn import BatchNorm, Classifier, Delay, Readout, Recurrent
-from spikeloom.nn.fold import is_time_aware
 
 DT = 1e-3
-Shape = tuple[int, ...]
 _NORMS = (BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d)
 _ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, Readout)
 
@@ -38,8 +38,9 @@ def to_nir(net: nn.Module, input_shape: Shape, *, dt: float = DT, allow_lossy: b
     """A network as an `nir.NIRGraph`; `nir.write(path, graph)` saves it.
 
     Args:
-        net: A chain of layers, nested or not, with `Recurrent` layers in it; or a `Classifier`
-            that is one (its readout has no form in NIR, and stays behind).
+        net: Layers that read each other's outputs, or sums of two (residual branches), with
+            `Recurrent` layers among them; or a `Classifier` that is one (its readout has no form in
+            NIR, and stays behind).
         input_shape: Of one sample at one time step, without time and batch.
         dt: Seconds of a time step.
         allow_lossy: Convert what has no exact form as nearly as NIR can, and warn of each loss.
@@ -68,7 +69,7 @@ def nir_bytes(
 def _example(net: nn.Module, shape: Shape) -> Tensor:
     image = torch.zeros(1, *shape)
     if not isinstance(net, Classifier):
-        return image.unsqueeze(0)
+        return torch.zeros(2, 1, *shape)
     try:
         net.current(image)
     except Exception:  # of events: frames of T steps
@@ -85,16 +86,34 @@ class _Writer:
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.lost: list[str] = []
-        self.last = ""
+        self.last: tuple[str, ...] = ()
+        self._sources: dict[Wire, tuple[str, ...]] = {}
 
     def add(self, name: str, node: Any) -> str:
+        """A node that reads the nodes `last`, of which it is the last now."""
         while name in self.nodes:
             name += "_"
         self.nodes[name] = node
-        if self.last:
-            self.edges.append((self.last, name))
-        self.last = name
+        self.edges += [(source, name) for source in self.last]
+        self.last = (name,)
         return name
+
+    def read(self, wire: Wire) -> None:
+        """Makes the nodes `last` that a wire comes from. Edges that meet are added in NIR; a sum of
+        sums, or of one output with itself, goes through a Scale by 1, so that it stays what it is.
+        """
+        if wire not in self._sources:
+            sources: list[str] = []
+            for part in wire.parts:
+                self.read(part)
+                if len(self.last) > 1 or self.last[0] in sources:
+                    self.add("sum", self.nir.Scale(np.ones(part.shape, np.float32)))
+                sources += self.last
+            self._sources[wire] = tuple(sources)
+        self.last = self._sources[wire]
+
+    def gives(self, wire: Wire) -> None:
+        self._sources[wire] = self.last
 
     def refuse(self, path: str, why: str, instead: str) -> None:
         """Stop, or go on with what is done instead, and say so."""
@@ -107,68 +126,25 @@ def _graph(net: nn.Module, example: Tensor, dt: float, allow_lossy: bool) -> tup
     if not dt > 0:
         raise ExportError(f"dt={dt}: expected the seconds of a time step, above 0")
     writer = _Writer(dt, allow_lossy)
-    calls = _calls(net, example)
-    first = calls[0][2]
-    writer.add("input", writer.nir.Input(input_type={"input": np.array(first)}))
-    for path, layer, before, after in calls:
-        _layer(writer, path.replace(".", "_") or "layer", layer, before, after)
-    writer.add("output", writer.nir.Output(output_type={"output": np.array(calls[-1][3])}))
+    calls, first, last = wiring(net, example, _is_absent)
+    writer.add("input", writer.nir.Input(input_type={"input": np.array(first.shape)}))
+    writer.gives(first)
+    for call in calls:
+        writer.read(call.reads)
+        path = call.path.replace(".", "_") or "layer"
+        _layer(writer, path, call.layer, call.reads.shape, call.gives.shape)
+        writer.gives(call.gives)
+    writer.read(last)
+    writer.add("output", writer.nir.Output(output_type={"output": np.array(last.shape)}))
     return writer.nir.NIRGraph(writer.nodes, writer.edges, type_check=False), writer.lost
 
 
-def _calls(net: nn.Module, example: Tensor) -> list[tuple[str, nn.Module, Shape, Shape]]:
-    """The layers in the order in which they run, with the shapes of a sample before and after."""
-    calls: list[tuple[str, nn.Module, Shape, Shape]] = []
-    kept: list[Tensor] = []
-    handles = []
-
-    def hook(path: str) -> Callable[..., None]:
-        def called(layer: nn.Module, inputs: tuple[Tensor, ...], answer: Any) -> None:
-            x, y = inputs[0], answer if isinstance(answer, Tensor) else answer[0]
-            if kept and kept[-1].untyped_storage().data_ptr() != x.untyped_storage().data_ptr():
-                raise ExportError(
-                    f"{path or type(layer).__name__}: its input is not the output of the layer "
-                    "before: only chains of layers go to NIR, no residual or parallel branches"
-                )
-            kept.append(y)
-            axes = 2 if is_time_aware(layer) else 1
-            calls.append((path, layer, tuple(x.shape[axes:]), tuple(y.shape[axes:])))
-
-        return called
-
-    for path, layer in _leaves(net):
-        handles.append(layer.register_forward_hook(hook(path)))
-    modes = [(layer, layer.training) for layer in net.modules()]
-    try:
-        net.eval()
-        with torch.no_grad():
-            if isinstance(net, Classifier):
-                net.course(net.current(example))
-            else:
-                net(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for layer, mode in modes:
-            layer.training = mode
-    if not calls:
-        raise ExportError(f"{type(net).__name__} has no layers that could go to NIR")
-    return calls
-
-
-def _leaves(net: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The layers that are one for NIR: neurons, recurrent layers, and what has no layers inside."""
-    if isinstance(net, (Neuron, Recurrent)) or not any(True for _ in net.children()):
-        yield path, net
-        return
-    for name, child in net.named_children():
-        yield from _leaves(child, f"{path}.{name}" if path else name)
+def _is_absent(layer: nn.Module) -> bool:
+    return isinstance(layer, _ABSENT) or type(layer).__name__ == "Dropout"
 
 
 def _layer(to: _Writer, path: str, layer: nn.Module, before: Shape, after: Shape) -> None:
     nir = to.nir
-    if isinstance(layer, _ABSENT) or type(layer).__name__ == "Dropout":
-        return
     if isinstance(layer, Recurrent):
         _recurrent(to, path, layer, after)
     elif isinstance(layer, Neuron):
@@ -208,6 +184,8 @@ def _layer(to: _Writer, path: str, layer: nn.Module, before: Shape, after: Shape
         if layer.start_dim != 1 or layer.end_dim != -1:
             raise ExportError(f"{path}: Flatten of some axes only: flatten all of a sample")
         to.add(path, nir.Flatten({"input": np.array(before)}, 0, -1))
+    elif isinstance(layer, Scale):
+        to.add(path, nir.Scale(array_of(layer.scale)))
     elif isinstance(layer, Delay):
         steps = layer.delays().float()
         to.add(path, nir.Delay(array_of(full(steps, before) * to.dt)))
@@ -217,11 +195,16 @@ def _layer(to: _Writer, path: str, layer: nn.Module, before: Shape, after: Shape
 
 def _fold(to: _Writer, path: str, norm: Any) -> None:
     """y = gamma (x - mean) / sqrt(var + eps) + beta into the layer before."""
-    node, nir = to.nodes[to.last], to.nir
-    if not isinstance(node, (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)):
+    nir, name = to.nir, to.last[0]
+    node, others = to.nodes[name], [end for start, end in to.edges if start == name]
+    if len(to.last) > 1 or not isinstance(node, (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)):
         raise ExportError(
             f"{path}: BatchNorm is folded into a linear layer or convolution before "
             "it, and there is none"
+        )
+    if others:
+        raise ExportError(
+            f"{path}: BatchNorm is folded into {name}, which {others[0]} reads without it"
         )
     gain = norm.weight.double() * getattr(norm, "scale", 1.0)
     scale = (gain / torch.sqrt(norm.running_var.double() + norm.eps)).detach()
@@ -230,19 +213,25 @@ def _fold(to: _Writer, path: str, norm: Any) -> None:
     weight = torch.as_tensor(node.weight).double()
     folded = array_of(weight * scale.view(-1, *[1] * (weight.dim() - 1)))
     if isinstance(node, (nir.Linear, nir.Affine)):
-        to.nodes[to.last] = nir.Affine(folded, array_of(shift))
+        to.nodes[name] = nir.Affine(folded, array_of(shift))
     else:
         node.weight, node.bias = folded, array_of(shift)
 
 
 def _recurrent(to: _Writer, path: str, layer: Recurrent, shape: Shape) -> None:
-    if layer.into != "input":
-        raise ExportError(f"{path}: spikes that go into {layer.into!r} have no form in NIR")
+    """A cycle through a linear map. What a current-based neuron's `i` hears is one step ahead of
+    its input, and so enters after one of its delays."""
+    known = set(to.nodes)
     last = _neuron(to, path, layer.neuron, shape)
-    first = f"{path}_delay" if f"{path}_delay" in to.nodes else last
+    ways = [name for name in to.nodes if name not in known]  # its delays, then the neuron
+    if layer.into == "v" or (layer.into != "input" and len(ways) == 1):
+        raise ExportError(
+            f"{path}: spikes that go into {layer.into!r} have no form in NIR, where all that a "
+            "neuron hears is its input: into='input'"
+        )
     back = f"{path}_recurrent"
     to.nodes[back] = to.nir.Linear(array_of(layer.recurrent.weight))
-    to.edges += [(last, back), (back, first)]
+    to.edges += [(last, back), (back, ways[layer.into != "input"])]
 
 
 def _neuron(to: _Writer, path: str, neuron: Neuron, shape: Shape) -> str:
@@ -258,7 +247,7 @@ def _neuron(to: _Writer, path: str, neuron: Neuron, shape: Shape) -> str:
     hint = {"spikeloom": json.dumps(_hint(neuron))}
     hint |= {key: value.detach().numpy()[()] for key, value in neuron.state_dict().items()}
     arrays = {key: array_of(full(torch.as_tensor(v), shape)) for key, v in values.items()}
-    if name == "CubaLIF":
+    for _ in range(neuron.delay if name == "CubaLIF" else 0):
         to.add(f"{path}_delay", to.nir.Delay(np.full(shape, to.dt, np.float32)))
     return to.add(path, getattr(to.nir, name)(**arrays, metadata=hint))
 
@@ -298,8 +287,6 @@ def _lif(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
 
 
 def _cuba(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
-    if neuron.delay != 1:
-        raise ExportError(f"{path}: delay={neuron.delay} fires before it charges: no form in NIR")
     taus = {name: value.double() for name, value in neuron.constants().items()}
     member, synapse = (dt / (1 - torch.exp(-1 / taus[name])) for name in ("tau_m", "tau_s"))
     values = _spiking(neuron)

@@ -2,6 +2,8 @@
 
 import io
 import json
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import nn
 
 from spikeloom import neurons
 from spikeloom.errors import ExportError
-from spikeloom.exchange.continuous import SumPool2d, of_arrays
+from spikeloom.exchange.continuous import Branches, Scale, SumPool2d, of_arrays
 from spikeloom.exchange.nir import DT, FORMS, array_of, full
 from spikeloom.exchange.packages import needed
 from spikeloom.neurons import Neuron
@@ -23,45 +25,137 @@ def from_nir(source: Any, *, dt: float = DT) -> Sequential:
 
     `dt`: seconds of a time step. Neurons that `to_nir` wrote come back as they were, with their
     learned constants; of other graphs LIF, IF, LI and CubaLIF become neurons of forward Euler steps
-    of dt. Raises `ExportError` for branches, and for nodes that have no form here.
+    of dt. Where edges meet, what they carry is added; a linear map from neurons back to themselves
+    is a `Recurrent` layer; graphs in graphs are taken apart. Raises `ExportError` for other cycles,
+    and for nodes that have no form here.
     """
-    nir = needed("nir")
     if isinstance(source, str | Path):
         try:
             source = nir_graph(Path(source).read_bytes())
         except ExportError as error:
             raise ExportError(f"{source}: {error}") from error
-    nodes, after = source.nodes, {}
-    for start, end in source.edges:
-        after.setdefault(start, []).append(end)
-    (name,) = [key for key, node in nodes.items() if isinstance(node, nir.Input)] or [None]
-    layers: list[nn.Module] = []
-    late = False
-    while name is not None:
-        node = nodes[name]
-        ahead, back = [], None
-        for follower in after.get(name, []):
-            loop = after.get(follower, [])
-            closes = isinstance(nodes[follower], (nir.Linear, nir.Affine)) and len(loop) == 1
-            if closes and (loop[0] == name or after.get(loop[0]) == [name]):
-                back = nodes[follower]
-            else:
-                ahead.append(follower)
-        if len(ahead) > 1:
-            raise ExportError(f"{name}: leads to {', '.join(ahead)}: only chains come from NIR")
-        following = nodes[ahead[0]] if ahead else None
-        if isinstance(node, nir.Delay) and isinstance(following, nir.CubaLIF):
+    graph = _Graph(source)
+    loops = graph.take_loops()
+    layers: dict[str, nn.Module] = {}
+    for name in graph.order():
+        kind = type(graph.nodes[name]).__name__
+        if kind in ("Input", "Output"):
+            continue
+        delays = graph.delays_before(name, dt) if kind == "CubaLIF" else []
+        layer: Any = _module(name, graph.nodes[name], dt, len(delays))
+        delays = delays[: layer.delay] if kind == "CubaLIF" else []  # those that are in the layer
+        if name in loops:
+            linear, end = loops.pop(name)
+            ways = [*reversed(delays), name]
+            layer = _looped(name, layer, graph.nodes[linear], ways.index(end) if end in ways else 2)
+        for delay in delays:
+            del layers[delay]
+            graph.pass_by(delay)
+        layers[name] = layer
+    return _network(graph, layers).eval()
+
+
+class _Graph:
+    """Nodes by their names, and edges between them, each once."""
+
+    def __init__(self, source: Any) -> None:
+        self.nodes: dict[str, Any] = {}
+        self.edges: list[tuple[str, str]] = []
+        self._add(source, "")
+
+    def _add(self, source: Any, prefix: str) -> None:
+        """What is in a graph in the graph has the names of both; its doors are passed by."""
+        doors: dict[tuple[str, str], list[str]] = {}
+        for name, node in source.nodes.items():
+            whole = prefix + name
+            if not hasattr(node, "nodes"):
+                self.nodes[whole] = node
+                continue
+            self._add(node, f"{whole}.")
+            for inside, part in node.nodes.items():
+                doors.setdefault((whole, type(part).__name__), []).append(f"{whole}.{inside}")
+        for start, end in dict.fromkeys(source.edges):
+            starts = doors.get((prefix + start, "Output"), [prefix + start])
+            ends = doors.get((prefix + end, "Input"), [prefix + end])
+            self.edges += [(a, b) for a in starts for b in ends]
+        for (_, kind), names in doors.items():
+            for name in names if kind in ("Input", "Output") else ():
+                self.pass_by(name)
+
+    def before(self, name: str) -> list[str]:
+        return [start for start, end in self.edges if end == name]
+
+    def after(self, name: str) -> list[str]:
+        return [end for start, end in self.edges if start == name]
+
+    def pass_by(self, name: str) -> None:
+        """Takes a node out, so that those before it lead to those after it."""
+        around = [(a, b) for a in self.before(name) for b in self.after(name)]
+        self.edges = [edge for edge in self.edges if name not in edge] + around
+        del self.nodes[name]
+
+    def take_loops(self) -> dict[str, tuple[str, str]]:
+        """Linear maps from neurons back to themselves, or to a delay before them, are no edges any
+        more: the map, and where it leads, by the neurons' names."""
+        loops: dict[str, tuple[str, str]] = {}
+        for name, node in self.nodes.items():
+            starts, ends = self.before(name), self.after(name)
+            if type(node).__name__ not in ("Linear", "Affine") or len(starts) * len(ends) != 1:
+                continue
+            at = ends[0]
+            while type(self.nodes[at]).__name__ == "Delay" and len(self.after(at)) == 1:
+                (at,) = self.after(at)
+            if at == starts[0]:
+                if at in loops:
+                    raise ExportError(f"{at}: two loops, {loops[at][0]} and {name}: no form here")
+                loops[at] = (name, ends[0])
+        for name, _ in loops.values():
+            self.edges = [edge for edge in self.edges if name not in edge]
+        return loops
+
+    def delays_before(self, name: str, dt: float) -> list[str]:
+        """The delays of one step in a row before a node, the nearest first."""
+        found: list[str] = []
+        while len(self.before(name)) == 1:
+            (name,) = self.before(name)
+            node = self.nodes[name]
+            if type(node).__name__ != "Delay" or len(self.after(name)) != 1:
+                break
             if not np.allclose(node.delay, dt):
-                raise ExportError(
-                    f"{name}: a delay before CubaLIF of other than one step of {dt} s"
-                )
-            late = True
-        elif not isinstance(node, (nir.Input, nir.Output)):
-            layer = _module(name, node, dt, late)
-            late = False
-            layers.append(layer if back is None else _looped(name, layer, back))
-        name = ahead[0] if ahead else None
-    return Sequential(*layers).eval()
+                break
+            found.append(name)
+        return found
+
+    def order(self) -> list[str]:
+        """The names of what the input reaches, each after all that it reads."""
+        inputs = [n for n, node in self.nodes.items() if type(node).__name__ == "Input"]
+        if len(inputs) != 1:
+            raise ExportError(f"{len(inputs)} inputs: a network here has one")
+        reached, names = set(inputs), list(inputs)
+        for name in names:
+            names += [n for n in dict.fromkeys(self.after(name)) if n not in reached]
+            reached.update(names)
+        needs = {name: [n for n in self.before(name) if n in reached] for name in names}
+        try:
+            return list(TopologicalSorter(needs).static_order())
+        except CycleError as error:
+            raise ExportError(
+                f"{' -> '.join(error.args[1])}: a loop of other than neurons and a linear map back "
+                "to them"
+            ) from error
+
+
+def _network(graph: _Graph, layers: dict[str, nn.Module]) -> Sequential:
+    """A chain, where it is one."""
+    reads = {name: tuple(graph.before(name)) for name in layers}
+    ends = [n for n, node in graph.nodes.items() if type(node).__name__ == "Output"]
+    if len(ends) > 1:
+        raise ExportError(f"{len(ends)} outputs: a network here has one")
+    last = tuple(graph.before(ends[0])) if ends else tuple(layers)[-1:]
+    chain = [*layers]
+    if all(reads[b] == (a,) for a, b in pairwise(chain)) and last == tuple(chain[-1:]):
+        return Sequential(*layers.values())
+    return Sequential(Branches(layers, reads, last))
 
 
 def nir_graph(content: bytes) -> Any:
@@ -72,16 +166,20 @@ def nir_graph(content: bytes) -> Any:
         raise ExportError(f"is no NIR file ({error})") from error
 
 
-def _looped(name: str, layer: nn.Module, back: Any) -> Recurrent:
+def _looped(name: str, layer: nn.Module, back: Any, place: int) -> Recurrent:
+    """`place`: 0 for a loop that ends where the neuron's input does, 1 for one delay later."""
     if not isinstance(layer, Neuron) or getattr(back, "bias", np.zeros(1)).any():
         raise ExportError(f"{name}: a loop of other than neurons and a linear map without bias")
-    recurrent = Recurrent(layer, len(back.weight))
+    if place not in (0, 1):
+        raise ExportError(f"{name}: a loop into the midst of its delays has no form here")
+    recurrent = Recurrent(layer, len(back.weight), into=("input", "i")[place])
     with torch.no_grad():
         recurrent.recurrent.weight.copy_(torch.from_numpy(np.asarray(back.weight)))
     return recurrent
 
 
-def _module(name: str, node: Any, dt: float, late: bool) -> nn.Module:
+def _module(name: str, node: Any, dt: float, delays: int) -> nn.Module:
+    """The layer of a node; `delays`: how many of one step stand before it."""
     kind = type(node).__name__
 
     def pair(value: Any) -> Any:
@@ -103,10 +201,12 @@ def _module(name: str, node: Any, dt: float, late: bool) -> nn.Module:
         return make_pool(*map(pair, (node.kernel_size, node.stride, node.padding)))
     elif kind == "Flatten":
         return nn.Flatten()
+    elif kind == "Scale":
+        return Scale(torch.from_numpy(np.asarray(node.scale, np.float32)))
     elif kind == "Delay":
         return _delay(name, node, dt)
     else:
-        return _remembered(node, dt) or of_arrays(name, node, dt, late)
+        return _remembered(node, dt, delays) or of_arrays(name, node, dt, delays > 0)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(np.asarray(node.weight)))
         if layer.bias is not None:
@@ -125,8 +225,9 @@ def _delay(name: str, node: Any, dt: float) -> Delay:
     return layer
 
 
-def _remembered(node: Any, dt: float) -> Neuron | None:
-    """The neuron that `to_nir` wrote, if the node still holds its constants."""
+def _remembered(node: Any, dt: float, delays: int) -> Neuron | None:
+    """The neuron that `to_nir` wrote, if the node still holds its constants, and its delays stand
+    before it."""
     hint = dict(node.metadata or {})
     text = hint.pop("spikeloom", None)
     if text is None:
@@ -136,7 +237,7 @@ def _remembered(node: Any, dt: float) -> Neuron | None:
     if kind not in FORMS or kind == "EulerLIF":
         return None
     made = _build(kind, said, hint)
-    if made is None:
+    if made is None or (type(node).__name__ == "CubaLIF" and made.delay > delays):  # type: ignore[operator]
         return None
     made.surrogate.strict = strict
     name, values = FORMS[kind](made, dt, "")
