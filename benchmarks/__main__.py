@@ -46,6 +46,17 @@ def export(runs: Annotated[list[Path], typer.Argument(help="Run folders.")]) -> 
     print_table(bench.COLUMNS, bench.table(runs))
 
 
+@app.command("delays")
+def delays(threads: Threads = 1, rounds: Rounds = 9) -> None:
+    """Learned delays: the kernel against torch's convolution over time, forward and backward."""
+    import torch
+
+    from benchmarks import delays as bench
+
+    torch.set_num_threads(threads)
+    print_table(bench.COLUMNS, bench.table(rounds))
+
+
 @app.command("neurons")
 def neurons(
     neuron: Neurons = None,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,17 @@ def cases() -> dict[str, Case]:
     flat = nir.Flatten({"input": np.array([2, 3, 3])}, 0, -1)
     nodes = {"conv": conv, "first": lif(dt, (2, 6, 6)), "pool": pool, "flat": flat}
     nodes |= {"affine": affine(5, 18, 4), "last": lif(dt, threshold=0.1)}
-    names = ["input", *nodes, "output"]
-    edges = list(zip(names, names[1:], strict=False))
     found["Conv2d, LIF, AvgPool2d, Flatten, Affine, LIF, dt 0.1 ms"] = Case(
-        wired((1, 6, 6), nodes, *edges), dt, (1, 6, 6)
+        wired((1, 6, 6), nodes, *pairwise(["input", *nodes, "output"])), dt, (1, 6, 6)
+    )
+    flat = nir.Flatten({"input": np.array([2, 6, 6])}, 0, -1)
+    nodes = {"conv": conv, "first": lif(dt, (2, 6, 6)), "flat": flat}
+    nodes |= {"affine": affine(5, 72, 4), "last": lif(dt)}
+    found["Conv2d, LIF, Flatten, Affine, LIF, dt 0.1 ms"] = Case(
+        wired((1, 6, 6), nodes, *pairwise(["input", *nodes, "output"])), dt, (1, 6, 6)
     )
     back = nir.Linear((affine(5, 5, 5).weight - 0.4).astype(np.float32))
-    nodes = {"affine": affine(5, 4, 0), "lif.lif": lif(dt, r=10), "lif.w_rec": back}
+    nodes = {"affine": affine(5, 4, 0), "lif.lif": lif(dt), "lif.w_rec": back}
     edges = [("input", "affine"), ("affine", "lif.lif"), ("lif.lif", "output")]
     edges += [("lif.lif", "lif.w_rec"), ("lif.w_rec", "lif.lif")]
     found["LIF with a loop, dt 0.1 ms"] = Case(wired((4,), nodes, *edges), dt)
@@ -130,31 +135,89 @@ def cases() -> dict[str, Case]:
 
 @dataclass
 class Smallest:
-    """One neuron behind a weight of 1, and input, on which a peer answers otherwise."""
+    """A graph of one neuron that gets a 1 at each of 6 steps, on which a peer answers otherwise."""
 
     peer: str
-    graph: str
-    node: Any
+    text: str
+    graph: Any
     dt: float
-    inputs: list[float]
     why: str
+    shape: tuple[int, ...] = (1,)
 
 
 def smallest() -> list[Smallest]:
     def one(kind: Any, **values: float) -> Any:
         return kind(**{key: np.full(1, value, np.float32) for key, value in values.items()})
 
+    weight = nir.Affine(np.ones((1, 1), np.float32), np.zeros(1, np.float32))
     plain = {"v_leak": 0.0, "v_reset": 0.0}
-    leaky = one(nir.LIF, tau=2.0, r=2.0, v_threshold=1.6, **plain)
+    reset = {"v_reset": 0.0}
+    synapse = {"tau_syn": 2.0, "tau_mem": 2.0, "r": 1.0, "w_in": 2.0, "v_threshold": 0.8}
+    leaky = {"r": 2.0, "v_threshold": 1.4, **plain}
+    pool = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+    pooled = {"pool": pool, "if": nir.IF(*(np.full((1, 1, 1), v, np.float32) for v in (1, 1.4, 0)))}
+    loop = {"affine": weight, "lif.lif": one(nir.LIF, tau=2e-4, **leaky)}
+    loop["lif.w_rec"] = nir.Linear(np.zeros((1, 1), np.float32))
+    heard = {"affine": weight, "lif.lif": one(nir.LIF, tau=2.0, r=1.0, v_threshold=0.7, **plain)}
+    heard["lif.w_rec"] = nir.Linear(np.full((1, 1), 0.25, np.float32))
+    ends = [("input", "affine"), ("affine", "lif.lif"), ("lif.lif", "output")]
+    back = [("lif.lif", "lif.w_rec"), ("lif.w_rec", "lif.lif")]
     return [
-        Smallest("norse", "IF, r = 1, dt 0.5 s", one(nir.IF, r=1.0, v_threshold=0.8, v_reset=0.0), 0.5, [1.0] * 6, "r dt is not applied: the input is added whole (a warning says so)"),
-        Smallest("snntorch", "LIF, tau 2 ms, r = tau / dt, dt 1 ms", one(nir.LIF, tau=2e-3, r=2.0, v_threshold=1.4, **plain), 1e-3, [1.0] * 6, "dt is 0.1 ms whatever the graph was made with"),
-        Smallest("snntorch", "IF, r = 1, dt 1 s", one(nir.IF, r=1.0, v_threshold=2.5, v_reset=0.0), 1.0, [1.0] * 6, "an IF becomes a Leaky with beta = 0.9"),
-        Smallest("spikingjelly", "IF, r = 1, threshold 1, dt 1 s", one(nir.IF, r=1.0, v_threshold=1.0, v_reset=0.0), 1.0, [1.0] * 6, "fires at >= the threshold, NIR above it (`to_nir` writes thresholds for that)"),
-        Smallest("sinabs", "IF, r = 1, threshold 1.5, dt 1 s", one(nir.IF, r=1.0, v_threshold=1.5, v_reset=0.0), 1.0, [1.0] * 6, "resets by subtraction, to 0.5 here"),
-        Smallest("sinabs", "LIF, tau 2 s, r = 2, dt 1 s", leaky, 1.0, [1.0] * 6, "decays by exp(-1 / tau) a step, tau in steps; NIR by 1 - dt / tau"),
-        Smallest("rockpool", "CubaLIF, tau 2 s, r = 1, dt 1 s", one(nir.CubaLIF, tau_syn=2.0, tau_mem=2.0, r=1.0, w_in=2.0, v_threshold=0.8, **plain), 1.0, [1.0] * 6, "dt is tau_mem / (1 + r), decays are exponential, w_in is not read, the reset subtracts"),
-    ]  # fmt: skip
+        Smallest(
+            *("norse", "LIF, tau = 2 s, r = 2, v_threshold = 1.4, dt 1 s"),
+            *(chain(weight, one(nir.LIF, tau=2.0, **leaky)), 1.0),
+            "r is taken for 1, with a warning",
+        ),
+        Smallest(
+            *("norse", "AvgPool2d of 2 x 2, IF, r = 1, v_threshold = 1.4, dt 1 s"),
+            wired((1, 2, 2), pooled, ("input", "pool"), ("pool", "if"), ("if", "output")),
+            *(1.0, "has no AvgPool2d, and leaves it out without a word"),
+            (1, 2, 2),
+        ),
+        Smallest(
+            *(
+                "norse",
+                "LIF with a loop of weight 0.25, tau = 2 s, r = 1, v_threshold = 0.7, dt 1 s",
+            ),
+            *(wired((1,), heard, *ends, *back), 1.0),
+            "the answer is that of the loop's weights, not of the neurons",
+        ),
+        Smallest(
+            *("snntorch", "LIF, tau = 2 ms, r = 2, v_threshold = 1.4, dt 1 ms"),
+            *(chain(weight, one(nir.LIF, tau=2e-3, **leaky)), 1e-3),
+            "dt is 0.1 ms, whatever the graph was made with",
+        ),
+        Smallest(
+            *("snntorch", "IF, r = 1, v_threshold = 2.9, dt 1 s"),
+            *(chain(weight, one(nir.IF, r=1.0, v_threshold=2.9, **reset)), 1.0),
+            "an IF becomes a Leaky with beta = 0.9; with r other than 1 it is refused",
+        ),
+        Smallest(
+            *("snntorch", "LIF with a loop of weight 0, tau = 0.2 ms, r = 2, dt 0.1 ms"),
+            *(wired((1,), loop, *ends, *back), 1e-4),
+            "the input is led into the loop's weights, not into the neurons",
+        ),
+        Smallest(
+            *("spikingjelly", "IF, r = 1, v_threshold = 1, dt 1 s"),
+            *(chain(weight, one(nir.IF, r=1.0, v_threshold=1.0, **reset)), 1.0),
+            "fires at >=, NIR at > (what `to_nir` writes is the same for both)",
+        ),
+        Smallest(
+            *("sinabs", "IF, r = 1, v_threshold = 0.8, dt 1 s"),
+            *(chain(weight, one(nir.IF, r=1.0, v_threshold=0.8, **reset)), 1.0),
+            "resets by subtraction, and fires more than once a step",
+        ),
+        Smallest(
+            *("sinabs", "LIF, tau = 2 s, r = 2, v_threshold = 1.55, dt 1 s"),
+            *(chain(weight, one(nir.LIF, tau=2.0, **{**leaky, "v_threshold": 1.55})), 1.0),
+            "decays by exp(-1 / tau), tau in steps; a forward Euler step by 1 - dt / tau",
+        ),
+        Smallest(
+            *("rockpool", "CubaLIF, tau_syn = tau_mem = 2 s, r = 1, w_in = 2, dt 1 s"),
+            *(chain(weight, one(nir.CubaLIF, **synapse, **plain)), 1.0),
+            "w_in is not read, decays are exponential with dt = tau_mem / (1 + r), reset subtracts",
+        ),
+    ]
 
 
 def stepped(module: Any, x: Tensor) -> Tensor:
@@ -209,10 +272,10 @@ PEERS: dict[str, Callable[[Any, float, Tensor], Tensor]] = {
 
 
 def answer(peer: str, graph: Any, dt: float, x: Tensor) -> np.ndarray | str:
-    """The spikes, or in a word why there are none."""
+    """The spikes, or in a word why there is no answer."""
     try:
         with torch.no_grad(), redirect_stdout(StringIO()):
-            return PEERS[peer](graph, dt, x).detach().numpy().astype(np.uint8)
+            return PEERS[peer](graph, dt, x).detach().numpy()
     except ImportError:
         return "not installed"
     except Exception as error:
@@ -221,7 +284,7 @@ def answer(peer: str, graph: Any, dt: float, x: Tensor) -> np.ndarray | str:
 
 
 def _shown(spikes: np.ndarray | str) -> str:
-    return spikes if isinstance(spikes, str) else " ".join(map(str, spikes.ravel().tolist()))
+    return spikes if isinstance(spikes, str) else " ".join(f"{s:g}" for s in spikes.ravel())
 
 
 def main() -> None:
@@ -247,20 +310,17 @@ def main() -> None:
             if isinstance(spikes, str):
                 row.append(spikes)
                 continue
-            arrays[f"{peer}: {name}"] = spikes
+            arrays[f"{peer}: {name}"] = spikes.astype(np.float32)
             equal = np.array_equal(spikes, expected)
-            row.append("equal" if equal else f"{spikes.sum()}")
+            whole = (spikes == spikes.round()).all() and (spikes >= 0).all()
+            row.append("equal" if equal else f"{spikes.sum():g}" if whole else "no spikes")
         rows.append(row)
     print("\n".join(f"| {' | '.join(row)} |" for row in [["Affine, then", "ours", *heads], *rows]))
     for at, case in enumerate(smallest()):
-        x = torch.tensor(case.inputs).view(-1, 1, 1)
-        weight = nir.Affine(np.ones((1, 1), np.float32), np.zeros(1, np.float32))
-        try:
-            mine = _shown(ours(chain(weight, case.node), case.dt, x).numpy().astype(int))
-        except sl.SpikeloomError:
-            mine = "refused"
-        spikes = answer(case.peer, chain(weight, smallest()[at].node), case.dt, x)
-        print(f"| {case.peer} | {case.graph} | {mine} | {_shown(spikes)} | {case.why} |")
+        x = torch.ones(6, 1, *case.shape)
+        mine = _shown(ours(case.graph, case.dt, x).numpy())
+        spikes = answer(case.peer, smallest()[at].graph, case.dt, x)
+        print(f"| {case.peer} | {case.text} | {mine} | {_shown(spikes)} | {case.why} |")
     np.savez_compressed(FILE, **arrays)  # type: ignore[arg-type]
 
 

@@ -34,6 +34,7 @@ def mixed() -> sl.nn.Sequential:
         nn.Linear(64, 12),
         sl.GLIF(12, T, time_wise=True),
         nn.Linear(12, 8),
+        sl.nn.Delay(8, 3),
         sl.nn.Recurrent(sl.CuLIF(3.0, 2.0, v_threshold=0.1), 8, into="i"),
         sl.LI(),
         sl.nn.Readout("mean"),

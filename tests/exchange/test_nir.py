@@ -14,6 +14,8 @@ import spikeloom as sl
 from spikeloom.errors import ExportError
 
 nir = pytest.importorskip("nir")
+from tests.exchange.peer_spikes import FILE, PEERS, answer, cases, ours  # noqa: E402
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -210,19 +212,36 @@ def test_batchnorm_is_not_folded_where_others_read_the_layer_without_it() -> Non
         sl.to_nir(net, (3,))
 
 
-def test_norse_and_snntorch_spike_alike_where_their_importers_are_right() -> None:
-    """peers.npz holds what the libraries themselves answered, see peer_spikes.py."""
-    from tests.exchange.peer_spikes import FILE, graphs, inputs
+COMMON = (
+    "LIF, dt 0.1 ms",
+    "LIF, Affine, LIF, dt 0.1 ms",
+    "CubaLIF, r and w_in = tau / dt, dt 0.1 ms",
+    "Conv2d, LIF, Flatten, Affine, LIF, dt 0.1 ms",
+    "residual: LIF + LIF(Affine), dt 0.1 ms",
+    "exported by to_nir: Linear, PLIF, Linear, LIF, dt 0.1 ms",
+)
+"""What three libraries and ours agree on."""
 
+
+def test_three_libraries_spike_alike_on_the_same_graphs() -> None:
+    """peers.npz holds what the libraries themselves answered, see peer_spikes.py."""
     golden = np.load(FILE)
-    for name, (graph, dt) in graphs().items():
-        net = sl.from_nir(graph, dt=dt)
-        for layer in net.modules():
-            if isinstance(layer, sl.Neuron):
-                layer.backend = "eager"
-        with torch.no_grad():
-            spikes = net(inputs()).numpy()
-        assert spikes.any()
-        assert np.array_equal(spikes, golden[f"norse {name}"]), name
-        if name in ("LIF 0.0001", "deep 0.0001"):  # its dt is 1e-4 s whatever is said
-            assert np.array_equal(spikes, golden[f"snntorch {name}"]), name
+    for name, case in cases().items():
+        spikes = ours(case.graph, case.dt, case.inputs()).numpy()
+        assert spikes.any() and len(np.unique(spikes)) == 2
+        if name in COMMON:
+            for peer in ("norse", "snntorch", "spikingjelly"):
+                assert np.array_equal(spikes, golden[f"{peer}: {name}"]), (peer, name)
+        if f"spikingjelly: {name}" in golden:  # right about all that it takes
+            assert np.array_equal(spikes, golden[f"spikingjelly: {name}"]), name
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_peers_answer_what_is_kept_of_them(peer: str) -> None:
+    pytest.importorskip(peer, reason=f"{peer} is not installed")
+    golden = np.load(FILE)
+    for name, case in cases().items():
+        spikes = answer(peer, case.graph, case.dt, case.inputs())
+        kept = golden.get(f"{peer}: {name}")
+        assert (kept is None) == isinstance(spikes, str), (name, spikes)
+        assert kept is None or np.array_equal(kept, spikes), name

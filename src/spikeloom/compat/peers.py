@@ -47,6 +47,19 @@ class DelayedReset(Neuron):
         self.states = ("m", "i") if self.has_current else ("m",)
         self.reset = reset
 
+    def _check(self, x: Tensor, state: Any, record: tuple[str, ...]) -> None:
+        super()._check(x, state, record)
+        if x.dim() != 3 and any(value.dim() for value in self._constants()):
+            raise ValueError(
+                f"input of shape {list(x.shape)}: beta, alpha or threshold are a value for each "
+                "feature of [T, B, features], which snnTorch spreads over the last axis instead"
+            )
+
+    def _constants(self) -> list[Tensor]:
+        return [
+            getattr(self, name) for name in ("beta", "alpha", "threshold") if hasattr(self, name)
+        ]
+
     def coefs(self) -> dict[str, Tensor]:
         found: dict[str, Any] = {"beta": self.beta.clamp(0, 1), "threshold": self.threshold}  # type: ignore[operator]
         return found | ({"alpha": self.alpha.clamp(0, 1)} if self.has_current else {})  # type: ignore[operator]
@@ -258,8 +271,7 @@ def from_snntorch(net: nn.Module) -> nn.Module:
     """A `Leaky` or `Synaptic` of snnTorch, or an `nn.Sequential` of layers and these (with
     `init_hidden=True`), on `[T, B, ...]`. Raises `ConversionError`.
 
-    Constants with an axis are one value per channel here, and one per feature of `[B, features]`
-    there: the same thing for such inputs only.
+    Constants with an axis are for inputs `[T, B, features]` alone: others raise `ValueError`.
     """
     return _converted(net, "snntorch", _snntorch_neuron)
 

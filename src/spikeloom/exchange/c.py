@@ -4,8 +4,9 @@
     NAME_step(&state, input, output);                 T times
     NAME_scores(&state, scores);                      of all steps so far
 
-float32 throughout. Every sum has one fixed order, and neurons compute what their kernels compute;
-compile with -ffp-contract=off, or a compiler may round less often than torch does.
+float32 throughout. Every sum has one fixed order, products with the network's input are added as
+torch adds them, unrounded, and neurons compute what their kernels compute; compile with
+-ffp-contract=off, or a compiler may round less often than torch does.
 """
 
 import ctypes
@@ -307,6 +308,12 @@ _SOURCE = """/* {name}: compile with -ffp-contract=off. */
 
 #include <math.h>
 #include <string.h>
+
+#ifdef FP_FAST_FMAF /* a b + c, rounded once */
+#define MADD(a, b, c) fmaf(a, b, c)
+#else
+#define MADD(a, b, c) (float)((double)(a) * (b) + (c))
+#endif
 
 {arrays}
 

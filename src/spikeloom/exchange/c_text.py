@@ -56,6 +56,12 @@ def layer_text(
     return None if maker is None else maker(node, array, constants, keep)
 
 
+def _added(a: str, b: str, total: str, source: str) -> str:
+    """total + a b. The network's input has any values, and torch adds their products unrounded;
+    those with spikes are exact anyway."""
+    return f"MADD({a}, {b}, {total})" if source == "input" else f"{total} + {a} * {b}"
+
+
 def _linear(node: Node, array: Any, constants: Any, keep: Any) -> str:
     """Inputs in their order; those that are 0, which most spikes are, cost nothing."""
     x, weight, *rest = node.args
@@ -66,14 +72,15 @@ def _linear(node: Node, array: Any, constants: Any, keep: Any) -> str:
     samples = node.meta["val"].numel() // outputs
     if samples != 1:
         raise ExportError(f"no C form for a linear layer on {samples} positions of a sample")
+    source = array(x)
     return f"""{{
-    const float *x = {array(x)};
+    const float *x = {source};
     float *y = @out;
     for (int o = 0; o < {outputs}; o++) y[o] = {start};
     for (int i = 0; i < {inputs}; i++) {{
         const float a = x[i], *w = {keep(matrix.t())} + i * {outputs};
         if (a != 0.0f)
-            for (int o = 0; o < {outputs}; o++) y[o] += a * w[o];
+            for (int o = 0; o < {outputs}; o++) y[o] = {_added("a", "w[o]", "y[o]", source)};
     }}
 }}"""
 
@@ -96,8 +103,10 @@ def _conv(node: Node, array: Any, constants: Any, keep: Any) -> str:
     groups = given.get("groups", 1)
     kh, kw = (1, matrix.shape[2]) if flat else matrix.shape[2:]
     start = "0.0f" if bias is None else f"{array(bias)}[o]"
+    source = array(given["x"])
+    place = f"y[(o * {P} + r) * {Q} + q]"
     return f"""{{
-    const float *x = {array(given["x"])};
+    const float *x = {source};
     float *y = @out;
     for (int o = 0; o < {O}; o++)
         for (int p = 0; p < {P * Q}; p++) y[o * {P * Q} + p] = {start};
@@ -112,7 +121,7 @@ def _conv(node: Node, array: Any, constants: Any, keep: Any) -> str:
             if (h < 0 || h >= {H}) continue;
             for (int q = 0; q < {Q}; q++) {{
                 const int v = q * {stride[1]} - {padding[1]} + b * {dilation[1]};
-                if (v >= 0 && v < {W}) y[(o * {P} + r) * {Q} + q] += w * in[h * {W} + v];
+                if (v >= 0 && v < {W}) {place} = {_added("w", f"in[h * {W} + v]", place, source)};
             }}
         }}
     }}
@@ -197,6 +206,45 @@ def _row(node: Node, array: Any, constants: Any, keep: Any) -> str:
     )
 
 
+def _cat(node: Node, array: Any, constants: Any, keep: Any) -> str:
+    """Time steps after time steps, as a delay keeps them."""
+    parts: Any = node.args[0]
+    if len(node.args) > 1 and node.args[1] != 0:
+        raise ExportError("no C form for cat along another axis than the first")
+    at, lines = 0, []
+    for part in parts:
+        size = part.meta["val"].numel()
+        lines.append(f"memcpy(@out + {at}, {array(part)}, {size} * sizeof(float));")
+        at += size
+    return "\n".join(lines)
+
+
+def _slice(node: Node, array: Any, constants: Any, keep: Any) -> str:
+    """Rows in a row."""
+    given: dict[str, Any] = dict(
+        zip(("x", "axis", "start", "end", "step"), node.args, strict=False)
+    )
+    if given.get("axis", 0) != 0 or given.get("step", 1) != 1:
+        raise ExportError("no C form for a slice other than of rows")
+    shape, start = given["x"].meta["val"].shape, given.get("start") or 0
+    row = given["x"].meta["val"].numel() // shape[0]
+    first = (start + shape[0] if start < 0 else start) * row
+    size = node.meta["val"].numel()
+    return f"memcpy(@out, {array(given['x'])} + {first}, {size} * sizeof(float));"
+
+
+def _gather(node: Node, array: Any, constants: Any, keep: Any) -> str:
+    """For each element the row that is its own, such as that of its delay."""
+    x, axis, index, *_ = node.args
+    size = node.meta["val"].numel()
+    if axis != 0 or index not in constants or len(node.meta["val"]) != 1:
+        raise ExportError("no C form for gather other than of one row by constants")
+    rows = keep(constants[index])
+    return (
+        f"for (int i = 0; i < {size}; i++) (@out)[i] = ({array(x)})[(int){rows}[i] * {size} + i];"
+    )
+
+
 _LAYERS: dict[str, Callable[..., str]] = {
     "linear": _linear,
     "conv1d": _conv,
@@ -204,5 +252,5 @@ _LAYERS: dict[str, Callable[..., str]] = {
     **{f"{kind}_pool{n}d": _pool(f"{kind}{n}d") for kind in ("max", "avg") for n in (1, 2)},
     "mean": _reduce(divide=True),
     "sum": _reduce(divide=False),
-    "index_select": _row,
+    **{"index_select": _row, "cat": _cat, "slice": _slice, "gather": _gather},
 }

@@ -156,7 +156,7 @@ class Lowering:
             self._keep(node, self._where(source))
             return
         if (count != _size(source) and source not in self.repeated) or moved:
-            if name in ("mean", "sum") and not many:
+            if name in ("mean", "sum", "slice") and not many:
                 self._layer(node, name)
                 return
             raise refused(node, name)

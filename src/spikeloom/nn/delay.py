@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.neuron import GivenState, State
 from spikeloom.neurons.ranges import within
+from spikeloom.nn.delay_sum import delayed_sum
 
 FINAL_SIGMA = 0.5
 """The deviation of g, in time steps, at which it stops shrinking, as published."""
@@ -121,10 +122,7 @@ class Delay(_Delayed):
             at = torch.arange(steps, device=past.device).unsqueeze(1) + self.longest - self.delays()
             at = at.view(steps, 1, -1, *[1] * (past.dim() - 3))
             return past.gather(0, at.expand(steps, *past.shape[1:]))
-        rows = past.movedim(0, -1).movedim(1, -2)  # [B, ..., C, D + T]
-        taps = self.weights().to(past.dtype).flip(-1).unsqueeze(1)
-        y = F.conv1d(rows.reshape(-1, *rows.shape[-2:]), taps, groups=len(self.delay))
-        return y.reshape(*rows.shape[:-1], steps).movedim(-2, 1).movedim(-1, 0)
+        return delayed_sum(past, self.weights(), steps)
 
     def extra_repr(self) -> str:
         return f"{len(self.delay)}, longest={self.longest}, decay={self.decay:g}"
