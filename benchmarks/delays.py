@@ -1,12 +1,20 @@
 """A learned delay in training, its kernel against torch's convolution over time."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
+from torch import Tensor
 
 from benchmarks.timing import clock_name, timings
 from spikeloom.nn import Delay
 from spikeloom.nn.delay_sum import by_convolution, delayed_sum
 
 COLUMNS = ("[T, B, C]", "longest", "kernel, ms", "convolution, ms", "ratio")
+
+
+def _both_ways(function: Callable[..., Tensor], past: Tensor, g: Tensor, above: Tensor) -> object:
+    return torch.autograd.grad(function(past, g, len(above)), (past, g), above)
 
 
 def table(rounds: int) -> list[list[str]]:
@@ -19,8 +27,8 @@ def table(rounds: int) -> list[list[str]]:
         above = torch.randn(shape)
         kernel, convolution = timings(
             [
-                lambda f=f: torch.autograd.grad(f(past, g, shape[0]), (past, g), above)
-                for f in (delayed_sum, by_convolution)
+                partial(_both_ways, function, past, g, above)
+                for function in (delayed_sum, by_convolution)
             ],
             rounds,
             clock_name(),
