@@ -106,7 +106,7 @@ class _Writer:
             sources: list[str] = []
             for part in wire.parts:
                 self.read(part)
-                if len(self.last) > 1 or self.last[0] in sources:
+                if len(self.last) > 1 or {*self.last} & {*sources}:
                     self.add("sum", self.nir.Scale(np.ones(part.shape, np.float32)))
                 sources += self.last
             self._sources[wire] = tuple(sources)
@@ -234,7 +234,7 @@ def _recurrent(to: _Writer, path: str, layer: Recurrent, shape: Shape) -> None:
     to.edges += [(last, back), (back, ways[layer.into != "input"])]
 
 
-def _neuron(to: _Writer, path: str, neuron: Neuron, shape: Shape) -> str:
+def _neuron(to: _Writer, path: str, neuron: Any, shape: Shape) -> str:
     kind = type(neuron).__name__
     if getattr(neuron, "v_reset", 0.0) is None:
         to.refuse(path, f"{kind} resets by subtraction", "it is reset to 0")
