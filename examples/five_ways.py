@@ -46,8 +46,8 @@ def main(data: str = "digits", *changes: str, out: Path = Path("five-ways.png"))
     rows = {way: measure(recipe, list(changes)) for way, recipe in WAYS[data].items()}
     figure = Figure(figsize=(10, 5), layout="constrained")
     for column, title in enumerate(COLUMNS):
-        axes = figure.add_subplot(2, 3, column + 1, title=title)
-        axes.bar_label(axes.bar(list(rows), [row[column] for row in rows.values()]), fmt="%.3g")
+        axes = figure.add_subplot(2, 3, column + 1, title=title, ymargin=0.15)
+        axes.bar_label(axes.bar(list(rows), [row[column] for row in rows.values()]), fmt="{:,.4g}")
     figure.savefig(out, dpi=100)
     print("| | " + " | ".join(COLUMNS) + " |\n|---|" + "---:|" * len(COLUMNS))
     for way, values in rows.items():
