@@ -297,7 +297,7 @@ def test_a_coef_of_the_wrong_shape_is_named() -> None:
 def test_equal_programs_are_registered_once() -> None:
     program = plif().choice(torch.device("cpu"), torch.float32).program
     assert program is not None
-    assert function.program(program).key.trace.signature.name == "PLIF"
+    assert function.trace_of(program).trace.signature.name == "PLIF"
     other = plif().choice(torch.device("cpu"), torch.float32).program
     assert other == program
 
@@ -341,3 +341,36 @@ def test_two_values_of_one_name_are_refused() -> None:
 
     with pytest.raises(ValueError, match="two values called 'x'"):
         Twice()(torch.zeros(2, 1, 3))
+
+
+@pytest.mark.kernels
+@old_parts
+def test_a_compiled_graph_runs_what_the_step_reads_now(fresh_dynamo: None) -> None:
+    class Leaky(sl.Neuron):
+        leak = 0.5
+
+        def step(self, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+            h = v * self.leak + x
+            s = self.surrogate(h - 1.0)
+            return s, h * (1 - s)
+
+    neuron, other = Leaky(), Leaky()
+    x = random_values((6, 3, 5), 3).float() * 2
+    for each in (neuron, other):  # the layers of a network, compiled one by one
+        each.compile(backend="aot_eager")
+        assert torch.equal(each(x), each.forward(x))
+    before = neuron(x)
+    other.leak = 0.0
+    Leaky.leak = 0.95
+    after, leaf = neuron(x), x.clone().requires_grad_()
+    assert not torch.equal(after, before) and torch.equal(after, neuron.forward(x))
+    assert torch.equal(other(x), other.forward(x)) and not torch.equal(other(x), after)
+    neuron(leaf).sum().backward()
+    (expected,) = torch.autograd.grad(neuron.forward(y := x.clone().requires_grad_()).sum(), y)
+    torch.testing.assert_close(leaf.grad, expected)
+    Leaky.step = lambda self, x, v: (self.surrogate(x.flip(-1)), v)  # type: ignore[method-assign]
+    with (
+        pytest.warns(UserWarning, match="aten::flip"),
+        pytest.raises(RuntimeError, match=r"changed since torch\.compile"),
+    ):
+        neuron(x)

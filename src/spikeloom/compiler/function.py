@@ -4,12 +4,14 @@
 coefs, and the initial states if given.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._autograd import _profiler_enabled  # type: ignore[import-untyped]
 from torch._C._functorch import (  # type: ignore[import-untyped]
     is_batchedtensor,
@@ -56,8 +58,34 @@ def register(key: TraceKey, on: TargetName) -> str:
     return name
 
 
-def program(name: str) -> Program:
-    return _programs[name]
+_compiled: WeakValueDictionary[int, Any] = WeakValueDictionary()
+_numbers = itertools.count()
+
+
+def name_in_graph(program: str, neuron: nn.Module) -> str:
+    """The name of a neuron's program in a graph of `torch.compile`, whose guards know nothing of
+    what the step read: with it the operator asks again at every call (`program`)."""
+    number = next(_numbers)
+    _compiled[number] = neuron
+    return f"{program}@{number}"
+
+
+def program(name: str, x: Tensor) -> Program:
+    """The program of a name, for an input like `x`; RuntimeError where the neuron that the name
+    stands for has changed into one that needs another graph."""
+    name, _, number = name.partition("@")
+    neuron = _compiled.get(int(number)) if number else None
+    found = _programs[name]
+    if neuron is None:
+        return found
+    signature = found.key.trace.signature
+    now = _programs.get(neuron._choose(x.device, x.dtype, signature.coefs).program or "")
+    if now is None or now.key.trace.signature != signature:
+        raise RuntimeError(
+            f"the step of {signature.name} has changed since torch.compile: it has no kernel with "
+            "the same states and constants; call torch._dynamo.reset() to compile it anew"
+        )
+    return now
 
 
 def forget_bound() -> None:

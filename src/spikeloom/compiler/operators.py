@@ -107,7 +107,7 @@ def _steps(
     record: str,
     want_state: bool,
 ) -> list[Tensor]:
-    bound = program(name).bind(Form.of(x, coefs, time_steps, static, tuple(rest)))
+    bound = program(name, x).bind(Form.of(x, coefs, time_steps, static, tuple(rest)))
     spikes, finals, records = bound.forward(
         x, tuple(starts), tuple(coefs), _names(record), want_state
     )
@@ -128,7 +128,7 @@ def _steps_backward(
     want_x: bool,
     want_coefs: list[bool],
 ) -> list[Tensor]:
-    bound = program(name).bind(Form.of(x, coefs, time_steps, static, tuple(rest)))
+    bound = program(name, x).bind(Form.of(x, coefs, time_steps, static, tuple(rest)))
     results = bound.backward(
         x, tuple(starts), tuple(coefs), want_x, tuple(want_coefs), grad_spikes, *grad_finals
     )

@@ -16,7 +16,13 @@ from spikeloom.compiler.dispatch import Backend, Choice, choose, kernel_source, 
 from spikeloom.compiler.eager import run_eager
 from spikeloom.compiler.front.recording import Recording
 from spikeloom.compiler.front.step import Signature, Step, compute_dtype
-from spikeloom.compiler.function import Binding, is_exported, is_watched, run_direct
+from spikeloom.compiler.function import (
+    Binding,
+    is_exported,
+    is_watched,
+    name_in_graph,
+    run_direct,
+)
 from spikeloom.compiler.operators import run_operator
 from spikeloom.errors import no_tensor
 from spikeloom.neurons.fixed import FixedConstants
@@ -224,7 +230,11 @@ class Neuron(FixedConstants):
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
         """A call in operators that whoever looks at it knows: `torch.compile`, a profiler, ..."""
         self._check(x, given, record)
-        program = "" if is_exported() else self._program(x.device.type, x.dtype, tuple(coefs))
+        program = ""
+        if not is_exported():
+            # what dynamo hands over it guards by identity: the graph serves no other neuron
+            where = self if torch.compiler.is_compiling() else None
+            program = self._program(x.device.type, x.dtype, tuple(coefs), where)
         if program:
             spikes, final, records = run_operator(
                 program, x, state, list(coefs.values()), self._rest(), record, want_state
@@ -319,9 +329,13 @@ class Neuron(FixedConstants):
     def _choose(self, device: torch.device, dtype: torch.dtype, coefs: tuple[str, ...]) -> Choice:
         return choose(self, self._recorded, self.backend, device, dtype, coefs)
 
-    def _program(self, device: str, dtype: torch.dtype, coefs: tuple[str, ...]) -> str:
-        """The compiled program for such an input; empty where the step runs eagerly."""
-        return self._choose(torch.device(device), dtype, coefs).program or ""
+    def _program(
+        self, device: str, dtype: torch.dtype, coefs: tuple[str, ...], compiled: "Neuron | None"
+    ) -> str:
+        """The compiled program for such an input; empty where the step runs eagerly. `compiled`:
+        this neuron, where `torch.compile` writes the name into a graph."""
+        program = self._choose(torch.device(device), dtype, coefs).program or ""
+        return name_in_graph(program, compiled) if program and compiled is not None else program
 
     # torch.compile runs this method while it traces and keeps its answer: choosing a backend is not
     # for its graph. (What torch.compiler.assume_constant_result sets, without the second that
