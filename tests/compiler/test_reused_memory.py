@@ -36,6 +36,20 @@ def test_freed_memory_is_used_again_and_memory_in_use_is_not() -> None:
     assert memory._used + memory._kept <= memory._most
 
 
+@pytest.mark.kernels
+def test_memory_of_another_size_makes_room() -> None:
+    neuron = LIF(backend="cpu")
+    for batch in (16, 20, 17):  # as the shapes of a benchmark, or of training and evaluation
+        x = torch.rand(8, batch, 4096)
+        places = set()
+        for _ in range(4):
+            first, second = neuron(x), neuron(x)
+            places |= {first.data_ptr(), second.data_ptr()}
+            del first, second
+        assert len(places) == 2
+    assert memory._used + memory._kept <= memory._most
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_results_are_ordinary_tensors(dtype: torch.dtype) -> None:
     neuron, x = LIF(backend="cpu"), (torch.rand(SHAPE) * 3).to(dtype).requires_grad_()

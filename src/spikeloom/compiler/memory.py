@@ -6,14 +6,14 @@ Results of `LARGE` bytes and more therefore lie in blocks of the library's own, 
 the last tensor on them is gone and given to the next result of their size. Nothing of the process
 is changed: other libraries allocate as before.
 
-Kept are at most as many bytes as were in use at once. `SPIKELOOM_KEEP_MEMORY=0` turns it off.
+Kept are at most as many bytes as were in use at once, those that were used last.
+`SPIKELOOM_KEEP_MEMORY=0` turns it off.
 """
 
 import mmap
 import os
 import threading
 import weakref
-from collections import defaultdict
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ LARGE = 1 << 20
 
 _STEP = 1 << 18
 _lock = threading.RLock()  # a garbage collection may free a block while one is taken
-_free: dict[int, list[mmap.mmap]] = defaultdict(list)
+_free: dict[int, list[mmap.mmap]] = {}
+"""Blocks by size, the size that was given back last at the end."""
 _used = _most = _kept = 0
 
 
@@ -60,8 +61,8 @@ def _take(size: int) -> "np.ndarray":
     """A block of `size` bytes; it comes back when nothing refers to it any more."""
     global _used, _most, _kept
     with _lock:
-        if _free[size]:
-            pages = _free[size].pop()
+        if blocks := _free.get(size):
+            pages = blocks.pop()
             _kept -= size
         else:
             # private: a forked child must not write into its parent's memory
@@ -82,6 +83,14 @@ def _give_back(pages: mmap.mmap, size: int) -> None:
     global _used, _kept
     with _lock:
         _used -= size
-        if _used + _kept + size <= _most:
-            _free[size].append(pages)
-            _kept += size
+        blocks = _free.pop(size, [])
+        blocks.append(pages)
+        _free[size] = blocks
+        _kept += size
+        while _used + _kept > _most:  # what has lain there longest makes room
+            oldest = next(iter(_free))
+            if _free[oldest]:
+                _free[oldest].pop()
+                _kept -= oldest
+            if not _free[oldest]:
+                del _free[oldest]
