@@ -35,15 +35,22 @@ PAGES = (
 
 def training() -> str:
     rows = []
+    plain = {
+        group["relu"]["subject"]: group
+        for group in groups(read("training-plain-cpu.csv"))
+        if "relu" in group
+    }
     for group in groups(read("training-cpu.csv")):
         if "relu" in group:
             case = group["relu"]
             names = ("spikeloom", "eager", "spikingjelly")
             cells = [cell(group, name, "times_relu", 2) for name in names]
+            other = plain.get(case["subject"], {})
+            cells += [cell(other, name, "times_relu", 2) for name in names[:2]]
             floor = cell(group, "relu", "step_ms", 0 if float(case["step_ms"]) > 100 else 1)
             rows.append([f"`{case['subject']}`", case["T"], case["batch"], floor, *cells])
     head = ["recipe", "T", "batch", "ReLU, ms", "spikeloom", "eager", "SpikingJelly neurons"]
-    return table(head, rows)
+    return table([*head, "plain script: spikeloom", "eager"], rows)
 
 
 def equilibrium() -> str:

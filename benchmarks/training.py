@@ -8,6 +8,7 @@ Images are made, in the shape of the recipe's data set: a step does not depend o
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -83,6 +84,7 @@ def trial(
     `case.shape` is the batch; empty for the usual one. Raises `ConfigError` for a network that a
     ReLU cannot stand in. `plain`: see `neurons.trial`.
     """
+    memory = "plain" if plain else "kept"
     if not plain:
         keep_freed_memory()
     recipe = catalog.load_recipe(case.subject, [f"precision={case.dtype}", *overrides])
@@ -92,7 +94,8 @@ def trial(
     spiking = catalog.methods()[recipe.method].build(recipe.network, spec).to(case.device)
     steps = int(getattr(recipe.network, "T", 1))
     if equilibrium.trains(spiking):
-        return equilibrium.trial(case, recipe, spiking, spec, size, backend)
+        measured = equilibrium.trial(case, recipe, spiking, spec, size, backend)
+        return replace(measured, columns={**measured.columns, "memory": memory})
     shape = (size, *spec.shape) if spec.kind == "static" else (steps, size, *spec.shape)
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(case.device)
     labels = (torch.arange(size) % spec.class_count).to(case.device)
@@ -133,7 +136,7 @@ def trial(
     return Trial(
         columns=columns
         | {"dtype": recipe.training.precision, "title": recipe.title}
-        | {"memory": "plain" if plain else "kept"},
+        | {"memory": memory},
         contenders=contenders,
         reference=f"eager, {recipe.training.precision}",
         expected=partial(Steps(eager, recipe, inputs, labels).results, layers),
