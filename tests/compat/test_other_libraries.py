@@ -118,3 +118,12 @@ def test_kernels_equal_the_equations(kind: str) -> None:
         answers.append([spikes, x.grad, *(p.grad for p in neuron.parameters())])
     assert 0 < answers[0][0].mean() < 1
     torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_constant_for_each_feature_is_no_constant_for_each_channel() -> None:
+    """snnTorch spreads a vector over the last axis, kernels over the channels."""
+    constants = {"beta": torch.rand(6), "threshold": torch.tensor(1.0)}
+    neuron = DelayedReset(constants, set(), "subtract", ATan(strict=True))
+    assert neuron(X).shape == X.shape
+    with pytest.raises(ValueError, match="for each feature"):
+        neuron(torch.rand(3, 2, 6, 5, 6))

@@ -144,6 +144,10 @@ try:
     from spikingjelly.clock_driven import ann2snn
 except ImportError as error:
     print(error)
+try:
+    from spikingjelly.activation_based.neuron import GatedLIFNode
+except ImportError as error:
+    print(error)
 """
 
 
@@ -156,7 +160,8 @@ def test_a_program_runs_as_it_is(tmp_path: Path) -> None:
     assert lines[0] == "['-b', '3'] torch.Size([2, 5, 3]) ['0.0.bias', '0.0.weight']"
     assert lines[1] == "MultiStepLIFNode s"
     assert "clock_driven.neuron.LIAFNode (0.0.0.0.12) is not served by spikeloom" in lines[2]
-    assert "ann2snn" in lines[3]
+    assert "ann2snn is not served by spikeloom: conversion of trained ANNs" in lines[3]
+    assert "neuron.GatedLIFNode is not served by spikeloom: sl.GLIF" in lines[4]
 
 
 def test_one_import_line_changed() -> None:

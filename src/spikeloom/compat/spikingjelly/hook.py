@@ -117,9 +117,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return None
         if place and _contents(place) is None:
             why = reason(place) or "no such module, or none that published code was seen to use"
-            raise ModuleNotFoundError(
-                f"{THEIRS}.{place} is not served by spikeloom: {why}", name=fullname
-            )
+            # Without name=: `from package import module` would drop the reason.
+            raise ModuleNotFoundError(f"{THEIRS}.{place} is not served by spikeloom: {why}")
         spec = importlib.machinery.ModuleSpec(fullname, self, is_package=True)
         spec.submodule_search_locations = []
         return spec
