@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import resource, sys, torch
-from spikeloom.run.allocator import keep_freed_memory
+from spikeloom.training.allocator import keep_freed_memory
 kept = keep_freed_memory()
 def faults():
     begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
