@@ -116,7 +116,7 @@ def test_a_step_without_a_surrogate_is_told_once():
             return s, v * (1 - s)
 
     with pytest.warns(UserWarning, match="no gradient passes the spikes of Blind"):
-        Blind()(X)
+        Blind().eval()(X)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for neuron in (sl.LIF(), sl.PLIF(), sl.LI(), sl.AdLIF(5.0)):

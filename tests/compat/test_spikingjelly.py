@@ -94,6 +94,21 @@ def test_a_node_of_the_users_own_is_compiled() -> None:
     torch.testing.assert_close(answers[0], answers[1], rtol=1e-5, atol=1e-6)
 
 
+def test_evaluation_that_passes_no_gradient_is_no_mistake(recwarn: Any) -> None:
+    """The ATan of 0.0.0.0.2 is a plain step there."""
+    neuron, surrogate = ours("0.0.0.0.2", "neuron"), ours("0.0.0.0.2", "surrogate")
+    node = neuron.LIFNode(2.0, surrogate_function=surrogate.ATan(learnable=True)).eval()
+    x = torch.rand(4, 8) * 3
+    with torch.no_grad():
+        node(x)
+    assert node.__dict__["_written"].choice(x.device, x.dtype).backend == "cpu"
+    assert not recwarn.list
+    node.reset()
+    leaf = x.clone().requires_grad_()
+    node.train()(leaf).sum().backward()
+    assert leaf.grad is not None and leaf.grad.abs().sum() > 0
+
+
 def test_what_stores_more_than_its_state_runs_as_written() -> None:
     neuron = ours("0.0.0.0.14", "neuron")
 

@@ -74,7 +74,7 @@ class Surrogate(FixedConstants):
         coefs = (_BOUND.get() or {}).get(id(self))
         if coefs is None:
             coefs = self.coefs()
-        if self.training and not self.spiking:
+        if not self.spiking and self.training:
             return self.primitive(u, **coefs)
         if torch._C._get_tracing_state() is not None:
             return self._written_out(u, coefs)

@@ -173,5 +173,11 @@ class Recording:
         """The tensors that were read, as they are written."""
         return list(self._reads.tensors)
 
+    @property
+    def asked_evaluation(self) -> bool:
+        """Whether the step asked if it trains, and was told that it does not."""
+        found = self._reads.found.items()
+        return any(path[-1] == ("get", "training") and key == exact(False) for path, key in found)
+
     def paths(self) -> tuple[Path, ...]:
         return tuple(self._reads.found)

@@ -90,9 +90,11 @@ def trace(step: Step, dtype: torch.dtype) -> Trace:
 
 
 def _warn_of_no_gradient(step: Step, adjoint: GraphModule, place: int) -> None:
-    """Where nothing of the adjoint depends on the gradient of the spikes, its input at `place`."""
+    """Where nothing of the adjoint depends on the gradient of the spikes, its input at `place`. A
+    step that has an evaluation mode of its own may pass none there: its training has a trace of its
+    own, and is judged by that."""
     given = [node for node in adjoint.graph.nodes if node.op == "placeholder"]
-    if not given[place].users:
+    if not given[place].users and not (step.recording and step.recording.asked_evaluation):
         warnings.warn(
             f"no gradient passes the spikes of {step.name}: its step compares without a surrogate "
             "(s = self.surrogate(h - threshold)), or detaches; nothing ahead of it would learn",
