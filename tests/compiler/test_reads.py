@@ -150,6 +150,19 @@ class Scaled:
         return THRESHOLD
 
 
+@dataclass(frozen=True)
+class Propertied:
+    @property
+    def level(self) -> float:
+        return THRESHOLD
+
+    def half(self) -> float:
+        return self.level
+
+
+Propertied.USUAL = Propertied()  # type: ignore[attr-defined]
+
+
 def noted() -> float:
     return noted.theta  # type: ignore[attr-defined]
 
@@ -237,6 +250,14 @@ CHANGES: dict[str, tuple[Callable[[], Base], Callable[[Any], None]]] = {
     "global of an item's method": (
         lambda: _with(OfItem(), value=(Scaled(),)),
         lambda n: globals().update(THRESHOLD=0.7),
+    ),
+    "class of an item": (
+        lambda: _with(OfItem(), value=(Gained(),)),
+        lambda n: setattr(Gained, "gain", 0.6),
+    ),
+    "global of an item's property": (
+        lambda: _with(OfItem(), value=(Propertied(),)),
+        lambda n: globals().update(THRESHOLD=0.4),
     ),
     "attribute of a function": (OfFunctionsAttribute, lambda n: setattr(noted, "theta", 0.9)),
     "function": (

@@ -18,6 +18,7 @@ import functools
 import inspect
 import sys
 import types
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def exact(value: object) -> object:
     if isinstance(value, (set, frozenset)):
         return name, frozenset(map(exact, value))
     if isinstance(value, (int, float, complex, str)):
-        return name, repr(value), functions_of(kind)
+        return name, repr(value), members_of(kind)
     if isinstance(value, types.FunctionType):
         return exact_function(value)
     if isinstance(value, types.MethodType) and isinstance(value.__self__, type):
@@ -80,11 +81,11 @@ def exact(value: object) -> object:
         if owner is None or isinstance(owner, (types.ModuleType, type)):
             return name, getattr(value, "__module__", ""), value.__name__  # type: ignore[union-attr]
     if isinstance(value, type):
-        return "type", f"{value.__module__}.{value.__qualname__}", functions_of(value)
+        return "type", f"{value.__module__}.{value.__qualname__}", members_of(value)
     parameters = getattr(kind, "__dataclass_params__", None)
     if parameters is not None and parameters.frozen:
         fields = tuple(exact(getattr(value, field.name)) for field in dataclasses.fields(value))  # type: ignore[arg-type]
-        return name, fields, functions_of(kind)
+        return name, fields, members_of(kind)
     raise NotAValue
 
 
@@ -104,29 +105,45 @@ def exact_function(function: types.FunctionType) -> object:
     return "function", tuple(reads.found.items())
 
 
-def functions_of(kind: type) -> object:
-    """The functions of a class that is not a library's, by name."""
-    if is_library(kind.__module__):
+def members_of(kind: type) -> object:
+    """What an object of a class that is not a library's has of it: functions and public values, by
+    name."""
+    if is_library(kind.__module__) or kind in _underway.get():
         return ()
-    members = {
-        name: getattr(member, "__func__", member)
-        for base in reversed(kind.__mro__)
-        if not is_library(base.__module__)
-        for name, member in vars(base).items()
-    }
-    functions = {n: m for n, m in members.items() if isinstance(m, types.FunctionType)}
+    token = _underway.set(_underway.get() | {kind})
     try:
-        return tuple(
-            (name, exact_function(function))
-            if name not in _OF_DATACLASSES and _names(function.__code__)
-            else (name, function.__code__)
-            for name, function in functions.items()
-        )
-    except RecursionError as error:  # a class that keeps one of its own objects
+        members = {
+            name: exact_member(name, member)
+            for base in reversed(kind.__mro__)
+            if not is_library(base.__module__)
+            for name, member in vars(base).items()
+        }
+    except RecursionError as error:  # functions that read each other
         raise NotAValue from error
+    finally:
+        _underway.reset(token)
+    return tuple(members.items())
+
+
+def exact_member(name: str, member: Any) -> object:
+    """A function or public value of a class; None for the rest."""
+    member = getattr(member, getter(member) or "__func__", member)
+    if isinstance(member, types.FunctionType):
+        whole = name not in _OF_DATACLASSES and _names(member.__code__)
+        return exact_function(member) if whole else member.__code__
+    return None if name[0] == "_" or inspect.isdatadescriptor(member) else exact(member)
+
+
+def getter(member: object) -> str:
+    """The attribute in which a property keeps its function; "" for what is no property."""
+    if isinstance(member, property):
+        return "fget"
+    return "func" if isinstance(member, functools.cached_property) else ""
 
 
 _OF_DATACLASSES = {"__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__"}
+_underway: ContextVar[frozenset[type]] = ContextVar("underway", default=frozenset())
+"""Classes whose members are being read: one may keep objects of its own."""
 
 
 def is_settled(value: object) -> bool:
@@ -303,8 +320,7 @@ class Reads:
         self._underway.append(kind)
         for name in dict.fromkeys(names):
             member, place = getattr(kind, name, MISSING), (*path, ("get", name))
-            if isinstance(member, (property, functools.cached_property)):
-                part = "fget" if isinstance(member, property) else "func"
+            if part := getter(member):
                 member, place = getattr(member, part), (*place, ("get", part))
             if isinstance(getattr(member, "__func__", member), types.FunctionType):
                 self.function(place, member)

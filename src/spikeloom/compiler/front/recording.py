@@ -1,7 +1,6 @@
 """The copy of a neuron on which its step is traced: it notes every attribute that it is asked for,
 and keeps what is stored away from the neuron."""
 
-import functools
 import sys
 import types
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeloom.compiler.front.reads import MISSING, Path, Reads, exact, is_library, shown
+from spikeloom.compiler.front.reads import MISSING, Path, Reads, exact, getter, is_library, shown
 from spikeloom.errors import StepError
 
 _INTERNAL = frozenset(nn.Module().__dict__) - {"training"}
@@ -98,9 +97,8 @@ def _attribute(copy: Any, state: dict[str, Any], name: str) -> Any:
     if state["_modules"].get(name) is not None and name not in state:
         return state["_modules"][name]
     member = next((vars(base)[name] for base in type(copy).__mro__[2:] if name in vars(base)), None)
-    if isinstance(member, (property, functools.cached_property)):
-        part = "fget" if isinstance(member, property) else "func"
-        function = getattr(member, part)
+    if part := getter(member):
+        function: Any = getattr(member, part)
         reads.function((*root, ("get", "__class__"), ("get", name), ("get", part)), function)
         if isinstance(member, property) or name not in state:
             return object.__getattribute__(copy, name)
