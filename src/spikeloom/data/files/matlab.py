@@ -25,7 +25,7 @@ from spikeloom.errors import DataError
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 HEADER = 128
 PACKED, MATRIX = 15, 14
-NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4"} | {7: "f4", 9: "f8"}
+NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
 NUMBERS |= {12: "i8", 13: "u8"}
 """The type of the values of an element, by its kind."""
 
@@ -64,11 +64,12 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         if at + 8 > len(data):
             raise ValueError(f"it ends inside a tag, at byte {at}")
         kind, size = struct.unpack_from(f"{order}II", data, at)
-        begin, end = at + 8, at + 8 + size
+        begin, limit = at + 8, len(data)
         if kind >> 16:
-            kind, begin, end = kind & 0xFFFF, at + 4, at + 4 + (kind >> 16)
-        if end > min(len(data), at + 8 if begin == at + 4 else len(data)):
-            raise ValueError(f"byte {at}: an element of {end - begin} bytes, {len(data)} are there")
+            kind, size, begin, limit = kind & 0xFFFF, kind >> 16, at + 4, at + 8
+        end = begin + size
+        if end > limit:
+            raise ValueError(f"byte {at}: an element of {size} bytes, {limit - begin} are there")
         yield kind, data[begin:end]
         at = end if kind == PACKED else -(-end // 8) * 8
 
