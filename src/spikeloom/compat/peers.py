@@ -49,16 +49,11 @@ class DelayedReset(Neuron):
 
     def _check(self, x: Tensor, state: Any, record: tuple[str, ...]) -> None:
         super()._check(x, state, record)
-        if x.dim() != 3 and any(value.dim() for value in self._constants()):
+        if x.dim() != 3 and any(value.dim() for value in self.coefs().values()):
             raise ValueError(
                 f"input of shape {list(x.shape)}: beta, alpha or threshold are a value for each "
                 "feature of [T, B, features], which snnTorch spreads over the last axis instead"
             )
-
-    def _constants(self) -> list[Tensor]:
-        return [
-            getattr(self, name) for name in ("beta", "alpha", "threshold") if hasattr(self, name)
-        ]
 
     def coefs(self) -> dict[str, Tensor]:
         found: dict[str, Any] = {"beta": self.beta.clamp(0, 1), "threshold": self.threshold}  # type: ignore[operator]

@@ -83,7 +83,7 @@ class Source(ABC):
         """The files that `load` reads. Raises `DataError` if one is missing."""
 
     def for_recipe(
-        self, config: "DataConfig", T: int | None, accept: "Accept | None" = None
+        self, config: "DataConfig", T: int | None, accept: Accept | None = None
     ) -> "DataSet":
         """The data set as `[data]` of a recipe asks for it, for a network of `T` time steps.
 

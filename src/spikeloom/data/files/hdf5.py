@@ -21,7 +21,7 @@ _LOCKED = "another program has it open: close that, or set HDF5_USE_FILE_LOCKING
 
 @contextmanager
 def reading(source: object, what: str) -> Iterator[None]:
-    """Turns whatever h5py or NumPy raises on damaged or foreign content into a `DataError`."""
+    """Turns whatever a reader raises on damaged or foreign content into a `DataError`."""
     try:
         yield
     except DataError:
@@ -54,16 +54,16 @@ def opened(path: Path) -> Any:
 def column(node: Any, name: str, source: object) -> npt.NDArray[Any]:
     """A data set of numbers, whole; refused if it claims more than the file holds."""
     with reading(source, name):
-        node_set = node[name]
+        dataset = node[name]
         # a deflated byte stands for at most 1,032; without compression, what is claimed must be
         # there
-        there = node_set.id.get_storage_size() * (1032 if node_set.compression else 1)
-        if np.prod(node_set.shape, dtype=np.float64) * node_set.dtype.itemsize > there:
+        there = dataset.id.get_storage_size() * (1032 if dataset.compression else 1)
+        if np.prod(dataset.shape, dtype=np.float64) * dataset.dtype.itemsize > there:
             raise DataError(
-                f"{source}: {name} claims {node_set.shape} values of {node_set.dtype}, "
-                f"{node_set.id.get_storage_size()} bytes are there; the file is damaged"
+                f"{source}: {name} claims {dataset.shape} values of {dataset.dtype}, "
+                f"{dataset.id.get_storage_size()} bytes are there; the file is damaged"
             )
-        values = np.asarray(node_set[()])
+        values = np.asarray(dataset[()])
     if values.dtype.kind not in "iuf":
         raise DataError(f"{source}: {name} holds {values.dtype}, expected numbers")
     return values
