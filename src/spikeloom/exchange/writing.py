@@ -70,7 +70,8 @@ def export(
         form: "unrolled", all time steps one after the other; "loop" (onnx); "step", one time step
             with the states as inputs and outputs.
         overwrite: Files that are there already are refused without it.
-        dt, allow_lossy: Of NIR, see `to_nir`.
+        dt: Of NIR, see `to_nir`.
+        allow_lossy: Of NIR, see `to_nir`.
 
     Raises:
         ExportError: the network has no such form; a file is there already; the file answers
