@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,6 +172,26 @@ def test_losses_are_taken_on_purpose_and_named() -> None:
         graph = sl.to_nir(net, (3,), allow_lossy=True)
     assert (graph.nodes["1"].v_reset == 0).all()
     assert any("resets by subtraction" in str(one.message) for one in said)
+
+
+def branched(*lost: str) -> Any:
+    """The input times 2, 3 and 5, added; the nodes `lost` do not get it."""
+    scales = {"a.b": 2.0, "a_b": 3.0, "values": 5.0}
+    nodes = {name: nir.Scale(np.full(4, scale, np.float32)) for name, scale in scales.items()}
+    ends = {"in": nir.Input({"input": np.array([4])}), "out": nir.Output({"output": np.array([4])})}
+    edges = [(name, "out") for name in nodes]
+    edges += [("in", name) for name in nodes if name not in lost]
+    return nir.NIRGraph(ends | nodes, edges, type_check=False)
+
+
+def test_branches_of_any_names_are_added() -> None:
+    x = torch.rand(3, 1, 4)
+    torch.testing.assert_close(sl.from_nir(branched())(x), 10 * x)
+
+
+def test_a_branch_that_does_not_get_the_input_is_refused() -> None:
+    with pytest.raises(ExportError, match="out: nothing leads to a_b from the input"):
+        sl.from_nir(branched("a_b"))
 
 
 class Otherwise(nn.Module):

@@ -1,17 +1,13 @@
-"""What NIR graphs have and the library has not: neurons of any constants, sum pooling, edges that
-meet."""
+"""Neurons of NIR graphs whose constants fit no class of the library."""
 
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikeloom.errors import ExportError
 from spikeloom.neurons import IF, LI, LIF, ATan, CuLIF, Neuron
-from spikeloom.nn.fold import is_time_aware
-from spikeloom.nn.sequential import apply
 
 
 class EulerLIF(Neuron):
@@ -62,69 +58,6 @@ class EulerLIF(Neuron):
             "tau": self.tau.double() * dt,
             **{name: getattr(self, name) for name in ("r", "v_leak", "v_threshold", "v_reset")},
         }
-
-
-class SumPool2d(nn.Module):
-    """The sum of each window, `[N, C, H, W]`; NIR has it, torch has not."""
-
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
-        super().__init__()
-        self.kernel_size, self.stride, self.padding = kernel_size, stride or kernel_size, padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = (self.kernel_size, self.stride, self.padding)
-        return F.avg_pool2d(x, *size, divisor_override=1)
-
-
-class Scale(nn.Module):
-    """`scale` times what comes in; `scale` in the shape of a sample."""
-
-    def __init__(self, scale: Tensor) -> None:
-        super().__init__()
-        self.scale: Tensor
-        self.register_buffer("scale", scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
-
-
-class Branches(nn.Module):
-    """Layers that part and meet, `[T, B, ...]`: each reads the sum of what those in `reads` gave.
-
-    `layers`: by their names, each after those that it reads; `reads`: the names; one that is no
-    layer's is the input. `last`: whose sum is the answer.
-    """
-
-    time_first = True
-
-    def __init__(
-        self,
-        layers: dict[str, nn.Module],
-        reads: dict[str, tuple[str, ...]],
-        last: tuple[str, ...],
-    ) -> None:
-        super().__init__()
-        self.layers = nn.ModuleDict({_key(name): layer for name, layer in layers.items()})
-        self.reads = {_key(name): tuple(map(_key, names)) for name, names in reads.items()}
-        self.last = tuple(map(_key, last))
-
-    def forward(self, x: Tensor) -> Tensor:
-        given: dict[str, Tensor] = {}
-
-        def total(names: tuple[str, ...]) -> Tensor:
-            first, *others = (given.get(name, x) for name in names)
-            for other in others:
-                first = first + other
-            return first
-
-        for name, layer in self.layers.items():
-            y = total(self.reads[name])
-            given[name] = layer(y) if is_time_aware(layer) else apply([layer], y)
-        return total(self.last)
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "_")
 
 
 def of_arrays(name: str, node: Any, dt: float, late: bool) -> Neuron:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
-from spikeloom.exchange.continuous import EulerLIF, Scale, SumPool2d
+from spikeloom.exchange.continuous import EulerLIF
+from spikeloom.exchange.nir_layers import Scale, SumPool2d
 from spikeloom.exchange.packages import needed
 from spikeloom.exchange.wiring import Shape, Wire, wiring
 from spikeloom.neurons import Neuron

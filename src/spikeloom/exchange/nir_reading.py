@@ -3,7 +3,6 @@
 import io
 import json
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from torch import nn
 
 from spikeloom import neurons
 from spikeloom.errors import ExportError
-from spikeloom.exchange.continuous import Branches, Scale, SumPool2d, of_arrays
+from spikeloom.exchange.continuous import of_arrays
 from spikeloom.exchange.nir import DT, FORMS, array_of, full
+from spikeloom.exchange.nir_layers import Branches, Scale, SumPool2d
 from spikeloom.exchange.packages import needed
 from spikeloom.neurons import Neuron
 from spikeloom.nn import Delay, Recurrent, Sequential
@@ -65,7 +65,7 @@ class _Graph:
 
     def _add(self, source: Any, prefix: str) -> None:
         """What is in a graph in the graph has the names of both; its doors are passed by."""
-        doors: dict[tuple[str, str], list[str]] = {}
+        doors: dict[tuple[str, str], list[str]] = {}  # by the graph and "Input" or "Output"
         for name, node in source.nodes.items():
             whole = prefix + name
             if not hasattr(node, "nodes"):
@@ -73,13 +73,15 @@ class _Graph:
                 continue
             self._add(node, f"{whole}.")
             for inside, part in node.nodes.items():
-                doors.setdefault((whole, type(part).__name__), []).append(f"{whole}.{inside}")
+                kind = type(part).__name__
+                if kind in ("Input", "Output"):
+                    doors.setdefault((whole, kind), []).append(f"{whole}.{inside}")
         for start, end in dict.fromkeys(source.edges):
             starts = doors.get((prefix + start, "Output"), [prefix + start])
             ends = doors.get((prefix + end, "Input"), [prefix + end])
             self.edges += [(a, b) for a in starts for b in ends]
-        for (_, kind), names in doors.items():
-            for name in names if kind in ("Input", "Output") else ():
+        for names in doors.values():
+            for name in names:
                 self.pass_by(name)
 
     def before(self, name: str) -> list[str]:
@@ -115,7 +117,7 @@ class _Graph:
 
     def delays_before(self, name: str, dt: float) -> list[str]:
         """The delays of one step in a row before a node, the nearest first."""
-        found: list[str] = []
+        delays: list[str] = []
         while len(self.before(name)) == 1:
             (name,) = self.before(name)
             node = self.nodes[name]
@@ -123,8 +125,8 @@ class _Graph:
                 break
             if not np.allclose(node.delay, dt):
                 break
-            found.append(name)
-        return found
+            delays.append(name)
+        return delays
 
     def order(self) -> list[str]:
         """The names of what the input reaches, each after all that it reads."""
@@ -147,15 +149,22 @@ class _Graph:
 
 def _network(graph: _Graph, layers: dict[str, nn.Module]) -> Sequential:
     """A chain, where it is one."""
-    reads = {name: tuple(graph.before(name)) for name in layers}
     ends = [n for n, node in graph.nodes.items() if type(node).__name__ == "Output"]
     if len(ends) > 1:
         raise ExportError(f"{len(ends)} outputs: a network here has one")
-    last = tuple(graph.before(ends[0])) if ends else tuple(layers)[-1:]
-    chain = [*layers]
-    if all(reads[b] == (a,) for a, b in pairwise(chain)) and last == tuple(chain[-1:]):
+    numbers = {name: number for number, name in enumerate(layers, 1)}
+    numbers |= {n: 0 for n, node in graph.nodes.items() if type(node).__name__ == "Input"}
+
+    def read(name: str) -> tuple[int, ...]:
+        for start in graph.before(name) or [name]:
+            if start not in numbers:
+                raise ExportError(f"{name}: nothing leads to {start} from the input")
+        return tuple(numbers[start] for start in graph.before(name))
+
+    reads, last = [read(name) for name in layers], read(ends[0]) if ends else (len(layers),)
+    if [*reads, last] == [(number,) for number in range(len(layers) + 1)]:
         return Sequential(*layers.values())
-    return Sequential(Branches(layers, reads, last))
+    return Sequential(Branches(layers.values(), reads, last))
 
 
 def nir_graph(content: bytes) -> Any:

@@ -1,6 +1,6 @@
 """How the layers of a network are wired: which outputs, or sums of them, each layer reads."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,9 @@ class LayerCall:
     gives: Wire
 
 
-def wiring(net: nn.Module, example: Tensor, absent: Any) -> tuple[list[LayerCall], Wire, Wire]:
+def wiring(
+    net: nn.Module, example: Tensor, absent: Callable[[nn.Module], bool]
+) -> tuple[list[LayerCall], Wire, Wire]:
     """The layers in the order in which they run, the input, and the answer of the last.
 
     `absent`: says of a layer whether it hands on what it got. Raises `ExportError` for a layer that
@@ -88,7 +90,7 @@ def wiring(net: nn.Module, example: Tensor, absent: Any) -> tuple[list[LayerCall
 class _Trace(TorchFunctionMode):
     """Follows tensors from layer to layer; what happens inside a layer is its own."""
 
-    def __init__(self, absent: Any) -> None:
+    def __init__(self, absent: Callable[[nn.Module], bool]) -> None:
         super().__init__()
         self.calls: list[LayerCall] = []
         self._absent = absent

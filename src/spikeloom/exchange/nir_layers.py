@@ -1,0 +1,64 @@
+"""Layers of NIR graphs that the library has not: sum pooling, scales, branches that meet."""
+
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikeloom.nn.fold import is_time_aware
+from spikeloom.nn.sequential import apply
+
+
+class SumPool2d(nn.Module):
+    """The sum of each window, `[N, C, H, W]`; NIR has it, torch has not."""
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.padding = kernel_size, stride or kernel_size, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = (self.kernel_size, self.stride, self.padding)
+        return F.avg_pool2d(x, *size, divisor_override=1)
+
+
+class Scale(nn.Module):
+    """`scale` times what comes in; `scale` in the shape of a sample."""
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class Branches(nn.Module):
+    """Layers that part and meet, `[T, B, ...]`: each reads the sum of what others gave.
+
+    `layers`: each after those that it reads; `reads`: of each their numbers, from 1 on, 0 for the
+    input. `last`: whose sum is the answer.
+    """
+
+    time_first = True
+
+    def __init__(
+        self, layers: Iterable[nn.Module], reads: list[tuple[int, ...]], last: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.reads, self.last = reads, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = [x]
+
+        def total(numbers: tuple[int, ...]) -> Tensor:
+            return reduce(add, (given[number] for number in numbers))
+
+        for layer, numbers in zip(self.layers, self.reads, strict=True):
+            y = total(numbers)
+            given.append(layer(y) if is_time_aware(layer) else apply([layer], y))
+        return total(self.last)
