@@ -20,14 +20,14 @@ def images(inputs: Tensor) -> Tensor:
 
 def frames(inputs: Tensor, time_steps: int | None) -> Tensor:
     """`inputs`, if they are frames `[T, B, C, H, W]` of event counts; None: of any T."""
-    fits = time_steps in (None, inputs.shape[0]) or in_pieces()
-    if inputs.dim() != 5 or not fits:
-        raise ConfigError(
-            f"input of shape {list(inputs.shape)}: expected frames [T, B, 2, H, W] with "
-            f"T={time_steps}; set network.T to the number of frames, and leave out "
-            "data.frames.choose"
-        )
-    return inputs
+    any_length = time_steps is None or in_pieces()
+    if inputs.dim() == 5 and (any_length or len(inputs) == time_steps):
+        return inputs
+    text = f"input of shape {list(inputs.shape)}: expected frames [T, B, 2, H, W]"
+    if not any_length:
+        text += f" with T={time_steps}; set network.T to the number of frames, and leave out "
+        text += "data.frames.choose"
+    raise ConfigError(text)
 
 
 def mean_logits(votes: Tensor) -> Output:

@@ -78,6 +78,8 @@ def test_event_networks_learn_from_frames(kind: str, connect: str) -> None:
     else:
         votes = net(more).votes
         assert votes is not None and len(votes) == 5
+        with pytest.raises(ConfigError, match=r"expected frames \[T, B, 2, H, W\]$"):  # of any T
+            net(more[0])
 
 
 def test_scores_are_the_mean_of_the_votes() -> None:
