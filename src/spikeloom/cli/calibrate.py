@@ -11,10 +11,7 @@ from spikeloom.cli.output import print_json, print_table
 from spikeloom.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from spikeloom.config.schema import Recipe
     from spikeloom.evaluation.evaluation import TrainedRun
-    from spikeloom.evaluation.measure import Measurement, Observer
-    from spikeloom.nn.classifier import Classifier
 
 
 def calibrate(
@@ -72,14 +69,14 @@ def calibrate(
     files = [f"network.ann={folder}", f"network.thresholds={out}"]
     recipe = None if check is None else load_recipe(check, [*files, *(overrides or ())])
 
-    from spikeloom.evaluation.evaluation import load_run
+    from spikeloom.evaluation.evaluation import accuracy_at_start, load_run
 
     run = load_run(folder, checkpoint, device=device)
     size = batch_size or run.recipe.data.batch_size
     about = {"checkpoint": f"{checkpoint}, after {run.epochs} epochs"}
     fraction = percentile / 100
-    values = write_thresholds(run, out, fraction, batches, size, split, order, seed, about)
-    samples, accuracy = batches * size, measured(run, run.classifier, "float32").accuracy
+    values = calibrate_run(run, out, fraction, batches, size, split, order, seed, about)
+    samples, accuracy = batches * size, run.measure(run.classifier, "float32").accuracy
     before = [] if recipe is None else accuracy_at_start(recipe, run)
     after_steps = dict(enumerate(before, start=1))
     if as_json:
@@ -109,7 +106,7 @@ def calibrate(
         )
 
 
-def write_thresholds(
+def calibrate_run(
     run: "TrainedRun",
     out: Path,
     fraction: float = 0.999,
@@ -159,41 +156,3 @@ def write_thresholds(
     except OSError as error:
         raise RunError(f"cannot write {out}: {error.strerror}") from error
     return {name: float(value) for name, value in values.items()}
-
-
-def accuracy_at_start(recipe: "Recipe", run: "TrainedRun") -> list[float]:
-    """Test accuracy after 1..T time steps of the network that `recipe` would begin to train with.
-
-    `run`: what was calibrated; its data set is used. ConfigError if the recipe's is another.
-    """
-    from spikeloom.analysis.latency import LatencyCourse
-    from spikeloom.evaluation.evaluation import build
-    from spikeloom.evaluation.measure import observe_latency
-
-    if recipe.data.name != run.data.spec.name:
-        raise ConfigError(
-            f"{recipe.origin} is for {recipe.data.name}, and the run for {run.data.spec.name}: "
-            "name a recipe for the same data"
-        )
-    classifier, latency = build(recipe, run.data.spec, run.device), LatencyCourse()
-    classifier.start()
-    measured(run, classifier, recipe.training.precision, observe_latency(latency))
-    return latency.accuracy()
-
-
-def measured(
-    run: "TrainedRun", classifier: "Classifier", precision: str, *observers: "Observer"
-) -> "Measurement":
-    """`classifier` on the test samples of `run`."""
-    from spikeloom.evaluation.measure import measure
-    from spikeloom.run.device import surroundings
-
-    with surroundings(run.recipe.training, run.device):
-        return measure(
-            classifier,
-            run.test_loader(),
-            spec=run.data.spec,
-            device=run.device,
-            precision=precision,
-            observers=observers,
-        )

@@ -27,6 +27,7 @@ from spikeloom.errors import CheckpointError, ConfigError, DataError
 from spikeloom.evaluation.loaders import make_loaders
 from spikeloom.evaluation.measure import (
     Measurement,
+    Observer,
     measure,
     observe_decisions,
     observe_latency,
@@ -105,6 +106,18 @@ class TrainedRun:
     def test_loader(self) -> Loader:
         """The test samples in their order, transformed as in training's evaluations."""
         return make_loaders(self.recipe, self.data, self.device).test
+
+    def measure(self, classifier: Classifier, precision: str, *observers: Observer) -> Measurement:
+        """`classifier`, that of this run or another one, on the test samples."""
+        with surroundings(self.recipe.training, self.device):
+            return measure(
+                classifier,
+                self.test_loader(),
+                spec=self.data.spec,
+                device=self.device,
+                precision=precision,
+                observers=observers,
+            )
 
 
 def build(
@@ -320,6 +333,22 @@ def evaluate(
         classes=run.inputs.spec.classes,
         mirrored_accuracy=right / measurement.samples if mirrored else None,
     )
+
+
+def accuracy_at_start(recipe: Recipe, run: TrainedRun) -> list[float]:
+    """Test accuracy after 1..T time steps of the network that `recipe` would begin to train with.
+
+    `run`: whose data set is used. ConfigError if the recipe's is another.
+    """
+    if recipe.data.name != run.data.spec.name:
+        raise ConfigError(
+            f"{recipe.origin} is for {recipe.data.name}, and the run for {run.data.spec.name}: "
+            "name a recipe for the same data"
+        )
+    classifier, latency = build(recipe, run.data.spec, run.device), LatencyCourse()
+    classifier.start()
+    run.measure(classifier, recipe.training.precision, observe_latency(latency))
+    return latency.accuracy()
 
 
 def _with_timesteps(recipe: Recipe, timesteps: int) -> Recipe:

@@ -10,11 +10,10 @@ import safetensors
 import torch
 from PIL import Image
 
-from spikeloom.cli.calibrate import accuracy_at_start, measured
-from spikeloom.cli.calibrate import write_thresholds as calibrated
+from spikeloom.cli.calibrate import calibrate_run
 from spikeloom.data import registry
 from spikeloom.errors import CheckpointError, ConfigError
-from spikeloom.evaluation.evaluation import load_run
+from spikeloom.evaluation.evaluation import accuracy_at_start, load_run
 from spikeloom.methods.catalog import load_recipe
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.networks import build
@@ -75,8 +74,8 @@ def _images(root: Path) -> list[str]:
 def test_pipeline_end_to_end(image_folder, ann_run, tmp_path):
     file = tmp_path / "thresholds.safetensors"
     ann = load_run(ann_run)
-    values = calibrated(ann, file, batches=2, batch_size=16)
-    accuracy = measured(ann, ann.classifier, "float32").accuracy
+    values = calibrate_run(ann, file, batches=2, batch_size=16)
+    accuracy = ann.measure(ann.classifier, "float32").accuracy
     assert accuracy > 0.5
     with safetensors.safe_open(file, "pt") as stored:  # type: ignore[attr-defined]
         assert stored.metadata()["samples"] == "32, train split, in random order"
@@ -114,7 +113,7 @@ def test_calibration_is_the_same_each_time_and_follows_its_options(ann_run, tmp_
     run = load_run(ann_run)
 
     def values(**options) -> dict[str, float]:
-        return calibrated(run, tmp_path / "t", batches=1, batch_size=20, **options)
+        return calibrate_run(run, tmp_path / "t", batches=1, batch_size=20, **options)
 
     first = values()
     assert values() == first and values(seed=5) != first
@@ -182,6 +181,6 @@ def test_what_cannot_be_calibrated_is_refused(ann_run, tmp_path):
     with pytest.raises(ConfigError, match="calibrated on an ANN"):
         calibrate(_snn(), [], 1, 0.999)
     with pytest.raises(ConfigError, match="the train split of imagefolder has 80"):
-        calibrated(load_run(ann_run), tmp_path / "t", batches=100)
+        calibrate_run(load_run(ann_run), tmp_path / "t", batches=100)
     with pytest.raises(ConfigError, match="above 0, up to 1"):
-        calibrated(load_run(ann_run), tmp_path / "t", batches=1, fraction=1.5)
+        calibrate_run(load_run(ann_run), tmp_path / "t", batches=1, fraction=1.5)
