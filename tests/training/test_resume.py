@@ -20,8 +20,7 @@ from spikeloom.methods import catalog
 from spikeloom.run import checkpoint
 from spikeloom.run.checkpoint import read
 from spikeloom.run.reading import read_events
-from spikeloom.training import resume, train
-from spikeloom.training import trainer as trainer_module
+from spikeloom.training import position, resume, train
 from spikeloom.training.trainer import Trainer
 
 from .conftest import TinyClassifier, assert_same_run, recorded
@@ -186,7 +185,7 @@ def test_every_checkpoint_can_be_the_one_to_go_on_from(
     install, recipe, whole, screen, monkeypatch, damaged
 ):
     """After epochs of rising accuracy last, previous, and best are each the best of their time."""
-    monkeypatch.setattr(trainer_module, "choose", _always_better)
+    monkeypatch.setattr(position, "choose", _always_better)
     run = whole("epochs=3")
     reference = run.with_name("reference")
     shutil.copytree(run, reference)

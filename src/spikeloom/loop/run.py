@@ -25,7 +25,7 @@ from spikeloom.data.base import DataSet
 from spikeloom.errors import ConfigError, NonFiniteError, RunError
 from spikeloom.evaluation.measure import Measurement
 from spikeloom.evaluation.metrics import Score, score_for
-from spikeloom.evaluation.protocol import Best, choose
+from spikeloom.evaluation.protocol import Best
 from spikeloom.loop import description, plain
 from spikeloom.loop.evaluation import Answer, Loss, Seen, on_device, scored, see
 from spikeloom.nn.classifier import Output
@@ -34,8 +34,8 @@ from spikeloom.report.examination import write as keep_examination
 from spikeloom.run.device import StopRequest
 from spikeloom.run.folder import RunFolder
 from spikeloom.seeding import seed_global, stream
-from spikeloom.training.journal import Clock, Journal
-from spikeloom.training.position import Position, Stateful, TrainedParts
+from spikeloom.training.journal import Journal
+from spikeloom.training.position import Clock, Position, Stateful, TrainedParts
 from spikeloom.training.saving import Saver
 
 
@@ -338,28 +338,22 @@ class Run:
                 "after each step"
             )
         self._check(score.loss)
-        test, val = self._seen.get("test"), self._seen.get("val")
-        best = position.best
+        seen, improved = self._seen.get("test"), False
+        measurements = {split: seen.measurement for split, seen in self._seen.items()}
+        test, val = measurements.get("test"), measurements.get("val")
         if test is not None:
-            value = None if val is None else val.measurement.accuracy
-            figure = "accuracy" if score.classes else "r2"
             protocol = BestTestEpoch() if val is None else BestValidationEpoch()
-            best = choose(protocol, best, self.epoch, test.measurement.accuracy, value, figure)
-        improved = best is not position.best
-        if improved and test is not None:
-            position.best, position.confusion = best, test.measurement.confusion
+            improved = position.judge(protocol, test, val)
         self._clock.stop(position)
-        tested, validated = (None if seen is None else seen.measurement for seen in (test, val))
         figures = self._figures.values
-        self._journal.epoch(position, self._lr, score, self.network, validated, tested, figures)
-        position.loss = score.loss
-        position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
+        self._journal.epoch(position, self._lr, score, self.network, val, test, figures)
+        position.next_epoch(score.loss)
         self._score, self._sums, self._seen = None, {}, {}
         self._save()
-        if improved or (last and best is None):
+        if improved or (last and position.best is None):
             self._saver.keep_best(self._parts)
-            if test is not None and test.examination is not None:
-                keep_examination(self.folder, test.examination)
+            if seen is not None and seen.examination is not None:
+                keep_examination(self.folder, seen.examination)
 
     def _tell(self, text: str) -> None:
         self._journal.message(text)

@@ -1,7 +1,5 @@
 """What a training tells: its record, TensorBoard, and whoever watches."""
 
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,24 +20,6 @@ from spikeloom.run.device import peak_memory_mb
 from spikeloom.run.folder import RunFolder
 from spikeloom.run.records import ConsoleLines, JsonLines, Sink, Stream, TensorBoard
 from spikeloom.training.position import Position
-
-
-class Clock:
-    """Counts the time spent training into a position."""
-
-    def __init__(self) -> None:
-        self.start()
-
-    def start(self) -> None:
-        self._at, self._worked = time.monotonic(), sum(os.times()[:4])
-
-    def stop(self, position: Position) -> None:
-        """Adds the time since the clock was started or last stopped."""
-        now, worked = time.monotonic(), sum(os.times()[:4])  # of this process and its children
-        position.epoch_seconds += now - self._at
-        position.run_seconds += now - self._at
-        position.cpu_seconds += worked - self._worked
-        self._at, self._worked = now, worked
 
 
 class Journal:

@@ -1,5 +1,7 @@
 """Where a training stands, and everything else that a checkpoint of it holds."""
 
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +10,10 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from spikeloom.config import schema
 from spikeloom.errors import CheckpointError, RunError
-from spikeloom.evaluation.protocol import Best
+from spikeloom.evaluation.measure import Measurement
+from spikeloom.evaluation.protocol import Best, choose
 from spikeloom.processes import distributed
 from spikeloom.run.checkpoint import FORMAT, State
 
@@ -33,6 +37,39 @@ class Position:
     confusion: Tensor | None = None
     idle: list[str] = field(default_factory=list)
     loss: float | None = None
+
+    def judge(self, protocol: schema.Protocol, test: Measurement, val: Measurement | None) -> bool:
+        """Whether this epoch is the best so far by `protocol`; it is taken for that then."""
+        value = None if val is None else val.accuracy
+        figure = "r2" if test.errors else "accuracy"
+        best = choose(protocol, self.best, self.epoch, test.accuracy, value, figure)
+        if best is self.best:
+            return False
+        self.best, self.confusion = best, test.confusion
+        return True
+
+    def next_epoch(self, loss: float) -> None:
+        """To the beginning of the next epoch; `loss`: that of this one."""
+        self.loss = loss
+        self.epoch, self.step, self.epoch_seconds = self.epoch + 1, 0, 0.0
+
+
+class Clock:
+    """Counts the time spent training into a position."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self._at, self._worked = time.monotonic(), sum(os.times()[:4])
+
+    def stop(self, position: Position) -> None:
+        """Adds the time since the clock was started or last stopped."""
+        now, worked = time.monotonic(), sum(os.times()[:4])  # of this process and its children
+        position.epoch_seconds += now - self._at
+        position.run_seconds += now - self._at
+        position.cpu_seconds += worked - self._worked
+        self._at, self._worked = now, worked
 
 
 @dataclass(frozen=True)

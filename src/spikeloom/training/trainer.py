@@ -27,16 +27,16 @@ from spikeloom.evaluation.loaders import make_loaders
 from spikeloom.evaluation.measure import Measurement, measure
 from spikeloom.evaluation.metrics import score_of
 from spikeloom.evaluation.nonfinite import first_non_finite
-from spikeloom.evaluation.protocol import Best, choose
+from spikeloom.evaluation.protocol import Best
 from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.processes.synced import own_batches
 from spikeloom.run.device import StopRequest, autocast
 from spikeloom.run.folder import RunFolder
 from spikeloom.seeding import seed_global, stream
-from spikeloom.training.journal import Clock, Journal, about
+from spikeloom.training.journal import Journal, about
 from spikeloom.training.parallel import Parallel
-from spikeloom.training.position import Position, RunResult, TrainedParts
+from spikeloom.training.position import Clock, Position, RunResult, TrainedParts
 from spikeloom.training.saving import Saver, of_recipe
 from spikeloom.training.start import freeze, start_from
 from spikeloom.training.watch import Watch
@@ -253,19 +253,14 @@ class Trainer:
         config, position = self.recipe, self.position
         last = self.epoch + 1 == config.training.epochs
         test = val = None
-        best = position.best
+        improved = False
         if last or (self.epoch + 1) % config.training.evaluate_every == 0:
             with ExitStack() as stack:
                 for callback in self.callbacks.values():
                     stack.enter_context(callback.evaluating(self))
                 val, test = self.evaluate("val"), self.evaluate("test")
             assert test is not None
-            value = None if val is None else val.accuracy
-            figure = "r2" if self.spec.targets else "accuracy"
-            best = choose(config.protocol, best, self.epoch, test.accuracy, value, figure)
-        improved = best is not position.best
-        if improved and test is not None:
-            position.best, position.confusion = best, test.confusion
+            improved = position.judge(config.protocol, test, val)
         self.clock.stop(position)
         self.score.reduce()
         self.check_sums()
@@ -274,8 +269,7 @@ class Trainer:
             self.classifier.scalars(),
             config.start.freeze,
         )
-        position.loss = self.score.loss
-        position.epoch, position.step, position.epoch_seconds = self.epoch + 1, 0, 0.0
+        position.next_epoch(self.score.loss)
         self.score = score_of(self.spec, self.device)
         if improved or last or self.epoch % config.checkpoint.every_epochs == 0:
             self.save()
