@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks import keeping as keeping  # its commands
-from benchmarks import kernels as kernels  # its commands
+from benchmarks import kernel_commands as kernel_commands
+from benchmarks import record_commands as record_commands
 from benchmarks.command import (
     AddedCsv,
     Backend,

@@ -44,6 +44,7 @@ Neurons = Annotated[
 
 
 WORDS = ("part", "source", "what", "note", "by folder", "library", "subject", "case", "kernel")
+WORDS += ("matmul",)
 """Columns that hold no numbers."""
 
 
@@ -96,7 +97,6 @@ def print_rows(rows: "Sequence[Row]", figures: dict[str, str], title: str | None
     """The rows as a table, without columns that none of them has; and who is absent in a line
     below it.
     """
-    words = ("what", "matmul")
     here = [row for row in rows if not str(row["note"]).startswith("absent")]
     figures = {key: name for key, name in figures.items() if any(key in row for row in here)}
     print_table(
@@ -110,7 +110,7 @@ def print_rows(rows: "Sequence[Row]", figures: dict[str, str], title: str | None
             for row in here
         ],
         title=title,
-        right=[name for key, name in figures.items() if key not in words],
+        right=[name for key, name in figures.items() if key not in WORDS],
     )
     absent: dict[str, list[str]] = {}
     for row in rows:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from benchmarks.tables import LIBRARIES, Group, cell, groups, number, ratios, read, span, table
 
+COPIES = "training_copies"
+"""The column of forward and backward together, in copies of the input."""
+
 
 def machine() -> str:
     """Where the tables were measured."""
@@ -68,17 +71,14 @@ def neurons() -> str:
     return table([*head, *(LIBRARIES[name] for name in peers)], rows)
 
 
-COPIES = "training_copies"
-
-
-def plain(found: Sequence[Group]) -> list[Group]:
+def usual(found: Sequence[Group]) -> list[Group]:
     """Cases in float32 that lie in memory as usual."""
-    usual = {"dtype": "float32", "layout": "contiguous"}
-    return [group for group in found if usual.items() <= group["spikeloom"].items()]
+    values = {"dtype": "float32", "layout": "contiguous"}
+    return [group for group in found if values.items() <= group["spikeloom"].items()]
 
 
 def neurons_read() -> str:
-    found = plain(layers())
+    found = usual(layers())
 
     def of(name: str) -> str:
         costs = [number(g, "spikeloom", COPIES) for g in found]
@@ -103,7 +103,7 @@ def plain_script() -> str:
         [group["spikeloom"][key] for key in ("subject", "shape")]
         + [cell(group, "spikeloom", key) for key in ("forward_copies", COPIES)]
         + [cell(group, "eager", COPIES)]
-        for group in plain(groups(read("neurons-plain-cpu.csv")))
+        for group in usual(groups(read("neurons-plain-cpu.csv")))
         if group["spikeloom"]["subject"] in ("LIF", "PLIF")
     ]
     return table(["neuron", "`[T, B, ...]`", "forward", "with backward", "eager"], rows)
@@ -113,7 +113,7 @@ def compiled() -> str:
     names = ("spikeloom", "torch.compile", "eager")
     rows = [
         [group["spikeloom"]["shape"], *(cell(group, name, COPIES) for name in names)]
-        for group in plain(groups(read("neurons-compile-cpu.csv")))
+        for group in usual(groups(read("neurons-compile-cpu.csv")))
         if not is_small(group)
     ]
     return table(["PLIF `[T, B, ...]`", *names], rows)

@@ -15,16 +15,16 @@ from matplotlib.figure import Figure
 from spikeloom.training import evaluate, read_events
 
 SHORT = "epochs=3 T_max=3 threads=1"
-NAMES = ("PLIF", "GLIF", "IDE", "DSR", "FS")
-DIGITS = ("plif/digits", "glif/digits", "ide/digits", "dsr/digits", "fs/digits-events")
-MNIST = (
-    f"plif/mnist T=4 channels=16 hidden=256 lr=2e-3 batch_size=64 {SHORT}",
-    f"glif/mnist warmup_steps=100 {SHORT}",
-    f"ide/mnist-f64c5 channels=[16] schedule=cosine {SHORT}",
-    f"dsr/mnist warmup_steps=100 {SHORT}",
-    f"fs/mnist {SHORT}",
-)
-WAYS = {"digits": dict(zip(NAMES, DIGITS)), "mnist": dict(zip(NAMES, MNIST))}  # noqa: B905
+DIGITS = {"PLIF": "plif/digits", "GLIF": "glif/digits", "IDE": "ide/digits", "DSR": "dsr/digits"}
+DIGITS["FS"] = "fs/digits-events"
+MNIST = {
+    "PLIF": f"plif/mnist T=4 channels=16 hidden=256 lr=2e-3 batch_size=64 {SHORT}",
+    "GLIF": f"glif/mnist warmup_steps=100 {SHORT}",
+    "IDE": f"ide/mnist-f64c5 channels=[16] schedule=cosine {SHORT}",
+    "DSR": f"dsr/mnist warmup_steps=100 {SHORT}",
+    "FS": f"fs/mnist {SHORT}",
+}
+WAYS = {"digits": DIGITS, "mnist": MNIST}
 COLUMNS = ("accuracy B, %", "spikes a neuron", "1000 operations", "energy, nJ", "CPU seconds", "MB")
 
 
