@@ -226,6 +226,27 @@ def test_functions_between_layers_are_refused_by_name(
         sl.to_nir(Otherwise(function), (4, 4))
 
 
+class Shown(sl.nn.Classifier):
+    """An image that is shown at every step, behind a function."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.function = sl.IF(backend="eager"), function
+
+    def current(self, inputs: Tensor) -> Tensor:
+        return inputs.expand(3, *inputs.shape)
+
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        return (self.layer(self.function(current)),)
+
+
+def test_of_a_shown_image_a_step_may_be_taken_but_no_part() -> None:
+    sl.to_nir(Shown(lambda x: x[0].expand(3, -1, -1)), (4,))
+    for function in (lambda x: x[:, :, [3, 2, 1, 0]], lambda x: x[:, :, :2]):
+        with pytest.raises(ExportError, match="'getitem' between layers"):
+            sl.to_nir(Shown(function), (4,))
+
+
 def test_batchnorm_is_not_folded_where_others_read_the_layer_without_it() -> None:
     norm = sl.nn.Sequential(sl.nn.BatchNorm(4))
     net = sl.nn.Sequential(nn.Linear(3, 4), Residual(norm, nn.Identity()), Residual(norm, norm))

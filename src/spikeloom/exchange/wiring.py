@@ -143,15 +143,21 @@ class _Trace(TorchFunctionMode):
 def _followed(
     name: str, tensors: list[Tensor], wires: list[Wire], args: tuple[Any, ...], y: Tensor
 ) -> Wire:
-    if any(wire.made for wire in wires):
-        return next(wire for wire in wires if wire.made)
-    shows = tensors[0].dim() and tensors[0].stride(0) == 0
-    if len(tensors) == 1 and (name in _SAME or (name in _ONE_STEP and shows)):
+    for wire in wires:
+        if wire.made:
+            return wire
+    if len(tensors) == 1 and (name in _SAME or (name in _ONE_STEP and _steps_of(tensors[0], y))):
         return wires[0]
     alike = len(wires) == len(tensors) == len(args) == 2 and tensors[0].shape == tensors[1].shape
     if name in _SUMS and alike and y.shape == tensors[0].shape:
         return Wire(wires[0].shape or wires[1].shape, tuple(wires))
     return Wire((), made=name.strip("_"))
+
+
+def _steps_of(x: Tensor, y: Tensor) -> bool:
+    """Whether `x` is an image that is shown at all steps, and `y` that image, or some steps."""
+    shows = x.dim() > 0 and x.stride(0) == 0 and x.data_ptr() == y.data_ptr()
+    return shows and y.shape[y.dim() - x.dim() + 1 :] == x.shape[1:]
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
