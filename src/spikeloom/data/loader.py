@@ -121,7 +121,7 @@ class Loader:
         """Indices of all samples in the order of `epoch`, the same on every rank, int64 `[N]`."""
         if not self.shuffle:
             return torch.arange(len(self.split))
-        generator = self._generator(epoch, "order")
+        generator = seeding.generator(self._seed, *self._names, epoch, "order")
         if self.balanced:
             labels = self.split.labels
             weights = 1 / torch.bincount(labels)[labels].double()
@@ -136,17 +136,15 @@ class Loader:
         requests = [self._request(epoch, *item) for item in zip(steps, chunks, strict=True)]
         raw = zip(self._read(requests), (self.split.labels[chunk] for chunk in chunks), strict=True)
         whole = size * self.world_size
-        for step, (inputs, targets) in zip(steps, on_device(raw, self.device), strict=True):
+        there = on_device(raw, self.device)
+        for step, chunk, (inputs, targets) in zip(steps, chunks, there, strict=True):
             if self.transform is not None:
                 names = (*self._names, epoch, step, self.rank, "augment")
                 draws = Draws()
                 draws.manual_seed(seeding.stream(self._seed, *names))
-                draws.epoch, draws.samples = epoch, chunks[step - start_step]
+                draws.epoch, draws.samples = epoch, chunk
                 inputs = self.transform(inputs, draws)
             yield Batch(inputs, targets, step, min(whole, self.samples - step * whole))
-
-    def _generator(self, *names: int | str) -> torch.Generator:
-        return seeding.generator(self._seed, *self._names, *names)
 
     def _request(self, epoch: int, step: int, indices: Tensor) -> "_Request":
         if not self._random_read:
