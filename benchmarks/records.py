@@ -54,8 +54,7 @@ class Kept:
 
 def command_of(run: reading.RunRecord) -> str:
     """The command that began a run, without where its folder is."""
-    told = str(run.environment.get("command", ""))
-    arguments = re.sub(r" --(out|name) \S+", "", told).partition(" train ")[2]
+    arguments = run.command.partition(" train ")[2]
     if not arguments:
         raise RunError(f"{run.folder}: environment.json does not say what command began it")
     if "/" in re.sub(r"\b[\w-]+/[\w-]+", "", arguments):

@@ -74,7 +74,7 @@ def evaluate(
 
     from spikeloom import training
 
-    def measured(steps: int | None) -> "Evaluation":
+    def measured(steps: int | None, *, mirrored: bool) -> "Evaluation":
         return training.evaluate(
             folder,
             checkpoint,
@@ -86,11 +86,11 @@ def evaluate(
             root=root,
         )
 
-    result = measured(T)
+    result = measured(T, mirrored=mirrored)
     accuracies = result.accuracy_per_timestep
     if T is None and steps and 0 < len(accuracies) < steps[-1] and _shows_images(folder):
         # An image can be shown for longer: the first steps are the same, and more follow.
-        accuracies = measured(steps[-1]).accuracy_per_timestep
+        accuracies = measured(steps[-1], mirrored=False).accuracy_per_timestep
     votes = _after(accuracies, steps)
     speed = _timed(folder, checkpoint, T, device, root) if latency else None
     if as_json:

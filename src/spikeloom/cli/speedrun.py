@@ -37,15 +37,16 @@ def speedrun(
     from spikeloom.speedrun import FOLDER, RECIPE, entries, entry_of
 
     if entry is not None:
-        one = entry_of(Path(entry) if Path(entry).is_dir() else _trained(entry, overrides, out))
-        print_json(one.model_dump()) if as_json else _print([one])
+        run = Path(entry) if Path(entry).is_dir() else _trained(entry, overrides, out)
+        record = entry_of(run)
+        print_json(record.model_dump()) if as_json else _print([record])
         return
-    found = entries()
+    records = entries()
     if as_json:
-        print_json([each.model_dump() for each in found])
+        print_json([record.model_dump() for record in records])
         return
-    _print(found)
-    typer.echo(f"{len(found)} records in {FOLDER}; their logs: --json. To add one:")
+    _print(records)
+    typer.echo(f"{len(records)} records in {FOLDER}; their logs: --json. To add one:")
     typer.echo(f"spikeloom speedrun METHOD, which trains METHOD/{RECIPE}; rules: docs/speedrun.md")
 
 
@@ -62,26 +63,26 @@ def _trained(entry: str, overrides: list[str] | None, out: Path | None) -> Path:
     return folder
 
 
-def _print(found: "Sequence[SpeedrunEntry]") -> None:
+def _print(records: "Sequence[SpeedrunEntry]") -> None:
     columns = ("method", "accuracy", "mirrored", "wall", "CPU", "epochs", "T", "parameters")
     columns = (*columns, "spikes", "machine", "command")
     print_table(
         columns,
         [
             (
-                each.method,
-                f"{each.accuracy:.2%}",
-                f"{each.mirrored:.2%}",
-                duration(each.seconds),
-                "" if each.cpu_seconds is None else duration(each.cpu_seconds),
-                str(each.epochs),
-                str(each.time_steps or ""),
-                f"{each.parameters:,}",
-                f"{each.spikes:,.0f}",
-                f"{each.machine}, {each.threads} threads",
-                each.command,
+                record.method,
+                f"{record.accuracy:.2%}",
+                f"{record.mirrored:.2%}",
+                duration(record.seconds),
+                "" if record.cpu_seconds is None else duration(record.cpu_seconds),
+                str(record.epochs),
+                str(record.time_steps or ""),
+                f"{record.parameters:,}",
+                f"{record.spikes:,.0f}",
+                f"{record.machine}, {record.threads} threads",
+                record.command,
             )
-            for each in found
+            for record in records
         ],
         right=columns[1:9],
     )

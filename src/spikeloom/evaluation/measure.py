@@ -107,7 +107,9 @@ def measure(
         with autocast(precision, device):
             batches = paced(loader.epoch(epoch))
             counted = classifier if with_rates else None
-            measurement = count(counted, batches, answer, classifier.loss, observers, score)
+            measurement = measure_answers(
+                counted, batches, answer, classifier.loss, observers, score
+            )
         if measurement.samples and not math.isfinite(measurement.loss):
             error = _non_finite(classifier, loader, epoch)
             raise common(error, own="it began in" in str(error))
@@ -116,7 +118,7 @@ def measure(
     return measurement
 
 
-def count(
+def measure_answers(
     network: nn.Module | None,
     batches: Iterable[Batch],
     answer: Callable[[Batch], Output],

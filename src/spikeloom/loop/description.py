@@ -84,7 +84,7 @@ def check(about: Mapping[str, Any]) -> Check:
     return check
 
 
-def facts(
+def start_fields(
     about: Mapping[str, Any], data: DataSet | None, samples: int | None, votes: Tensor | None
 ) -> dict[str, Any]:
     """What the start of the training reports: it has `samples`, and `votes` in a mini-batch."""

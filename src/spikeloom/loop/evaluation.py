@@ -13,7 +13,7 @@ from spikeloom.analysis.operations import SynapticOperations
 from spikeloom.analysis.traces import trace
 from spikeloom.data.base import Batch
 from spikeloom.errors import DataError
-from spikeloom.evaluation.measure import Measurement, count, observe_latency
+from spikeloom.evaluation.measure import Measurement, measure_answers, observe_latency
 from spikeloom.nn.classifier import Output
 from spikeloom.report.examination import SAMPLES, Examination
 
@@ -86,7 +86,7 @@ def see(
 
     device = next(network.parameters()).device
     looking = [remember, observe_latency(latency)]
-    measurement = count(network, _pairs(batches, device), ask, value, looking)
+    measurement = measure_answers(network, _pairs(batches, device), ask, value, looking)
     class_count = len(measurement.confusion)
     if not examined or not class_count:
         return Seen(measurement, None)

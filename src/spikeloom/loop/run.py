@@ -258,7 +258,9 @@ class Run:
             if self._sums:
                 self._saver.load_sums(self._score, self._sums)
             if not self.position.global_step:
-                facts = description.facts(self._about, self._data, self._samples, answer.votes)
+                facts = description.start_fields(
+                    self._about, self._data, self._samples, answer.votes
+                )
                 regression = targets.is_floating_point()
                 self._journal.start(self.network, regression=regression, **facts)
         self._score.add(loss, scores, targets)

@@ -156,6 +156,11 @@ class RunRecord:
         return str(self.environment.get("started", ""))
 
     @property
+    def command(self) -> str:
+        """What began it, without the name of its folder; empty if its environment does not say."""
+        return re.sub(r" --(out|name) \S+", "", str(self.environment.get("command", "")))
+
+    @property
     def recipe_lines(self) -> list[tuple[str, str, str]]:
         """recipe.toml line by line: kind ("table", "key", "comment", ""), key, and the rest. Of
         `data.root` the last folder is left: a page travels, and its machine's paths stay there.

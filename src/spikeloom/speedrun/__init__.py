@@ -4,7 +4,6 @@ An entry is a finished run of `METHOD/cifar10-compact` that keeps the rules of d
 record has what the table shows, and its log. Those of the committed entries are in `records`.
 """
 
-import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -64,8 +63,10 @@ class SpeedrunEntry(BaseModel):
 
 def entries() -> list[SpeedrunEntry]:
     """The committed ones, the best first."""
-    found = [SpeedrunEntry.model_validate_json(path.read_bytes()) for path in FOLDER.glob("*.json")]
-    return sorted(found, key=lambda entry: -entry.accuracy)
+    records = [
+        SpeedrunEntry.model_validate_json(path.read_bytes()) for path in FOLDER.glob("*.json")
+    ]
+    return sorted(records, key=lambda entry: -entry.accuracy)
 
 
 def entry_of(folder: Path) -> SpeedrunEntry:
@@ -78,29 +79,29 @@ def entry_of(folder: Path) -> SpeedrunEntry:
     best = None if run.end is None else run.end.best
     if best is None or run.end is None or run.end.seconds is None:
         raise RunError(f"{folder} is not finished: `spikeloom resume {folder}` goes on")
-    _keeps_the_rules(run, folder)
+    _check_rules(run, folder)
 
     from spikeloom.evaluation.evaluation import evaluate
 
     result = evaluate(folder, mirrored=True)
     assert result.mirrored_accuracy is not None
     facts, passed, log = run.environment, 0.0, list[_Epoch]()
-    for one in run.epochs:
-        passed += one.seconds
+    for epoch in run.epochs:
+        passed += epoch.seconds
         log.append(
             _Epoch(
-                epoch=one.epoch,
+                epoch=epoch.epoch,
                 seconds=round(passed, 1),
-                train=round(one.train_accuracy, 4),
-                validation=None if one.val is None else one.val.accuracy,
-                test=None if one.test is None else one.test.accuracy,
+                train=round(epoch.train_accuracy, 4),
+                validation=None if epoch.val is None else epoch.val.accuracy,
+                test=None if epoch.test is None else epoch.test.accuracy,
             )
         )
     cpu = run.end.cpu_seconds
     return SpeedrunEntry(
         title=run.title,
         method=str(run.setting("method")),
-        command=re.sub(r" --(out|name|root) \S+", "", str(facts.get("command", ""))),
+        command=run.command,
         accuracy=result.accuracy,
         mirrored=result.mirrored_accuracy,
         validation=best.value,
@@ -120,7 +121,7 @@ def entry_of(folder: Path) -> SpeedrunEntry:
     )
 
 
-def _keeps_the_rules(run: reading.RunRecord, folder: Path) -> None:
+def _check_rules(run: reading.RunRecord, folder: Path) -> None:
     trained = run.start.train_samples or 0
     cifar10 = run.setting("data.name") == "cifar10" and run.start.test_samples == _TEST
     broken = {

@@ -169,7 +169,7 @@ class Journal:
         self.stream.emit({"event": kind, **fields})
 
 
-def about(recipe: Recipe, data: DataSet, loaders: Loaders, steps: int) -> dict[str, Any]:
+def start_fields(recipe: Recipe, data: DataSet, loaders: Loaders, steps: int) -> dict[str, Any]:
     """What the start of a training of `recipe` reports besides the network."""
     config, val = recipe.data, loaders.val
     return {

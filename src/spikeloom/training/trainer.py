@@ -34,7 +34,7 @@ from spikeloom.processes.synced import own_batches
 from spikeloom.run.device import StopRequest, autocast
 from spikeloom.run.folder import RunFolder
 from spikeloom.seeding import seed_global, stream
-from spikeloom.training.journal import Journal, about
+from spikeloom.training.journal import Journal, start_fields
 from spikeloom.training.parallel import Parallel
 from spikeloom.training.position import Clock, Position, RunResult, TrainedParts
 from spikeloom.training.saving import Saver, of_recipe
@@ -349,8 +349,8 @@ class Trainer:
 
     def tell_start(self) -> None:
         """The first event of the record."""
-        facts = about(self.recipe, self.data, self.loaders, self.steps)
-        self.journal.start(self.classifier, regression=bool(self.spec.targets), **facts)
+        fields = start_fields(self.recipe, self.data, self.loaders, self.steps)
+        self.journal.start(self.classifier, regression=bool(self.spec.targets), **fields)
 
     def check_sums(self) -> None:
         """Notices what became non-finite since the last look, where not every step is watched."""
