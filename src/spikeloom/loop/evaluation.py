@@ -44,13 +44,13 @@ def on_device(targets: Tensor, device: torch.device) -> Tensor:
     return targets.to(device, targets.dtype if targets.is_floating_point() else torch.int64)
 
 
-class Seen(NamedTuple):
+class Evaluated(NamedTuple):
     measurement: Measurement
     examination: Examination | None
 
 
 @torch.no_grad()
-def see(
+def evaluate(
     network: nn.Module,
     answer: Answer,
     batches: Iterable[Any],
@@ -58,7 +58,7 @@ def see(
     classes: tuple[str, ...],
     *,
     examined: bool,
-) -> Seen:
+) -> Evaluated:
     """Loss (NaN without a function for it), accuracy, confusion and firing rates over all batches;
     and, if `examined`, operations of the first samples and traces of the very first.
 
@@ -89,7 +89,7 @@ def see(
     measurement = measure_answers(network, _pairs(batches, device), ask, value, looking)
     class_count = len(measurement.confusion)
     if not examined or not class_count:
-        return Seen(measurement, None)
+        return Evaluated(measurement, None)
     ((output, batch),) = first
     names = classes if len(classes) == class_count else map(str, range(class_count))
     examination = Examination(
@@ -108,7 +108,7 @@ def see(
         scores=tuple(output.scores[0].tolist()),
         traces=tuple(trace(network, batch.inputs, answer=answer)),
     )
-    return Seen(measurement, examination)
+    return Evaluated(measurement, examination)
 
 
 def _pairs(batches: Iterable[Any], device: torch.device) -> Iterator[Batch]:

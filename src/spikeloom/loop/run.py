@@ -27,7 +27,7 @@ from spikeloom.evaluation.measure import Measurement
 from spikeloom.evaluation.metrics import Score, score_for
 from spikeloom.evaluation.protocol import Best
 from spikeloom.loop import description, plain
-from spikeloom.loop.evaluation import Answer, Loss, Seen, on_device, scored, see
+from spikeloom.loop.evaluation import Answer, Evaluated, Loss, evaluate, on_device, scored
 from spikeloom.nn.classifier import Output
 from spikeloom.processes import distributed
 from spikeloom.report.examination import write as keep_examination
@@ -141,7 +141,7 @@ class Run:
         self._clock = Clock()
         self._score: Score | None = None
         self._sums: dict[str, Tensor] = {}
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, Evaluated] = {}
         self._samples: int | None = None
         self._look = True
         self._lr = 0.0
@@ -299,7 +299,7 @@ class Run:
         self._set_generators(self.epoch, split)
         classes = () if self._data is None else self._data.spec.classes
         try:
-            seen = see(self.network, answer, batches, loss, classes, examined=split == "test")
+            seen = evaluate(self.network, answer, batches, loss, classes, examined=split == "test")
         finally:
             self.network.train(was_training)
         self._seen[split] = seen
