@@ -39,7 +39,10 @@ def fingerprint() -> str:
     import numba
 
     here = Path(__file__).parent
-    called = ("cpu/jit.py", "cpu/mathlib.py", "cpu/rows.py", "gpu/mathlib.py")
+    called = (
+        *("cpu/jit.py", "cpu/llvm.py", "cpu/mathlib.py", "cpu/products.py", "cpu/rows.py"),
+        "gpu/mathlib.py",
+    )
     helpers = [(here / name).read_bytes() for name in called]
     return repr(
         (

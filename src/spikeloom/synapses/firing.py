@@ -38,7 +38,7 @@ def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
     """Parts are samples. A tile is what some neighbouring windows cover: its states, and the spikes
     of one time step, are scratch, and small enough for the first cache."""
     writer = step_writer(key, dtype, vectors)
-    writer.rows, writer.rows_from = {"list_window"}, "spikeloom.synapses.nonzero"
+    writer.calls["synapses.nonzero"] = ("list_window",)
     count = len(writer.states)
     at = [f"{j} * tile + h * across" for j in range(count)]
     call, text = step_segment(

@@ -32,7 +32,7 @@ MOST = 64
 def _step_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> Kernel:
     """Parts are samples. The current of one sample at one step, and its states, are scratch."""
     writer = step_writer(key, dtype, vectors)
-    writer.rows = {"active", "add_long_rows"}
+    writer.calls["compiler.cpu.rows"] = "active", "add_long_rows"
     count = len(writer.states)
     at = [f"{j} * F" for j in range(count)]
     call, text = step_segment(

@@ -1,12 +1,12 @@
 """Where an array is not zero: the bit masks of whole vectors, and lists made from them. LLVM's
-vector types, as in `compiler.cpu.rows`."""
+vector types, as in `compiler.cpu.llvm`."""
 
 # pyright: reportArgumentType=false, reportCallIssue=false
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from spikeloom.compiler.cpu.rows import pointer, unaligned
+from spikeloom.compiler.cpu.llvm import pointer, unaligned
 
 
 def _nonzero_bits(count):
@@ -68,6 +68,17 @@ def count_nonzero(array, at, count):
     return total
 
 
+@njit(error_model="numpy", inline="always")
+def _list_bits(bits, offset, index, k):
+    """Append `offset` plus the place of each set bit to `index[k:]`; returns the new k. Written out
+    where it is called: a call took a sixth longer."""
+    while bits != 0:
+        index[k] = offset + _lowest_bit(bits)
+        bits &= bits - types.uint64(1)
+        k += 1
+    return k
+
+
 @njit(error_model="numpy")
 def list_nonzero(array, at, count, offset, index, k):
     """Append `offset + i` to `index[k:]` for every nonzero `array[at + i]`, i < count.
@@ -85,10 +96,7 @@ def list_nonzero(array, at, count, offset, index, k):
         else:
             bits = _bits1(array, at + i)
             step = 1
-        while bits != 0:
-            index[k] = offset + i + _lowest_bit(bits)
-            bits &= bits - types.uint64(1)
-            k += 1
+        k = _list_bits(bits, offset + i, index, k)
         i += step
     return k
 
@@ -115,9 +123,6 @@ def list_window(array, at, line, high, wide, count, offset, index, k):
                     bits |= _bits16(array, place)
                 else:
                     bits |= _bits1(array, place)
-        while bits != 0:
-            index[k] = offset + i + _lowest_bit(bits)
-            bits &= bits - types.uint64(1)
-            k += 1
+        k = _list_bits(bits, offset + i, index, k)
         i += step
     return k

@@ -1,6 +1,5 @@
 """What kernels do with vectors besides adding them: turning tiles, widening and rounding bfloat16,
-and choosing maxima. LLVM's vector types, as in
-`compiler.cpu.rows`."""
+and choosing maxima: see `compiler.cpu.llvm`."""
 
 # pyright: reportArgumentType=false, reportCallIssue=false
 from llvmlite import ir
@@ -8,7 +7,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spikeloom.compiler.cpu.rows import pointer, unaligned
+from spikeloom.compiler.cpu.llvm import as_floats, pointer, put, spread, unaligned
 
 
 @intrinsic
@@ -43,8 +42,7 @@ def turn_16(typing_context, out, out_at, out_step, array, at, step):
             half //= 2
         for j in range(16):
             address = builder.gep(goal, [builder.mul(out_step, ir.Constant(word, j))])
-            store = builder.store(rows[j], builder.bitcast(address, vector.as_pointer()))
-            store.align = 1
+            put(builder, rows[j], address)
         return context.get_dummy_value()
 
     return types.none(out, where, where, array, where, where), generate
@@ -122,16 +120,6 @@ def store(typing_context, array, at, value):
     return types.none(array, types.int64, value), generate
 
 
-def _as_floats(builder, vector):
-    """16-bit lanes as the float32 that they are the upper half of."""
-    if not isinstance(vector.type.element, ir.IntType):
-        return vector
-    wide = ir.VectorType(ir.IntType(32), vector.type.count)
-    shift = ir.Constant(wide, [16] * vector.type.count)
-    bits = builder.shl(builder.zext(vector, wide), shift)
-    return builder.bitcast(bits, ir.VectorType(ir.FloatType(), vector.type.count))
-
-
 def _max_lines(count):
     """The intrinsic that pools `count` values side by side."""
 
@@ -152,28 +140,18 @@ def _max_lines(count):
             )
             address = pointer(context, builder, x_type, x, builder.add(at, offset))
             read = unaligned(builder, address, stored)
-            value, before = _as_floats(builder, read), _as_floats(builder, builder.load(best))
+            value, before = as_floats(builder, read), as_floats(builder, builder.load(best))
             larger = builder.or_(
                 builder.fcmp_ordered(">", value, before),
                 builder.fcmp_unordered("uno", value, value),
             )
             builder.store(builder.select(larger, read, builder.load(best)), best)
             here = builder.load(number)
-            mine = builder.insert_element(
-                ir.Constant(small, ir.Undefined), here, ir.Constant(ir.IntType(32), 0)
-            )
-            mine = builder.shuffle_vector(
-                mine,
-                ir.Constant(small, ir.Undefined),
-                ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count),
-            )
+            mine = spread(builder, here, count)
             builder.store(builder.select(larger, mine, builder.load(place)), place)
             builder.store(builder.add(here, ir.Constant(ir.IntType(8), 1)), number)
         for array_type, array, result in ((out_type, out, best), (places_type, places, place)):
-            vector = builder.load(result)
-            address = pointer(context, builder, array_type, array, target)
-            store = builder.store(vector, builder.bitcast(address, vector.type.as_pointer()))
-            store.align = 1
+            put(builder, builder.load(result), pointer(context, builder, array_type, array, target))
         return context.get_dummy_value()
 
     @intrinsic
@@ -200,21 +178,12 @@ def _chosen_lines(count, past_cache=False):
         small = ir.VectorType(ir.IntType(8), count)
         read = unaligned(builder, pointer(context, builder, g_type, g, at), stored)
         place = unaligned(builder, pointer(context, builder, places_type, places, at), small)
-        splat = builder.insert_element(
-            ir.Constant(small, ir.Undefined), mine, ir.Constant(ir.IntType(32), 0)
-        )
-        splat = builder.shuffle_vector(
-            splat,
-            ir.Constant(small, ir.Undefined),
-            ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count),
-        )
-        value = builder.select(
-            builder.icmp_unsigned("==", place, splat), read, ir.Constant(stored, None)
-        )
+        here = builder.icmp_unsigned("==", place, spread(builder, mine, count))
+        value = builder.select(here, read, ir.Constant(stored, None))
         address = pointer(context, builder, out_type, out, target)
-        store = builder.store(value, builder.bitcast(address, stored.as_pointer()))
-        store.align = 64 if past_cache else 1
+        store = put(builder, value, address)
         if past_cache:
+            store.align = 64
             one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
             store.set_metadata("nontemporal", one)
         return context.get_dummy_value()

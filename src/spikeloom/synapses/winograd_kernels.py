@@ -15,13 +15,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from spikeloom.compiler.cpu.jit import driver
-from spikeloom.compiler.cpu.rows import BITS, VECTORS, pointer, product12, put, unaligned
-
-
-def _vector(context, array_type):
-    return ir.VectorType(
-        context.get_value_type(array_type.dtype), BITS // array_type.dtype.bitwidth
-    )
+from spikeloom.compiler.cpu.llvm import pointer, put, unaligned, vector_of
+from spikeloom.compiler.cpu.products import VECTORS, product12
 
 
 def _vectors_of(builder, count, vector):
@@ -40,7 +35,7 @@ def tile_in(typing_context, g, at, line, channels, h, w, high, wide, zeros, out,
     def generate(context, builder, signature, arguments):
         g_type, zeros_type, out_type = (signature.args[i] for i in (0, 8, 9))
         g, at, line, channels, h, w, high, wide, zeros, out, goal, apart = arguments
-        vector, word = _vector(context, g_type), ir.IntType(64)
+        vector, word = vector_of(context, g_type), ir.IntType(64)
         nothing = pointer(context, builder, zeros_type, zeros, ir.Constant(word, 0))
 
         def inside(start, i, end):
@@ -87,7 +82,7 @@ def tile_out(typing_context, sums, at, apart, channels, out, goal, line, tall, b
     def generate(context, builder, signature, arguments):
         sums_type, out_type = signature.args[0], signature.args[4]
         sums, at, apart, channels, out, goal, line, tall, broad, spare = arguments
-        vector, word = _vector(context, sums_type), ir.IntType(64)
+        vector, word = vector_of(context, sums_type), ir.IntType(64)
         none = pointer(context, builder, out_type, spare, ir.Constant(word, 0))
         source = pointer(context, builder, sums_type, sums, at)
         zero = ir.Constant(word, 0)
@@ -136,7 +131,7 @@ def weight_in(typing_context, w, at, apart, channels, out, goal, panel, further)
     def generate(context, builder, signature, arguments):
         w_type, out_type = signature.args[0], signature.args[4]
         w, at, apart, channels, out, goal, panel, further = arguments
-        vector, word = _vector(context, w_type), ir.IntType(64)
+        vector, word = vector_of(context, w_type), ir.IntType(64)
         source = pointer(context, builder, w_type, w, at)
         target = pointer(context, builder, out_type, out, goal)
         half = ir.Constant(vector, [0.5] * vector.count)

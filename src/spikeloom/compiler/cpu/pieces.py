@@ -84,12 +84,12 @@ def copied_starts(writer: Writer, at: list[str], given: str, size: str) -> list[
     """Each state's places `at` in the scratch before the first step: as given, or at rest."""
     return [
         line
-        for own, place in zip(writer.states, at, strict=True)
+        for state, place in zip(writer.states, at, strict=True)
         for line in (
             "if has_start:",
-            f"    copy({_span('scratch', place, size)}, {_span(f'{own}start', given, size)})",
+            f"    copy({_span('scratch', place, size)}, {_span(f'{state}start', given, size)})",
             "else:",
-            f"    fill({_span('scratch', place, size)}, {own}rest)",
+            f"    fill({_span('scratch', place, size)}, {state}rest)",
         )
     ]
 
@@ -97,7 +97,7 @@ def copied_starts(writer: Writer, at: list[str], given: str, size: str) -> list[
 def copied_finals(writer: Writer, at: list[str], given: str, size: str) -> list[str]:
     """The states after the last step, from their places `at` in the scratch, where asked for."""
     lines = [
-        f"    copy({_span(f'{own}final', given, size)}, {_span('scratch', place, size)})"
-        for own, place in zip(writer.states, at, strict=True)
+        f"    copy({_span(f'{state}final', given, size)}, {_span('scratch', place, size)})"
+        for state, place in zip(writer.states, at, strict=True)
     ]
     return ["if want_final:", *lines] if lines else []

@@ -12,7 +12,7 @@ step: what the spikes of t - 1 owe to the step t.
 Coefs are single numbers or vectors of one value per neuron (`Variant.vectors`).
 """
 
-from spikeloom.compiler.cpu.pieces import copied_starts
+from spikeloom.compiler.cpu.pieces import copied_finals, copied_starts
 from spikeloom.compiler.cpu.writer import Segment, Variant, Writer, function
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.front.trace import Trace
@@ -30,7 +30,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
     """The module whose `run_forward` writes spikes, feedback, final states, and the number of
     spikes that each part heard."""
     writer = Writer(trace, variant, backward=False)
-    writer.rows |= {"active", "add_any_rows"}
+    writer.calls["compiler.cpu.rows"] = "active", "add_any_rows"
     step, states = trace.signature, writer.states
     at = [f"{j} * high * F + b" for j in range(len(states))]
     segment = Segment("segment", "forward_segment")
@@ -58,15 +58,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
         f"        add_any_rows(F, r, {R_AT}, weight, 0, F, places, kept, 0, fired)",
         "        m = F",
         *indent(segment.call(), 2),
-        "if want_final:",
-        *indent(
-            _per_row(
-                [
-                    f"copy({own}final[row * F : row * F + F], scratch[{place} : {place} + F])"
-                    for own, place in zip(states, at, strict=True)
-                ]
-            )
-        ),
+        *_per_row(copied_finals(writer, at, "row * F", "F")),
     ]
     arguments = [
         *GEOMETRY,
@@ -87,7 +79,7 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
     """The module whose `run_backward` writes the gradients of the input, of the feedback `gr` (into
     the input: the same, `gr` is not written), of initial states and spikes, and of coefs."""
     writer = Writer(trace, variant, backward=True)
-    writer.rows.add("product")
+    writer.calls["compiler.cpu.products"] = ("product",)
     step, states = trace.signature, writer.states
     count = len(states)
     leaves = [name for name in step.coefs if name in variant.gradients]

@@ -82,9 +82,8 @@ class Writer:
         self.helpers: set[str] = {"fill", "copy", "words", "f8_of_bits"}
         self.helpers |= {f"{STORED_AS[variant.storage]}_array", "f8_array"}
         self.helpers.add("f8_array as real_array" if trace.double else "f4_array as real_array")
-        self.rows: set[str] = set()
-        """What the module calls from `rows_from`."""
-        self.rows_from = "spikeloom.compiler.cpu.rows"
+        self.calls: dict[str, tuple[str, ...]] = {}
+        """What the module calls, by the module that it is from."""
 
     def coef(self, name: str) -> str:
         """The kernel's name of a coef."""
@@ -128,8 +127,10 @@ class Writer:
     def module(self, what: str, *functions: str) -> str:
         """The whole module."""
         imports = ", ".join(sorted(self.helpers))
-        rows = ", ".join(sorted(self.rows))
-        rows = f"from {self.rows_from} import {rows}\n" if rows else ""
+        calls = "".join(
+            f"from spikeloom.{module} import {', '.join(names)}\n"
+            for module, names in self.calls.items()
+        )
         real = "np.float64" if self.trace.double else "np.float32"
         name = self.trace.signature.name
         header = f'''"""{what} of {name}, written by spikeloom's step compiler."""
@@ -140,7 +141,7 @@ import numpy as np
 
 from spikeloom.compiler.cpu.jit import adjoint, driver, segment
 from spikeloom.compiler.cpu.mathlib import {imports}
-{rows}
+{calls}
 REAL = {real}
 f4 = np.float32
 u8 = np.uint64
