@@ -33,7 +33,8 @@ def lines(
 
 
 def state_names(states: tuple[str, ...]) -> list[str]:
-    """A kernel's names of a step's states: numbered, so that none can be one of the template's."""
+    """A kernel's names of a step's states, `var` to those who write it: numbered, so that none can
+    be one of the template's."""
     return [f"s{i}_{name}_" for i, name in enumerate(states)]
 
 

@@ -69,20 +69,21 @@ class Fired:
         `pixel * channels + channel`."""
         channels, _, width = self.size
         none = np.empty(0, real(self.dtype))
-        found = []
+        rows = []
         for lists in self._all():
             counts = _counts(lists, self.pixels)
             start = np.zeros(len(counts) + 1, np.int64)
             np.cumsum(counts, out=start[1:])
             index = np.empty(int(start[-1]), np.int32)
             arguments = (lists.start, lists.ends, lists.index, width, self.pixels, channels)
+            arguments = (*arguments, start, index)
 
-            def work(first: int, last: int, own: Any = (*arguments, start, index)) -> None:
-                kernels("list").flatten_lists(first, last, *own)
+            def work(first: int, last: int, arguments: Any = arguments) -> None:
+                kernels("list").flatten_lists(first, last, *arguments)
 
             share(work, len(counts), len(index) * 8)
-            found.append(Active(start, np.empty(0, np.int32), index, none, False, 1.0))
-        return found
+            rows.append(Active(start, np.empty(0, np.int32), index, none, False, 1.0))
+        return rows
 
     def dense(self) -> Tensor:
         """`[T, B, ...]` of zeros and ones, the channel last in memory."""
@@ -92,8 +93,8 @@ class Fired:
             arguments = (times, lists.start, lists.ends, lists.index, width, self.pixels, channels)
             arguments = (*arguments, flat(out))
 
-            def work(first: int, last: int, own: Any = arguments) -> None:
-                kernels("list").fill_images(first, last, *own)
+            def work(first: int, last: int, arguments: Any = arguments) -> None:
+                kernels("list").fill_images(first, last, *arguments)
 
             share(work, len(lists.start) - 1, self.count * 8)
         out = out.transpose(0, 1)

@@ -255,12 +255,12 @@ class FixedConv2d:
     def of_fired(self, fired: Fired, kept: str = "") -> Tensor:
         """`[T, B, features, high, wide]` of spikes: see `conv_forward`."""
         steps, batch = fired.time_steps, fired.batch
-        own = (self.table, self.bias, self.geometry, True, kept)
         begin = None
         if fired.constant is not None:
-            without = (self.table, None, self.geometry, True, "constant current")
-            begin = conv_forward((batch, *fired.size), fired.constant, *without)
-        y = conv_forward((steps * batch, *fired.size), fired.images, *own, begin)
+            shape, unbiased = (batch, *fired.size), (self.table, None, self.geometry, True)
+            begin = conv_forward(shape, fired.constant, *unbiased, "constant current")
+        shape, biased = (steps * batch, *fired.size), (self.table, self.bias, self.geometry, True)
+        y = conv_forward(shape, fired.images, *biased, kept, begin)
         return y.unflatten(0, (batch, steps)).transpose(0, 1)
 
 

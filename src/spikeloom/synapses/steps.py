@@ -55,10 +55,10 @@ class Kernel:
         for name, value in values.items():
             words[self.at[name]] = value
         writer = Writer(neurons.key.trace, Variant("f4", "vec"), backward=False)
-        for own, rest in zip(writer.states, neurons.rest, strict=True):
-            words.view(np.float64)[self.at[f"{own}rest"]] = rest
-        for own, coef in zip(writer.coefs, neurons.coefs, strict=True):
-            words[self.at[own]] = coef.data_ptr()
+        for var, rest in zip(writer.states, neurons.rest, strict=True):
+            words.view(np.float64)[self.at[f"{var}rest"]] = rest
+        for var, coef in zip(writer.coefs, neurons.coefs, strict=True):
+            words[self.at[var]] = coef.data_ptr()
         return array("q", words.tobytes())
 
     def states(self, what: str) -> list[int]:
@@ -71,8 +71,8 @@ def neuron_parameters(writer: Writer) -> list[Parameter]:
     kinds = {"start": "reals", "rest": "real", "final": "reals"}
     return [
         *(("has_start", "flag"), ("want_final", "flag")),
-        *((f"{own}{what}", kind) for own in writer.states for what, kind in kinds.items()),
-        *((own, "reals") for own in writer.coefs),
+        *((f"{var}{what}", kind) for var in writer.states for what, kind in kinds.items()),
+        *((var, "reals") for var in writer.coefs),
     ]
 
 
@@ -84,22 +84,22 @@ def step_segment(
     step = writer.trace.signature
     segment = Segment("segment", "step_segment")
     source, target = segment.array("x", *x), segment.array("out", *out)
-    at = [segment.array(own, "scratch", to) for own, to in zip(writer.states, states, strict=True)]
+    at = [segment.array(var, "scratch", to) for var, to in zip(writer.states, states, strict=True)]
     inputs = {"x": "x_i"} | {n: f"{o}i" for n, o in zip(step.states, writer.states, strict=True)}
-    for name, own in zip(step.coefs, writer.coefs, strict=True):
+    for name, var in zip(step.coefs, writer.coefs, strict=True):
         if name in writer.variant.vectors:
-            inputs[name] = f"{own}[{segment.array(own, own, '0')}]"
+            inputs[name] = f"{var}[{segment.array(var, var, '0')}]"
         else:
-            segment.scalar(own, f"{own}[0]")
-            inputs[name] = own
+            segment.scalar(var, f"{var}[0]")
+            inputs[name] = var
     lines, results = writer.lines(writer.trace.forward.select(("spikes", *step.states)), inputs)
     named = list(zip(step.states, writer.states, at, strict=True))
     body = [
         f"x_i = x[{source}]",
-        *(f"{own}i = {own}[{place}]" for _, own, place in named),
+        *(f"{var}i = {var}[{place}]" for _, var, place in named),
         *lines,
         f"out[{target}] = {results['spikes']}",
-        *(f"{own}[{place}] = {results[name]}" for name, own, place in named),
+        *(f"{var}[{place}] = {results[name]}" for name, var, place in named),
     ]
     return segment.call(), segment.text(body, [], "None")
 

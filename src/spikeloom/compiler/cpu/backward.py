@@ -32,11 +32,11 @@ def backward_source(trace: Trace, variant: Variant) -> str:
     back, back_text = _adjoint(writer, leaves)
 
     begin = start_lines(writer)
-    for j, own in enumerate(states):
+    for j, var in enumerate(states):
         grad = span(carried(count, j))
         begin += [
             "if has_grad_final:",
-            f"    copy({grad}, {own}grad_final[a : a + m])",
+            f"    copy({grad}, {var}grad_final[a : a + m])",
             "else:",
             f"    fill({grad}, ZERO)",
         ]
@@ -45,20 +45,20 @@ def backward_source(trace: Trace, variant: Variant) -> str:
     # a coef that is the same at every step is summed over the whole block before it is added up
     clear = [
         line
-        for j, own in enumerate(vectors)
+        for j, var in enumerate(vectors)
         for line in (
-            f"if {own}timed or t == T - 1:",
+            f"if {var}timed or t == T - 1:",
             f"    fill(scratch[{vector_sum(count, j)} : {vector_sum(count, j)} + m], ZERO)",
         )
     ]
     add_up = [
         line
-        for j, own in enumerate(vectors)
+        for j, var in enumerate(vectors)
         for line in (
-            f"if {own}timed or t == 0:",
-            f"    at = (h * {own}times + t * {own}timed) * {own}width + c0",
+            f"if {var}timed or t == 0:",
+            f"    at = (h * {var}times + t * {var}timed) * {var}width + c0",
             "    for i in range(m):",
-            f"        part_{own}[at + i] += scratch[{vector_sum(count, j)} + i]",
+            f"        part_{var}[at + i] += scratch[{vector_sum(count, j)} + i]",
         )
     ]
     block = [
@@ -72,8 +72,8 @@ def backward_source(trace: Trace, variant: Variant) -> str:
             over_block(
                 variant.nest,
                 [
-                    f"copy({own}grad_start[a : a + m], {span(carried(count, j))})"
-                    for j, own in enumerate(states)
+                    f"copy({var}grad_start[a : a + m], {span(carried(count, j))})"
+                    for j, var in enumerate(states)
                 ],
             ),
         ),
@@ -102,15 +102,15 @@ def backward_parameters(trace: Trace, variant: Variant) -> list[Parameter]:
         *((name, "integer") for name in geometry_arguments(variant.nest)),
         *(("x", "storage"), ("x_time", "integer"), ("g", "storage"), ("g_time", "integer"), gx),
         *((name, "flag") for name in ("has_start", "has_grad_final", "want_grad_start")),
-        *((f"{own}{what}", kind) for own in states for what, kind in kinds.items()),
+        *((f"{var}{what}", kind) for var in states for what, kind in kinds.items()),
         *coef_parameters(trace),
         *(
             parameter
-            for name, own in zip(signature.coefs, coefs, strict=True)
+            for name, var in zip(signature.coefs, coefs, strict=True)
             if name in variant.gradients
             for parameter in (
-                (f"part_{own}", "sums"),
-                *((f"{own}{what}", "integer") for what in ("times", "timed", "width")),
+                (f"part_{var}", "sums"),
+                *((f"{var}{what}", "integer") for what in ("times", "timed", "width")),
             )
         ),
     ]
@@ -124,21 +124,21 @@ def _recompute(writer: Writer) -> tuple[list[str], str]:
     step, states = writer.trace.signature, writer.states
     segment = Segment("segment", "recompute_segment")
     x = segment.array("x", "x", X_AT)
-    at = {own: segment.array(own, "scratch", at_time(j, "t")) for j, own in enumerate(states)}
+    at = {var: segment.array(var, "scratch", at_time(j, "t")) for j, var in enumerate(states)}
     after = {
-        own: segment.array(f"{own}next", "scratch", at_time(j, "(t + 1)"))
-        for j, own in enumerate(states)
+        var: segment.array(f"{var}next", "scratch", at_time(j, "(t + 1)"))
+        for j, var in enumerate(states)
     }
-    inputs = {"x": "x_i"} | {n: f"{own}i" for n, own in zip(step.states, states, strict=True)}
+    inputs = {"x": "x_i"} | {n: f"{var}i" for n, var in zip(step.states, states, strict=True)}
     inputs |= coef_inputs(writer, segment)
     lines, results = writer.lines(writer.trace.forward.select(step.states), inputs)
     body = [
         f"x_i = {writer.load('x', x)}",
-        *(f"{own}i = {own}[{at[own]}]" for own in states),
+        *(f"{var}i = {var}[{at[var]}]" for var in states),
         *lines,
         *(
-            f"{own}next[{after[own]}] = {results[n]}"
-            for n, own in zip(step.states, states, strict=True)
+            f"{var}next[{after[var]}] = {results[n]}"
+            for n, var in zip(step.states, states, strict=True)
         ),
     ]
     return segment.call(), segment.text(body, [], "None")
@@ -155,35 +155,35 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
     x = segment.array("x", "x", X_AT)
     g = segment.array("g", "g", "t * g_time + a")
     gx = segment.array("gx", "gx", "a" if variant.static else "t * n + a") if wants_x else ""
-    at = {own: segment.array(own, "scratch", at_time(j, "t")) for j, own in enumerate(states)}
+    at = {var: segment.array(var, "scratch", at_time(j, "t")) for j, var in enumerate(states)}
     grad_at = {
-        own: segment.array(f"g_{own}", "scratch", carried(count, j)) for j, own in enumerate(states)
+        var: segment.array(f"g_{var}", "scratch", carried(count, j)) for j, var in enumerate(states)
     }
     inputs = {"x": "x_i", "grad:spikes": "g_i"}
-    for name, own in zip(step.states, states, strict=True):
-        inputs |= {name: f"{own}i", f"grad:{name}": f"g_{own}i"}
+    for name, var in zip(step.states, states, strict=True):
+        inputs |= {name: f"{var}i", f"grad:{name}": f"g_{var}i"}
     inputs |= coef_inputs(writer, segment)
     scalars = [writer.coef(name) for name in leaves if name not in variant.vectors]
     vectors = [writer.coef(name) for name in leaves if name in variant.vectors]
     sum_at = {
-        own: segment.array(f"sum_{own}", "scratch", vector_sum(count, j))
-        for j, own in enumerate(vectors)
+        var: segment.array(f"sum_{var}", "scratch", vector_sum(count, j))
+        for j, var in enumerate(vectors)
     }
     wanted = [*(["grad:x"] if wants_x else []), *(f"grad:{n}" for n in (*step.states, *leaves))]
     lines, results = writer.lines(writer.trace.adjoint.select(wanted), inputs)
     body = [
         f"x_i = {writer.load('x', x)}",
         f"g_i = {writer.load('g', g)}",
-        *(f"{own}i = {own}[{at[own]}]" for own in states),
-        *(f"g_{own}i = g_{own}[{grad_at[own]}]" for own in states),
+        *(f"{var}i = {var}[{at[var]}]" for var in states),
+        *(f"g_{var}i = g_{var}[{grad_at[var]}]" for var in states),
         *lines,
     ]
     if wants_x and variant.static:
         body.append(f"gx[{gx}] = gx[{gx}] + {results['grad:x']}")
     elif wants_x:
         body.append(f"gx[{gx}] = {writer.store(results['grad:x'])}")
-    for name, own in zip(step.states, states, strict=True):
-        body.append(f"g_{own}[{grad_at[own]}] = {results[f'grad:{name}']}")
+    for name, var in zip(step.states, states, strict=True):
+        body.append(f"g_{var}[{grad_at[var]}] = {results[f'grad:{name}']}")
     for name in leaves:
         target = f"sum_{writer.coef(name)}"
         if writer.coef(name) in sum_at:
@@ -192,16 +192,16 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
 
     call = segment.call()
     if scalars:
-        call[0] = f"{', '.join(f'sum_{own}' for own in scalars)} = {call[0]}"
-    for own in scalars:
-        column = f"c * {own}channel" if variant.nest == "row" else "0"
+        call[0] = f"{', '.join(f'sum_{var}' for var in scalars)} = {call[0]}"
+    for var in scalars:
+        column = f"c * {var}channel" if variant.nest == "row" else "0"
         call.append(
-            f"part_{own}[(part * {own}times + t * {own}timed) * {own}width + {column}] += sum_{own}"
+            f"part_{var}[(part * {var}times + t * {var}timed) * {var}width + {column}] += sum_{var}"
         )
     text = segment.text(
         body,
-        [f"sum_{own} = ZERO" for own in scalars],
-        ", ".join(f"sum_{own}" for own in scalars) or "None",
+        [f"sum_{var} = ZERO" for var in scalars],
+        ", ".join(f"sum_{var}" for var in scalars) or "None",
     )
     return call, text
 

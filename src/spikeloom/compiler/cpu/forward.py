@@ -21,10 +21,10 @@ def forward_source(trace: Trace, variant: Variant) -> str:
     segment = Segment("segment", "forward_segment")
     x = segment.array("x", "x", pieces.X_AT)
     out = segment.array("out", "out", "t * n + a")
-    at = {own: segment.array(own, "scratch", pieces.place(j)) for j, own in enumerate(states)}
+    at = {var: segment.array(var, "scratch", pieces.place(j)) for j, var in enumerate(states)}
     records = [f"record_{name}_" for name in variant.record]
     record_at = {array: segment.array(array, array, "t * n + a") for array in records}
-    inputs = {"x": "x_i"} | {n: f"{own}i" for n, own in zip(step.states, states, strict=True)}
+    inputs = {"x": "x_i"} | {n: f"{var}i" for n, var in zip(step.states, states, strict=True)}
     inputs |= pieces.coef_inputs(writer, segment)
 
     lines, results = writer.lines(
@@ -32,10 +32,10 @@ def forward_source(trace: Trace, variant: Variant) -> str:
     )
     body = [
         f"x_i = {writer.load('x', x)}",
-        *(f"{own}i = {own}[{at[own]}]" for own in states),
+        *(f"{var}i = {var}[{at[var]}]" for var in states),
         *lines,
         f"out[{out}] = {writer.store(results['spikes'])}",
-        *(f"{own}[{at[own]}] = {results[n]}" for n, own in zip(step.states, states, strict=True)),
+        *(f"{var}[{at[var]}] = {results[n]}" for n, var in zip(step.states, states, strict=True)),
         *(
             f"{array}[{record_at[array]}] = {results[n]}"
             for n, array in zip(variant.record, records, strict=True)
@@ -50,8 +50,8 @@ def forward_source(trace: Trace, variant: Variant) -> str:
             over_block(
                 variant.nest,
                 [
-                    f"copy({own}final[a : a + m], {pieces.span(pieces.place(j))})"
-                    for j, own in enumerate(states)
+                    f"copy({var}final[a : a + m], {pieces.span(pieces.place(j))})"
+                    for j, var in enumerate(states)
                 ],
             ),
         ),
@@ -76,7 +76,7 @@ def forward_parameters(trace: Trace, variant: Variant) -> list[Parameter]:
         *((name, "integer") for name in geometry_arguments(variant.nest)),
         *(("x", "storage"), ("x_time", "integer"), ("out", "storage")),
         *(("has_start", "flag"), ("want_final", "flag")),
-        *((f"{own}{what}", kind) for own in states for what, kind in kinds.items()),
+        *((f"{var}{what}", kind) for var in states for what, kind in kinds.items()),
         *pieces.coef_parameters(trace),
         *((f"record_{name}_", "reals") for name in variant.record),
     ]

@@ -147,11 +147,11 @@ class CpuKernel(BoundKernel):
         fixed = self._fixed(tiles, parameters)
         fixed |= {"has_start": started, "has_grad_final": ended, "want_grad_start": started}
         parts = []
-        for index, own in enumerate(self.coefs):
+        for index, var in enumerate(self.coefs):
             copies, width = tiles.partial_shape(index)
             times = self.form.coef_shapes[index][0] if plan.per_time[index] else 1
-            fixed |= {f"{own}times": times, f"{own}timed": plan.per_time[index]}
-            fixed[f"{own}width"] = width
+            fixed |= {f"{var}times": times, f"{var}timed": plan.per_time[index]}
+            fixed[f"{var}width"] = width
             parts += [Part((copies, times, width))] * want_coefs[index]
         return _Driver(
             _backward_kernel(self.key, variant),
@@ -184,11 +184,11 @@ class CpuKernel(BoundKernel):
             name: value for (name, _), value in zip(parameters, geometry, strict=False)
         }
         fixed["x_time"] = self.x_time
-        for own, value in zip(self.states, self.form.rest, strict=True):
-            fixed[f"{own}rest"] = float(value)
-        for index, own in enumerate(self.coefs):
-            fixed[f"{own}time"] = self._width(index) if self.plan.per_time[index] else 0
-            fixed[f"{own}channel"] = self.plan.kinds[index] != "scalar"
+        for var, value in zip(self.states, self.form.rest, strict=True):
+            fixed[f"{var}rest"] = float(value)
+        for index, var in enumerate(self.coefs):
+            fixed[f"{var}time"] = self._width(index) if self.plan.per_time[index] else 0
+            fixed[f"{var}channel"] = self.plan.kinds[index] != "scalar"
         return fixed
 
     def _width(self, index: int) -> int:

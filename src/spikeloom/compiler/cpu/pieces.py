@@ -36,12 +36,12 @@ def start_lines(writer: Writer) -> list[str]:
     """The states before the first step: as given, or at rest."""
     return [
         line
-        for j, own in enumerate(writer.states)
+        for j, var in enumerate(writer.states)
         for line in (
             "if has_start:",
-            f"    copy({span(start_place(writer, j))}, {own}start[a : a + m])",
+            f"    copy({span(start_place(writer, j))}, {var}start[a : a + m])",
             "else:",
-            f"    fill({span(start_place(writer, j))}, {own}rest)",
+            f"    fill({span(start_place(writer, j))}, {var}rest)",
         )
     ]
 
@@ -58,14 +58,14 @@ def coef_inputs(writer: Writer, segment: Segment) -> dict[str, str]:
     """The coefs as arguments of a segment; returns the expression of each inside its loop."""
     variant = writer.variant
     inputs = {}
-    for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True):
+    for name, var in zip(writer.trace.signature.coefs, writer.coefs, strict=True):
         if name in variant.vectors:
-            at = segment.array(own, own, f"t * {own}time + c0")
-            inputs[name] = f"{own}[{at}]"
+            at = segment.array(var, var, f"t * {var}time + c0")
+            inputs[name] = f"{var}[{at}]"
         else:
-            channel = f" + c * {own}channel" if variant.nest == "row" else ""
-            segment.scalar(own, f"{own}[t * {own}time{channel}]")
-            inputs[name] = own
+            channel = f" + c * {var}channel" if variant.nest == "row" else ""
+            segment.scalar(var, f"{var}[t * {var}time{channel}]")
+            inputs[name] = var
     return inputs
 
 
@@ -73,7 +73,7 @@ def coef_parameters(trace: Trace) -> list[Parameter]:
     """A coef as parameters of a driver: the array, and its strides over time and channels."""
     kinds = {"": "reals", "time": "integer", "channel": "integer"}
     names = emit.coef_names(trace.signature.coefs)
-    return [(f"{own}{what}", kind) for own in names for what, kind in kinds.items()]
+    return [(f"{var}{what}", kind) for var in names for what, kind in kinds.items()]
 
 
 def _span(name: str, begin: str, size: str) -> str:
@@ -84,12 +84,12 @@ def copied_starts(writer: Writer, at: list[str], given: str, size: str) -> list[
     """Each state's places `at` in the scratch before the first step: as given, or at rest."""
     return [
         line
-        for state, place in zip(writer.states, at, strict=True)
+        for var, place in zip(writer.states, at, strict=True)
         for line in (
             "if has_start:",
-            f"    copy({_span('scratch', place, size)}, {_span(f'{state}start', given, size)})",
+            f"    copy({_span('scratch', place, size)}, {_span(f'{var}start', given, size)})",
             "else:",
-            f"    fill({_span('scratch', place, size)}, {state}rest)",
+            f"    fill({_span('scratch', place, size)}, {var}rest)",
         )
     ]
 
@@ -97,7 +97,7 @@ def copied_starts(writer: Writer, at: list[str], given: str, size: str) -> list[
 def copied_finals(writer: Writer, at: list[str], given: str, size: str) -> list[str]:
     """The states after the last step, from their places `at` in the scratch, where asked for."""
     lines = [
-        f"    copy({_span(f'{state}final', given, size)}, {_span('scratch', place, size)})"
-        for state, place in zip(writer.states, at, strict=True)
+        f"    copy({_span(f'{var}final', given, size)}, {_span('scratch', place, size)})"
+        for var, place in zip(writer.states, at, strict=True)
     ]
     return ["if want_final:", *lines] if lines else []

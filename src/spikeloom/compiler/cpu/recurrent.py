@@ -41,7 +41,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
         *reads,
         *lines,
         f"out[{out}] = {results['spikes']}",
-        *(f"{own}[{own}at + i] = {results[n]}" for n, own in _pairs(writer)),
+        *(f"{var}[{var}at + i] = {results[n]}" for n, var in _pairs(writer)),
     ]
     block = [
         *_per_row(copied_starts(writer, at, "row * F", "F")),
@@ -64,7 +64,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
         *GEOMETRY,
         *("x", "x_time", "x_row", "out", "r", "r_time", "weight"),
         *("heard", "has_start", "want_final"),
-        *(f"{own}{what}" for own in states for what in ("start", "rest", "final")),
+        *(f"{var}{what}" for var in states for what in ("start", "rest", "final")),
         *writer.coefs,
         *("scratch", "places", "kept", "counts"),
     ]
@@ -94,10 +94,10 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
     felt = "gx" if place == INPUT else "gr"
     first = [f"{j} * T * high * F + b" for j in range(count)]
     start = copied_starts(writer, first, "row * F", "F")
-    for own, at in zip(states, carried, strict=True):
+    for var, at in zip(states, carried, strict=True):
         start += [
             "if has_grad_final:",
-            f"    copy(scratch[{at} : {at} + F], {own}grad_final[row * F : row * F + F])",
+            f"    copy(scratch[{at} : {at} + F], {var}grad_final[row * F : row * F + F])",
             "else:",
             f"    fill(scratch[{at} : {at} + F], ZERO)",
         ]
@@ -125,8 +125,8 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
                     f"copy({target}[row * F : row * F + F], scratch[{at} : {at} + F])"
                     for target, at in (
                         *(
-                            (f"{own}grad_start", at)
-                            for own, at in zip(states, carried, strict=True)
+                            (f"{var}grad_start", at)
+                            for var, at in zip(states, carried, strict=True)
                         ),
                         ("grad_heard", f"{owed} + b"),
                     )
@@ -135,10 +135,10 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
         ),
         *(
             line
-            for own, at in zip(vectors, sums, strict=True)
+            for var, at in zip(vectors, sums, strict=True)
             for line in (
                 "for i in range(F):",
-                f"    part_{own}[part * F + i] = scratch[{at} + i]",
+                f"    part_{var}[part * F + i] = scratch[{at} + i]",
             )
         ),
     ]
@@ -147,8 +147,8 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
         *("x", "x_time", "x_row", "r", "r_time", "weight", "g", "g_time", "g_row", "gx", "gr"),
         *("has_start", "has_grad_final", "grad_heard"),
         *(
-            f"{own}{what}"
-            for own in states
+            f"{var}{what}"
+            for var in states
             for what in ("start", "rest", "grad_final", "grad_start")
         ),
         *writer.coefs,
@@ -190,16 +190,16 @@ def _recompute(writer: Writer, place: int) -> tuple[list[str], str]:
     segment = Segment("segment", "recompute_segment")
     inputs, reads = _step_inputs(writer, segment, place, _recorded(writer, "t"))
     after = [
-        segment.array(f"{own}next", "scratch", at)
-        for own, at in zip(states, _recorded(writer, "(t + 1)"), strict=True)
+        segment.array(f"{var}next", "scratch", at)
+        for var, at in zip(states, _recorded(writer, "(t + 1)"), strict=True)
     ]
     lines, results = writer.lines(writer.trace.forward.select(step.states), inputs)
     body = [
         *reads,
         *lines,
         *(
-            f"{own}next[{at}] = {results[name]}"
-            for (name, own), at in zip(_pairs(writer), after, strict=True)
+            f"{var}next[{at}] = {results[name]}"
+            for (name, var), at in zip(_pairs(writer), after, strict=True)
         ),
     ]
     return segment.call(), segment.text(body, [], "None")
@@ -221,32 +221,32 @@ def _adjoint(
     due = segment.array("due", "scratch", f"{owed} + b")
     gx = segment.array("gx", "gx", OUT_AT)
     grad_at = [
-        segment.array(f"g_{own}", "scratch", at) for own, at in zip(states, carried, strict=True)
+        segment.array(f"g_{var}", "scratch", at) for var, at in zip(states, carried, strict=True)
     ]
-    sum_at = {own: segment.array(f"sum_{own}", "scratch", at) for own, at in sums.items()}
+    sum_at = {var: segment.array(f"sum_{var}", "scratch", at) for var, at in sums.items()}
     scalars = [writer.coef(name) for name in leaves if name not in variant.vectors]
     inputs["grad:spikes"] = "g_i"
     reads = [*reads, f"g_i = g[{g}] + due[{due}]"]
-    for (name, own), at in zip(_pairs(writer), grad_at, strict=True):
-        inputs[f"grad:{name}"] = f"g_{own}i"
-        reads.append(f"g_{own}i = g_{own}[{at}]")
+    for (name, var), at in zip(_pairs(writer), grad_at, strict=True):
+        inputs[f"grad:{name}"] = f"g_{var}i"
+        reads.append(f"g_{var}i = g_{var}[{at}]")
     wanted = ["grad:x", *(f"grad:{name}" for name in (*step.states, *leaves))]
     lines, results = writer.lines(writer.trace.adjoint.select(wanted), inputs)
     body = [*reads, *lines, f"gx[{gx}] = {results['grad:x']}"]
-    for (name, own), at in zip(_pairs(writer), grad_at, strict=True):
-        body.append(f"g_{own}[{at}] = {results[f'grad:{name}']}")
+    for (name, var), at in zip(_pairs(writer), grad_at, strict=True):
+        body.append(f"g_{var}[{at}] = {results[f'grad:{name}']}")
     for name in leaves:
-        own = writer.coef(name)
-        target = f"sum_{own}[{sum_at[own]}]" if own in sum_at else f"sum_{own}"
+        var = writer.coef(name)
+        target = f"sum_{var}[{sum_at[var]}]" if var in sum_at else f"sum_{var}"
         body.append(f"{target} = {target} + {results[f'grad:{name}']}")
     call = segment.call()
     if scalars:
-        call[0] = f"{', '.join(f'sum_{own}' for own in scalars)} = {call[0]}"
-    call += [f"part_{own}[part] += sum_{own}" for own in scalars]
+        call[0] = f"{', '.join(f'sum_{var}' for var in scalars)} = {call[0]}"
+    call += [f"part_{var}[part] += sum_{var}" for var in scalars]
     text = segment.text(
         body,
-        [f"sum_{own} = ZERO" for own in scalars],
-        ", ".join(f"sum_{own}" for own in scalars) or "None",
+        [f"sum_{var} = ZERO" for var in scalars],
+        ", ".join(f"sum_{var}" for var in scalars) or "None",
     )
     return call, text
 
@@ -260,17 +260,17 @@ def _step_inputs(
     r = segment.array("r", "r", R_AT)
     inputs = {"x": "x_i"}
     reads = [f"x_i = x[{x}]" + (f" + r[{r}]" if place == INPUT else "")]
-    for j, (name, own) in enumerate(_pairs(writer)):
-        at = segment.array(own, "scratch", state_at[j])
-        reads.append(f"{own}i = {own}[{at}]" + (f" + r[{r}]" if j == place else ""))
-        inputs[name] = f"{own}i"
+    for j, (name, var) in enumerate(_pairs(writer)):
+        at = segment.array(var, "scratch", state_at[j])
+        reads.append(f"{var}i = {var}[{at}]" + (f" + r[{r}]" if j == place else ""))
+        inputs[name] = f"{var}i"
     for name in writer.trace.signature.coefs:
-        own = writer.coef(name)
+        var = writer.coef(name)
         if name in writer.variant.vectors:
-            inputs[name] = f"{own}[{segment.array(own, own, '0')}]"
+            inputs[name] = f"{var}[{segment.array(var, var, '0')}]"
         else:
-            segment.scalar(own, own)
-            inputs[name] = own
+            segment.scalar(var, var)
+            inputs[name] = var
     return inputs, reads
 
 

@@ -44,15 +44,15 @@ def backward_source(trace: Trace, variant: BackwardVariant) -> str:
         *pieces.start_lines(writer, variant, shape),
         *([] if variant.whole else _write_down(writer, variant, shape)),
         *(
-            f"g_{own} = tl.load({own}grad_final + at, mask=keep, other=0)"
+            f"g_{var} = tl.load({var}grad_final + at, mask=keep, other=0)"
             if variant.grad_finals
-            else f"g_{own} = tl.zeros({shape}, {writer.real})"
-            for own in states
+            else f"g_{var} = tl.zeros({shape}, {writer.real})"
+            for var in states
         ),
         *_walk_back(writer, variant, shape, leaves),
         *(
-            f"tl.store({own}grad_start + at, g_{own}, mask=keep)"
-            for own in states
+            f"tl.store({var}grad_start + at, g_{var}, mask=keep)"
+            for var in states
             if variant.grad_starts
         ),
     ]
@@ -78,9 +78,9 @@ def backward_source(trace: Trace, variant: BackwardVariant) -> str:
         *(f"{name}_{what}" for name in moving for what in ("jump", "last") if not variant.whole),
         *(["programs"] if variant.nest == "row" else ["shares"]),
         *loops.sizes(variant.nest),
-        *(f"{own}start" for own in states if variant.starts),
-        *(f"{own}grad_final" for own in states if variant.grad_finals),
-        *(f"{own}grad_start" for own in states if variant.grad_starts),
+        *(f"{var}start" for var in states if variant.starts),
+        *(f"{var}grad_final" for var in states if variant.grad_finals),
+        *(f"{var}grad_start" for var in states if variant.grad_starts),
         *pieces.coef_parameters(writer, variant),
         *(f"part_{writer.coef(name)}" for name in leaves),
         *loops.constants(variant.nest),
@@ -99,7 +99,7 @@ def _write_down(writer: Writer, variant: BackwardVariant, shape: str) -> list[st
             *_recompute(writer, shape, f"w{j}_", "x_t", states, states, f"_{j}"),
             *([] if variant.static else ["x_now += x_time"]),
         ]
-    note = [f"tl.store(note + {_noted(variant, j)} + lane, {own})" for j, own in enumerate(states)]
+    note = [f"tl.store(note + {_noted(variant, j)} + lane, {var})" for j, var in enumerate(states)]
     return [
         "note = notes",
         *([] if variant.static else ["x_now = x"]),
@@ -122,8 +122,8 @@ def _walk_back(
         segment += [
             "q = segments - 1 - back",
             *(
-                f"{own} = tl.load(note + {_noted(variant, j)} + lane)"
-                for j, own in enumerate(states)
+                f"{var} = tl.load(note + {_noted(variant, j)} + lane)"
+                for j, var in enumerate(states)
             ),
             f"note -= {_noted(variant, len(states))}",
         ]
@@ -146,7 +146,7 @@ def _walk_back(
     before = list(states)
     places = [before]
     for j in steps[:-1]:
-        after = [f"{own}at{j + 1}" for own in states]
+        after = [f"{var}at{j + 1}" for var in states]
         x_j = "x_0" if variant.static else f"x_{j}"
         segment += _recompute(writer, shape, f"r{j}_", x_j, before, after, f"_{j}")
         places.append(after)
@@ -192,10 +192,10 @@ def _recompute(
     return [
         *lines,
         *(
-            f"next_{own} = {pieces.spread(results[name], shape)}"
-            for name, own in zip(step.states, writer.states, strict=True)
+            f"next_{var} = {pieces.spread(results[name], shape)}"
+            for name, var in zip(step.states, writer.states, strict=True)
         ),
-        *(f"{to} = next_{own}" for to, own in zip(after, writer.states, strict=True)),
+        *(f"{to} = next_{var}" for to, var in zip(after, writer.states, strict=True)),
     ]
 
 
@@ -214,8 +214,8 @@ def _adjoint(
     keep = f"keep_{j}" if variant.ragged else "keep"
     x = "x_0" if variant.static else f"x_{j}"
     inputs = {"x": x, "grad:spikes": f"g_{j}"} | pieces.coef_inputs(writer, f"_{j}")
-    for name, value, own in zip(step.states, states, writer.states, strict=True):
-        inputs |= {name: value, f"grad:{name}": f"g_{own}"}
+    for name, value, var in zip(step.states, states, writer.states, strict=True):
+        inputs |= {name: value, f"grad:{name}": f"g_{var}"}
     wants_x = "x" in variant.gradients
     wanted = [*(["grad:x"] if wants_x else []), *(f"grad:{n}" for n in (*step.states, *leaves))]
     graph = writer.trace.adjoint.select(wanted)
@@ -229,12 +229,12 @@ def _adjoint(
         )
     for name in leaves:
         lines += _collect(writer, variant, shape, name, results[f"grad:{name}"], keep, time)
-    for name, own in zip(step.states, writer.states, strict=True):
+    for name, var in zip(step.states, writer.states, strict=True):
         new = pieces.spread(results[f"grad:{name}"], shape)
         lines.append(
-            f"next_{own} = " + (f"tl.where({keep}, {new}, g_{own})" if variant.ragged else new)
+            f"next_{var} = " + (f"tl.where({keep}, {new}, g_{var})" if variant.ragged else new)
         )
-    lines += [f"g_{own} = next_{own}" for own in writer.states]
+    lines += [f"g_{var} = next_{var}" for var in writer.states]
     return lines
 
 
@@ -248,19 +248,19 @@ def _collect(
     time: str,
 ) -> list[str]:
     """What one time step adds to the gradient of a coef; neurons that do not exist add nothing."""
-    own = writer.coef(name)
+    var = writer.coef(name)
     added = f"tl.where({keep}, {pieces.spread(gradient, shape)}, 0)"
     if name not in variant.timed:
-        return [f"sum_{own} += {added}"]
+        return [f"sum_{var} += {added}"]
     time = _step_place(variant, time)
     if variant.nest == "row":
-        place, mask = f"part_{own} + tile * T + {time}", ""
+        place, mask = f"part_{var} + tile * T + {time}", ""
         total = f"tl.sum({added}, 0)"
     elif name in variant.vectors:
-        place, mask = f"part_{own} + (share * T + {time}) * inner + column", ", mask=inside"
+        place, mask = f"part_{var} + (share * T + {time}) * inner + column", ", mask=inside"
         total = f"tl.sum({added}, 0)"
     else:
-        place, mask = f"part_{own} + program * T + {time}", ""
+        place, mask = f"part_{var} + program * T + {time}", ""
         total = f"tl.sum(tl.sum({added}, 1), 0)"
     return [
         f"part_at = {place}",
@@ -273,17 +273,17 @@ def _add_up(writer: Writer, variant: BackwardVariant, leaves: list[str]) -> list
     """The sums of the gradients of coefs that are the same at all time steps."""
     lines = []
     for name in leaves:
-        own = writer.coef(name)
+        var = writer.coef(name)
         if name in variant.timed:
             continue
         if variant.nest == "row":
-            lines.append(f"tl.store(part_{own} + tile, tl.sum(sum_{own}, 0))")
+            lines.append(f"tl.store(part_{var} + tile, tl.sum(sum_{var}, 0))")
         elif name in variant.vectors:
             lines.append(
-                f"tl.store(part_{own} + share * inner + column, tl.sum(sum_{own}, 0), mask=inside)"
+                f"tl.store(part_{var} + share * inner + column, tl.sum(sum_{var}, 0), mask=inside)"
             )
         else:
-            lines.append(f"tl.store(part_{own} + program, tl.sum(tl.sum(sum_{own}, 1), 0))")
+            lines.append(f"tl.store(part_{var} + program, tl.sum(tl.sum(sum_{var}, 1), 0))")
     return lines
 
 

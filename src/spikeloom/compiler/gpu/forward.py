@@ -37,10 +37,10 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
             for name, array in zip(variant.record, records, strict=True)
         ),
         *(
-            f"next_{own} = {pieces.spread(results[name], shape)}"
-            for name, own in zip(step.states, states, strict=True)
+            f"next_{var} = {pieces.spread(results[name], shape)}"
+            for name, var in zip(step.states, states, strict=True)
         ),
-        *(f"{own} = next_{own}" for own in states),
+        *(f"{var} = next_{var}" for var in states),
         *(f"{array} += n" for array in ("out", *records)),
     ]
     x_now = f"x_t = tl.load(x + at, mask=keep, other=0).to({writer.real})"
@@ -62,14 +62,14 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
         *pieces.constant_loads(writer, variant),
         *pieces.start_lines(writer, variant, shape),
         *time,
-        *(f"tl.store({own}final + at, {own}, mask=keep)" for own in states if variant.finals),
+        *(f"tl.store({var}final + at, {var}, mask=keep)" for var in states if variant.finals),
     ]
     arguments = [
         *("x", "out", "T"),
         *([] if variant.static else ["x_time"]),
         *loops.sizes(variant.nest),
-        *(f"{own}start" for own in states if variant.starts),
-        *(f"{own}final" for own in states if variant.finals),
+        *(f"{var}start" for var in states if variant.starts),
+        *(f"{var}final" for var in states if variant.finals),
         *pieces.coef_parameters(writer, variant),
         *records,
         *loops.constants(variant.nest),

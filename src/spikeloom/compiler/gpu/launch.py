@@ -200,13 +200,13 @@ class GpuKernel(BoundKernel):
         fixed: dict[str, Any] = {"T": self.form.time_steps} | grid.arguments(plan)
         if not self.form.static:
             fixed["x_time"] = self.x_time
-        for index, own in enumerate(self.coefs):
+        for index, var in enumerate(self.coefs):
             scalar = plan.kinds[index] == "scalar"
             if plan.per_time[index]:
                 channels = plan.channels if plan.nest == "row" else plan.inner
-                fixed[f"{own}width"] = 1 if scalar else channels
+                fixed[f"{var}width"] = 1 if scalar else channels
             if plan.nest == "row" and not variant.flat:
-                fixed[f"{own}channel"] = 0 if scalar else 1
+                fixed[f"{var}channel"] = 0 if scalar else 1
         return fixed
 
 

@@ -35,18 +35,18 @@ class Variant:
 def start_lines(writer: Writer, variant: Variant, shape: str) -> list[str]:
     """The states before the first step: as given, or at rest."""
     if variant.starts:
-        return [f"{own} = tl.load({own}start + at, mask=keep, other=0)" for own in writer.states]
+        return [f"{var} = tl.load({var}start + at, mask=keep, other=0)" for var in writer.states]
     return [
-        f"{own} = tl.full({shape}, {rest!r}, {writer.real})"
-        for own, rest in zip(writer.states, variant.rest, strict=True)
+        f"{var} = tl.full({shape}, {rest!r}, {writer.real})"
+        for var, rest in zip(writer.states, variant.rest, strict=True)
     ]
 
 
 def coef_inputs(writer: Writer, suffix: str = "") -> dict[str, str]:
     """The expression of each coef; `suffix` tells the steps of a segment apart where it changes."""
     return {
-        name: own if name not in writer.trace.signature.time_coefs else f"{own}t{suffix}"
-        for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True)
+        name: var if name not in writer.trace.signature.time_coefs else f"{var}t{suffix}"
+        for name, var in zip(writer.trace.signature.coefs, writer.coefs, strict=True)
     }
 
 
@@ -54,9 +54,9 @@ def constant_loads(writer: Writer, variant: Variant) -> list[str]:
     """The coefs that are the same at all time steps."""
     return [
         line
-        for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True)
+        for name, var in zip(writer.trace.signature.coefs, writer.coefs, strict=True)
         if name not in variant.timed
-        for line in _load_coef(variant, name, own, own, f"{own}at")
+        for line in _load_coef(variant, name, var, var, f"{var}at")
     ]
 
 
@@ -64,19 +64,19 @@ def timed_loads(writer: Writer, variant: Variant, time: str, suffix: str) -> lis
     """The coefs of one time step."""
     return [
         line
-        for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True)
+        for name, var in zip(writer.trace.signature.coefs, writer.coefs, strict=True)
         if name in variant.timed
         for line in _load_coef(
-            variant, name, own, f"{own}t{suffix}", f"{own}at + {time} * {own}width"
+            variant, name, var, f"{var}t{suffix}", f"{var}at + {time} * {var}width"
         )
     ]
 
 
-def _load_coef(variant: Variant, name: str, own: str, to: str, pointer: str) -> list[str]:
+def _load_coef(variant: Variant, name: str, var: str, to: str, pointer: str) -> list[str]:
     if name in variant.vectors:
         return [f"{to} = tl.load({pointer} + column, mask=inside, other=0)[None, :]"]
     if variant.nest == "row" and not variant.flat:
-        return [f"{to} = tl.load({pointer} + channel * {own}channel)"]
+        return [f"{to} = tl.load({pointer} + channel * {var}channel)"]
     return [f"{to} = tl.load({pointer})"]
 
 
@@ -84,12 +84,12 @@ def coef_parameters(writer: Writer, variant: Variant) -> list[str]:
     """A coef as arguments: where it lies, its width (where it changes over time), its stride over
     channels."""
     found = []
-    for name, own in zip(writer.trace.signature.coefs, writer.coefs, strict=True):
-        found.append(f"{own}at")
+    for name, var in zip(writer.trace.signature.coefs, writer.coefs, strict=True):
+        found.append(f"{var}at")
         if name in variant.timed:
-            found.append(f"{own}width")
+            found.append(f"{var}width")
         if variant.nest == "row" and not variant.flat:
-            found.append(f"{own}channel")
+            found.append(f"{var}channel")
     return found
 
 

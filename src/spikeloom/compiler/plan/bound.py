@@ -103,8 +103,8 @@ class BoundKernel(ABC):
         """What the tensors of a forward launch are called: arrays of states with their purpose."""
         return [
             *("x", "out"),
-            *(f"{own}start" for own in self.states if started),
-            *(f"{own}final" for own in self.states if want_state),
+            *(f"{var}start" for var in self.states if started),
+            *(f"{var}final" for var in self.states if want_state),
             *self.coefs,
             *(f"record_{name}_" for name in record),
         ]
@@ -116,11 +116,11 @@ class BoundKernel(ABC):
         wanted = zip(self.coefs, want_coefs, strict=True)
         return [
             *("x", "g", *["gx"] * want_x),
-            *(f"{own}start" for own in self.states if started),
-            *(f"{own}grad_final" for own in self.states if ended),
-            *(f"{own}grad_start" for own in self.states if started),
+            *(f"{var}start" for var in self.states if started),
+            *(f"{var}grad_final" for var in self.states if ended),
+            *(f"{var}grad_start" for var in self.states if started),
             *self.coefs,
-            *(f"part_{own}" for own, want in wanted if want),
+            *(f"part_{var}" for var, want in wanted if want),
         ]
 
     def forward(
