@@ -16,7 +16,7 @@ from benchmarks.contenders import version
 from benchmarks.runner import Contender, Row, Times, Tolerance, Trial
 from benchmarks.steps import Steps, layer_weights
 from spikeloom.config.schema import Recipe
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods.ide.feedback import FeedbackNetwork
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier

@@ -23,7 +23,7 @@ from benchmarks.peers import PEERS, Network
 from spikeloom.analysis import agreement
 from spikeloom.analysis.agreement import with_backend
 from spikeloom.components.optimizers import make_optimizer
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods import catalog
 from spikeloom.methods.dsr.representation import DsrIF, DsrLIF, Represented
 from spikeloom.neurons import Neuron

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import spikeloom as sl
 from benchmarks.runner import Row
 from benchmarks.timing import clock_name, timings
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods.catalog import load_recipe, methods
 from spikeloom.nn import Classifier, Recurrent
 from spikeloom.run.allocator import keep_freed_memory

@@ -22,8 +22,8 @@ from benchmarks.runner import Contender, Row, Times, Tolerance, Trial
 from benchmarks.steps import Steps, layer_weights
 from benchmarks.timing import Run
 from spikeloom.config.schema import Recipe
+from spikeloom.data.base import DataSpec
 from spikeloom.data.for_recipe import load_data
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron

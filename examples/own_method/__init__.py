@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from spikeloom.config.section import Section
-from spikeloom.data.spec import DataSpec
+from spikeloom.data import DataSpec
 from spikeloom.methods.base import Method
 from spikeloom.neurons import PLIF
 from spikeloom.nn import Classifier, Output, Sequential

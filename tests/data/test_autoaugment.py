@@ -163,8 +163,8 @@ def test_other_samples_than_images_of_8_bits_are_refused(inputs: torch.Tensor) -
 
 
 def test_recipes_of_event_frames_are_refused_before_they_start() -> None:
+    from spikeloom.data.base import DataSpec
     from spikeloom.data.events.transform import frame_transform
-    from spikeloom.data.spec import DataSpec
 
     spec = DataSpec("made frames", (2, 8, 8), ("a", "b"), "events")
     config = load_recipe(

@@ -5,11 +5,11 @@ import torch
 
 from spikeloom.config.data import DataConfig, FramesConfig
 from spikeloom.data import registry
+from spikeloom.data.base import DataSpec
 from spikeloom.data.events.frames import Framing, make_framing
 from spikeloom.data.events.recordings import EventSet
 from spikeloom.data.events.transform import frame_transform
 from spikeloom.data.for_recipe import load_data
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError, DataError
 from spikeloom.evaluation.evaluation import build
 from spikeloom.methods.catalog import load_recipe

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.networks import DsrClassifier, build
 from spikeloom.methods.dsr.representation import DsrIF, DsrLIF, Represented

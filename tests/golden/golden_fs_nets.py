@@ -5,7 +5,7 @@ import torch
 from golden_fs import Arrays, rounded, tensor
 from torch import Tensor
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods.fs.config import FsNetwork
 from spikeloom.methods.fs.importing import translate
 from spikeloom.methods.fs.networks import FsClassifier, build

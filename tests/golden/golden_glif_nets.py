@@ -5,7 +5,7 @@ import torch
 from golden_glif import RAW, Arrays
 from torch import Tensor, nn
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods.glif.blocks import MEETING, BasicBlock, MembraneBlock, Parts, SewBlock
 from spikeloom.methods.glif.config import GlifNetwork
 from spikeloom.methods.glif.networks import GlifClassifier, build

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods.plif.config import PlifNetwork
 from spikeloom.methods.plif.networks import PlifClassifier, build
 from spikeloom.neurons import Neuron

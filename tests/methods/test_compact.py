@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods import catalog
 from spikeloom.methods.compact import Whitening

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.evaluation.evaluation import build
 from spikeloom.methods.catalog import load_recipe
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import spikeloom as sl
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods import catalog
 from spikeloom.nn import BatchNorm, Dropout, Output, Sequential, map_state, stream
 

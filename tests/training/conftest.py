@@ -15,8 +15,7 @@ from run_folders import assert_same_run, recorded
 from spikeloom.config.section import Section
 from spikeloom.data import registry
 from spikeloom.data.api import Source
-from spikeloom.data.base import DataSet, TensorSplit
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSet, DataSpec, TensorSplit
 from spikeloom.methods import catalog
 from spikeloom.methods.base import Method
 from spikeloom.neurons import PLIF

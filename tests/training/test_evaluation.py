@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from spikeloom.data.base import TensorSplit
+from spikeloom.data.base import DataSpec, TensorSplit
 from spikeloom.data.loader import Loader
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.evaluation.measure import measure
 from spikeloom.evaluation.metrics import Score, accuracy, among_best

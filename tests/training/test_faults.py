@@ -17,8 +17,7 @@ from torch import Tensor
 
 from spikeloom import files
 from spikeloom.data import registry
-from spikeloom.data.base import DataSet, Split
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSet, DataSpec, Split
 from spikeloom.errors import (
     CheckpointError,
     DataError,

@@ -5,8 +5,7 @@ import torch
 
 from spikeloom.components.protocols import BestTestEpoch, BestValidationEpoch
 from spikeloom.config.schema import Protocol
-from spikeloom.data.base import DataSet, TensorSplit
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSet, DataSpec, TensorSplit
 from spikeloom.errors import ConfigError
 from spikeloom.evaluation.loaders import make_loaders
 from spikeloom.evaluation.protocol import choose

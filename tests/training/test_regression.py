@@ -9,8 +9,7 @@ from run_folders import assert_same_run
 from spikeloom import report
 from spikeloom.data import registry
 from spikeloom.data.api import Source
-from spikeloom.data.base import DataSet, TensorSplit
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSet, DataSpec, TensorSplit
 from spikeloom.errors import ConfigError
 from spikeloom.evaluation.metrics import Errors
 from spikeloom.nn.classifier import Classifier, Output

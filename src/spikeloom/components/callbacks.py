@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from spikeloom.data.base import Batch
-    from spikeloom.data.spec import DataSpec
+    from spikeloom.data.base import Batch, DataSpec
     from spikeloom.nn.classifier import Classifier
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from spikeloom.data.api import Source as Source
     from spikeloom.data.base import Batch as Batch
     from spikeloom.data.base import DataSet as DataSet
+    from spikeloom.data.base import DataSpec as DataSpec
     from spikeloom.data.base import Split as Split
     from spikeloom.data.base import TensorSplit as TensorSplit
     from spikeloom.data.base import subset as subset
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from spikeloom.data.registry import names as names
     from spikeloom.data.registry import register as register
     from spikeloom.data.registry import source as source
-    from spikeloom.data.spec import DataSpec as DataSpec
     from spikeloom.data.split import split_per_class as split_per_class
     from spikeloom.data.survey import CheckReport as CheckReport
     from spikeloom.data.survey import check as check
@@ -34,7 +34,7 @@ _HOMES = {
     "Batch": "base",
     "CheckReport": "survey",
     "DataSet": "base",
-    "DataSpec": "spec",
+    "DataSpec": "base",
     "Loader": "loader",
     "Source": "api",
     "Split": "base",

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spikeloom.config.data import DataConfig
-    from spikeloom.data.base import DataSet
-    from spikeloom.data.spec import DataSpec
+    from spikeloom.data.base import DataSet, DataSpec
 
 Accept = Callable[["DataSpec"], object]
 """Raises an error for data that it has no use for."""

@@ -1,18 +1,41 @@
 """What a data set is to the rest of the library.
 
-A `DataSet` has a training and a test `Split`; a `Split` reads raw samples by index; a `Batch` is
-what the network is given. Data sets are found by name: see `api`.
+A `DataSet` has a training and a test `Split`; a `Split` reads raw samples by index; a `DataSpec`
+says what a sample is, and a `Batch` is what the network is given. Data sets are found by name: see
+`registry`.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Shape and meaning of one sample.
+
+    `shape` is one sample without time and batch: `(channels, height, width)` for images and frames.
+    `kind` is "static" (an image, presented at every time step) or "events" (frames `[T, B,
+    *shape]`). `targets`: of a regression, the number of real values to be told of a sample; there
+    are no `classes` then, and labels are float32 `[N, targets]`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    kind: Literal["static", "events"] = "static"
+    targets: int = 0
+
+    @property
+    def class_count(self) -> int:
+        """The scores of a sample: one for each class, or each target of a regression."""
+        return self.targets or len(self.classes)
 
 
 class Split(Dataset[tuple[Tensor, Tensor]]):

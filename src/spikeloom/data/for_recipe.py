@@ -5,8 +5,7 @@ from dataclasses import replace
 from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
 from spikeloom.data.api import Accept
-from spikeloom.data.base import DataSet
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSet, DataSpec
 from spikeloom.errors import DataError
 
 

@@ -19,10 +19,9 @@ from spikeloom.analysis.decisions import DecisionCounter, Decisions
 from spikeloom.analysis.latency import LatencyCourse
 from spikeloom.analysis.operations import Operations, SynapticOperations
 from spikeloom.config.schema import Recipe
-from spikeloom.data.base import Batch, DataSet
+from spikeloom.data.base import Batch, DataSet, DataSpec
 from spikeloom.data.for_recipe import load_data
 from spikeloom.data.loader import Loader
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError, DataError
 from spikeloom.evaluation.loaders import make_loaders
 from spikeloom.evaluation.measure import (

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from spikeloom.analysis.decisions import DecisionCounter
 from spikeloom.analysis.latency import LatencyCourse
 from spikeloom.analysis.rates import FiringRates, SpikeCount
-from spikeloom.data.base import Batch
+from spikeloom.data.base import Batch, DataSpec
 from spikeloom.data.loader import Loader
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError, NonFiniteError
 from spikeloom.evaluation.metrics import Score, among_best, score_for, score_of
 from spikeloom.evaluation.nonfinite import first_non_finite

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.errors import DataError
 from spikeloom.processes import distributed
 from spikeloom.processes.distributed import sum_over_ranks

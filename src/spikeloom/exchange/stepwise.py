@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spikeloom.errors import ExportError, SpikeloomError
 from spikeloom.nn.classifier import Classifier
-from spikeloom.nn.readout import Readout
+from spikeloom.nn.layers import Readout
 from spikeloom.nn.recurrent import Recurrent
 from spikeloom.nn.sequential import Sequential
 from spikeloom.nn.state import initial_state, stream

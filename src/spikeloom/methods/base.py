@@ -12,7 +12,7 @@ from spikeloom.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spikeloom.data.spec import DataSpec
+    from spikeloom.data.base import DataSpec
     from spikeloom.nn.classifier import Classifier
 
 

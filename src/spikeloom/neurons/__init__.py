@@ -8,7 +8,7 @@ from spikeloom.neurons.current import CuLIF as CuLIF
 from spikeloom.neurons.current import PCuLIF as PCuLIF
 from spikeloom.neurons.gated import GLIF as GLIF
 from spikeloom.neurons.gated import FusedGLIF as FusedGLIF
-from spikeloom.neurons.integrate_fire import IF as IF
+from spikeloom.neurons.leaky import IF as IF
 from spikeloom.neurons.leaky import LI as LI
 from spikeloom.neurons.leaky import LIF as LIF
 from spikeloom.neurons.leaky import PLIF as PLIF

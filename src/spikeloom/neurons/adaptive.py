@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.neurons.current import raw_decay
-from spikeloom.neurons.integrate_fire import Integrator, IntegratorOptions
+from spikeloom.neurons.leaky import Integrator, IntegratorOptions
 from spikeloom.neurons.ranges import within
 from spikeloom.neurons.surrogate import FastSigmoid
 

@@ -19,7 +19,7 @@ from typing import Literal, Unpack
 import torch
 from torch import Tensor, nn
 
-from spikeloom.neurons.integrate_fire import Integrator, IntegratorOptions
+from spikeloom.neurons.leaky import Integrator, IntegratorOptions
 from spikeloom.neurons.ranges import within
 from spikeloom.neurons.surrogate import FastSigmoid
 

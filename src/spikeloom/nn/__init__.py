@@ -2,16 +2,13 @@
 
 from spikeloom.nn.batchnorm import BatchNorm, TdBatchNorm
 from spikeloom.nn.classifier import Classifier, Figure, Output
-from spikeloom.nn.coding import StaticCoding
 from spikeloom.nn.delay import Delay, DelayedLinear
-from spikeloom.nn.dropout import Dropout
 from spikeloom.nn.encoders import Latency, Poisson
 from spikeloom.nn.fold import Steps, is_constant, is_time_aware, per_step, steps
-from spikeloom.nn.readout import Readout
+from spikeloom.nn.layers import Dropout, Readout, StaticCoding, Voting
 from spikeloom.nn.recurrent import Recurrent
 from spikeloom.nn.sequential import Sequential
 from spikeloom.nn.state import initial_state, is_stateful, map_state, stream
-from spikeloom.nn.voting import Voting
 
 __all__ = [
     "BatchNorm",

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from spikeloom.compiler.function import trace_of
 from spikeloom.neurons import Neuron
-from spikeloom.nn.dropout import Dropout
 from spikeloom.nn.fold import is_time_aware
+from spikeloom.nn.layers import Dropout
 from spikeloom.nn.recurrent import watched
 from spikeloom.nn.sequential import Sequential, apply
 from spikeloom.nn.state import (

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikeloom.data.base import DataSpec
 from spikeloom.data.files.archive import hidden
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
 
 Read = Callable[[bytes, str], Tensor]

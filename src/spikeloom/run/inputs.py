@@ -10,8 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from spikeloom.data.base import DataSet
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSet, DataSpec
 from spikeloom.errors import RunError
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.methods.catalog import dump, load_recipe, methods, parse, recipe_names
 from spikeloom.methods.dsr.config import DsrNetwork

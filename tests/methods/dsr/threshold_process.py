@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.networks import DsrClassifier, build
 from spikeloom.neurons import Neuron

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.methods.fs.config import FsNetwork
 from spikeloom.methods.fs.importing import read_checkpoint

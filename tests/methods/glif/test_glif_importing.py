@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.errors import CheckpointError
 from spikeloom.methods.glif.config import GlifNetwork
 from spikeloom.methods.glif.importing import read_checkpoint

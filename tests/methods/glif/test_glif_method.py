@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from spikeloom.components.optimizers import Sgd, make_optimizer
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods import catalog
 from spikeloom.methods.glif.config import GlifNetwork

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.networks import IdeClassifier, build
 

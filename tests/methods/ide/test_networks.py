@@ -4,7 +4,7 @@ import pytest
 import torch
 from ide_nets import make_classifier, make_inputs
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods.catalog import load_recipe, recipe_names
 from spikeloom.methods.ide.config import IdeNetwork

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods.plif.config import PlifNetwork
 from spikeloom.methods.plif.networks import PlifClassifier, build

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spikeloom.config.data import DataConfig
-    from spikeloom.data.base import DataSet
+    from spikeloom.data.base import DataSet, DataSpec
     from spikeloom.data.events.normalization import Normalization
-    from spikeloom.data.spec import DataSpec
 
 Decode = Callable[[bytes, object], Events]
 
@@ -115,10 +114,9 @@ class EventSet(Source):
         on without recordings that cannot be read, and says how many. `accept` is called before
         frames are prepared, and raises an error if they would be for nothing.
         """
-        from spikeloom.data.base import DataSet, missing_samples
+        from spikeloom.data.base import DataSet, DataSpec, missing_samples
         from spikeloom.data.events.cache import prepared
         from spikeloom.data.events.frame_set import FrameSplit, notes
-        from spikeloom.data.spec import DataSpec
 
         chosen = self.choices(options)
         _, pair = self._search(root, chosen)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikeloom.config.data import Augmentation, DataConfig
+from spikeloom.data.base import DataSpec
 from spikeloom.data.images.augment import augment
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError
 
 

@@ -18,8 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from spikeloom.config.data import ImagesConfig
-from spikeloom.data.base import Split
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec, Split
 from spikeloom.errors import DataError
 
 Cut = Callable[[Image.Image], Image.Image]

@@ -27,10 +27,9 @@ from torch import Tensor
 
 from spikeloom.config.data import DataConfig
 from spikeloom.data.api import Accept, Source
-from spikeloom.data.base import DataSet, Split, TensorSplit
+from spikeloom.data.base import DataSet, DataSpec, Split, TensorSplit
 from spikeloom.data.files.classes import held_out, share, whole
 from spikeloom.data.files.places import candidates, missing
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import ConfigError, DataError
 
 Array = npt.NDArray[Any]

@@ -20,11 +20,10 @@ import numpy.typing as npt
 import torch
 
 from spikeloom.data.api import Remote, Source
-from spikeloom.data.base import DataSet, TensorSplit, missing_samples
+from spikeloom.data.base import DataSet, DataSpec, TensorSplit, missing_samples
 from spikeloom.data.files.archive import read_members, unreadable
 from spikeloom.data.files.pickles import read_pickle
 from spikeloom.data.files.places import candidates, missing
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
 
 _IMAGE = (3, 32, 32)

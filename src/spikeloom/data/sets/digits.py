@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from spikeloom.data.api import Source
-from spikeloom.data.base import DataSet, TensorSplit
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSet, DataSpec, TensorSplit
 from spikeloom.errors import DataError
 
 _DARKEST = 16

@@ -36,7 +36,7 @@ from spikeloom.data.files.classes import OPTIONS, divided
 from spikeloom.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spikeloom.data.spec import DataSpec
+    from spikeloom.data.base import DataSpec
 
 LOOKED_AT = 24
 SENSORS = {  # (height, width): name

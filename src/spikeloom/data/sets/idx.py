@@ -31,10 +31,9 @@ import numpy.typing as npt
 import torch
 
 from spikeloom.data.api import Remote, Source
-from spikeloom.data.base import DataSet, TensorSplit, missing_samples
+from spikeloom.data.base import DataSet, DataSpec, TensorSplit, missing_samples
 from spikeloom.data.files.archive import unreadable
 from spikeloom.data.files.places import candidates, missing
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
 
 _UNSIGNED_BYTES = 0x08

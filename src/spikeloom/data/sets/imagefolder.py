@@ -18,13 +18,12 @@ import torch
 
 from spikeloom.config.data import DataConfig, ImagesConfig
 from spikeloom.data.api import Accept, Source
-from spikeloom.data.base import DataSet, Split, missing_samples, subset
+from spikeloom.data.base import DataSet, DataSpec, Split, missing_samples, subset
 from spikeloom.data.files import shards
 from spikeloom.data.files.archive import Entry, hidden, is_archive, scan, unreadable
 from spikeloom.data.files.classes import OPTIONS, divided
 from spikeloom.data.files.places import candidates, missing
 from spikeloom.data.images.decode import SUFFIXES, ImageSplit, open_image
-from spikeloom.data.spec import DataSpec
 from spikeloom.errors import DataError
 
 TEST = ("test", "val", "validation", "valid")

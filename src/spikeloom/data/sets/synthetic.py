@@ -15,9 +15,8 @@ from PIL import Image
 
 from spikeloom.config.data import DataConfig, ImagesConfig
 from spikeloom.data.api import Accept, Source
-from spikeloom.data.base import DataSet
+from spikeloom.data.base import DataSet, DataSpec
 from spikeloom.data.images.decode import ImageSplit
-from spikeloom.data.spec import DataSpec
 
 CLASSES = 1000
 WIDTH, HEIGHT = 500, 375

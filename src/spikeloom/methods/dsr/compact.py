@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.methods.compact import CompactBody
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.resnet import batch_norm

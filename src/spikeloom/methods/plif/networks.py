@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spikeloom.data.spec import DataSpec
+from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods.compact import WIDTH, CompactBody
 from spikeloom.methods.plif.config import PlifNetwork
