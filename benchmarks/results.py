@@ -29,7 +29,8 @@ Accuracies in percent. **A** is the highest test accuracy of any epoch, as the p
 selects on the test set. **B** is the test accuracy of the epoch that a validation set chose, 15 %
 of the training set (5 % for the compact networks), which was not trained on. Where a run kept no
 such set, B says "not run". Several seeds: mean ± standard deviation (number). "threads=1" and a
-seed make a run repeat bit for bit on one machine.
+seed make a run repeat bit for bit on one machine and version. A record is of the code of its day:
+since then kernels may add in another order, which moves an accuracy by a few samples.
 
 """
 OURS = """\
