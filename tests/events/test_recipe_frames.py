@@ -11,8 +11,7 @@ from spikeloom.data.events.recordings import EventSet
 from spikeloom.data.events.transform import frame_transform
 from spikeloom.data.for_recipe import load_data
 from spikeloom.errors import ConfigError, DataError
-from spikeloom.evaluation.evaluation import build
-from spikeloom.methods.catalog import load_recipe
+from spikeloom.methods.catalog import build, load_recipe
 
 BY_NUMBER = Framing(10)
 WINDOWS = Framing(100, "window", 10_000, origin=0, horizon=True, empty=5, downsample=(4, 4))

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from spikeloom.data.base import DataSpec
-from spikeloom.evaluation.evaluation import build
-from spikeloom.methods.catalog import load_recipe
+from spikeloom.methods.catalog import build, load_recipe
 
 DIGITS = DataSpec("digits", (1, 8, 8), tuple("0123456789"))
 EVENTS = DataSpec("digits-events", (2, 16, 16), tuple("0123456789"), kind="events")

@@ -15,8 +15,7 @@ from spikeloom.analysis.health import News
 from spikeloom.cli import doctor
 from spikeloom.data import load, to_float
 from spikeloom.errors import NonFiniteError
-from spikeloom.evaluation.evaluation import build
-from spikeloom.methods.catalog import load_recipe
+from spikeloom.methods.catalog import build, load_recipe
 from spikeloom.methods.ide.restriction import restrict
 from spikeloom.neurons import LIF, PLIF, Rectangle, Surrogate
 from spikeloom.nn import Classifier

@@ -6,8 +6,8 @@ import torch
 from spikeloom.components.protocols import BestTestEpoch, BestValidationEpoch
 from spikeloom.config.schema import Protocol
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit
+from spikeloom.data.for_recipe import make_loaders
 from spikeloom.errors import ConfigError
-from spikeloom.evaluation.loaders import make_loaders
 from spikeloom.evaluation.protocol import choose
 from spikeloom.training import train
 

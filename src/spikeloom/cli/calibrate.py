@@ -125,7 +125,7 @@ def calibrate_run(
         ConfigError: the network is no ANN, or the numbers do not fit.
         RunError: `out` cannot be written.
     """
-    from spikeloom.evaluation.loaders import make_transform
+    from spikeloom.data.for_recipe import make_transform
     from spikeloom.methods.dsr import thresholds
     from spikeloom.run.device import autocast, surroundings
 
@@ -137,7 +137,9 @@ def calibrate_run(
         batches,
         batch_size,
         seed=recipe.seed if seed is None else seed,
-        transform=make_transform(recipe.data, run.data, training=False),
+        transform=make_transform(
+            recipe.data, run.data.spec, run.data.mean, run.data.std, training=False
+        ),
         device=run.device,
         workers=recipe.data.workers,
     )

@@ -145,8 +145,9 @@ class Source(ABC):
 
     def refuse_unused(self, config: "DataConfig") -> None:
         """Raises `ConfigError` for keys of `[data]` that have no effect on this data set."""
-        images = self.events is None
-        unused = {"data.options": "{}"} if images and config.options and not self.options else {}
+        unused: dict[str, str] = {}
+        if config.options and not self.options and self.events is None:
+            unused["data.options"] = "{}"
         for section in ("images", "frames"):
             if section not in self.sections:
                 part: Any = getattr(config, section)
@@ -154,6 +155,7 @@ class Source(ABC):
                     usual = getattr(type(part)(), key)
                     unused[f"data.{section}.{key}"] = value_text(usual).strip('"')
         if unused:
+            images = self.events is None
             held = "images, not recordings of events" if images else "recordings of events"
             back = " ".join(f"{key}={value}" for key, value in unused.items())
             raise ConfigError(

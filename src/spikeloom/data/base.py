@@ -151,14 +151,14 @@ class DataSet:
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("test", self.test)):
-            if not len(split):
+            labels, count = split.labels, len(self.spec.classes)
+            if not len(labels):
                 raise DataError(
                     f"{self.spec.name}: the {name} split has no samples: complete the files, or "
                     "name the folder that holds both splits"
                 )
             if not self.spec.classes:
                 continue
-            labels, count = split.labels, len(self.spec.classes)
             low, high = int(labels.min()), int(labels.max())
             if not 0 <= low <= high < count:
                 raise DataError(

@@ -95,7 +95,7 @@ class Loader:
         left_out = drop_last or (together and rest < world_size)
         self.samples = count - rest if left_out else count
         """Samples that an epoch takes, on all ranks together."""
-        if drop_last and not len(self):
+        if drop_last and not self.samples:
             raise DataError(
                 f"the split has {len(split)} samples and a step needs {batch_size * world_size}: "
                 "give a smaller batch_size or set drop_last to false"

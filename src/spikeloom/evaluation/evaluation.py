@@ -20,10 +20,9 @@ from spikeloom.analysis.latency import LatencyCourse
 from spikeloom.analysis.operations import Operations, SynapticOperations
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch, DataSet, DataSpec
-from spikeloom.data.for_recipe import load_data
+from spikeloom.data.for_recipe import load_data, make_loaders
 from spikeloom.data.loader import Loader
 from spikeloom.errors import CheckpointError, ConfigError, DataError
-from spikeloom.evaluation.loaders import make_loaders
 from spikeloom.evaluation.measure import (
     Measurement,
     Observer,
@@ -32,7 +31,6 @@ from spikeloom.evaluation.measure import (
     observe_latency,
 )
 from spikeloom.methods import catalog
-from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.run import checkpoint as checkpoints
 from spikeloom.run.device import choose_device, surroundings
@@ -119,23 +117,6 @@ class TrainedRun:
             )
 
 
-def build(
-    recipe: Recipe, spec: DataSpec, device: torch.device, labels: Tensor | None = None
-) -> Classifier:
-    """The recipe's network on `device`, its neurons on the backend of `training.backend`.
-
-    Its loss is the recipe's where `labels` `[N]`, those of all samples to train on, are given, and
-    the method's otherwise.
-    """
-    classifier = catalog.method_of(recipe).build(recipe.network, spec).to(device)
-    if labels is not None:
-        classifier.loss = recipe.loss.build(classifier, labels)  # type: ignore[method-assign]
-    for module in classifier.modules():
-        if isinstance(module, Neuron):
-            module.backend = recipe.training.backend
-    return classifier
-
-
 def load_run(
     folder: Path | str,
     checkpoint: CheckpointName = "best",
@@ -182,9 +163,9 @@ def load_run(
         epochs = state["epoch"]
     recipe = trained if timesteps is None else _with_timesteps(trained, timesteps)
     place = choose_device(device)
-    classifier = build(recipe, inputs.spec, place)
+    classifier = catalog.build(recipe, inputs.spec, place)
     if timesteps is not None and interpolate:
-        weights = _at_time_steps(build(trained, inputs.spec, place), weights, timesteps)
+        weights = _at_time_steps(catalog.build(trained, inputs.spec, place), weights, timesteps)
     try:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
@@ -344,7 +325,7 @@ def accuracy_at_start(recipe: Recipe, run: TrainedRun) -> list[float]:
             f"{recipe.origin} is for {recipe.data.name}, and the run for {run.data.spec.name}: "
             "name a recipe for the same data"
         )
-    classifier, latency = build(recipe, run.data.spec, run.device), LatencyCourse()
+    classifier, latency = catalog.build(recipe, run.data.spec, run.device), LatencyCourse()
     classifier.start()
     run.measure(classifier, recipe.training.precision, observe_latency(latency))
     return latency.accuracy()

@@ -1,10 +1,9 @@
 """What a folder in `methods/` declares about itself."""
 
-import importlib
-from collections.abc import Callable
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spikeloom.config.section import Section
 from spikeloom.errors import ConfigError
@@ -34,7 +33,7 @@ class Method:
 
     def build(self, network: Section, data: "DataSpec") -> "Classifier":
         """The network with its readout and loss, for data described by `data`."""
-        return _named(self.builder)(network, data)
+        return pkgutil.resolve_name(self.builder)(network, data)
 
     def read_checkpoint(self, path: Path, classifier: "Classifier") -> "dict[str, Tensor]":
         """The state of `classifier` in a file that the method's authors published.
@@ -46,9 +45,4 @@ class Method:
                 f"{self.name} has no importer: its authors published no checkpoints that can be "
                 "read without running code in them"
             )
-        return _named(self.importer)(path, classifier)
-
-
-def _named(text: str) -> Callable[..., Any]:
-    module, function = text.split(":")
-    return getattr(importlib.import_module(module), function)
+        return pkgutil.resolve_name(self.importer)(path, classifier)

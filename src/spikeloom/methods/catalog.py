@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from spikeloom import extensions
 from spikeloom import methods as package
@@ -22,6 +23,12 @@ from spikeloom.config.schema import Recipe
 from spikeloom.errors import ConfigError
 from spikeloom.methods.base import Method
 from spikeloom.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from spikeloom.data.base import DataSpec
+    from spikeloom.nn.classifier import Classifier
 
 __all__ = ["dump", "library", "load_recipe", "method_of", "methods", "parse", "recipe_names"]
 
@@ -43,6 +50,17 @@ def method_of(recipe: Recipe) -> Method:
         hint = did_you_mean(recipe.method, known)
         raise ConfigError(f'{recipe.origin}: method: unknown method "{recipe.method}"{hint}')
     return known[recipe.method]
+
+
+def build(recipe: Recipe, data: "DataSpec", device: "torch.device") -> "Classifier":
+    """The recipe's network on `device`, its neurons on the backend of `training.backend`."""
+    from spikeloom.neurons import Neuron
+
+    classifier = method_of(recipe).build(recipe.network, data).to(device)
+    for module in classifier.modules():
+        if isinstance(module, Neuron):
+            module.backend = recipe.training.backend
+    return classifier
 
 
 @functools.cache

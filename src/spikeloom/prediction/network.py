@@ -12,9 +12,9 @@ from spikeloom.analysis.first_spike import first_spike_times
 from spikeloom.compiler.dispatch import Backend
 from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
+from spikeloom.data.for_recipe import make_transform
 from spikeloom.data.loader import Draws
 from spikeloom.evaluation.evaluation import CheckpointName, load_run
-from spikeloom.evaluation.loaders import make_transform
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
 from spikeloom.prediction.samples import as_samples
@@ -57,7 +57,9 @@ class Network:
         self.device = device
         self.normalisation = inputs.mean, inputs.std
         self._source = registry.source(recipe.data.name)
-        self._transform = make_transform(recipe.data, inputs, training=False)
+        self._transform = make_transform(
+            recipe.data, inputs.spec, *self.normalisation, training=False
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:

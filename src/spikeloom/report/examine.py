@@ -51,16 +51,17 @@ def _examine(run: RunRecord, samples: int) -> Examination:
     from spikeloom.analysis.operations import SynapticOperations
     from spikeloom.analysis.traces import trace
     from spikeloom.data.base import subset
+    from spikeloom.data.for_recipe import make_transform
     from spikeloom.data.loader import Draws, Loader
-    from spikeloom.evaluation.evaluation import build, load_run
-    from spikeloom.evaluation.loaders import make_transform
+    from spikeloom.evaluation.evaluation import load_run
     from spikeloom.evaluation.measure import measure, observe_decisions, observe_latency
+    from spikeloom.methods import catalog
     from spikeloom.run.device import autocast, surroundings
     from spikeloom.seeding import seed_global, stream
 
     trained = load_run(run.folder)
     recipe, data, network = trained.recipe, trained.data, trained.classifier
-    transform = make_transform(recipe.data, data, training=False)
+    transform = make_transform(recipe.data, data.spec, data.mean, data.std, training=False)
     unused = Draws()  # the evaluation transform draws nothing
     latency, decisions, outputs = LatencyCourse(), DecisionCounter(), list[OutputSpikes]()
     regression = bool(data.spec.targets)
@@ -70,7 +71,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
         stack.enter_context(torch.no_grad())
         # The network as it started is a function of the seed: it need not be stored.
         seed_global(stream(recipe.seed, "init"), trained.device)
-        fresh = build(recipe, data.spec, trained.device)
+        fresh = catalog.build(recipe, data.spec, trained.device)
         spreads = constant_distributions(fresh, network)
         image = data.test.read(torch.tensor([0]))
         inputs = transform(image.to(trained.device), unused)

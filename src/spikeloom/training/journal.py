@@ -10,9 +10,9 @@ from spikeloom.analysis.constants import learned_constants
 from spikeloom.analysis.health import Health, News, diagnose
 from spikeloom.config.schema import LoggingConfig, Recipe
 from spikeloom.data.base import DataSet
+from spikeloom.data.for_recipe import Loaders
 from spikeloom.data.survey import data_notes
 from spikeloom.errors import RunError
-from spikeloom.evaluation.loaders import Loaders
 from spikeloom.evaluation.measure import Measurement
 from spikeloom.evaluation.metrics import Score, mini_batch
 from spikeloom.processes import distributed

@@ -20,10 +20,8 @@ from spikeloom.components import optimizers
 from spikeloom.components.callbacks import Callback
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch
-from spikeloom.data.for_recipe import load_data
+from spikeloom.data.for_recipe import load_data, make_loaders
 from spikeloom.errors import NonFiniteError
-from spikeloom.evaluation.evaluation import build
-from spikeloom.evaluation.loaders import make_loaders
 from spikeloom.evaluation.measure import Measurement, measure
 from spikeloom.evaluation.metrics import score_of
 from spikeloom.evaluation.nonfinite import first_non_finite
@@ -54,12 +52,7 @@ class Trainer:
         self.device = device
         self.console = console
         self.rank = distributed.rank()
-        # On a CPU reading loss and watch costs nothing. On a GPU it would wait for the step; they
-        # are looked at now and then, and a bad step is found by going over the steps again. So it
-        # is on several processes, which would have to agree on it in every step.
-        self.watches_every_step = device.type == "cpu" and distributed.world_size() == 1
         distributed.one_by_machine_first(self.load)
-        self.begin()
 
     @functools.cached_property
     def text(self) -> str:
@@ -67,34 +60,35 @@ class Trainer:
         return catalog.dump(self.recipe)
 
     def load(self) -> None:
-        """Data, loaders and network; nothing here speaks to other processes."""
+        """Data, loaders, and what is trained; nothing here speaks to other processes."""
         cpu = torch.device("cpu")
-        self.data = load_data(self.recipe, lambda spec: build(self.recipe, spec, cpu))
+        self.data = load_data(self.recipe, lambda spec: catalog.build(self.recipe, spec, cpu))
         self.spec = self.data.spec
+        self.loaders = make_loaders(self.recipe, self.data, self.device)
+        self.steps = -(-len(self.loaders.train) // self.recipe.training.accumulate)
         self.make()
 
     def make(self) -> None:
-        """Loaders and network."""
-        self.loaders = make_loaders(self.recipe, self.data, self.device)
-        self.steps = -(-len(self.loaders.train) // self.recipe.training.accumulate)
+        """What is trained, and saved, as it is before the first step."""
+        recipe = self.recipe
         self.seed("init")
-        labels = self.loaders.train.split.labels
-        self.classifier = build(self.recipe, self.spec, self.device, labels)
+        self.classifier = catalog.build(recipe, self.spec, self.device)
         self.start: str | None = None  # what it started from, in words
-        patterns = self.recipe.start.freeze
-        self.frozen = freeze(self.classifier, patterns) if patterns else []
-
-    def begin(self) -> None:
-        """The state before the first step."""
-        config = self.recipe.training
-        self.network = Parallel(self.classifier, config, self.device)
+        self.frozen = freeze(self.classifier, recipe.start.freeze) if recipe.start.freeze else []
         groups = self.classifier.parameter_groups()
-        self.optimizer = optimizers.make_optimizer(self.recipe.optimizer, groups)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        self.optimizer = optimizers.make_optimizer(recipe.optimizer, groups)
+        scaled = recipe.training.precision == "float16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.callbacks: dict[str, Callback] = {
-            f"{i}.{one.kind}": one.build() for i, one in enumerate(self.recipe.callbacks)
+            f"{i}.{one.kind}": one.build() for i, one in enumerate(recipe.callbacks)
         }
         self.position = Position()
+
+    def begin(self) -> None:
+        """What steps go through: the loss, on several processes where there are, and the watch."""
+        loss = self.recipe.loss.build(self.classifier, self.loaders.train.split.labels)
+        self.classifier.loss = loss  # type: ignore[method-assign]
+        self.network = Parallel(self.classifier, self.recipe.training, self.device)
         self.score = score_of(self.spec, self.device)
         self.watch = Watch(self.classifier, self.optimizer, self.scaler.is_enabled(), self.device)
 
@@ -141,6 +135,11 @@ class Trainer:
         self.saver = Saver(run, text, recipe.checkpoint, check)
         self.journal = Journal.of(recipe, self.console)
         self.stop, self.clock = StopRequest(), Clock()
+        # On a CPU reading loss and watch costs nothing. On a GPU it would wait for the step; they
+        # are looked at now and then, and a bad step is found by going over the steps again. So it
+        # is on several processes, which would have to agree on it in every step.
+        self.watches_every_step = self.device.type == "cpu" and distributed.world_size() == 1
+        self.begin()
 
     def train_to_end(self) -> RunResult:
         self.restore()

@@ -42,7 +42,9 @@ class Digits(Source):
             ) from error
         # 0..16 dark pixels become 0..255, rounded to the nearest.
         images = ((counts.astype(np.int32) * 255 + _DARKEST // 2) // _DARKEST).astype(np.uint8)
-        test = _third_of_every_five(labels)
+        test = np.zeros(len(labels), dtype=bool)
+        for label in np.unique(labels):
+            test[np.flatnonzero(labels == label)[2::5]] = True
         spec = DataSpec(self.name, (1, 8, 8), tuple("0123456789"))
         samples, classes = torch.from_numpy(images[:, None]), torch.from_numpy(labels)
         held_out = torch.from_numpy(test)
@@ -50,14 +52,6 @@ class Digits(Source):
         return DataSet(
             spec, train, TensorSplit(samples[held_out], classes[held_out]), (0.0,), (1.0,)
         )
-
-
-def _third_of_every_five(labels: np.ndarray) -> np.ndarray:
-    """Mask `[N]` of the samples whose position within their class is 2, 7, 12, ..."""
-    chosen = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        chosen[np.flatnonzero(labels == label)[2::5]] = True
-    return chosen
 
 
 DATA_SETS = (Digits(),)

@@ -25,7 +25,7 @@ from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods.compact import WIDTH, CompactBody
 from spikeloom.methods.plif.config import PlifNetwork
-from spikeloom.methods.shared import KINDS, channels_last, frames, images, mean_logits
+from spikeloom.methods.shared import KINDS, frames, images, mean_logits
 from spikeloom.neurons import LIF, PLIF, ATan, Neuron
 from spikeloom.nn import BatchNorm, Classifier, Dropout, Output, Sequential, StaticCoding, Voting
 
@@ -63,7 +63,10 @@ def build(network: PlifNetwork, data: DataSpec) -> "PlifClassifier | CompactClas
             f"{data.name!r} are {data.shape[1]}x{data.shape[2]}: use larger samples or fewer "
             "network.layers"
         )
-    return (PlifImageClassifier if kind == "static" else FrameClassifier)(network, data)
+    classifier = (PlifImageClassifier if kind == "static" else FrameClassifier)(network, data)
+    # Activations then have the channel last in memory, and on a CPU torch pools 4 times faster
+    # (64 x 128 x 28 x 28, one thread, forward and backward: 8 ms against 25).
+    return classifier.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 class PlifClassifier(Classifier):
@@ -131,8 +134,8 @@ class PlifImageClassifier(PlifClassifier):
         self.conv = Sequential(*blocks)
         features = channels * (data.shape[1] // 4) * (data.shape[2] // 4)
         hidden = network.hidden or _IMAGE_HIDDEN
-        self.fc = _readout(network, features, hidden, data, second_dropout=network.name == "mnist")
-        channels_last(self)
+        second_dropout = network.name == "mnist"
+        self.fc = _readout(network, features, hidden, self.class_count, second_dropout)
 
     def current(self, inputs: Tensor) -> Tensor:
         """`inputs`: images `[B, C, H, W]`."""
@@ -155,8 +158,7 @@ class FrameClassifier(PlifClassifier):
         # Each pooling drops an odd last row and column: 34 -> 17 -> 8.
         features = channels * (data.shape[1] >> layers) * (data.shape[2] >> layers)
         hidden = network.hidden or max(features // 4, 1)
-        self.fc = _readout(network, features, hidden, data, second_dropout=True)
-        channels_last(self)
+        self.fc = _readout(network, features, hidden, self.class_count, second_dropout=True)
 
     def current(self, inputs: Tensor) -> Tensor:
         """`inputs`: frames `[T, B, 2, H, W]` of event counts, not normalised: BatchNorm scales
@@ -193,7 +195,7 @@ class CompactClassifier(Classifier):
 
 
 def _readout(
-    network: PlifNetwork, features: int, hidden: int, data: DataSpec, *, second_dropout: bool
+    network: PlifNetwork, features: int, hidden: int, classes: int, second_dropout: bool
 ) -> Sequential:
     return Sequential(
         nn.Flatten(),
@@ -201,7 +203,7 @@ def _readout(
         nn.Linear(features, hidden, bias=False),
         _neuron(network),
         *[Dropout(network.dropout)] * second_dropout,
-        nn.Linear(hidden, data.class_count * network.votes, bias=False),
+        nn.Linear(hidden, classes * network.votes, bias=False),
         _neuron(network),
     )
 
