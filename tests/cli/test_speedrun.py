@@ -42,6 +42,13 @@ def test_a_run_becomes_an_entry_by_the_rules(
     assert min(told["cpu_seconds"], told["seconds"], told["spikes"]) > 0
     assert "--out" not in told["command"] and str(tmp_path) not in json.dumps(told)
 
+    ann, hybrid = tmp_path / "ann", tmp_path / "hybrid"
+    run("train", "dsr/cifar10-compact-ann", *SMALL, "--out", str(ann))
+    run("train", "dsr/cifar10-compact-hybrid", *SMALL, f"ann={ann}", "--out", str(hybrid))
+    both = json.loads(run("speedrun", str(hybrid), "--json").out)
+    assert both["epochs"] == 4 and both["seconds"] > both["log"][-1]["seconds"]
+    assert both["command"] == f"{told['command']} && {told['command']}"  # that of this process
+
     monkeypatch.setattr(speedrun, "FOLDER", tmp_path / "records")
     speedrun.FOLDER.mkdir()
     (speedrun.FOLDER / "one.json").write_text(json.dumps(told))

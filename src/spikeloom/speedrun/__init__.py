@@ -72,19 +72,21 @@ def entries() -> list[SpeedrunEntry]:
 def entry_of(folder: Path) -> SpeedrunEntry:
     """The record of a finished run; the network is evaluated anew.
 
+    Where it began with an ANN (DSR's hybrid), times, epochs and commands are those of both runs.
+
     Raises:
-        RunError: the run is not finished, or is no entry by the rules.
+        RunError: the run is not finished, or is no entry by the rules; or the ANN's run is not.
     """
-    run = reading.read(folder)
-    best = None if run.end is None else run.end.best
-    if best is None or run.end is None or run.end.seconds is None:
-        raise RunError(f"{folder} is not finished: `spikeloom resume {folder}` goes on")
-    _check_rules(run, folder)
+    run = _finished(folder)
+    ann = run.setting("network.ann")
+    runs = [run] if ann is None else [_finished(Path(ann)), run]
+    ends = [part.end for part in runs if part.end is not None]
+    best = ends[-1].best
 
     from spikeloom.evaluation.evaluation import evaluate
 
     result = evaluate(folder, mirrored=True)
-    assert result.mirrored_accuracy is not None
+    assert best is not None and result.mirrored_accuracy is not None
     facts, passed, log = run.environment, 0.0, list[_Epoch]()
     for epoch in run.epochs:
         passed += epoch.seconds
@@ -97,18 +99,18 @@ def entry_of(folder: Path) -> SpeedrunEntry:
                 test=None if epoch.test is None else epoch.test.accuracy,
             )
         )
-    cpu = run.end.cpu_seconds
+    cpu = [end.cpu_seconds for end in ends if end.cpu_seconds is not None]
     return SpeedrunEntry(
         title=run.title,
         method=str(run.setting("method")),
-        command=run.command,
+        command=" && ".join(part.command for part in runs),
         accuracy=result.accuracy,
         mirrored=result.mirrored_accuracy,
         validation=best.value,
         epoch=best.epoch,
-        epochs=len(run.epochs),
-        seconds=round(run.end.seconds, 1),
-        cpu_seconds=None if cpu is None else round(cpu, 1),
+        epochs=sum(len(part.epochs) for part in runs),
+        seconds=round(sum(end.seconds or 0 for end in ends), 1),
+        cpu_seconds=round(sum(cpu), 1) if len(cpu) == len(ends) else None,
         time_steps=run.time_steps,
         parameters=run.start.parameters or 0,
         spikes=round(sum(result.spikes.values()), 1),
@@ -119,6 +121,15 @@ def entry_of(folder: Path) -> SpeedrunEntry:
         started=str(facts["started"]),
         log=tuple(log),
     )
+
+
+def _finished(folder: Path) -> reading.RunRecord:
+    """A run that is at its end and keeps the rules."""
+    run = reading.read(folder)
+    if run.end is None or run.end.best is None or run.end.seconds is None:
+        raise RunError(f"{folder} is not finished: `spikeloom resume {folder}` goes on")
+    _check_rules(run, folder)
+    return run
 
 
 def _check_rules(run: reading.RunRecord, folder: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,17 +123,23 @@ def test_calibration_is_the_same_each_time_and_follows_its_options(ann_run, tmp_
     assert all(highest[name] >= first[name] >= median[name] for name in first)
 
 
-def test_quantile_is_the_element_of_all_values_in_order():
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("preresnet18", "layer1.0.relu2"), ("vgg11", "layer1.2"), ("compact", "body.layers.3")],
+)
+def test_quantile_is_the_element_of_all_values_in_order(name, layer):
     torch.manual_seed(0)
-    network = DsrNetwork(name="preresnet18", T=1, neuron="relu", channels=3, blocks=(1,))
-    net = build(network, registry.load("digits", None).spec).eval()
+    blocks = None if name == "compact" else (1,)
+    network = DsrNetwork(name=name, T=1, neuron="relu", channels=3, blocks=blocks)
+    spec = replace(registry.load("digits", None).spec, shape=(1, 16, 16))
+    net = build(network, spec).eval()
     seen: list[torch.Tensor] = []
-    relu = net.get_submodule("body.layer1.0.relu2")
+    relu = net.get_submodule(f"body.{layer}")
     relu.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten()))
-    images = torch.rand(12, 1, 8, 8)
+    images = torch.rand(12, 1, 16, 16)
     for fraction in (0.999, 0.9, 0.25, 1.0):
         seen.clear()
-        found = calibrate(net, images.split(5), 12, fraction)["layer1.0.relu2"]
+        found = calibrate(net, images.split(5), 12, fraction)[layer]
         ordered = torch.cat(seen).relu().sort().values
         index = min(int(fraction * len(ordered)), len(ordered) - 1)
         assert found == ordered[index].double()

@@ -47,12 +47,12 @@ class _Largest:
         self.kept: Tensor | None = None
         self.keep = self.seen = 0
 
-    def add(self, values: Tensor) -> None:
-        """`values` `[B, ...]` of B samples."""
-        n = values[0].numel() * self.samples
+    def add(self, values: Tensor, samples: int) -> None:
+        """`values` of so many samples, in any order."""
+        n = values.numel() // samples * self.samples
         # int(q n) can be n itself for q = 1, or by rounding: then it is the maximum.
         self.keep = max(1, n - int(self.fraction * n))
-        self.seen += len(values)
+        self.seen += samples
         flat = values.flatten() if self.kept is None else torch.cat([self.kept, values.flatten()])
         self.kept = flat.topk(self.keep).values if flat.numel() > self.keep else flat
 
@@ -114,17 +114,20 @@ def calibrate(
     training = classifier.training
     classifier.eval()
     try:
-        with hooked({layer: _collect(largest[name]) for name, layer in layers.items()}):
-            for inputs in batches:
+        for inputs in batches:
+            count = len(inputs)
+            with hooked({layer: _collect(largest[name], count) for name, layer in layers.items()}):
                 classifier(inputs)
     finally:
         classifier.train(training)
     return {name: one.value() for name, one in largest.items()}
 
 
-def _collect(largest: _Largest) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+def _collect(largest: _Largest, samples: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    """Of a batch; a ReLU sees `[1, B, ...]`, or `[B, ...]` in a Sequential."""
+
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        largest.add(inputs[0].flatten(0, 1).relu())
+        largest.add(inputs[0].relu(), samples)
 
     return hook
 
