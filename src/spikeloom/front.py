@@ -9,7 +9,7 @@ from rich.console import Console
 
 from spikeloom import training
 from spikeloom.methods import catalog
-from spikeloom.run.new_folder import new_folder, runs_of
+from spikeloom.run.folder import new_folder, runs_of
 from spikeloom.training import RunResult
 
 

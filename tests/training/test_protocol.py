@@ -8,8 +8,8 @@ from spikeloom.config.schema import Protocol
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit
 from spikeloom.data.for_recipe import make_loaders
 from spikeloom.errors import ConfigError
-from spikeloom.evaluation.protocol import choose
 from spikeloom.training import train
+from spikeloom.training.position import choose
 
 from .conftest import recorded
 

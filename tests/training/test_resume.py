@@ -15,12 +15,12 @@ import torch
 
 from run_folders import scalars
 from spikeloom.errors import CheckpointError, RunError
-from spikeloom.evaluation.protocol import Best
 from spikeloom.methods import catalog
 from spikeloom.run import checkpoint
 from spikeloom.run.checkpoint import read
 from spikeloom.run.reading import read_events
 from spikeloom.training import position, resume, train
+from spikeloom.training.position import Best
 from spikeloom.training.trainer import Trainer
 
 from .conftest import TinyClassifier, assert_same_run, recorded

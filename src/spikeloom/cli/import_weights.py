@@ -26,7 +26,7 @@ def import_weights(
     resolved = load_recipe(recipe, overrides or ())
 
     from spikeloom import training
-    from spikeloom.run.new_folder import new_folder, runs_of
+    from spikeloom.run.folder import new_folder, runs_of
 
     with new_folder(out, runs_of(resolved.origin)) as folder:
         training.adopt(resolved, file, folder)

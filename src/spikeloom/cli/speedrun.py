@@ -53,7 +53,7 @@ def speedrun(
 def _trained(entry: str, overrides: list[str] | None, out: Path | None) -> Path:
     from spikeloom import training
     from spikeloom.methods.catalog import load_recipe
-    from spikeloom.run.new_folder import new_folder, runs_of
+    from spikeloom.run.folder import new_folder, runs_of
     from spikeloom.speedrun import RECIPE
 
     name = entry if "/" in entry else f"{entry}/{RECIPE}"

@@ -41,7 +41,7 @@ def train(
     if out is not None and name is not None:
         raise RunError(f"--out {out} and --name {name} both name the run folder: give one of them")
     from spikeloom import training
-    from spikeloom.run.new_folder import new_folder, runs_of
+    from spikeloom.run.folder import new_folder, runs_of
 
     parent = runs_of(resolved.origin)
     if out is None and name is not None:

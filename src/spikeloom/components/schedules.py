@@ -5,7 +5,7 @@ a run can go on anywhere.
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -23,50 +23,47 @@ class Constant(Schedule):
         return lr
 
 
-@register
-class Cosine(Schedule):
-    """eta_min + (lr - eta_min) (1 + cos(pi e / T_max)) / 2; a wave, it rises again."""
+class _Long(Schedule):
+    """The base of what has a length of its own."""
 
-    name: str = Field(default="cosine", description="shape of the learning rate over epochs")
     T_max: int = Field(default=64, ge=1, description="epochs from the highest to the lowest rate")
-    eta_min: float = Field(default=0.0, ge=0, description="lowest learning rate")
 
-    def shape(self, lr: float, epoch: int) -> float:
-        return _cosine(lr, self.eta_min, epoch, self.T_max)
-
-    def stretched(self, factor: float) -> "Cosine":
+    def stretched(self, factor: float) -> Self:
         return self.model_copy(update={"T_max": max(1, round(self.T_max * factor))})
 
 
 @register
-class CosineRestarts(Schedule):
+class Cosine(_Long):
+    """eta_min + (lr - eta_min) (1 + cos(pi e / T_max)) / 2; a wave, it rises again."""
+
+    name: str = Field(default="cosine", description="shape of the learning rate over epochs")
+    eta_min: float = Field(default=0.0, ge=0, description="lowest learning rate")
+
+    def shape(self, lr: float, epoch: int) -> float:
+        wave = (1 + math.cos(math.pi * epoch / self.T_max)) / 2
+        return self.eta_min + (lr - self.eta_min) * wave
+
+
+@register
+class CosineRestarts(Cosine):
     """As cosine with e modulo T_max: it jumps back to lr."""
 
     name: str = Field(
         default="cosine_restarts", description="shape of the learning rate over epochs"
     )
-    T_max: int = Field(default=64, ge=1, description="epochs from the highest to the lowest rate")
-    eta_min: float = Field(default=0.0, ge=0, description="lowest learning rate")
 
     def shape(self, lr: float, epoch: int) -> float:
-        return _cosine(lr, self.eta_min, epoch % self.T_max, self.T_max)
-
-    def stretched(self, factor: float) -> "CosineRestarts":
-        return self.model_copy(update={"T_max": max(1, round(self.T_max * factor))})
+        return super().shape(lr, epoch % self.T_max)
 
 
 @register
-class Linear(Schedule):
+class Linear(_Long):
     """lr max(0, 1 - e / T_max); with a warm-up, a triangle."""
 
     name: str = Field(default="linear", description="shape of the learning rate over epochs")
-    T_max: int = Field(default=64, ge=1, description="epochs from the highest to the lowest rate")
 
     def shape(self, lr: float, epoch: int) -> float:
         return lr * max(0.0, 1 - epoch / self.T_max)
-
-    def stretched(self, factor: float) -> "Linear":
-        return self.model_copy(update={"T_max": max(1, round(self.T_max * factor))})
 
 
 @register
@@ -92,11 +89,6 @@ class Multistep(Schedule):
     def shape(self, lr: float, epoch: int) -> float:
         return lr * self.gamma ** sum(milestone <= epoch for milestone in self.milestones)
 
-    def stretched(self, factor: float) -> "Multistep":
+    def stretched(self, factor: float) -> Self:
         epochs = sorted({max(1, round(milestone * factor)) for milestone in self.milestones})
         return self.model_copy(update={"milestones": tuple(epochs)})
-
-
-def _cosine(lr: float, lowest: float, epoch: int, length: int) -> float:
-    wave = (1 + math.cos(math.pi * epoch / length)) / 2
-    return lowest + (lr - lowest) * wave

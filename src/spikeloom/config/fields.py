@@ -53,7 +53,7 @@ def keys(network: type[Section] | None, recipe: Recipe | None = None) -> dict[st
             for name, info in section.model_fields.items():
                 key = known.get(prefix + name)
                 if key is None:
-                    of_field = _annotated_section(info.annotation)
+                    of_field = section_of(info.annotation)
                     if schema is Recipe and name == "network":
                         of_field = network or of_field
                     known[prefix + name] = Key(prefix + name, info, of_field)
@@ -75,15 +75,10 @@ def _place(name: str) -> tuple[int, int]:
     return list(Recipe.model_fields).index(name.partition(".")[0]), name.count(".") and 1
 
 
-def _annotated_section(annotation: Any) -> type[Section] | None:
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
-
-
 def section_of(annotation: object) -> type[Section] | None:
     """The section class that an annotation is, if it is one."""
-    return _annotated_section(annotation)
+    kind = _bare(annotation)
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def items_of(annotation: object) -> type[Section] | None:

@@ -5,7 +5,7 @@ A recipe is one experiment, in sections (`config.section`). Every field says wha
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -74,7 +74,7 @@ class Schedule(Component):
         """The rate of `epoch`, counted from `begin`, for an initial rate `lr`, without warm-up."""
         raise NotImplementedError
 
-    def stretched(self, factor: float) -> "Schedule":
+    def stretched(self, factor: float) -> Self:
         """The schedule for a training that is `factor` times as long, its warm-up as it is."""
         return self
 

@@ -16,10 +16,7 @@ from spikeloom.data.base import DataSet
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.methods.catalog import OWN_LOOP
 from spikeloom.run.checkpoint import State, recipe_difference
-from spikeloom.run.folder import RunFolder, environment
-from spikeloom.run.inputs import Inputs
 from spikeloom.training.saving import Check
-from spikeloom.training.start import fingerprint
 
 
 def describe(
@@ -55,17 +52,6 @@ def describe(
 def to_toml(about: Mapping[str, Any], epochs: int | None = None) -> str:
     training = {} if epochs is None else {"training": {"epochs": epochs}}
     return tomli_w.dumps({**about, **training})
-
-
-def create(run: RunFolder, text: str, device: torch.device, data: DataSet | None) -> None:
-    """The run folder with `text` as its recipe.toml, if there is none yet."""
-    if run.recipe.is_file():
-        return
-    facts, inputs = environment(device), ""
-    if data is not None:
-        facts |= {"data": fingerprint(data)}
-        inputs = Inputs.of(data).to_json()
-    RunFolder.create(run.path, text, facts, inputs)
 
 
 def check(about: Mapping[str, Any]) -> Check:

@@ -25,7 +25,6 @@ from spikeloom.data.base import DataSet
 from spikeloom.errors import ConfigError, NonFiniteError, RunError
 from spikeloom.evaluation.measure import Measurement
 from spikeloom.evaluation.metrics import Score, score_for
-from spikeloom.evaluation.protocol import Best
 from spikeloom.loop import description, plain
 from spikeloom.loop.evaluation import Answer, Evaluated, Loss, evaluate, on_device, scored
 from spikeloom.nn.classifier import Output
@@ -35,8 +34,9 @@ from spikeloom.run.device import StopRequest
 from spikeloom.run.folder import RunFolder
 from spikeloom.seeding import seed_global, stream
 from spikeloom.training.journal import Journal
-from spikeloom.training.position import Clock, Position, Stateful, TrainedParts
+from spikeloom.training.position import Best, Clock, Position, Stateful, TrainedParts
 from spikeloom.training.saving import Saver
+from spikeloom.training.start import create_run
 
 
 class Run:
@@ -165,9 +165,10 @@ class Run:
         with ExitStack() as stack:
             place = self._saver.run
             stack.enter_context(place.storage_errors())
-            description.create(place, self._saver.text, self.device, self._data)
+            if not place.recipe.is_file():
+                create_run(place.path, self._saver.text, self.device, self._data)
             stack.enter_context(place.locked())
-            stack.callback(lambda: self._journal.stream.close())
+            stack.callback(self._journal.close)
             restored = self._saver.restore(self._parts, self._tell, self.device, self._data)
             if restored is not None:
                 self.position, self._sums = restored
@@ -200,7 +201,7 @@ class Run:
             yield self.epoch
             self._finish_epoch(last=self.epoch + 1 == number)
         self._journal.end(self.position)
-        self._journal.stream.flush()
+        self._journal.flush()
         if self._write_report:
             self._tell(f"report {report.write([self.folder])}")
 
@@ -232,7 +233,7 @@ class Run:
             self.position.step += 1
             self.position.global_step += 1
             if steps is not None:
-                self._journal.progress(self.position, "train", step + 1, steps)
+                self._journal.show(self.position, "train", step + 1, steps)
             self._between_steps(last=step + 1 == steps)
 
     def log(self, loss: Tensor, output: Tensor | Output, targets: Tensor, **figures: float) -> None:
@@ -363,16 +364,14 @@ class Run:
     def _save(self) -> None:
         self._clock.stop(self.position)
         sums = self._sums if self._score is None else self._score.state()
-        self._saver.save(self.position, self._parts, sums, self._journal.stream.flush)
+        self._saver.save(self.position, self._parts, sums, self._journal.flush)
 
     def _check(self, loss: float) -> None:
         if math.isfinite(loss):
             return
-        last = self._saver.checkpoints.last
-        good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
         raise NonFiniteError(
-            f"the loss is {loss} in epoch {self.epoch}, step {self.position.step}: {good}; train "
-            "again with a lower learning rate, or clip gradients"
+            f"the loss is {loss} in epoch {self.epoch}, step {self.position.step}: "
+            f"{self._saver.good}; train again with a lower learning rate, or clip gradients"
         )
 
 

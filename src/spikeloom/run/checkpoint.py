@@ -10,6 +10,7 @@ name always points to a whole file. A folder holds `last.pt`, `previous.pt` (the
 and `best.pt`; a file under two names is stored once (hard link).
 """
 
+import copy
 import errno
 import hashlib
 import math
@@ -17,10 +18,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypedDict, cast
+from typing import IO, Annotated, Any, BinaryIO, cast
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
+from typing_extensions import TypedDict  # pydantic takes that of Python from 3.12 on
 
 from spikeloom import files
 from spikeloom.data.files import saved_tensors
@@ -48,6 +51,10 @@ _FREE_KEYS = (
 )
 
 
+_Count = Annotated[int, Field(ge=0, lt=2**62)]
+_Seconds = Annotated[float, Field(ge=0, lt=2**62)]
+
+
 class State(TypedDict):
     """What a checkpoint holds; the learning rate and all random streams follow from the position.
 
@@ -61,26 +68,35 @@ class State(TypedDict):
     parameters without a gradient in the last step of the epoch; `loss`: of the epoch before.
     """
 
-    format: int
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc] - read by pydantic
+        strict=True, extra="forbid", arbitrary_types_allowed=True
+    )
+
+    format: _Count
     recipe: str
-    processes: int
-    epoch: int
-    step: int
-    global_step: int
+    processes: Annotated[_Count, Field(ge=1)]
+    epoch: _Count
+    step: _Count
+    global_step: _Count
     model: dict[str, Tensor]
-    optimizer: dict[str, Any]
-    scaler: dict[str, Any]
+    optimizer: dict[Any, Any]
+    scaler: dict[Any, Any]
     gradients: dict[str, Tensor]
     sums: dict[str, Tensor]
-    epoch_seconds: float
-    run_seconds: float
-    cpu_seconds: float
+    epoch_seconds: _Seconds
+    run_seconds: _Seconds
+    cpu_seconds: _Seconds
     best: dict[str, Any] | None
     confusion: Tensor | None
-    metrics_bytes: int
-    callbacks: dict[str, dict[str, Any]]
+    metrics_bytes: _Count
+    callbacks: dict[str, Any]
     idle: list[str]
     loss: float | None
+
+
+_STATE = TypeAdapter(State)
+_ADDED = {"processes": 1, "callbacks": {}, "idle": [], "loss": None, "cpu_seconds": 0.0}
+"""What checkpoints of earlier versions lack."""
 
 
 class Checkpoints:
@@ -202,16 +218,14 @@ def read(path: Path) -> State:
     if (problem := _problem(state)) is not None:
         raise CheckpointError(f"{path}: {problem}: take a checkpoint that spikeloom wrote")
     if isinstance(state, dict):
-        state.setdefault("processes", 1)
-        state.setdefault("callbacks", {})
-        state.setdefault("idle", [])
-        state.setdefault("loss", None)
-        state.setdefault("cpu_seconds", 0.0)
-    if not _is_state(state):
+        state = {**copy.deepcopy(_ADDED), **state}
+    try:
+        _STATE.validate_python(state)
+    except ValidationError as error:
         raise CheckpointError(
             f"{path} holds no state of a run, expected the keys and types of format {FORMAT}: "
             "take a checkpoint that spikeloom wrote"
-        )
+        ) from error
     return cast(State, state)
 
 
@@ -246,39 +260,6 @@ def _problem(values: object, name: str = "", depth: int = 12) -> str | None:
         inside = enumerate(values) if isinstance(values, list | tuple) else ()
     found = (_problem(value, f"{name}.{key}", depth - 1) for key, value in inside)
     return next((problem for problem in found if problem is not None), None)
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(
-        ("format", "processes", "epoch", "step", "global_step", "metrics_bytes"), (int,)
-    ),
-    **dict.fromkeys(("model", "optimizer", "scaler", "gradients", "sums", "callbacks"), (dict,)),
-    **dict.fromkeys(("epoch_seconds", "run_seconds", "cpu_seconds"), (int, float)),
-    "recipe": (str,),
-    "best": (dict, type(None)),
-    "confusion": (Tensor, type(None)),
-    "idle": (list,),
-    "loss": (int, float, type(None)),
-}
-
-
-def _is_state(content: object) -> bool:
-    """Whether it has the keys of `State`, with values of their types, and tensors by name."""
-    if not isinstance(content, dict) or content.keys() != _TYPES.keys():
-        return False
-    if not all(isinstance(content[key], kinds) for key, kinds in _TYPES.items()):
-        return False
-    numbers = [value for value in content.values() if isinstance(value, int | float)]
-    tables = [content[key] for key in ("model", "gradients", "sums")]
-    return (
-        all(0 <= number < 2**62 for number in numbers)
-        and content["processes"] >= 1
-        and all(
-            isinstance(name, str) and isinstance(value, Tensor)
-            for table in tables
-            for name, value in table.items()
-        )
-    )
 
 
 def evaluated_weights(

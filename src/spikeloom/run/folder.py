@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import tomli_w
@@ -136,27 +137,27 @@ class RunFolder:
 
     def fact(self, name: str) -> object:
         """What the environment in which the run began says about `name`; None if nothing."""
-        try:
-            facts = files.parse_json(self.environment.read_bytes())
-        except (OSError, ValueError):
-            return None
-        return facts.get(name) if isinstance(facts, dict) else None
+        return (self._facts() or {}).get(name)
 
     def differences(self, now: dict[str, object]) -> list[str]:
         """What differs from the environment in which the run began and may change a last bit."""
         if not self.environment.is_file():
             return []
-        try:
-            then = files.parse_json(self.environment.read_text())
-        except ValueError:
-            then = None
-        if not isinstance(then, dict):
+        if (then := self._facts()) is None:
             return [f"{self.environment} is damaged: what the run began on is not known"]
         return [
             f"{name} was {then.get(name, 'not recorded')} and is {value}"
             for name, value in now.items()
             if name not in _NO_BITS and then.get(name) != value
         ]
+
+    def _facts(self) -> dict[str, Any] | None:
+        """What environment.json holds; None if it is not there or damaged."""
+        try:
+            facts = files.parse_json(self.environment.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return facts if isinstance(facts, dict) else None
 
     def cut_metrics(self, size: int) -> int:
         """Drops what was recorded after the checkpoint that is continued; returns the new size.
@@ -279,6 +280,45 @@ def _processor() -> str:
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
+def runs_of(origin: str) -> Path:
+    """Where the runs of a recipe are, "plif/mnist" for example."""
+    return Path("runs") / origin.replace("/", "-").lstrip(".")  # ".." leads elsewhere
+
+
+@contextmanager
+def new_folder(given: Path | None, parent: Path) -> Iterator[Path]:
+    """The folder that was given, or a new numbered one in `parent`, removed if it stays empty.
+
+    It is the same one in all processes that train together: the main one chooses.
+    """
+    if given is not None:
+        yield given
+        return
+    folder = distributed.from_main(lambda: _claim_number(parent))
+    try:
+        yield folder
+    finally:
+        if distributed.is_main() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _claim_number(parent: Path) -> Path:
+    """Make the next free numbered folder; two trainings that start together get two."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1 + max(
+            (int(run.name) for run in parent.iterdir() if run.name.isdigit()), default=0
+        )
+        while True:
+            try:
+                (parent / str(number)).mkdir()
+                return parent / str(number)
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise RunError(f"cannot create a run folder in {parent}: {error.strerror}") from error
+
+
 def restarted_folder(given: Path | None, parent: Path) -> Path | None:
     """The run folder that this launch trained into before torchrun started it again; asked by all
     processes.
@@ -295,16 +335,6 @@ def _of_this_launch(given: Path | None, parent: Path) -> Path | None:
     if (name := launch_id()) is None:
         return None
     folders = [given] if given is not None else list(parent.glob("*"))
-    mine = [folder for folder in folders if _launch_of(folder) == name]
+    runs = [RunFolder(folder) for folder in folders]
+    mine = [run.path for run in runs if run.recipe.is_file() and run.fact("launch") == name]
     return max(mine, key=lambda folder: folder.stat().st_mtime_ns, default=None)
-
-
-def _launch_of(folder: Path) -> str | None:
-    """The launch that made a run folder; None if it is not whole, or was made without torchrun."""
-    if not (folder / "recipe.toml").is_file():
-        return None
-    try:
-        facts = files.parse_json((folder / "environment.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return facts.get("launch") if isinstance(facts, dict) else None

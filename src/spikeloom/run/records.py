@@ -57,13 +57,13 @@ class Stream:
     """
 
     def __init__(self, sinks: list[Sink]) -> None:
-        self._sinks = sinks
+        self.sinks = sinks
         self._next_progress = 0.0
 
     def emit(self, event: Event) -> None:
         """Numbers that are not finite are passed on as None, which JSON can say."""
         event = _finite(event)
-        for sink in self._sinks:
+        for sink in self.sinks:
             with _writing(sink):
                 sink.emit(event)
 
@@ -79,12 +79,12 @@ class Stream:
             self.emit({"event": "progress", **fields})
 
     def flush(self) -> None:
-        for sink in self._sinks:
+        for sink in self.sinks:
             with _writing(sink):
                 sink.flush()
 
     def close(self) -> None:
-        for sink in self._sinks:
+        for sink in self.sinks:
             with _writing(sink):
                 sink.close()
 
@@ -102,11 +102,6 @@ class JsonLines:
 
     def flush(self) -> None:
         os.fsync(self._file.fileno())
-
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         self._file.close()

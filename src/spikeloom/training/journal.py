@@ -22,8 +22,9 @@ from spikeloom.run.records import ConsoleLines, JsonLines, Sink, Stream, TensorB
 from spikeloom.training.position import Position
 
 
-class Journal:
-    """The events of a training, told to its sinks; other processes than the main one have none.
+class Journal(Stream):
+    """The events of a training; before it is opened they are for whoever watches. Other processes
+    than the main one tell nobody.
 
     `protocol`: the name of the one that chooses the best epoch. `watch`: what is done about a
     network that is not well, see `TrainingConfig`. `epochs`: how many there are to be.
@@ -37,9 +38,9 @@ class Journal:
         watch: str = "warn",
         epochs: int = 0,
     ) -> None:
-        self.console = ConsoleLines(console)
+        self._watching: list[Sink] = [ConsoleLines(console)] if distributed.is_main() else []
+        super().__init__(self._watching)
         self.logging, self.protocol, self.watch, self.epochs = logging, protocol, watch, epochs
-        self.stream = self.watching()
         self._news = News()
 
     @classmethod
@@ -48,20 +49,20 @@ class Journal:
         training = recipe.training
         return cls(console, recipe.logging, recipe.protocol.name, training.watch, training.epochs)
 
-    def watching(self) -> Stream:
-        """For messages only: before the record is opened."""
-        return Stream([self.console] if distributed.is_main() else [])
-
     def open(self, run: RunFolder) -> None:
-        """Opens the sinks, with TensorBoard brought to where metrics.jsonl stands."""
+        """Opens the record, with TensorBoard brought to where metrics.jsonl stands."""
         if not distributed.is_main():
             return
-        sinks: list[Sink] = [JsonLines(run.metrics), self.console]
+        sinks: list[Sink] = [JsonLines(run.metrics), *self._watching]
         if self.logging.tensorboard:
             board = TensorBoard(run.tensorboard)
-            board.replay(run.metrics, self.watching().message)
+            board.replay(run.metrics, self.message)
             sinks.append(board)
-        self.stream = Stream(sinks)
+        self.sinks = sinks
+
+    def close(self) -> None:
+        super().close()
+        self.sinks = self._watching
 
     def start(self, network: nn.Module, *, regression: bool, **fields: Any) -> None:
         """What is trained; `fields`: more that is known about it."""
@@ -157,16 +158,11 @@ class Journal:
             peak_memory_mb=peak_memory_mb(),
         )
 
-    def progress(self, position: Position, phase: str, done: int, steps: int) -> None:
-        self.stream.progress(
-            epoch=position.epoch, epochs=self.epochs, phase=phase, step=done, steps=steps
-        )
-
-    def message(self, text: str) -> None:
-        self.stream.message(text)
+    def show(self, position: Position, phase: str, done: int, steps: int) -> None:
+        self.progress(epoch=position.epoch, epochs=self.epochs, phase=phase, step=done, steps=steps)
 
     def _emit(self, kind: str, **fields: Any) -> None:
-        self.stream.emit({"event": kind, **fields})
+        self.emit({"event": kind, **fields})
 
 
 def start_fields(recipe: Recipe, data: DataSet, loaders: Loaders, steps: int) -> dict[str, Any]:

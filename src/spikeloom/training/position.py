@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -13,9 +13,39 @@ from torch import Tensor, nn
 from spikeloom.config import schema
 from spikeloom.errors import CheckpointError, RunError
 from spikeloom.evaluation.measure import Measurement
-from spikeloom.evaluation.protocol import Best, choose
 from spikeloom.processes import distributed
 from spikeloom.run.checkpoint import FORMAT, State
+
+
+@dataclass(frozen=True)
+class Best:
+    """The result that a protocol reports so far.
+
+    `value` is the figure that chose `epoch`, named by `metric`; accuracies are fractions.
+    """
+
+    epoch: int
+    metric: str
+    value: float
+    test_accuracy: float
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def choose(
+    protocol: schema.Protocol,
+    best: Best | None,
+    epoch: int,
+    test: float,
+    val: float | None,
+    figure: str = "accuracy",
+) -> Best:
+    """The better of `best` and the accuracies of `epoch`."""
+    value = test if val is None else val
+    if best is not None and not protocol.better(value, best.value):
+        return best
+    return Best(epoch, f"{protocol.metric} {figure}", value, test)
 
 
 @dataclass

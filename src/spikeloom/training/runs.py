@@ -17,11 +17,10 @@ from spikeloom.processes.launch import processes
 from spikeloom.run.checkpoint import Checkpoints, check_finite, read, recipe_difference
 from spikeloom.run.device import choose_device, surroundings
 from spikeloom.run.failures import explained
-from spikeloom.run.folder import RunFolder, environment
-from spikeloom.run.inputs import Inputs
+from spikeloom.run.folder import RunFolder
 from spikeloom.training.journal import Journal
 from spikeloom.training.position import RunResult
-from spikeloom.training.start import fingerprint
+from spikeloom.training.start import create_run
 from spikeloom.training.trainer import Trainer
 
 
@@ -47,9 +46,8 @@ def train(recipe: Recipe, folder: Path | str, *, console: Console | None = None)
         run = Path(folder)
         trainer = Trainer(recipe, device, console or Console())
         trainer.load_start()  # no folder is made where it cannot be read
-        facts = environment(device) | {"data": fingerprint(trainer.data)}
-        inputs = Inputs.of(trainer.data).to_json()
-        distributed.from_main(lambda: RunFolder.create(run, trainer.text, facts, inputs) and None)
+        new = (run, trainer.text, device, trainer.data)
+        distributed.from_main(lambda: create_run(*new) and None)
         Journal.of(recipe, trainer.console).message(f"run folder {run}")
         try:
             return trainer.fit(RunFolder(run))
@@ -140,8 +138,7 @@ def adopt(
         method = catalog.methods()[recipe.method]
         weights = method.read_checkpoint(Path(file), trainer.classifier)
         check_finite(weights)
-        inputs = Inputs.of(trainer.data).to_json()
-        run = RunFolder.create(Path(folder), trainer.text, environment(device), inputs)
+        run = create_run(Path(folder), trainer.text, device, trainer.data)
         trainer.enter(run)
         with run.storage_errors(), run.locked():
             trainer.classifier.load_state_dict(weights)
@@ -151,7 +148,7 @@ def adopt(
                 trainer.save()
                 trainer.saver.keep_best(trainer.parts)
             finally:
-                trainer.journal.stream.close()
+                trainer.journal.close()
 
 
 @contextmanager

@@ -38,6 +38,12 @@ class Saver:
         """Says that what is saved stands at `position` now."""
         self.saved_at, self.saved_step = time.monotonic(), position.global_step
 
+    @property
+    def good(self) -> str:
+        """Where a training that went wrong can go on from, in words."""
+        last = self.checkpoints.last
+        return f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
+
     def due(self, position: Position) -> bool:
         """Whether a checkpoint is due after this step, asked by all processes."""
         every = self._config.every_steps

@@ -14,7 +14,8 @@ from spikeloom.config.schema import StartConfig
 from spikeloom.data.base import DataSet, Split
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.run import checkpoint
-from spikeloom.run.folder import RunFolder
+from spikeloom.run.folder import RunFolder, environment
+from spikeloom.run.inputs import Inputs
 
 
 def start_from(module: nn.Module, config: StartConfig) -> str:
@@ -71,6 +72,15 @@ def freeze(module: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
         raise ConfigError(f"start.freeze = {list(patterns)} leaves nothing to learn")
     parameters = {part: list(part.parameters(recurse=False)) for part in module.modules()}
     return [part for part, of in parameters.items() if of and not any(p.requires_grad for p in of)]
+
+
+def create_run(path: Path, text: str, device: torch.device, data: DataSet | None) -> RunFolder:
+    """The new folder of a run with `text` as its recipe.toml, on `device`, of `data` if known."""
+    facts, inputs = environment(device), ""
+    if data is not None:
+        facts |= {"data": fingerprint(data)}
+        inputs = Inputs.of(data).to_json()
+    return RunFolder.create(path, text, facts, inputs)
 
 
 def fingerprint(data: DataSet) -> str:

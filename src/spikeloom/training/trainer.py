@@ -25,7 +25,6 @@ from spikeloom.errors import NonFiniteError
 from spikeloom.evaluation.measure import Measurement, measure
 from spikeloom.evaluation.metrics import score_of
 from spikeloom.evaluation.nonfinite import first_non_finite
-from spikeloom.evaluation.protocol import Best
 from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.processes.synced import own_batches
@@ -34,7 +33,7 @@ from spikeloom.run.folder import RunFolder
 from spikeloom.seeding import seed_global, stream
 from spikeloom.training.journal import Journal, start_fields
 from spikeloom.training.parallel import Parallel
-from spikeloom.training.position import Clock, Position, RunResult, TrainedParts
+from spikeloom.training.position import Best, Clock, Position, RunResult, TrainedParts
 from spikeloom.training.saving import Saver, of_recipe
 from spikeloom.training.start import freeze, start_from
 from spikeloom.training.watch import Watch
@@ -119,13 +118,13 @@ class Trainer:
                     f"something became non-finite before epoch {self.epoch}, step {self.step}; "
                     "going over the steps since the last checkpoint to find where"
                 )
-                self.journal.stream.close()
+                self.journal.close()
                 self.watches_every_step = True
                 self.make()
                 self.begin()
                 return self.train_to_end()
             finally:
-                self.journal.stream.close()
+                self.journal.close()
 
     def enter(self, run: RunFolder) -> None:
         """Takes `run` for the folder of this training."""
@@ -178,7 +177,7 @@ class Trainer:
             self.position.step += 1
             self.position.global_step += 1
             result = (loss, scores, batches[-1].targets)
-            self.journal.progress(self.position, "train", self.step, self.steps)
+            self.journal.show(self.position, "train", self.step, self.steps)
             number = self.position.global_step - 1
             self.journal.step(self.position, number, self.lr, result, self.check_sums)
             # At the end of an epoch one is written after the evaluation.
@@ -292,7 +291,7 @@ class Trainer:
             with_rates=split == "test",
             paced=lambda batches: distributed.lockstep(batches, self.stop.signal, self.pause),
             observers=[
-                lambda _, batch: self.journal.progress(
+                lambda _, batch: self.journal.show(
                     self.position, split, batch.step + 1, len(loader)
                 )
             ],
@@ -311,11 +310,11 @@ class Trainer:
     def save(self) -> None:
         """Writes a checkpoint of this instant."""
         self.check_sums()
-        self.saver.save(self.position, self.parts, self.score.state(), self.journal.stream.flush)
+        self.saver.save(self.position, self.parts, self.score.state(), self.journal.flush)
 
     def restore(self) -> None:
         """Continues from the newest usable checkpoint, or starts; opens the event files there."""
-        tell = self.journal.watching().message
+        tell = self.journal.message
         restored = self.saver.restore(self.parts, tell, self.device, self.data, self.steps)
         if restored is not None:
             self.position, sums = restored
@@ -373,11 +372,9 @@ class Trainer:
         self.seed(self.epoch, batch.step, self.rank, "forward")
         with autocast(self.recipe.training.precision, self.device), own_batches(self.classifier):
             where = find()
-        last = self.saver.checkpoints.last
-        good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
         error = NonFiniteError(
             f"{what} in epoch {self.epoch}, step {self.step} (optimizer step "
-            f"{self.position.global_step}): it began in {where}; {good}; "
+            f"{self.position.global_step}): it began in {where}; {self.saver.good}; "
             "train again with a lower optimizer.lr, or with training.clip_norm"
         )
         return distributed.common(error, mine)
