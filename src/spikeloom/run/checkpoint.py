@@ -196,9 +196,9 @@ def read(path: Path) -> State:
     """
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size - _TRAILER
+            size = max(os.fstat(file.fileno()).st_size - _TRAILER, 0)
             digest = hashlib.sha256()
-            for chunk in _chunks(file, max(size, 0)):
+            for chunk in iter(lambda: file.read(min(_CHUNK, size - file.tell())), b""):
                 digest.update(chunk)
             trailer = file.read()
             if not trailer.startswith(_MARK) or len(trailer) != _TRAILER:
@@ -325,15 +325,6 @@ def _no_room(path: Path, needed: int, error: OSError) -> CheckpointError:
         f"no room in {path.parent}: a checkpoint needs {needed:,} bytes, {free:,} are free "
         f"({error.strerror}); the checkpoints before it are kept: make room, then resume"
     )
-
-
-def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
-    while size > 0:
-        chunk = file.read(min(size, _CHUNK))
-        if not chunk:
-            return
-        size -= len(chunk)
-        yield chunk
 
 
 def _flat(table: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

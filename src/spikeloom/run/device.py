@@ -89,24 +89,12 @@ def surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None]
             stacklevel=3,
         )
         _surrounded.acquire()
-    try:
-        with _surroundings(config, device):
-            yield
-    finally:
-        _surrounded.release()
-
-
-_surrounded = threading.RLock()
-
-
-@contextmanager
-def _surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None]:
     threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
     strict = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     on_cuda = device.type == "cuda"
-    keep_freed_memory()
     try:
+        keep_freed_memory()
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         if on_cuda:
@@ -120,6 +108,10 @@ def _surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None
         torch.set_num_threads(threads)
         torch.backends.cudnn.deterministic = deterministic
         torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+        _surrounded.release()
+
+
+_surrounded = threading.RLock()
 
 
 class StopRequest:

@@ -12,7 +12,7 @@ from spikeloom.data.base import Batch
 from spikeloom.evaluation.nonfinite import first_bad_gradient, first_non_finite
 from spikeloom.nn.classifier import Classifier
 
-_GRADIENT = "the gradient of "
+_BUFFER, _GRADIENT = "the buffer ", "the gradient of "
 
 
 class Watch:
@@ -59,8 +59,7 @@ class Watch:
 
     def names(self) -> list[str]:
         """What is not finite now."""
-        everything = self._buffers() | self._gradients() | dict(self._parameters())
-        return [name for name, value in everything.items() if not value.isfinite().all()]
+        return [name for name, value in self._all() if not value.isfinite().all()]
 
     def origin(self, names: list[str], batch: Batch) -> str:
         """Where it began that `names` are not finite, found by doing the step on `batch` again."""
@@ -71,7 +70,7 @@ class Watch:
                     self._classifier(batch.inputs), batch.targets
                 ).backward(),
             )
-        if any(name in self._buffers() for name in names):
+        if any(name.startswith(_BUFFER) for name in names):
             layer = first_non_finite(self._classifier, batch.inputs)
             return names[0] if layer == "the loss function" else layer
         return "the optimizer's step"
@@ -88,20 +87,14 @@ class Watch:
                 group, self._mark, self._one
             )
 
-    def _buffers(self) -> dict[str, Tensor]:
-        return {f"the buffer {name}": value for name, value in self._classifier.named_buffers()}
-
-    def _gradients(self) -> dict[str, Tensor]:
-        if self._scaled:
-            return {}
-        return {
-            f"{_GRADIENT}{name}": value.grad
-            for name, value in self._classifier.named_parameters()
-            if value.grad is not None
-        }
-
-    def _parameters(self) -> Iterator[tuple[str, Tensor]]:
-        for name, value in self._classifier.named_parameters():
+    def _all(self) -> Iterator[tuple[str, Tensor]]:
+        for name, value in self._classifier.named_buffers():
+            yield f"{_BUFFER}{name}", value
+        parameters = dict(self._classifier.named_parameters())
+        for name, value in parameters.items():
+            if value.grad is not None and not self._scaled:
+                yield f"{_GRADIENT}{name}", value.grad
+        for name, value in parameters.items():
             yield f"the parameter {name}", value
             for key, kept in self._optimizer.state.get(value, {}).items():
                 if isinstance(kept, Tensor):
