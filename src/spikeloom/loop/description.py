@@ -90,9 +90,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in kept.items()
-        if all(isinstance(one, bool | int | float) for one in _items(value))
+        if all(
+            isinstance(item, bool | int | float)
+            for item in (value if isinstance(value, list) else [value])
+        )
     }
-
-
-def _items(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -128,14 +128,15 @@ class Run:
         self._about = description.describe(
             title or self.folder.name, seed, network, optimizer, schedule, data, settings or {}
         )
+        logging = LoggingConfig(every_steps=log_every, tensorboard=tensorboard)
+        self._journal = Journal(console or Console(), logging)
         self._saver = Saver(
             RunFolder(self.folder),
             description.to_toml(self._about),
             CheckpointConfig(every_steps=every_steps, every_minutes=every_minutes),
             description.check(self._about),
+            self._journal,
         )
-        logging = LoggingConfig(every_steps=log_every, tensorboard=tensorboard)
-        self._journal = Journal(console or Console(), logging)
         self._write_report = write_report
         self._epochs: int | None = None
         self._clock = Clock()
@@ -169,7 +170,7 @@ class Run:
                 create_run(place.path, self._saver.text, self.device, self._data)
             stack.enter_context(place.locked())
             stack.callback(self._journal.close)
-            restored = self._saver.restore(self._parts, self._tell, self.device, self._data)
+            restored = self._saver.restore(self._parts, self.device, self._data)
             if restored is not None:
                 self.position, self._sums = restored
             self._journal.open(place)
@@ -203,7 +204,7 @@ class Run:
         self._journal.end(self.position)
         self._journal.flush()
         if self._write_report:
-            self._tell(f"report {report.write([self.folder])}")
+            self._journal.message(f"report {report.write([self.folder])}")
 
     def batches(self, loader: Iterable[Any]) -> Iterator[Any]:
         """The batches of this epoch that are left: of a `data.Loader`, of a DataLoader, or of
@@ -327,7 +328,7 @@ class Run:
             self._save()  # at the end of an epoch one is written after the evaluation
         if number := self._stop.signal():
             self._save()
-            self._tell(
+            self._journal.message(
                 f"stopped in epoch {self.epoch} after step {self.position.step}; start the program "
                 "again to go on from there"
             )
@@ -358,13 +359,10 @@ class Run:
             if seen is not None and seen.examination is not None:
                 keep_examination(self.folder, seen.examination)
 
-    def _tell(self, text: str) -> None:
-        self._journal.message(text)
-
     def _save(self) -> None:
         self._clock.stop(self.position)
         sums = self._sums if self._score is None else self._score.state()
-        self._saver.save(self.position, self._parts, sums, self._journal.flush)
+        self._saver.save(self.position, self._parts, sums)
 
     def _check(self, loss: float) -> None:
         if math.isfinite(loss):

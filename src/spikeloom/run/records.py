@@ -63,9 +63,7 @@ class Stream:
     def emit(self, event: Event) -> None:
         """Numbers that are not finite are passed on as None, which JSON can say."""
         event = _finite(event)
-        for sink in self.sinks:
-            with _writing(sink):
-                sink.emit(event)
+        self._each(lambda sink: sink.emit(event))
 
     def message(self, text: str) -> None:
         """A line for whoever watches; not part of the record."""
@@ -79,14 +77,22 @@ class Stream:
             self.emit({"event": "progress", **fields})
 
     def flush(self) -> None:
-        for sink in self.sinks:
-            with _writing(sink):
-                sink.flush()
+        self._each(lambda sink: sink.flush())
 
     def close(self) -> None:
+        self._each(lambda sink: sink.close())
+
+    def _each(self, action: Callable[[Sink], None]) -> None:
         for sink in self.sinks:
-            with _writing(sink):
-                sink.close()
+            try:
+                action(sink)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise RunError(
+                    f"{type(sink).__name__} cannot write: {error.strerror or error}; "
+                    "make room, then resume the run from its last checkpoint"
+                ) from error
 
 
 class JsonLines:
@@ -211,22 +217,6 @@ class ConsoleLines:
 
     def close(self) -> None:
         self.flush()
-
-
-class _writing:
-    """Turns a failure to write into the library's own error."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            raise RunError(
-                f"{type(self._sink).__name__} cannot write: {error.strerror or error}; "
-                "make room, then resume the run from its last checkpoint"
-            ) from error
 
 
 def _finite(value: Any) -> Any:

@@ -15,6 +15,7 @@ from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.run.checkpoint import Checkpoints, State, evaluated_weights, recipe_difference
 from spikeloom.run.folder import RunFolder, environment
+from spikeloom.training.journal import Journal
 from spikeloom.training.position import Position, TrainedParts, put_back, take
 from spikeloom.training.start import fingerprint
 
@@ -25,11 +26,14 @@ Check = Callable[[Path, State], None]
 class Saver:
     """Saves a training into `run`, and puts it back.
 
-    `text` is what its recipe.toml holds, `config` says when a checkpoint is due inside an epoch.
+    `text` is what its recipe.toml holds, `config` says when a checkpoint is due inside an epoch;
+    `journal` is on the disk before a checkpoint, and says what is passed over.
     """
 
-    def __init__(self, run: RunFolder, text: str, config: CheckpointConfig, check: Check) -> None:
-        self.run, self.text = run, text
+    def __init__(
+        self, run: RunFolder, text: str, config: CheckpointConfig, check: Check, journal: Journal
+    ) -> None:
+        self.run, self.text, self.journal = run, text, journal
         self.checkpoints = Checkpoints(run.checkpoints)
         self._config, self._check = config, check
         self.note(Position())
@@ -53,19 +57,12 @@ class Saver:
             due |= distributed.any_of(waited >= 60 * self._config.every_minutes)
         return due
 
-    def save(
-        self,
-        position: Position,
-        parts: TrainedParts,
-        sums: dict[str, Tensor],
-        flush: Callable[[], None],
-    ) -> None:
-        """Writes a checkpoint of this instant, `sums` being those of the epoch; `flush` brings the
-        record to the disk first."""
+    def save(self, position: Position, parts: TrainedParts, sums: dict[str, Tensor]) -> None:
+        """Writes a checkpoint of this instant, `sums` being those of the epoch."""
 
         def write() -> None:
             with self.run.storage_errors():
-                flush()
+                self.journal.flush()
                 size = self.run.metrics.stat().st_size
                 self.checkpoints.save(take(self.text, position, parts, sums, size))
 
@@ -86,7 +83,6 @@ class Saver:
     def restore(
         self,
         parts: TrainedParts,
-        tell: Callable[[str], None],
         device: torch.device,
         data: DataSet | None,
         steps: int | None = None,
@@ -95,8 +91,6 @@ class Saver:
         back to there; the position, and the sums of its epoch. None if there is no checkpoint yet.
 
         Args:
-            tell: Receives lines: checkpoints that are passed over, where it goes on, and what
-                differs from when the run began.
             data: What it is trained on, if that is known.
             steps: Optimizer steps of an epoch, if they are known.
 
@@ -104,7 +98,8 @@ class Saver:
             CheckpointError: there are checkpoints, and none is one of this training.
             RunError: the folder cannot be written, or the run has another number of processes.
         """
-        newest = distributed.from_main(lambda: self._newest(tell))
+        tell = self.journal.message
+        newest = distributed.from_main(self._newest)
         if newest is None:
             return None
         path, state = newest
@@ -135,9 +130,9 @@ class Saver:
             if self.run.recipe.read_text() != text:
                 self.run.write_recipe(text)
 
-    def _newest(self, tell: Callable[[str], None]) -> tuple[Path, State] | None:
+    def _newest(self) -> tuple[Path, State] | None:
         with self.run.storage_errors():
-            newest = self.checkpoints.newest(self._check, tell)
+            newest = self.checkpoints.newest(self._check, self.journal.message)
             self.run.cut_metrics(0 if newest is None else newest[1]["metrics_bytes"])
         return newest
 

@@ -131,8 +131,8 @@ class Trainer:
         self.run = run
         recipe, text = self.recipe, self.text
         check = of_recipe(recipe, text, self.steps, run.path, reschedule=self.reschedule)
-        self.saver = Saver(run, text, recipe.checkpoint, check)
         self.journal = Journal.of(recipe, self.console)
+        self.saver = Saver(run, text, recipe.checkpoint, check, self.journal)
         self.stop, self.clock = StopRequest(), Clock()
         # On a CPU reading loss and watch costs nothing. On a GPU it would wait for the step; they
         # are looked at now and then, and a bad step is found by going over the steps again. So it
@@ -310,12 +310,11 @@ class Trainer:
     def save(self) -> None:
         """Writes a checkpoint of this instant."""
         self.check_sums()
-        self.saver.save(self.position, self.parts, self.score.state(), self.journal.flush)
+        self.saver.save(self.position, self.parts, self.score.state())
 
     def restore(self) -> None:
         """Continues from the newest usable checkpoint, or starts; opens the event files there."""
-        tell = self.journal.message
-        restored = self.saver.restore(self.parts, tell, self.device, self.data, self.steps)
+        restored = self.saver.restore(self.parts, self.device, self.data, self.steps)
         if restored is not None:
             self.position, sums = restored
             self.saver.load_sums(self.score, sums)
