@@ -119,31 +119,37 @@ def calibrate_run(
 ) -> dict[str, float]:
     """The activations of `run` on some of its samples, by layer, and in the file `out`.
 
-    `seed`: of the random order; the recipe's by default. `about`: more to say in the file.
+    `order`: samples are drawn with `seed` (the recipe's by default), or the first of the split, as
+    the published program takes them of the test split. `about`: more to say in the file.
 
     Raises:
         ConfigError: the network is no ANN, or the numbers do not fit.
         RunError: `out` cannot be written.
     """
-    from spikeloom.data.for_recipe import make_transform
+    import torch
+
+    from spikeloom.data.base import subset
+    from spikeloom.data.loader import Loader
     from spikeloom.methods.dsr import thresholds
     from spikeloom.run.device import autocast, surroundings
+    from spikeloom.seeding import generator
 
-    recipe = run.recipe
-    loader = thresholds.samples(
-        run.data,
-        split,
-        order,
-        batches,
+    recipe, tested = run.recipe, run.test_loader()
+    source, count = run.data.train if split == "train" else run.data.test, batches * batch_size
+    if not 1 <= count <= len(source):
+        raise ConfigError(
+            f"{batches} batches of {batch_size} are {count} samples, and the {split} split of "
+            f"{run.data.spec.name} has {len(source)}: give 1 to {len(source)}"
+        )
+    draws = generator(recipe.seed if seed is None else seed, "calibrate")
+    chosen = torch.randperm(len(source), generator=draws)[:count]
+    loader = Loader(
+        subset(source, chosen if order == "random" else torch.arange(count)),
         batch_size,
-        seed=recipe.seed if seed is None else seed,
-        transform=make_transform(
-            recipe.data, run.data.spec, run.data.mean, run.data.std, training=False
-        ),
+        transform=tested.transform,
         device=run.device,
         workers=recipe.data.workers,
     )
-    count = len(loader.split)
     with surroundings(recipe.training, run.device), autocast("float32", run.device):
         inputs = (batch.inputs for batch in loader.epoch(0))
         values = thresholds.calibrate(run.classifier, inputs, count, fraction)

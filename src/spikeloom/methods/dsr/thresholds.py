@@ -14,7 +14,6 @@ activation before it is scaled, and in the metadata what it was measured on.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
 
 import safetensors
 import safetensors.torch
@@ -22,8 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom import files
-from spikeloom.data.base import DataSet, subset
-from spikeloom.data.loader import BatchTransform, Loader
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.hooks import hooked
 from spikeloom.methods.dsr.config import DsrNetwork
@@ -31,7 +28,6 @@ from spikeloom.methods.dsr.importing import BODY, read_thresholds, translate
 from spikeloom.methods.dsr.representation import DsrLIF, Represented
 from spikeloom.methods.published import fit, saved
 from spikeloom.nn import Classifier
-from spikeloom.seeding import generator
 
 
 class _Largest:
@@ -59,34 +55,6 @@ class _Largest:
     def value(self) -> Tensor:
         assert self.kept is not None and self.seen == self.samples
         return self.kept.min().double().cpu()
-
-
-def samples(
-    data: DataSet,
-    split: Literal["train", "test"],
-    order: Literal["random", "file"],
-    batches: int,
-    batch_size: int,
-    *,
-    seed: int,
-    transform: BatchTransform,
-    device: torch.device,
-    workers: int = 0,
-) -> Loader:
-    """What to calibrate on: `batches` of samples, drawn with `seed` or the first ones of the file.
-
-    The published program takes the first samples of the test split.
-    """
-    source, count = data.train if split == "train" else data.test, batches * batch_size
-    if not 1 <= count <= len(source):
-        raise ConfigError(
-            f"{batches} batches of {batch_size} are {count} samples, and the {split} split of "
-            f"{data.spec.name} has {len(source)}: give 1 to {len(source)}"
-        )
-    drawn = torch.randperm(len(source), generator=generator(seed, "calibrate"))
-    chosen = drawn[:count] if order == "random" else torch.arange(count)
-    chosen_split = subset(source, chosen)
-    return Loader(chosen_split, batch_size, transform=transform, device=device, workers=workers)
 
 
 @torch.no_grad()
