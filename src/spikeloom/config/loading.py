@@ -78,18 +78,18 @@ def dump(recipe: Recipe) -> str:
 
 @dataclass
 class _Merged:
-    """Values of several sources, and which of them each key came from."""
+    """Values of several sources, and which of them each key came from: its number, and a label."""
 
     label: str
     values: dict[str, Any] = field(default_factory=dict)
-    sources: dict[Location, str] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
+    sources: dict[Location, tuple[int, str]] = field(default_factory=dict)
+    count: int = 0
     resolved: bool = False
     """Whether it is what `dump` wrote, perhaps of a version whose sections held every key."""
 
     def update(self, label: str, values: dict[str, Any]) -> None:
-        self.order.append(label)
-        self._merge(self.values, values, label, ())
+        self.count += 1
+        self._merge(self.values, values, (self.count, label), ())
 
     def set(self, label: str, key: str, value: object) -> None:
         """Set a dotted key; a table is merged into what is there, and an empty one replaces it."""
@@ -100,10 +100,10 @@ class _Merged:
                 table = table.get(part, {}) if isinstance(table, dict) else {}
             if isinstance(table, dict):
                 table.pop(leaf, None)
+        nested: Any = value
         for part in reversed(key.split(".")):
-            value = {part: value}
-        self.order.append(label)
-        self._merge(self.values, value, label, ())
+            nested = {part: nested}
+        self.update(label, nested)
 
     def drop_unused(self) -> None:
         """Takes out what belongs to a component that a later source has exchanged: the momentum of
@@ -123,24 +123,25 @@ class _Merged:
 
     def _age(self, location: Location) -> int:
         """How late the source of a location was merged; -1 if it is the default."""
-        labels = list(dict.fromkeys(self.order))
-        return labels.index(self.sources[location]) if location in self.sources else -1
+        return self.sources.get(location, (-1, ""))[0]
 
     def source(self, location: Location) -> str:
         """The source of a location, or of the nearest table around it."""
         for length in range(len(location), 0, -1):
             if location[:length] in self.sources:
-                return self.sources[location[:length]]
+                return self.sources[location[:length]][1]
         return self.label
 
-    def _merge(self, target: dict[str, Any], new: Any, label: str, at: Location) -> None:
+    def _merge(
+        self, target: dict[str, Any], new: Any, source: tuple[int, str], at: Location
+    ) -> None:
         for key, value in new.items():
             here = (*at, key)
-            self.sources[here] = label
+            self.sources[here] = source
             if isinstance(value, dict):
                 if not isinstance(target.get(key), dict):
                     target[key] = {}
-                self._merge(target[key], value, label, here)
+                self._merge(target[key], value, source, here)
             else:
                 target[key] = value
 
