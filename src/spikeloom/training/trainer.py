@@ -24,7 +24,7 @@ from spikeloom.data.for_recipe import load_data, make_loaders
 from spikeloom.errors import NonFiniteError
 from spikeloom.evaluation.measure import Measurement, measure
 from spikeloom.evaluation.metrics import score_of
-from spikeloom.evaluation.nonfinite import first_non_finite
+from spikeloom.evaluation.nonfinite import Watch, first_non_finite
 from spikeloom.methods import catalog
 from spikeloom.processes import distributed
 from spikeloom.processes.synced import own_batches
@@ -36,7 +36,6 @@ from spikeloom.training.parallel import Parallel
 from spikeloom.training.position import Best, Clock, Position, RunResult, TrainedParts
 from spikeloom.training.saving import Saver, of_recipe
 from spikeloom.training.start import freeze, start_from
-from spikeloom.training.watch import Watch
 
 
 class Trainer:
