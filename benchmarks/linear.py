@@ -23,7 +23,7 @@ from benchmarks.peers import Network
 from benchmarks.runner import Contender, Results, Row, Times, Tolerance, Trial
 from benchmarks.timing import Run
 from spikeloom.analysis.agreement import with_backend
-from spikeloom.run.allocator import keep_freed_memory
+from spikeloom.run.device import keep_freed_memory
 
 MATMUL = {"float32": "float32, highest", "tf32": "float32, high (TF32)", "bfloat16": "bfloat16"}
 """The matrix product of a case's dtype: PyTorch's float32 matmul precision, or autocast."""

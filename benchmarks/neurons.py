@@ -18,7 +18,7 @@ from benchmarks.peers import Network
 from benchmarks.runner import Contender, Results, Row, Times, Tolerance, Trial
 from benchmarks.timing import Run
 from spikeloom.compiler.front.step import HALF
-from spikeloom.run.allocator import keep_freed_memory
+from spikeloom.run.device import keep_freed_memory
 
 TOLERANCE = Tolerance()
 HALF_TOLERANCE = Tolerance(gradients=2e-2)

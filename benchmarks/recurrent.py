@@ -18,7 +18,7 @@ from benchmarks.timing import clock_name, timings
 from spikeloom.data.base import DataSpec
 from spikeloom.methods.catalog import load_recipe, methods
 from spikeloom.nn import Classifier, Recurrent
-from spikeloom.run.allocator import keep_freed_memory
+from spikeloom.run.device import keep_freed_memory
 
 T, BATCH = 100, 32
 

@@ -22,7 +22,7 @@ from spikeloom.data.for_recipe import load_data
 from spikeloom.methods.catalog import load_recipe, methods
 from spikeloom.neurons import Neuron
 from spikeloom.nn import Classifier
-from spikeloom.run.allocator import keep_freed_memory
+from spikeloom.run.device import keep_freed_memory
 from spikeloom.synapses import functional, interception, sparse, winograd
 from spikeloom.synapses.switch import recording
 

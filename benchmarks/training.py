@@ -28,7 +28,7 @@ from spikeloom.errors import ConfigError
 from spikeloom.methods import catalog
 from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier
-from spikeloom.run.allocator import keep_freed_memory
+from spikeloom.run.device import keep_freed_memory
 from spikeloom.seeding import stream
 
 MADE: dict[str, tuple[tuple[int, ...], int]] = {

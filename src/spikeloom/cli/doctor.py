@@ -218,12 +218,8 @@ def _threads() -> Finding:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     detail = f"{torch.get_num_threads()} used by PyTorch, {usable} cores usable"
     if usable is not None and torch.get_num_threads() > usable:
-        return Finding(
-            "threads",
-            "note",
-            detail,
-            f"set training.threads={usable}: more threads than cores wait",
-        )
+        advice = f"set training.threads={usable}: more threads than cores wait"
+        return Finding("threads", "note", detail, advice)
     return Finding("threads", "ok", detail)
 
 
@@ -267,22 +263,15 @@ def _compiled_neuron() -> Finding:
         (spikes * torch.arange(5.0, device=device)).sum().backward()
         results[backend] = (spikes.detach(), current.grad)
     (spikes, gradient), (compiled_spikes, compiled_gradient) = results.values()
-    if not torch.equal(spikes, compiled_spikes):
-        different = int((spikes != compiled_spikes).sum())
-        return Finding(
-            "compiled neuron",
-            "broken",
-            f"{different} of {spikes.numel()} spikes differ from eager",
-            "train with backend=eager, and report the versions above",
-        )
-    if not torch.allclose(gradient, compiled_gradient, rtol=1e-5, atol=1e-7):
-        return Finding(
-            "compiled neuron",
-            "broken",
-            f"gradients differ from eager by {(gradient - compiled_gradient).abs().max():.2g}",
-            "train with backend=eager, and report the versions above",
-        )
-    return Finding("compiled neuron", "ok", "runs, and equals eager")
+    if different := int((spikes != compiled_spikes).sum()):
+        problem = f"{different} of {spikes.numel()} spikes differ from eager"
+    elif not torch.allclose(gradient, compiled_gradient, rtol=1e-5, atol=1e-7):
+        off = (gradient - compiled_gradient).abs().max()
+        problem = f"gradients differ from eager by {off:.2g}"
+    else:
+        return Finding("compiled neuron", "ok", "runs, and equals eager")
+    advice = "train with backend=eager, and report the versions above"
+    return Finding("compiled neuron", "broken", problem, advice)
 
 
 def _data_sets() -> Finding:
@@ -291,9 +280,8 @@ def _data_sets() -> Finding:
     folders = {name: folder_of(source) for name, source in sources().items()}
     present = [name for name, folder in folders.items() if folder is not None]
     absent = [name for name, folder in folders.items() if folder is None]
-    detail = f"found: {', '.join(present)}" + (
-        f"; not found: {', '.join(absent)}" if absent else ""
-    )
+    detail = f"found: {', '.join(present)}"
+    detail += f"; not found: {', '.join(absent)}" if absent else ""
     if not present:
         return Finding("data sets", "broken", detail, "install spikeloom anew: digits is bundled")
     advice = "set SPIKELOOM_DATA to the folder that holds the others, see `spikeloom data list`"

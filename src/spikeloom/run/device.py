@@ -1,5 +1,6 @@
 """Device, arithmetic, and signals: the surroundings of a run, restored when it ends."""
 
+import ctypes
 import os
 import resource
 import signal
@@ -16,8 +17,8 @@ from spikeloom import machine
 from spikeloom.config.schema import TrainingConfig
 from spikeloom.errors import ConfigError
 from spikeloom.processes import distributed
-from spikeloom.run.allocator import keep_freed_memory
 
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -112,6 +113,28 @@ def surroundings(config: TrainingConfig, device: torch.device) -> Iterator[None]
 
 
 _surrounded = threading.RLock()
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to serve large blocks from the heap and to give nothing back while the process
+    runs.
+
+    By default every tensor above a few megabytes is mapped anew and unmapped when it is freed; each
+    step then pays for the same pages again. Measured on the MNIST network of PLIF (batch 8, T = 8,
+    one thread): 0.22 s a step in place of 0.26 s. Memory use stays at the largest step's; it does
+    not grow.
+
+    Returns whether it was done: not on other C libraries, nor where a `MALLOC_*` variable says that
+    the user has settings of their own.
+    """
+    own_settings = any(name.startswith("MALLOC_") for name in os.environ)
+    if not sys.platform.startswith("linux") or own_settings:
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 << 20}
+    return all([mallopt(parameter, value) == 1 for parameter, value in settings.items()])
 
 
 class StopRequest:

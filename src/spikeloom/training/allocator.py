@@ -1,3 +1,3 @@
 """Where `keep_freed_memory` was before `spikeloom.run` had it."""
 
-from spikeloom.run.allocator import keep_freed_memory as keep_freed_memory
+from spikeloom.run.device import keep_freed_memory as keep_freed_memory
