@@ -175,12 +175,8 @@ def _snntorch_neuron(neuron: Any) -> Neuron:
         raise ConversionError(
             f"{kind} of snnTorch is not converted: Leaky and Synaptic are; write it as a sl.Neuron"
         )
-    for name, wanted in {
-        "inhibition": False,
-        "state_quant": False,
-        "surrogate_disable": False,
-    }.items():
-        if getattr(neuron, name) != wanted:
+    for name in ("inhibition", "state_quant", "surrogate_disable"):
+        if getattr(neuron, name):
             raise ConversionError(f"{kind}({name}={getattr(neuron, name)!r}) is not converted")
     if float(neuron.graded_spikes_factor) != 1 or neuron.graded_spikes_factor.requires_grad:
         raise ConversionError(f"{kind} with graded spikes is not converted: ours are 0 or 1")
@@ -210,7 +206,7 @@ def _norse_neuron(cell: Any) -> Neuron:
         constants |= {"a": dt * p.tau_mem_inv, "v_leak": p.v_leak}
     if kind in ("LIF", "LI"):
         constants["b"] = dt * p.tau_syn_inv
-    fires = not kind.startswith("LI") or kind.startswith("LIF")
+    fires = kind not in ("LI", "LIBox")
     if fires:
         constants |= {"v_th": p.v_th, "v_reset": p.v_reset}
     for name, value in constants.items():

@@ -117,7 +117,9 @@ def is_exported() -> bool:
     return torch._C._get_tracing_state() is not None or torch.compiler.is_exporting()
 
 
-Eager = Callable[[Tensor, list[Tensor], list[Tensor]], tuple[Tensor, ...]]
+Eager = Callable[
+    [Tensor, list[Tensor], list[Tensor]], tuple[Tensor, list[Tensor], dict[str, Tensor]]
+]
 """The step in PyTorch, T times: spikes, final states, records of an input, states, coefs."""
 
 
@@ -222,36 +224,35 @@ class _Direct(torch.autograd.Function):
             x = x.unsqueeze(0).expand(form.time_steps, *x.shape)
             form = Form.of(x, coefs, form.time_steps, False, form.rest)
             kernel = binding.program.bind(form)
-        from_ends = from_records = False
-        for index, grad in enumerate(grads):
-            if grad is not None and index:
-                from_ends, from_records = from_ends or index < last, from_records or index >= last
-        if from_records:
+        if last < len(grads) and any([grad is not None for grad in grads[last:]]):
             results = _through_eager(ctx.eager, form, x, starts, coefs, grads)
         else:
-            spikes, ends = grads[0], ()
-            if spikes is None:
-                spikes = x.new_zeros(()).expand(form.time_steps, *form.step_shape)
-            if from_ends:
-                zero = torch.zeros((), dtype=binding.dtype, device=x.device)
-                ends = tuple(
-                    [zero.expand(form.step_shape) if g is None else g for g in grads[1:last]]
-                )
+            shape = (form.time_steps, *form.step_shape)
+            spikes, ends = cotangents(grads[:last], x, shape)
             pull = partial(kernel.backward, x, starts, coefs, wanted[4], wanted[count:])
-            batch = is_batchedtensor(spikes) or is_legacy_batchedtensor(spikes)
-            if batch or (ends and _is_batch(ends)):
-                results = _batched(pull, spikes, *ends)
-            else:
-                results = pull(spikes, *ends)
+            run = partial(_batched, pull) if _is_batch((spikes, *ends)) else pull
+            results = run(spikes, *ends)
         if torch.is_grad_enabled():
             results = _without_second(results, [*grads, x, *coefs])
         gx, *others = results
-        for index in range(len(others)):
-            if not wanted[5 + index]:
-                others[index] = None
+        others = [grad if want else None for grad, want in zip(others, wanted[5:], strict=True)]
         if whole_wanted:
             return None, None, gx, None, None, *others
         return None, None, None, None, gx if wanted[4] else None, *others
+
+
+def cotangents(
+    grads: tuple[Tensor | None, ...], x: Tensor, shape: tuple[int, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The gradients of spikes `shape` `[T, B, ...]` and of final states as a kernel takes them:
+    zeros for those that are None, and none of final states if all are."""
+    spikes, *ends = grads
+    if spikes is None:
+        spikes = x.new_zeros(()).expand(shape)
+    if all([end is None for end in ends]):
+        return spikes, ()
+    zero = torch.zeros((), dtype=compute_dtype(x), device=x.device).expand(shape[1:])
+    return spikes, tuple([zero if end is None else end for end in ends])
 
 
 def _without_second(
@@ -354,12 +355,10 @@ def _through_eager(
             begin = [x.new_full(shape, value, dtype=dtype) for value in form.rest]
         else:
             begin = leaves[1:count]
-        outputs = eager(current, begin, leaves[count:])
-        pairs = [
-            (out, g)
-            for out, g in zip(outputs, grads, strict=True)
-            if g is not None and out.requires_grad
-        ]
+        spikes, ends, records = eager(current, begin, leaves[count:])
+        ends = ends[: len(grads) - 1 - len(records)]  # none where they were not asked for
+        outputs = zip((spikes, *ends, *records.values()), grads, strict=True)
+        pairs = [(out, g) for out, g in outputs if g is not None and out.requires_grad]
         if not pairs:
             return [None] * len(leaves)
         outs, cotangents = zip(*pairs, strict=True)

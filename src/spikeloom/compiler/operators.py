@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.compiler.front.step import compute_dtype
-from spikeloom.compiler.function import NoSecondDerivative, program
+from spikeloom.compiler.function import NoSecondDerivative, cotangents, program
 from spikeloom.compiler.plan.call import Form
 
 _library = torch.library.Library("spikeloom", "FRAGMENT")
@@ -185,17 +185,10 @@ class _Steps(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         x, *tensors = ctx.saved_tensors
         starts, coefs = tensors[: ctx.start_count], tensors[ctx.start_count :]
-        grad_spikes = grads[0]
-        if grad_spikes is None:
-            grad_spikes = x.new_zeros(()).expand(x.shape)
-        finals = grads[1 : 1 + ctx.finals]
-        grad_finals = []
-        if any(grad is not None for grad in finals):
-            zero = torch.zeros((), dtype=compute_dtype(x), device=x.device)
-            grad_finals = [zero.expand(x.shape[1:]) if grad is None else grad for grad in finals]
+        grad_spikes, grad_finals = cotangents(grads[: 1 + ctx.finals], x, x.shape)
         want_x, want_coefs = ctx.needs_input_grad[1], list(ctx.needs_input_grad[6 + len(starts) :])
         results = torch.ops.spikeloom.steps_backward(
-            ctx.name, grad_spikes, grad_finals, x, starts, coefs, x.shape[0], False, ctx.rest,
+            ctx.name, grad_spikes, list(grad_finals), x, starts, coefs, x.shape[0], False, ctx.rest,
             want_x, want_coefs,
         )  # fmt: skip
         if torch.is_grad_enabled():

@@ -34,8 +34,7 @@ class Fusion:
         self._reads: dict[str, tuple[Buffer | str, tuple[str, int]]] = {}
 
     def read(self, source: Buffer | str, index: tuple[str, int]) -> Value:
-        key = f"{source if isinstance(source, str) else id(source)} {index}"
-        name = next((n for n, _ in self._reads.items() if n == key), key)
+        name = f"{source if isinstance(source, str) else id(source)} {index}"
         self._reads[name] = (source, index)
         if isinstance(source, Buffer) and index[0] == "each":
             self.whole[name] = source

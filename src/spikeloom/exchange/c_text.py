@@ -1,6 +1,7 @@
 """What operations look like in C."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 from torch.fx import Node
@@ -90,16 +91,13 @@ def _conv(node: Node, array: Any, constants: Any, keep: Any) -> str:
     names = ("x", "w", "bias", "stride", "padding", "dilation", "groups")
     given: dict[str, Any] = dict(zip(names, node.args, strict=False))
     matrix, bias = constants[given["w"]], given.get("bias")
-    flat = matrix.dim() == 3  # a convolution over one axis has a height of 1
-    stride, dilation = (
-        ([1] * flat) + _size_list(given.get(k, 1), 2 - flat) for k in ("stride", "dilation")
-    )
+    flat = matrix.dim() == 3
+    stride, dilation = (_pair(given.get(k, 1), flat, 1) for k in ("stride", "dilation"))
     padding = given.get("padding", 0)
     if isinstance(padding, str):
         raise ExportError(f"no C form for a convolution with padding={padding!r}: give a number")
-    padding = [0] * flat + _size_list(padding, 2 - flat)
-    shape, result = (list(n.meta["val"].shape)[1:] for n in (given["x"], node))
-    (C, H, W), (O, P, Q) = (([s[0], 1, s[1]] if flat else s) for s in (shape, result))
+    padding = _pair(padding, flat, 0)
+    (C, H, W), (O, P, Q) = _image(given["x"]), _image(node)
     groups = given.get("groups", 1)
     kh, kw = (1, matrix.shape[2]) if flat else matrix.shape[2:]
     start = "0.0f" if bias is None else f"{array(bias)}[o]"
@@ -128,9 +126,18 @@ def _conv(node: Node, array: Any, constants: Any, keep: Any) -> str:
 }}"""
 
 
-def _size_list(value: Any, count: int) -> list[int]:
+def _image(node: Node) -> list[int]:
+    """Channels, height and width; what has one axis has a height of 1."""
+    channels, *sizes = node.meta["val"].shape[1:]
+    return [channels, *[1] * (2 - len(sizes)), *sizes]
+
+
+def _pair(value: Any, flat: bool, high: int) -> list[int]:
+    """A setting for height and width: `high` for the height of what has one axis."""
     values = [value] if isinstance(value, int) else list(value)
-    return values * count if len(values) == 1 else values
+    if flat:
+        return [high, *values]
+    return values * 2 if len(values) == 1 else values
 
 
 def _pool(kind: str) -> Callable[..., str]:
@@ -142,17 +149,15 @@ def _pool(kind: str) -> Callable[..., str]:
         flat = kind.endswith("1d")
         plain = ([1] if "max" in kind else []) + [False] + ([True, None] if "avg" in kind else [])
         for value, usual in zip(extra, plain, strict=False):
-            if _size_list(value, 1)[0] != usual if isinstance(value, list) else value != usual:
+            if (value[0] if isinstance(value, list) else value) != usual:
                 raise ExportError(
                     "no C form for pooling with dilation, ceil_mode, or another divisor than the "
                     "window's size"
                 )
-        count = 1 if flat else 2
-        size = [1] * flat + _size_list(kernel, count)
-        stride = [1] * flat + _size_list(options.get("stride") or kernel, count)
-        padding = [0] * flat + _size_list(options.get("padding", 0), count)
-        shape, result = (list(n.meta["val"].shape)[1:] for n in (x, node))
-        (C, H, W), (_, P, Q) = (([s[0], 1, s[1]] if flat else s) for s in (shape, result))
+        size = _pair(kernel, flat, 1)
+        stride = _pair(options.get("stride") or kernel, flat, 1)
+        padding = _pair(options.get("padding", 0), flat, 0)
+        (C, H, W), (_, P, Q) = _image(x), _image(node)
         first = "-INFINITY" if "max" in kind else "0.0f"
         each = "s = u > s || u != u ? u : s" if "max" in kind else "s += u"
         last = "s" if "max" in kind else f"s / {size[0] * size[1]}.0f"
@@ -178,11 +183,8 @@ def _reduce(divide: bool) -> Callable[..., str]:
         x, dims, *_ = node.args
         shape = list(x.meta["val"].shape)  # type: ignore[union-attr]
         axes = sorted(d % len(shape) for d in dims)  # type: ignore[union-attr]
-        inner = 1
-        for size in shape[axes[0] :]:
-            inner *= size
         count = x.meta["val"].numel() // node.meta["val"].numel()  # type: ignore[union-attr]
-        if inner != count:
+        if prod(shape[axes[0] :]) != count:
             raise ExportError(f"no C form for a sum over axes {axes} of {shape}")
         result = f"s / {count}.0f" if divide else "s"
         return f"""for (int o = 0; o < {node.meta["val"].numel()}; o++) {{

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from spikeloom.errors import ExportError
+from spikeloom.hooks import hooked
 from spikeloom.neurons import Neuron
 from spikeloom.nn import Classifier, Recurrent
 from spikeloom.nn.fold import is_time_aware
+from spikeloom.nn.state import trial
 
 Shape = tuple[int, ...]
 
@@ -54,31 +55,17 @@ def wiring(
     `absent`: says of a layer whether it hands on what it got. Raises `ExportError` for a layer that
     reads anything but other layers' outputs and sums of two of them.
     """
-    trace, modes = _Trace(absent), [(layer, layer.training) for layer in net.modules()]
-    handles = [
-        handle
-        for path, layer in _leaves(net)
-        for handle in (
-            layer.register_forward_pre_hook(trace.entered),
-            layer.register_forward_hook(trace.called(path)),
-        )
-    ]
-    try:
-        net.eval()
-        with torch.no_grad(), trace:
-            first = trace.keep(example, Wire(()))
-            if isinstance(net, Classifier):
-                x = net.current(example)
-                if trace.wire(x) is not first:
-                    first = trace.keep(x, Wire(()))
-                answer = net.course(x)[0]
-            else:
-                answer = net(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for layer, mode in modes:
-            layer.training = mode
+    trace, layers = _Trace(absent), {layer: path for path, layer in _leaves(net)}
+    calls = {layer: trace.called(path) for layer, path in layers.items()}
+    with hooked(dict.fromkeys(layers, trace.entered), calls), trial(net), trace:
+        first = trace.keep(example, Wire(()))
+        if isinstance(net, Classifier):
+            x = net.current(example)
+            if trace.wire(x) is not first:
+                first = trace.keep(x, Wire(()))
+            answer = net.course(x)[0]
+        else:
+            answer = net(example)
     if not trace.calls:
         raise ExportError(f"{type(net).__name__} has no layers that could go to NIR")
     last = trace.wire(answer)

@@ -171,25 +171,21 @@ def _c(net: nn.Module, x: Tensor, path: Path) -> Written:
         if "no C compiler" not in str(error):
             raise
         return texts, f"not checked: {error}", about
-    whole, made = Whole(net), _made(net, x)
-    frames = made if whole.batch_axis(x) else made.expand(StepForm(net, x).time_steps, *made.shape)
-    with torch.no_grad():
-        expected = whole(made)[-len(whole.course_names)].flatten(2)
-    found = compiled(frames)[0][:, :, : expected.shape[2]]
-    return texts, _agreement("C", expected, found, 1), about
+    made = _Made(net, x)
+    made.answer = made.answer.flatten(2)
+    found = compiled(made.frames())[0][:, :, : made.answer.shape[2]]
+    return texts, made.agreement("C", found), about
 
 
 def _nir(net: nn.Module, x: Tensor, dt: float | None, allow_lossy: bool) -> Written:
     content, lost = nir_bytes(net, x, dt=dt, allow_lossy=allow_lossy)
     about = f"A step is {dt or DT:g} s. {' '.join(f'Lost: {text}.' for text in lost)}".strip()
     back = from_nir(nir_graph(content), dt=dt or DT)
-    whole, made = Whole(net), _made(net, x)
-    frames = made if whole.batch_axis(x) else made.expand(len(whole(made)[-1]), *made.shape)
     if lost:
         return {".nir": content}, f"not checked: {'; '.join(lost)}", about
+    made = _Made(net, x)
     with torch.no_grad():
-        expected = whole(made)[-len(whole.course_names)]
-        return {".nir": content}, _agreement("NIR, read back", expected, back(frames), 1), about
+        return {".nir": content}, made.agreement("NIR, read back", back(made.frames())), about
 
 
 def _weights(source: object, network: Network | None) -> Written:
@@ -212,13 +208,51 @@ def _example(network: Network) -> Tensor:
 _SAMPLES = 4
 
 
-def _made(net: nn.Module, x: Tensor) -> Tensor:
-    """Samples in the shape of `x` on which a file is compared with the network: small counts, as
-    frames of events have."""
-    axis = Whole(net).batch_axis(x)
-    shape = (*x.shape[:axis], _SAMPLES, *x.shape[axis + 1 :])
-    counts = torch.poisson(torch.full(shape, 0.5), torch.Generator().manual_seed(1))
-    return counts.to(x.dtype)
+class _Made:
+    """Samples in the shape of an input on which a file is compared with the network: small counts,
+    as frames of events have. `answer`: the network's course, or its scores where it has no steps.
+    """
+
+    def __init__(self, net: nn.Module, x: Tensor) -> None:
+        whole = Whole(net)
+        axis = whole.batch_axis(x)
+        shape = (*x.shape[:axis], _SAMPLES, *x.shape[axis + 1 :])
+        counts = torch.poisson(torch.full(shape, 0.5), torch.Generator().manual_seed(1))
+        self.input, self.over_time = counts.to(x.dtype), axis == 1
+        with torch.no_grad():
+            answers = whole(self.input)
+        self.place = len(answers) - max(len(whole.course_names), 1)
+        """Of `answer` among all that the network answers."""
+        self.answer = answers[self.place]
+        self._batch = 1 if whole.course_names else 0
+
+    def frames(self) -> Tensor:
+        """The input of each step, `[T, B, ...]`."""
+        if self.over_time:
+            return self.input
+        return self.input.expand(len(self.answer), *self.input.shape)
+
+    def agreement(self, runtime: str, found: Tensor) -> str:
+        """Of what a file answered, in words; `ExportError` where most samples differ."""
+        expected = self.answer
+        if expected.shape != found.shape:
+            raise ExportError(
+                f"{runtime} answers {list(found.shape)}, the network {list(expected.shape)}: this "
+                "is a fault of the exporter"
+            )
+        others = [i for i in range(expected.dim()) if i != self._batch]
+        difference = (expected - found).abs().amax(others)
+        tolerance = 1e-4 * max(1.0, expected.abs().max().item())
+        equal, near = int((difference == 0).sum()), int((difference <= tolerance).sum())
+        if near < len(difference) / 2:
+            raise ExportError(
+                f"{runtime} answers otherwise than the network on {len(difference) - near} of "
+                f"{len(difference)} made samples (by {difference.max():.2g}): nothing was written"
+            )
+        return (
+            f"{runtime}: {equal} of {len(difference)} made samples equal to the last bit, largest "
+            f"difference {difference.max():.2g}"
+        )
 
 
 def _checked(
@@ -229,39 +263,14 @@ def _checked(
     answer: Callable[[Tensor, list[Tensor]], list[Tensor]],
 ) -> str:
     """How the file answers samples of made input, against the network."""
-    whole, made = Whole(net), _made(net, x)
-    axis = whole.batch_axis(x)
+    made = _Made(net, x)
     with torch.no_grad():
-        expected = whole(made)
-        first = len(expected) - len(whole.course_names) if whole.course_names else 0
-        batch = 1 if whole.course_names else 0
         if form != "step":
-            return _agreement(runtime, expected[first], answer(made, [])[first], batch)
+            return made.agreement(runtime, answer(made.input, [])[made.place])
         stepped = StepForm(net, x)
         states, course = stepped.at_rest(_SAMPLES), []
-        for t in range(stepped.time_steps):
-            outputs = answer(made[t] if axis else made, states)
+        for frame in made.frames():
+            outputs = answer(frame, states)
             course.append(outputs[0])
             states = outputs[len(stepped.names) :]
-    return _agreement(runtime, expected[first], torch.stack(course), 1)
-
-
-def _agreement(runtime: str, expected: Tensor, found: Tensor, axis: int) -> str:
-    """In words; `ExportError` where most samples have other answers."""
-    if expected.shape != found.shape:
-        raise ExportError(
-            f"{runtime} answers {list(found.shape)}, the network {list(expected.shape)}: this is a "
-            "fault of the exporter"
-        )
-    difference = (expected - found).abs().amax([i for i in range(expected.dim()) if i != axis])
-    tolerance = 1e-4 * max(1.0, expected.abs().max().item())
-    equal, near = int((difference == 0).sum()), int((difference <= tolerance).sum())
-    if near < len(difference) / 2:
-        raise ExportError(
-            f"{runtime} answers otherwise than the network on {len(difference) - near} of "
-            f"{len(difference)} made samples (by {difference.max():.2g}): nothing was written"
-        )
-    return (
-        f"{runtime}: {equal} of {len(difference)} made samples equal to the last bit, largest "
-        f"difference {difference.max():.2g}"
-    )
+    return made.agreement(runtime, torch.stack(course))

@@ -3,12 +3,36 @@
 import torch
 from torch import Tensor
 
+from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
-from spikeloom.nn import Output
+from spikeloom.nn import Classifier, Output
 from spikeloom.nn.state import in_pieces
 
 KINDS = {"static": "images", "events": "event frames"}
 """What samples of a kind are called."""
+
+
+def check_maps(
+    network: str, data: DataSpec, advice: str = "use data with channels, height, and width"
+) -> None:
+    """Raises ConfigError for samples that are not `[C, H, W]`."""
+    if len(data.shape) != 3:
+        raise ConfigError(
+            f"network {network!r} takes samples [C, H, W], but {data.name!r} delivers "
+            f"{list(data.shape)}: {advice}"
+        )
+
+
+def halved(network: str, data: DataSpec, times: int, advice: str) -> tuple[int, int]:
+    """Height and width of samples that are halved so often; each time an odd last row and column
+    are dropped. ConfigError if nothing is left."""
+    height, width = data.shape[1:]
+    if min(height, width) >> times == 0:
+        raise ConfigError(
+            f"network {network!r} halves its input {times} times, but samples of {data.name!r} "
+            f"are {height}x{width}: {advice}"
+        )
+    return height >> times, width >> times
 
 
 def images(inputs: Tensor) -> Tensor:
@@ -16,6 +40,11 @@ def images(inputs: Tensor) -> Tensor:
     if inputs.dim() != 4:
         raise ValueError(f"input of shape {list(inputs.shape)}: expected images [B, C, H, W]")
     return inputs
+
+
+def shown(inputs: Tensor, time_steps: int) -> Tensor:
+    """Images `[B, C, H, W]` as the current of each step, `[T, B, C, H, W]`."""
+    return images(inputs).expand(time_steps, *inputs.shape)
 
 
 def frames(inputs: Tensor, time_steps: int | None) -> Tensor:
@@ -30,7 +59,18 @@ def frames(inputs: Tensor, time_steps: int | None) -> Tensor:
     raise ConfigError(text)
 
 
-def mean_logits(votes: Tensor) -> Output:
-    """The mean of logits `[T, B, classes]`, as float32 also under autocast."""
-    votes = votes.to(torch.promote_types(votes.dtype, torch.float32))
-    return Output(scores=votes.mean(0), votes=votes)
+def full(values: Tensor) -> Tensor:
+    """`values` in float32 at least, also under autocast."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+class LogitClassifier(Classifier):
+    """A network whose course is logits; the scores are their mean over T."""
+
+    read_by = "mean"
+    course_names = ("logits",)
+
+    def read(self, *course: Tensor) -> Output:
+        """Of logits `[T, B, classes]`."""
+        votes = full(course[0])
+        return Output(scores=votes.mean(0), votes=votes)

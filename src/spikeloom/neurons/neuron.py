@@ -5,6 +5,7 @@
 The step is traced and runs as one fused kernel; `backend="eager"` runs it as written.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypedDict, overload
@@ -165,10 +166,7 @@ class Neuron(FixedConstants):
     def _run(
         self, x: Tensor, given: GivenState, record: tuple[str, ...], want_state: bool
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
-        coefs, rest = self.coefs(), self.rest()
-        learned = self._modules["surrogate"].coefs()  # type: ignore[union-attr,operator]
-        if learned:
-            coefs = coefs | {f"surrogate.{name}": value for name, value in learned.items()}
+        coefs, rest = self._all_coefs(), self.rest()
         state, clock = given or (), ()
         if self.time_coefs and want_state:
             self._check(x, given, record)
@@ -188,10 +186,11 @@ class Neuron(FixedConstants):
             binding = known[1]
         else:
             binding = self._bind(form, x, given, tensors, coefs, record, want_state)
+        names = tuple(coefs)
         if binding is None:
-            spikes, final, records = self._run_eager(x, state, coefs, record)
+            spikes, final, records = self._run_eager(names, record, x, state, [*coefs.values()])
             return spikes, (*final, *clock), records
-        eager = partial(self._flat, record, tuple(coefs), want_state) if record else None
+        eager = partial(self._run_eager, names, record) if record else None
         spikes, final, series = run_direct(binding, x, tensors, eager)
         return spikes, (*final, *clock), dict(zip(record, series, strict=True))
 
@@ -240,28 +239,22 @@ class Neuron(FixedConstants):
                 program, x, state, list(coefs.values()), self._rest(), record, want_state
             )
         else:
-            spikes, final, records = self._run_eager(x, state, coefs, record)
+            spikes, final, records = self._run_eager(
+                tuple(coefs), record, x, state, [*coefs.values()]
+            )
         return spikes, (*final, *clock), records
 
     def _run_eager(
-        self, x: Tensor, state: State, coefs: dict[str, Tensor], record: tuple[str, ...]
-    ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-        start = state or self.initial_state(x)[: len(self.states)]
-        step = _step_of(self, tuple(coefs))
-        return run_eager(step, x, list(start), list(coefs.values()), record)
-
-    def _flat(
         self,
-        record: tuple[str, ...],
         names: tuple[str, ...],
-        want_state: bool,
+        record: tuple[str, ...],
         x: Tensor,
-        starts: list[Tensor],
+        state: Sequence[Tensor],
         coefs: list[Tensor],
-    ) -> tuple[Tensor, ...]:
-        """The step in PyTorch, with all that the kernel gives."""
-        spikes, final, records = run_eager(_step_of(self, names), x, starts, coefs, record)
-        return (spikes, *(final if want_state else ()), *records.values())
+    ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+        """The step in PyTorch, with coefs of these names."""
+        start = state or self.initial_state(x)[: len(self.states)]
+        return run_eager(_step_of(self, names), x, list(start), coefs, record)
 
     def _rest(self) -> tuple[float, ...]:
         """The value of every state before the first step, in their order."""
@@ -346,6 +339,8 @@ class Neuron(FixedConstants):
         """The coefs of the neuron and the learnable constants of its surrogate."""
         coefs = self.coefs()
         learned = self._modules["surrogate"].coefs()  # type: ignore[union-attr,operator]
+        if not learned:
+            return coefs
         return coefs | {f"surrogate.{name}": value for name, value in learned.items()}
 
     def _step(self) -> Step:

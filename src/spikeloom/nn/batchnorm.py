@@ -86,15 +86,8 @@ class BatchNorm(FixedConstants):
             _check_values(x[0])
             if torch.compiler.is_compiling():  # a compiler of graphs cannot follow `out=`
                 return torch.stack([self._normalise(step, self.momentum) for step in x.unbind(0)])
-            return _PerStep.apply(
-                x,
-                self._gain(),
-                self.bias,
-                self.running_mean,
-                self.running_var,
-                self.momentum,
-                self.eps,
-            )
+            running = self.running_mean, self.running_var
+            return _PerStep.apply(x, self._gain(), self.bias, *running, self.momentum, self.eps)
         return self._normalise(x.flatten(0, 1), self.momentum).unflatten(0, x.shape[:2])
 
     def fixed(self) -> dict[str, Any]:
@@ -103,37 +96,23 @@ class BatchNorm(FixedConstants):
     def _gain(self) -> Tensor:
         return self.weight if self.scale == 1 else self.weight * self.scale
 
-    def _normalise(self, samples: Tensor, momentum: float) -> Tensor:
-        """`samples` `[N, C, ...]` with the statistics of all of them, or the running ones."""
+    def _normalise(
+        self, samples: Tensor, momentum: float, variance: Tensor | None = None
+    ) -> Tensor:
+        """`samples` `[N, C, ...]` with the statistics of all of them, or the running ones;
+        `variance`: which is updated, the running one if it is not given."""
         if self.training:
             _check_values(samples)
-        return F.batch_norm(
-            samples,
-            self.running_mean,
-            self.running_var,
-            self._gain(),
-            self.bias,
-            self.training,
-            momentum,
-            self.eps,
-        )
+        running = self.running_mean, self.running_var if variance is None else variance
+        affine = self._gain(), self.bias
+        return F.batch_norm(samples, *running, *affine, self.training, momentum, self.eps)
 
     def _constant_folded(self, x: Tensor) -> Tensor:
         """One time step of `x`, with the running variance fed as if all T had been normalised: it
         takes the unbiased variance, which depends on how many values there are."""
-        _check_values(x[0])
         # A buffer of its own: autograd watches the one that F.batch_norm writes.
         variance = torch.zeros_like(self.running_var)
-        y = F.batch_norm(
-            repeated_step(x),
-            self.running_mean,
-            variance,
-            self._gain(),
-            self.bias,
-            True,
-            self.momentum,
-            self.eps,
-        )
+        y = self._normalise(repeated_step(x), self.momentum, variance)
         seen, counted = x[0, :, 0].numel(), x[:, :, 0].numel()
         with torch.no_grad():
             unbiased = variance * ((seen - 1) / seen * counted / (counted - 1))
@@ -151,16 +130,9 @@ class BatchNorm(FixedConstants):
                 copies = len(x)
         elif self.statistics == "folded":
             groups = x.flatten(0, 1).unsqueeze(0)
-        y = synced.batch_norm(
-            groups,
-            self._gain(),
-            self.bias,
-            self.running_mean,
-            self.running_var,
-            momentum=momentum,
-            eps=self.eps,
-            copies=copies,
-        )
+        running = self.running_mean, self.running_var
+        options = {"momentum": momentum, "eps": self.eps, "copies": copies}
+        y = synced.batch_norm(groups, self._gain(), self.bias, *running, **options)
         return y.expand(x.shape) if is_constant(x) else y.reshape(x.shape)
 
     def extra_repr(self) -> str:
@@ -245,20 +217,12 @@ class _PerStep(torch.autograd.Function):
     ) -> Tensor:
         x = _dense(x)
         y = torch.empty_like(x)
+        running = running_mean, running_var
         # Saved in the dtype of the statistics: that of the parameters where x is half precision.
         mean, rstd = torch.empty(2, x.shape[0], x.shape[2], device=x.device, dtype=weight.dtype)
         for t in range(x.shape[0]):
-            torch.native_batch_norm(
-                x[t],
-                weight,
-                bias,
-                running_mean,
-                running_var,
-                True,
-                momentum,
-                eps,
-                out=(y[t], mean[t], rstd[t]),
-            )
+            results = y[t], mean[t], rstd[t]
+            torch.native_batch_norm(x[t], weight, bias, *running, True, momentum, eps, out=results)
         ctx.save_for_backward(x, weight, mean, rstd)
         ctx.eps = eps
         return y

@@ -21,13 +21,7 @@ from spikeloom.nn.fold import is_time_aware
 from spikeloom.nn.layers import Dropout
 from spikeloom.nn.recurrent import watched
 from spikeloom.nn.sequential import Sequential, apply
-from spikeloom.nn.state import (
-    GivenNetworkState,
-    NetworkState,
-    check_names,
-    holds_state,
-    stream,
-)
+from spikeloom.nn.state import GivenNetworkState, NetworkState, check_names, holds_state, stream
 from spikeloom.synapses.fired import Fired, listed
 from spikeloom.synapses.firing import Firing, takes
 from spikeloom.synapses.fixed import FixedConv2d, FixedLinear
@@ -233,7 +227,7 @@ class _Run:
             if y is None:
                 return self._ordinary(x.dense().flatten(2), link), at + 1
             return y.unflatten(0, (x.batch, x.time_steps)).transpose(0, 1), at + 1
-        following = self.links[at].following
+        following = link.following
         few = x.dim() == 3 and 0 < x.shape[0] * x.shape[1] <= FEW
         if not few or self._kind(following) != "neurons" or x.shape[2] != linear.weight.shape[1]:
             return None
@@ -270,22 +264,19 @@ def _dense(x: Tensor | Fired) -> Tensor:
 
 def _link(name: str, layer: nn.Module) -> Link:
     """What the chain can do with a layer."""
-    kind: Kind = "other"
     product = vars(layer).get("forward")
-    window = (1, 1)
     if type(layer) in (nn.Identity, Dropout, nn.Dropout):
-        kind = "same"
-    elif type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
-        kind = "flatten"
-    elif type(layer) is nn.MaxPool2d and (pooled := _window(layer)) is not None:
-        kind, window = "pool", pooled
-    elif type(product) is FixedConv2d and product.geometry.groups == 1:
-        kind = "conv"
-    elif type(product) is FixedLinear:
-        kind = "linear"
-    elif getattr(type(layer), "forward", None) is Neuron.forward:
-        kind = "neurons"
-    return Link(kind, name, layer, product, window=window)
+        return Link("same", name, layer)
+    if type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
+        return Link("flatten", name, layer)
+    if type(layer) is nn.MaxPool2d and (window := _window(layer)) is not None:
+        return Link("pool", name, layer, window=window)
+    if type(product) is FixedConv2d and product.geometry.groups == 1:
+        return Link("conv", name, layer, product)
+    if type(product) is FixedLinear:
+        return Link("linear", name, layer, product)
+    is_neuron = getattr(type(layer), "forward", None) is Neuron.forward
+    return Link("neurons" if is_neuron else "other", name, layer)
 
 
 def _window(pool: nn.MaxPool2d) -> tuple[int, int] | None:

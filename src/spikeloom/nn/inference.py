@@ -7,12 +7,14 @@ y, state = fast(frame, state)        # [1, B, ...]: one time step, from the stat
 
 import copy
 import warnings
+from collections import Counter, defaultdict
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from spikeloom.hooks import hooked
 from spikeloom.nn.batchnorm import BatchNorm
 from spikeloom.nn.chain import Chain
 from spikeloom.nn.sequential import Sequential
@@ -101,37 +103,30 @@ def _pairs(net: nn.Module, example: Tensor) -> list[Pair]:
     """Whose result goes straight into which BatchNorm, in every call of either."""
     paths = {module: path for path, module in net.named_modules()}
     results: dict[int, tuple[nn.Module, Tensor, int]] = {}
-    feeds: dict[nn.Module, set[nn.Module | None]] = {}
-    fed: dict[nn.Module, set[nn.Module | None]] = {}
-    calls: dict[nn.Module, int] = {}
-    uses: dict[nn.Module, int] = {}
+    feeds: defaultdict[nn.Module, set[nn.Module]] = defaultdict(set)
+    fed: defaultdict[nn.Module, set[nn.Module | None]] = defaultdict(set)
+    calls: Counter[nn.Module] = Counter()
+    uses: Counter[nn.Module] = Counter()
 
     def produced(layer: nn.Module, _: Any, y: Tensor) -> None:
         # kept, so that no other result can have the same memory
         results[y.untyped_storage().data_ptr()] = (layer, y, y._version)
-        calls[layer] = calls.get(layer, 0) + 1
+        calls[layer] += 1
 
     def received(norm: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         x = arguments[0]
         layer, y, version = results.get(x.untyped_storage().data_ptr(), (None, x, x._version))
         same = layer is not None and x.numel() == y.numel() and y._version == version
         source = layer if same and _fits(cast(Linear, layer), norm, x) else None
-        fed.setdefault(norm, set()).add(source)
+        fed[norm].add(source)
         if source is not None:
-            feeds.setdefault(source, set()).add(norm)
-            uses[source] = uses.get(source, 0) + 1
+            feeds[source].add(norm)
+            uses[source] += 1
 
-    handles = []
-    for module in net.modules():
-        if isinstance(module, _LINEAR):
-            handles.append(module.register_forward_hook(produced))
-        elif isinstance(module, _NORMS):
-            handles.append(module.register_forward_pre_hook(received))
-    try:
+    norms = {module: received for module in net.modules() if isinstance(module, _NORMS)}
+    linear = {module: produced for module in net.modules() if isinstance(module, _LINEAR)}
+    with hooked(norms, linear):
         net(example)
-    finally:
-        for handle in handles:
-            handle.remove()
     return [
         (paths[layer], paths[norm])
         for norm, sources in fed.items()

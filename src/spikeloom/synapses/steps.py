@@ -1,4 +1,4 @@
-"""The step of neurons whose constants no longer change, inside a kernel with work of its own."""
+"""The step of neurons whose constants no longer change, inside a kernel with work of its var."""
 
 from array import array
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.compiler import cache as kernel_cache
+from spikeloom.compiler.cpu.pieces import Carried, placed_coefs
 from spikeloom.compiler.cpu.writer import Parameter, Segment, Storage, Variant, Writer
 from spikeloom.compiler.plan.call import TraceKey
 
@@ -84,23 +85,11 @@ def step_segment(
     step = writer.trace.signature
     segment = Segment("segment", "step_segment")
     source, target = segment.array("x", *x), segment.array("out", *out)
-    at = [segment.array(var, "scratch", to) for var, to in zip(writer.states, states, strict=True)]
-    inputs = {"x": "x_i"} | {n: f"{o}i" for n, o in zip(step.states, writer.states, strict=True)}
-    for name, var in zip(step.coefs, writer.coefs, strict=True):
-        if name in writer.variant.vectors:
-            inputs[name] = f"{var}[{segment.array(var, var, '0')}]"
-        else:
-            segment.scalar(var, f"{var}[0]")
-            inputs[name] = var
+    carried = Carried(writer, segment, states)
+    inputs = {"x": "x_i"} | carried.inputs() | placed_coefs(writer, segment, "0", "{0}[0]")
     lines, results = writer.lines(writer.trace.forward.select(("spikes", *step.states)), inputs)
-    named = list(zip(step.states, writer.states, at, strict=True))
-    body = [
-        f"x_i = x[{source}]",
-        *(f"{var}i = {var}[{place}]" for _, var, place in named),
-        *lines,
-        f"out[{target}] = {results['spikes']}",
-        *(f"{var}[{place}] = {results[name]}" for name, var, place in named),
-    ]
+    body = [f"x_i = x[{source}]", *carried.reads(), *lines]
+    body += [f"out[{target}] = {results['spikes']}", *carried.writes(results)]
     return segment.call(), segment.text(body, [], "None")
 
 

@@ -30,16 +30,23 @@ class LeakyCharge:
 
     def neuronal_charge(self: Any, x: Tensor) -> None:
         v, zero = self.v, not self.v_reset
-        plain = zero and not self.refits
+        above = v if zero else v - self.v_reset
         if self.decay_input:
-            self.v = v + (x - (v if zero else v - self.v_reset)) / self.tau
-        elif plain:
-            self.v = v * (1.0 - 1.0 / self.tau) + x
+            self.v = v + self.share(x - above)
+        elif zero and not self.refits:
+            self.v = v * self.kept() + x
         else:
-            self.v = v - (v if zero else v - self.v_reset) / self.tau + x
+            self.v = v - self.share(above) + x
+
+    def share(self: Any, value: Tensor) -> Tensor:
+        return value / self.tau
+
+    def kept(self: Any) -> Any:
+        return 1.0 - 1.0 / self.tau
 
 
-class ParametricCharge:
+class ParametricCharge(LeakyCharge):
+    deaf = False
     arguments: ClassVar = {"init_tau": 2.0, "decay_input": True, **POTENTIALS, **TAIL}
 
     def built(self: Any, values: dict[str, Any]) -> None:
@@ -49,15 +56,11 @@ class ParametricCharge:
         self.w = nn.Parameter(torch.as_tensor(-math.log(init_tau - 1.0)))
         super().built(values)  # type: ignore[misc]
 
-    def neuronal_charge(self: Any, x: Tensor) -> None:
-        v, zero, k = self.v, not self.v_reset, self.w.sigmoid()
-        plain = zero and not self.refits
-        if self.decay_input:
-            self.v = v + (x - (v if zero else v - self.v_reset)) * k
-        elif plain:
-            self.v = v * (1.0 - k) + x
-        else:
-            self.v = v - (v if zero else v - self.v_reset) * k + x
+    def share(self: Any, value: Tensor) -> Tensor:
+        return value * self.w.sigmoid()
+
+    def kept(self: Any) -> Any:
+        return 1.0 - self.w.sigmoid()
 
 
 class QuadraticCharge:

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spikeloom.compat.spikingjelly.dialects import Dialect
 from spikeloom.compat.spikingjelly.memory import MemoryModule, StepModule
 
 
@@ -93,14 +92,3 @@ class WeightedPhaseEncoder(StatefulEncoder):
             digits.append((rest >= 0.5 ** (i + 1)).to(x))
             rest = rest - digits[-1] * 0.5 ** (i + 1)
         self.spike = torch.stack(digits)
-
-
-KINDS = (
-    *(StatelessEncoder, StatefulEncoder, PeriodicEncoder, LatencyEncoder),
-    *(PoissonEncoder, WeightedPhaseEncoder),
-)
-
-
-def namespace(dialect: Dialect) -> dict[str, Any]:
-    """The names of `encoding`: alike in all versions."""
-    return {kind.__name__: kind for kind in KINDS}

@@ -176,14 +176,3 @@ def delay(x_seq: Tensor, delay_steps: int) -> Tensor:
     """The sequence later by `delay_steps`, silent before."""
     silence = torch.zeros_like(x_seq[:delay_steps])
     return torch.cat([silence, x_seq[: max(0, len(x_seq) - delay_steps)]])
-
-
-NAMES = [
-    *("reset_net", "detach_net", "set_step_mode", "set_backend", "set_monitor"),
-    *("multi_step_forward", "chunk_multi_step_forward", "seq_to_ann_forward", "delay"),
-    *("kernel_dot_product", "spike_similar_loss", "temporal_efficient_training_cross_entropy"),
-    *("set_threshold_margin", "redundant_one_hot", "first_spike_index", "fuse_convbn2d"),
-    *("fused_conv2d_weight_of_convbn2d", "fused_conv2d_bias_of_convbn2d"),
-    "kaiming_normal_conv_linear_weight",
-]
-"""What `functional` has, in every version."""

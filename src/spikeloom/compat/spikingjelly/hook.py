@@ -47,26 +47,27 @@ def modules(version: str) -> dict[str, dict[str, Any]]:
         "surrogate": surrogate,
         "neuron": neuron,
         "layer": layers.namespace(habits),
-        "functional": {name: getattr(functional, name) for name in functional.NAMES},
-        "encoding": encoders.namespace(habits),
+        "functional": _public(functional),
+        "encoding": _public(encoders),
         "monitor": monitors.namespace(habits, neuron["BaseNode"]),
         "base": {name: getattr(memory, name) for name in base},
     }
     if habits.learns_alpha:  # 0.0.0.0.2
-        found["accelerating"] = {"add": _add, "sub": _sub, "mul": _mul}
+        found["accelerating"] = {
+            "add": lambda x, spike: x + spike,
+            "sub": lambda x, spike: x - spike,
+            "mul": lambda x, spike, spike_mul_spike=False: x * spike,
+        }
     return found
 
 
-def _add(x: Any, spike: Any) -> Any:
-    return x + spike
-
-
-def _sub(x: Any, spike: Any) -> Any:
-    return x - spike
-
-
-def _mul(x: Any, spike: Any, spike_mul_spike: bool = False) -> Any:
-    return x * spike
+def _public(module: types.ModuleType) -> dict[str, Any]:
+    """The functions and classes that are written in a module: alike in all versions."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__ and name[0] != "_"
+    }
 
 
 def _contents(place: str) -> dict[str, Any] | None:
@@ -158,8 +159,7 @@ def install(version: str | None = None) -> None:
         use(version)
     if THEIRS in sys.modules and not isinstance(sys.modules[THEIRS].__loader__, Finder):
         raise RuntimeError("the real spikingjelly is imported already: install() comes before that")
-    if not any(isinstance(f, Finder) and f.root == THEIRS for f in sys.meta_path):
-        sys.meta_path.insert(0, Finder(THEIRS))
+    _serve(THEIRS)
     from spikeloom.compat.spikingjelly import vision
 
     vision.install()
@@ -167,5 +167,9 @@ def install(version: str | None = None) -> None:
 
 def serve_ours() -> None:
     """Let `spikeloom.compat.spikingjelly.clock_driven.neuron` and the like be imported."""
-    if not any(isinstance(f, Finder) and f.root == OURS for f in sys.meta_path):
-        sys.meta_path.insert(0, Finder(OURS))
+    _serve(OURS)
+
+
+def _serve(root: str) -> None:
+    if not any(isinstance(f, Finder) and f.root == root for f in sys.meta_path):
+        sys.meta_path.insert(0, Finder(root))

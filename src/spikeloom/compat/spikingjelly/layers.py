@@ -49,22 +49,14 @@ class Stepped(StepModule):
         return f"{super().extra_repr()}, step_mode={self.step_mode}".lstrip(", ")  # type: ignore[misc]
 
 
-class MultiStepContainer(nn.Sequential, MultiStepModule):
-    """Its layers, step by step."""
+class Contained(nn.Sequential, MultiStepModule):
+    """Its layers, by `run`: step by step, or all steps at once if they remember nothing."""
 
     keeps_mode_inside = True
+    run: ClassVar[Callable[[Tensor, Any], Tensor]]
 
     def forward(self, x_seq: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return functional.multi_step_forward(x_seq, super().forward)
-
-
-class SeqToANNContainer(nn.Sequential, MultiStepModule):
-    """Its layers, which remember nothing, on all steps at once."""
-
-    keeps_mode_inside = True
-
-    def forward(self, x_seq: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return functional.seq_to_ann_forward(x_seq, super().forward)
+        return type(self).run(x_seq, super().forward)
 
 
 class _Wrapped(nn.Module):
@@ -128,18 +120,14 @@ class DroppingOut(MemoryLayer):
         self.mask = type(self).drop(torch.ones_like(x.data), self.p, training=True)
 
     def single_step_forward(self, x: Tensor, *args: Any, **options: Any) -> Tensor:
-        if not self.training:
-            return x
-        if self.mask is None:
+        if self.training and self.mask is None:
             self.create_mask(x)
-        return x * self.mask
+        return x * self.mask if self.training else x
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **options: Any) -> Tensor:
-        if not self.training:
-            return x_seq
-        if self.mask is None:
+        if self.training and self.mask is None:
             self.create_mask(x_seq[0])
-        return x_seq * self.mask
+        return x_seq * self.mask if self.training else x_seq
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -322,20 +310,16 @@ def namespace(dialect: Dialect) -> dict[str, Any]:
     names: dict[str, Any] = {kind.__name__: made(kind.__name__, kind) for kind in shared}
     drop = made("Dropout", DroppingOut, drop=staticmethod(F.dropout))
     names |= {"Dropout": drop, "Dropout2d": made("Dropout2d", drop, **flat)}
-    runs = {
-        "MultiStepContainer": (MultiStepContainer, functional.multi_step_forward),
-        "SeqToANNContainer": (SeqToANNContainer, functional.seq_to_ann_forward),
-    }
-    for name, (kind, run) in runs.items():
-        wrapped = made(name, _Wrapped, run=staticmethod(run))
-        names[name] = wrapped if dialect.wraps_layers else made(name, kind)
+    container = _Wrapped if dialect.wraps_layers else Contained
+    runs = {"MultiStepContainer": functional.multi_step_forward}
+    runs["SeqToANNContainer"] = functional.seq_to_ann_forward
+    names |= {name: made(name, container, run=staticmethod(run)) for name, run in runs.items()}
     prefix = "MultiStep" if dialect.single else ""
     for axes in ("1d", "2d", "3d"):
         name = f"{prefix}ThresholdDependentBatchNorm{axes}"
         names[name] = made(name, TemporalBatchNorm)
-    names[f"{prefix}TemporalWiseAttention"] = made(
-        f"{prefix}TemporalWiseAttention", TemporalWiseAttention
-    )
+    name = f"{prefix}TemporalWiseAttention"
+    names[name] = made(name, TemporalWiseAttention)
     if dialect.single:
         for name in ("Dropout", "Dropout2d"):
             many = {"forward": DroppingOut.multi_step_forward, "default_p": 0.5}

@@ -1,7 +1,7 @@
 """SpikingJelly's monitors: what goes through the layers of a network, kept call by call."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -64,24 +64,26 @@ class BaseMonitor:
             hook.remove()
 
 
-class OutputMonitor(BaseMonitor):
+class LayerMonitor(BaseMonitor):
+    """What one kind of hook is given as argument number `place`. `option`: SpikingJelly's name of
+    the function that is applied to it.
+    """
+
+    option: ClassVar[str]
+    hook: ClassVar[str]
+    place: ClassVar[int]
+
     def __init__(
-        self, net: nn.Module, instance: Any = None, function_on_output: Callable[..., Any] = _same
+        self, net: nn.Module, instance: Any = None, function: Any = _same, **named: Any
     ) -> None:
-        super().__init__(net, instance, function_on_output)
+        function = named.pop(self.option, function)
+        if named:
+            raise TypeError(f"{type(self).__name__} has no argument {', '.join(named)}")
+        super().__init__(net, instance, function)
 
     def watch(self, name: str, module: nn.Module) -> Any:
-        return module.register_forward_hook(lambda m, x, y: self.keep(name, _single(y)))
-
-
-class InputMonitor(BaseMonitor):
-    def __init__(
-        self, net: nn.Module, instance: Any = None, function_on_input: Callable[..., Any] = _same
-    ) -> None:
-        super().__init__(net, instance, function_on_input)
-
-    def watch(self, name: str, module: nn.Module) -> Any:
-        return module.register_forward_hook(lambda m, x, y: self.keep(name, _single(x)))
+        hooked = getattr(module, f"register_{self.hook}_hook")
+        return hooked(lambda *given: self.keep(name, _single(given[self.place])))
 
 
 class AttributeMonitor(BaseMonitor):
@@ -105,32 +107,6 @@ class AttributeMonitor(BaseMonitor):
         if self.pre_forward:
             return module.register_forward_pre_hook(hook)
         return module.register_forward_hook(hook)
-
-
-class GradOutputMonitor(BaseMonitor):
-    def __init__(
-        self,
-        net: nn.Module,
-        instance: Any = None,
-        function_on_grad_output: Callable[..., Any] = _same,
-    ) -> None:
-        super().__init__(net, instance, function_on_grad_output)
-
-    def watch(self, name: str, module: nn.Module) -> Any:
-        return module.register_full_backward_hook(lambda m, gx, gy: self.keep(name, _single(gy)))
-
-
-class GradInputMonitor(BaseMonitor):
-    def __init__(
-        self,
-        net: nn.Module,
-        instance: Any = None,
-        function_on_grad_input: Callable[..., Any] = _same,
-    ) -> None:
-        super().__init__(net, instance, function_on_grad_input)
-
-    def watch(self, name: str, module: nn.Module) -> Any:
-        return module.register_full_backward_hook(lambda m, gx, gy: self.keep(name, _single(gx)))
 
 
 class RateMonitor:
@@ -186,9 +162,20 @@ class RateMonitor:
         return [module_name]
 
 
+_LAYER_MONITORS = {
+    "OutputMonitor": ("output", "forward", 2),
+    "InputMonitor": ("input", "forward", 1),
+    "GradOutputMonitor": ("grad_output", "full_backward", 2),
+    "GradInputMonitor": ("grad_input", "full_backward", 1),
+}
+
+
 def namespace(dialect: Dialect, base_node: type) -> dict[str, Any]:
     """The names of `monitor` in a version of SpikingJelly."""
     if dialect.single:
         return {"Monitor": type("Monitor", (RateMonitor,), {"nodes": base_node})}
-    kinds = (OutputMonitor, InputMonitor, AttributeMonitor, GradOutputMonitor, GradInputMonitor)
-    return {kind.__name__: kind for kind in (BaseMonitor, *kinds)}
+    made: dict[str, Any] = {"BaseMonitor": BaseMonitor, "AttributeMonitor": AttributeMonitor}
+    for name, (option, hook, place) in _LAYER_MONITORS.items():
+        members = {"option": f"function_on_{option}", "hook": hook, "place": place}
+        made[name] = type(name, (LayerMonitor,), members)
+    return made

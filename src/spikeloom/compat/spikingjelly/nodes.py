@@ -209,8 +209,7 @@ class Node(MemoryModule):
             self.spike = None
         if self.restores:
             self.v_threshold, self.v_reset = self._restored
-        if self.monitor:
-            self.monitor = {"h": [], "v": [], "s": []}
+        self.set_monitor(bool(self.monitor))
 
     def set_monitor(self, monitor_state: bool = True) -> None:
         self.monitor = {"h": [], "v": [], "s": []} if monitor_state else False

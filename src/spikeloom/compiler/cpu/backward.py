@@ -2,18 +2,8 @@
 walked back through time by the step's adjoint."""
 
 from spikeloom.compiler import emit
+from spikeloom.compiler.cpu import pieces
 from spikeloom.compiler.cpu.loops import geometry_arguments, over_block, over_blocks, over_segments
-from spikeloom.compiler.cpu.pieces import (
-    X_AT,
-    at_time,
-    carried,
-    coef_inputs,
-    coef_parameters,
-    only_if,
-    span,
-    start_lines,
-    vector_sum,
-)
 from spikeloom.compiler.cpu.writer import Parameter, Segment, Variant, Writer, driver
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.front.trace import Trace
@@ -31,9 +21,9 @@ def backward_source(trace: Trace, variant: Variant) -> str:
     again, again_text = _recompute(writer)
     back, back_text = _adjoint(writer, leaves)
 
-    begin = start_lines(writer)
+    begin = pieces.start_lines(writer)
     for j, var in enumerate(states):
-        grad = span(carried(count, j))
+        grad = pieces.span(pieces.carried(count, j))
         begin += [
             "if has_grad_final:",
             f"    copy({grad}, {var}grad_final[a : a + m])",
@@ -43,36 +33,31 @@ def backward_source(trace: Trace, variant: Variant) -> str:
     if "x" in variant.gradients and variant.static:
         begin.append("fill(gx[a : a + m], ZERO)")
     # a coef that is the same at every step is summed over the whole block before it is added up
-    clear = [
-        line
-        for j, var in enumerate(vectors)
-        for line in (
+    clear, add_up = [], []
+    for j, var in enumerate(vectors):
+        place = pieces.vector_sum(count, j)
+        clear += [
             f"if {var}timed or t == T - 1:",
-            f"    fill(scratch[{vector_sum(count, j)} : {vector_sum(count, j)} + m], ZERO)",
-        )
-    ]
-    add_up = [
-        line
-        for j, var in enumerate(vectors)
-        for line in (
+            f"    fill(scratch[{place} : {place} + m], ZERO)",
+        ]
+        add_up += [
             f"if {var}timed or t == 0:",
             f"    at = (h * {var}times + t * {var}timed) * {var}width + c0",
             "    for i in range(m):",
-            f"        part_{var}[at + i] += scratch[{vector_sum(count, j)} + i]",
-        )
-    ]
+            f"        part_{var}[at + i] += scratch[{place} + i]",
+        ]
     block = [
         *over_block(variant.nest, begin),
         "for t in range(T - 1):",
         *indent(over_segments(variant.nest, again)),
         "for t in range(T - 1, -1, -1):",
         *indent([*clear, *over_segments(variant.nest, back), *add_up]),
-        *only_if(
+        *pieces.only_if(
             "want_grad_start",
             over_block(
                 variant.nest,
                 [
-                    f"copy({var}grad_start[a : a + m], {span(carried(count, j))})"
+                    f"copy({var}grad_start[a : a + m], {pieces.span(pieces.carried(count, j))})"
                     for j, var in enumerate(states)
                 ],
             ),
@@ -103,7 +88,7 @@ def backward_parameters(trace: Trace, variant: Variant) -> list[Parameter]:
         *(("x", "storage"), ("x_time", "integer"), ("g", "storage"), ("g_time", "integer"), gx),
         *((name, "flag") for name in ("has_start", "has_grad_final", "want_grad_start")),
         *((f"{var}{what}", kind) for var in states for what, kind in kinds.items()),
-        *coef_parameters(trace),
+        *pieces.coef_parameters(trace),
         *(
             parameter
             for name, var in zip(signature.coefs, coefs, strict=True)
@@ -123,25 +108,17 @@ def _recompute(writer: Writer) -> tuple[list[str], str]:
     """
     step, states = writer.trace.signature, writer.states
     segment = Segment("segment", "recompute_segment")
-    x = segment.array("x", "x", X_AT)
-    at = {var: segment.array(var, "scratch", at_time(j, "t")) for j, var in enumerate(states)}
-    after = {
-        var: segment.array(f"{var}next", "scratch", at_time(j, "(t + 1)"))
-        for j, var in enumerate(states)
-    }
-    inputs = {"x": "x_i"} | {n: f"{var}i" for n, var in zip(step.states, states, strict=True)}
-    inputs |= coef_inputs(writer, segment)
+    x = segment.array("x", "x", pieces.X_AT)
+    before = pieces.Carried(writer, segment, _at_time(states, "t"))
+    after = pieces.Carried(writer, segment, _at_time(states, "(t + 1)"), "{}next")
+    inputs = {"x": "x_i"} | before.inputs() | pieces.coef_inputs(writer, segment)
     lines, results = writer.lines(writer.trace.forward.select(step.states), inputs)
-    body = [
-        f"x_i = {writer.load('x', x)}",
-        *(f"{var}i = {var}[{at[var]}]" for var in states),
-        *lines,
-        *(
-            f"{var}next[{after[var]}] = {results[n]}"
-            for n, var in zip(step.states, states, strict=True)
-        ),
-    ]
+    body = [f"x_i = {writer.load('x', x)}", *before.reads(), *lines, *after.writes(results)]
     return segment.call(), segment.text(body, [], "None")
+
+
+def _at_time(states: list[str], time: str) -> list[str]:
+    return [pieces.at_time(j, time) for j in range(len(states))]
 
 
 def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
@@ -152,21 +129,18 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
     count = len(states)
     wants_x = "x" in variant.gradients
     segment = Segment("adjoint", "adjoint_segment")
-    x = segment.array("x", "x", X_AT)
+    x = segment.array("x", "x", pieces.X_AT)
     g = segment.array("g", "g", "t * g_time + a")
     gx = segment.array("gx", "gx", "a" if variant.static else "t * n + a") if wants_x else ""
-    at = {var: segment.array(var, "scratch", at_time(j, "t")) for j, var in enumerate(states)}
-    grad_at = {
-        var: segment.array(f"g_{var}", "scratch", carried(count, j)) for j, var in enumerate(states)
-    }
-    inputs = {"x": "x_i", "grad:spikes": "g_i"}
-    for name, var in zip(step.states, states, strict=True):
-        inputs |= {name: f"{var}i", f"grad:{name}": f"g_{var}i"}
-    inputs |= coef_inputs(writer, segment)
+    before = pieces.Carried(writer, segment, _at_time(states, "t"))
+    places = [pieces.carried(count, j) for j in range(count)]
+    carried = pieces.Carried(writer, segment, places, "g_{}")
+    inputs = {"x": "x_i", "grad:spikes": "g_i"} | before.inputs() | carried.inputs("grad:")
+    inputs |= pieces.coef_inputs(writer, segment)
     scalars = [writer.coef(name) for name in leaves if name not in variant.vectors]
     vectors = [writer.coef(name) for name in leaves if name in variant.vectors]
     sum_at = {
-        var: segment.array(f"sum_{var}", "scratch", vector_sum(count, j))
+        var: segment.array(f"sum_{var}", "scratch", pieces.vector_sum(count, j))
         for j, var in enumerate(vectors)
     }
     wanted = [*(["grad:x"] if wants_x else []), *(f"grad:{n}" for n in (*step.states, *leaves))]
@@ -174,35 +148,22 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
     body = [
         f"x_i = {writer.load('x', x)}",
         f"g_i = {writer.load('g', g)}",
-        *(f"{var}i = {var}[{at[var]}]" for var in states),
-        *(f"g_{var}i = g_{var}[{grad_at[var]}]" for var in states),
+        *before.reads(),
+        *carried.reads(),
         *lines,
     ]
     if wants_x and variant.static:
         body.append(f"gx[{gx}] = gx[{gx}] + {results['grad:x']}")
     elif wants_x:
         body.append(f"gx[{gx}] = {writer.store(results['grad:x'])}")
-    for name, var in zip(step.states, states, strict=True):
-        body.append(f"g_{var}[{grad_at[var]}] = {results[f'grad:{name}']}")
-    for name in leaves:
-        target = f"sum_{writer.coef(name)}"
-        if writer.coef(name) in sum_at:
-            target += f"[{sum_at[writer.coef(name)]}]"
-        body.append(f"{target} = {target} + {results[f'grad:{name}']}")
-
-    call = segment.call()
-    if scalars:
-        call[0] = f"{', '.join(f'sum_{var}' for var in scalars)} = {call[0]}"
+    body += carried.writes(results, "grad:")
+    body += pieces.summing(writer, leaves, sum_at, results)
+    call, text = pieces.summed(segment, body, scalars)
     for var in scalars:
         column = f"c * {var}channel" if variant.nest == "row" else "0"
         call.append(
             f"part_{var}[(part * {var}times + t * {var}timed) * {var}width + {column}] += sum_{var}"
         )
-    text = segment.text(
-        body,
-        [f"sum_{var} = ZERO" for var in scalars],
-        ", ".join(f"sum_{var}" for var in scalars) or "None",
-    )
     return call, text
 
 

@@ -21,21 +21,19 @@ def forward_source(trace: Trace, variant: Variant) -> str:
     segment = Segment("segment", "forward_segment")
     x = segment.array("x", "x", pieces.X_AT)
     out = segment.array("out", "out", "t * n + a")
-    at = {var: segment.array(var, "scratch", pieces.place(j)) for j, var in enumerate(states)}
+    carried = pieces.Carried(writer, segment, [pieces.place(j) for j in range(len(states))])
     records = [f"record_{name}_" for name in variant.record]
     record_at = {array: segment.array(array, array, "t * n + a") for array in records}
-    inputs = {"x": "x_i"} | {n: f"{var}i" for n, var in zip(step.states, states, strict=True)}
-    inputs |= pieces.coef_inputs(writer, segment)
-
+    inputs = {"x": "x_i"} | carried.inputs() | pieces.coef_inputs(writer, segment)
     lines, results = writer.lines(
         trace.forward.select(("spikes", *step.states, *variant.record)), inputs
     )
     body = [
         f"x_i = {writer.load('x', x)}",
-        *(f"{var}i = {var}[{at[var]}]" for var in states),
+        *carried.reads(),
         *lines,
         f"out[{out}] = {writer.store(results['spikes'])}",
-        *(f"{var}[{at[var]}] = {results[n]}" for n, var in zip(step.states, states, strict=True)),
+        *carried.writes(results),
         *(
             f"{array}[{record_at[array]}] = {results[n]}"
             for n, array in zip(variant.record, records, strict=True)

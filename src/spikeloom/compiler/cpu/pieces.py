@@ -54,19 +54,72 @@ def only_if(condition: str, lines: list[str]) -> list[str]:
     return [f"if {condition}:", *indent(lines)] if lines else []
 
 
+class Carried:
+    """What a segment holds of each state in scratch, at `places`: the states, or with another
+    `name` their gradients or successors."""
+
+    def __init__(
+        self, writer: Writer, segment: Segment, places: list[str], name: str = "{}"
+    ) -> None:
+        self.states = writer.trace.signature.states
+        self.arrays = [name.format(var) for var in writer.states]
+        self.elements = [
+            f"{array}[{segment.array(array, 'scratch', place)}]"
+            for array, place in zip(self.arrays, places, strict=True)
+        ]
+
+    def inputs(self, prefix: str = "") -> dict[str, str]:
+        """The expression of each inside the loop, by the names of a graph's inputs."""
+        named = zip(self.states, self.arrays, strict=True)
+        return {f"{prefix}{state}": f"{array}i" for state, array in named}
+
+    def reads(self) -> list[str]:
+        pairs = zip(self.arrays, self.elements, strict=True)
+        return [f"{array}i = {element}" for array, element in pairs]
+
+    def writes(self, results: dict[str, str], prefix: str = "") -> list[str]:
+        named = zip(self.states, self.elements, strict=True)
+        return [f"{element} = {results[prefix + state]}" for state, element in named]
+
+
 def coef_inputs(writer: Writer, segment: Segment) -> dict[str, str]:
     """The coefs as arguments of a segment; returns the expression of each inside its loop."""
-    variant = writer.variant
+    channel = " + c * {0}channel" if writer.variant.nest == "row" else ""
+    return placed_coefs(writer, segment, "t * {0}time + c0", f"{{0}}[t * {{0}}time{channel}]")
+
+
+def placed_coefs(writer: Writer, segment: Segment, vector: str, scalar: str) -> dict[str, str]:
+    """The same, where vectors begin at `vector` and a scalar is `scalar`; {0} is its name."""
     inputs = {}
     for name, var in zip(writer.trace.signature.coefs, writer.coefs, strict=True):
-        if name in variant.vectors:
-            at = segment.array(var, var, f"t * {var}time + c0")
-            inputs[name] = f"{var}[{at}]"
+        inputs[name] = var
+        if name in writer.variant.vectors:
+            inputs[name] = f"{var}[{segment.array(var, var, vector.format(var))}]"
         else:
-            channel = f" + c * {var}channel" if variant.nest == "row" else ""
-            segment.scalar(var, f"{var}[t * {var}time{channel}]")
-            inputs[name] = var
+            segment.scalar(var, scalar.format(var))
     return inputs
+
+
+def summing(
+    writer: Writer, leaves: list[str], sum_at: dict[str, str], results: dict[str, str]
+) -> list[str]:
+    """Adds what one element contributes to the gradients of the coefs `leaves`: to a vector's at
+    its place in `sum_at`, to a scalar's variable."""
+    lines = []
+    for name in leaves:
+        var = writer.coef(name)
+        target = f"sum_{var}[{sum_at[var]}]" if var in sum_at else f"sum_{var}"
+        lines.append(f"{target} = {target} + {results[f'grad:{name}']}")
+    return lines
+
+
+def summed(segment: Segment, body: list[str], scalars: list[str]) -> tuple[list[str], str]:
+    """The call of a segment that answers the sums of `scalars`, and its text."""
+    sums = [f"sum_{var}" for var in scalars]
+    call = segment.call()
+    if sums:
+        call[0] = f"{', '.join(sums)} = {call[0]}"
+    return call, segment.text(body, [f"{one} = ZERO" for one in sums], ", ".join(sums) or "None")
 
 
 def coef_parameters(trace: Trace) -> list[Parameter]:

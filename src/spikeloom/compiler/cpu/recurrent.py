@@ -12,7 +12,14 @@ step: what the spikes of t - 1 owe to the step t.
 Coefs are single numbers or vectors of one value per neuron (`Variant.vectors`).
 """
 
-from spikeloom.compiler.cpu.pieces import copied_finals, copied_starts
+from spikeloom.compiler.cpu.pieces import (
+    Carried,
+    copied_finals,
+    copied_starts,
+    placed_coefs,
+    summed,
+    summing,
+)
 from spikeloom.compiler.cpu.writer import Segment, Variant, Writer, function
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.front.trace import Trace
@@ -34,15 +41,11 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
     step, states = trace.signature, writer.states
     at = [f"{j} * high * F + b" for j in range(len(states))]
     segment = Segment("segment", "forward_segment")
-    inputs, reads = _step_inputs(writer, segment, place, at)
+    inputs, reads, carried = _step_inputs(writer, segment, place, at)
     out = segment.array("out", "out", OUT_AT)
     lines, results = writer.lines(trace.forward.select(("spikes", *step.states)), inputs)
-    body = [
-        *reads,
-        *lines,
-        f"out[{out}] = {results['spikes']}",
-        *(f"{var}[{var}at + i] = {results[n]}" for n, var in _pairs(writer)),
-    ]
+    spikes = f"out[{out}] = {results['spikes']}"
+    body = [*reads, *lines, spikes, *carried.writes(results)]
     block = [
         *_per_row(copied_starts(writer, at, "row * F", "F")),
         "for t in range(T):",
@@ -186,22 +189,12 @@ def scratch_size(trace: Trace, time_steps: int, high: int, features: int) -> int
 def _recompute(writer: Writer, place: int) -> tuple[list[str], str]:
     """The forward step without its output: a call that writes the states before t + 1, and its
     text."""
-    step, states = writer.trace.signature, writer.states
     segment = Segment("segment", "recompute_segment")
-    inputs, reads = _step_inputs(writer, segment, place, _recorded(writer, "t"))
-    after = [
-        segment.array(f"{var}next", "scratch", at)
-        for var, at in zip(states, _recorded(writer, "(t + 1)"), strict=True)
-    ]
+    inputs, reads, _ = _step_inputs(writer, segment, place, _recorded(writer, "t"))
+    after = Carried(writer, segment, _recorded(writer, "(t + 1)"), "{}next")
+    step = writer.trace.signature
     lines, results = writer.lines(writer.trace.forward.select(step.states), inputs)
-    body = [
-        *reads,
-        *lines,
-        *(
-            f"{var}next[{at}] = {results[name]}"
-            for (name, var), at in zip(_pairs(writer), after, strict=True)
-        ),
-    ]
+    body = [*reads, *lines, *after.writes(results)]
     return segment.call(), segment.text(body, [], "None")
 
 
@@ -214,69 +207,37 @@ def _adjoint(
     sums: dict[str, str],
 ) -> tuple[list[str], str]:
     """One step back in time: gradients of x, of the states (in place), of the coefs `leaves`."""
-    step, states, variant = writer.trace.signature, writer.states, writer.variant
+    step, variant = writer.trace.signature, writer.variant
     segment = Segment("adjoint", "adjoint_segment")
-    inputs, reads = _step_inputs(writer, segment, place, _recorded(writer, "t"))
+    inputs, reads, _ = _step_inputs(writer, segment, place, _recorded(writer, "t"))
     g = segment.array("g", "g", "t * g_time + row * g_row")
     due = segment.array("due", "scratch", f"{owed} + b")
     gx = segment.array("gx", "gx", OUT_AT)
-    grad_at = [
-        segment.array(f"g_{var}", "scratch", at) for var, at in zip(states, carried, strict=True)
-    ]
+    grads = Carried(writer, segment, carried, "g_{}")
     sum_at = {var: segment.array(f"sum_{var}", "scratch", at) for var, at in sums.items()}
     scalars = [writer.coef(name) for name in leaves if name not in variant.vectors]
-    inputs["grad:spikes"] = "g_i"
-    reads = [*reads, f"g_i = g[{g}] + due[{due}]"]
-    for (name, var), at in zip(_pairs(writer), grad_at, strict=True):
-        inputs[f"grad:{name}"] = f"g_{var}i"
-        reads.append(f"g_{var}i = g_{var}[{at}]")
+    inputs |= {"grad:spikes": "g_i"} | grads.inputs("grad:")
     wanted = ["grad:x", *(f"grad:{name}" for name in (*step.states, *leaves))]
     lines, results = writer.lines(writer.trace.adjoint.select(wanted), inputs)
-    body = [*reads, *lines, f"gx[{gx}] = {results['grad:x']}"]
-    for (name, var), at in zip(_pairs(writer), grad_at, strict=True):
-        body.append(f"g_{var}[{at}] = {results[f'grad:{name}']}")
-    for name in leaves:
-        var = writer.coef(name)
-        target = f"sum_{var}[{sum_at[var]}]" if var in sum_at else f"sum_{var}"
-        body.append(f"{target} = {target} + {results[f'grad:{name}']}")
-    call = segment.call()
-    if scalars:
-        call[0] = f"{', '.join(f'sum_{var}' for var in scalars)} = {call[0]}"
-    call += [f"part_{var}[part] += sum_{var}" for var in scalars]
-    text = segment.text(
-        body,
-        [f"sum_{var} = ZERO" for var in scalars],
-        ", ".join(f"sum_{var}" for var in scalars) or "None",
-    )
-    return call, text
+    body = [*reads, f"g_i = g[{g}] + due[{due}]", *grads.reads(), *lines]
+    body += [f"gx[{gx}] = {results['grad:x']}", *grads.writes(results, "grad:")]
+    body += summing(writer, leaves, sum_at, results)
+    call, text = summed(segment, body, scalars)
+    return [*call, *(f"part_{var}[part] += sum_{var}" for var in scalars)], text
 
 
 def _step_inputs(
     writer: Writer, segment: Segment, place: int, state_at: list[str]
-) -> tuple[dict[str, str], list[str]]:
-    """What a step reads, as arguments of a segment: the expression of each input, and the lines
-    before them. `state_at`: where each state lies in scratch."""
+) -> tuple[dict[str, str], list[str], Carried]:
+    """What a step reads, as arguments of a segment: the expression of each input, the lines before
+    them, and the states, which lie at `state_at` in scratch."""
     x = segment.array("x", "x", X_AT)
     r = segment.array("r", "r", R_AT)
-    inputs = {"x": "x_i"}
-    reads = [f"x_i = x[{x}]" + (f" + r[{r}]" if place == INPUT else "")]
-    for j, (name, var) in enumerate(_pairs(writer)):
-        at = segment.array(var, "scratch", state_at[j])
-        reads.append(f"{var}i = {var}[{at}]" + (f" + r[{r}]" if j == place else ""))
-        inputs[name] = f"{var}i"
-    for name in writer.trace.signature.coefs:
-        var = writer.coef(name)
-        if name in writer.variant.vectors:
-            inputs[name] = f"{var}[{segment.array(var, var, '0')}]"
-        else:
-            segment.scalar(var, var)
-            inputs[name] = var
-    return inputs, reads
-
-
-def _pairs(writer: Writer) -> list[tuple[str, str]]:
-    """Each state's name, and the kernel's name of it."""
-    return list(zip(writer.trace.signature.states, writer.states, strict=True))
+    carried = Carried(writer, segment, state_at)
+    reads = [f"x_i = x[{x}]", *carried.reads()]
+    reads[0 if place == INPUT else 1 + place] += f" + r[{r}]"
+    inputs = {"x": "x_i"} | carried.inputs() | placed_coefs(writer, segment, "0", "{0}")
+    return inputs, reads, carried
 
 
 def _recorded(writer: Writer, time: str) -> list[str]:

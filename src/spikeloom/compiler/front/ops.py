@@ -129,11 +129,11 @@ def _to_copy(b: Builder, x: Value, **options: Any) -> Value:
     raise KeyError(f"a conversion to {name}")
 
 
-def _identity(b: Builder, x: Value, *rest: Argument, **options: Any) -> Value:
+def _same(b: Builder, x: Value, *rest: Argument, **options: Any) -> Value:
     return x
 
 
-def _constant_like(number: float) -> Lowering:
+def _constant(number: float) -> Lowering:
     return lambda b, *args, **options: b.constant(number)
 
 
@@ -141,15 +141,30 @@ def _filled(b: Builder, shape_or_like: Argument, number: float, **options: Any) 
     return b.constant(number)
 
 
-def _scalar_tensor(b: Builder, number: float, **options: Any) -> Value:
-    return b.constant(number)
-
-
 def _logical(op: str) -> Lowering:
     return lambda b, *args: b.emit(op, *(b.emit("cast_bool", _value(b, a)) for a in args))
 
 
+_ELEMENTWISE = (
+    *("neg", "reciprocal", "abs", "sqrt", "rsqrt", "exp", "log", "log1p", "sigmoid", "tanh", "erf"),
+    *("atan", "sin", "cos", "floor", "sign", "maximum", "minimum", "isnan"),
+)
+_NUMBERS = {"zeros": 0.0, "ones": 1.0}
 LOWERINGS: dict[str, Lowering] = {
+    **{f"{name}.default": _plain(name) for name in _ELEMENTWISE},
+    **{
+        f"{name}.{overload}": _plain(name)
+        for name in ("ge", "gt", "le", "lt", "eq", "ne")
+        for overload in ("Scalar", "Tensor")
+    },
+    **{
+        f"{kind}_{op}.{overload}": _logical(op)
+        for kind, overload in (("logical", "default"), ("bitwise", "Tensor"))
+        for op in ("and", "or", "xor")
+    },
+    "logical_and_.default": _logical("and"),
+    "logical_not.default": _logical("not"),
+    "bitwise_not.default": _logical("not"),
     "add.Tensor": _scaled("add"),
     "add.Scalar": _scaled("add"),
     "sub.Tensor": _scaled("sub"),
@@ -157,35 +172,13 @@ LOWERINGS: dict[str, Lowering] = {
     "rsub.Tensor": _rsub,
     "mul.Tensor": _plain("mul"),
     "mul.Scalar": _plain("mul"),
-    "div.Tensor": _div,
-    "div.Scalar": _div,
-    "div.Tensor_mode": _div,
-    "neg.default": _plain("neg"),
-    "reciprocal.default": _plain("reciprocal"),
-    "abs.default": _plain("abs"),
-    "sqrt.default": _plain("sqrt"),
-    "rsqrt.default": _plain("rsqrt"),
-    "exp.default": _plain("exp"),
-    "log.default": _plain("log"),
-    "log1p.default": _plain("log1p"),
-    "sigmoid.default": _plain("sigmoid"),
+    **{f"div.{overload}": _div for overload in ("Tensor", "Scalar", "Tensor_mode")},
     "sigmoid_backward.default": _sigmoid_backward,
-    "tanh.default": _plain("tanh"),
     "tanh_backward.default": _tanh_backward,
-    "erf.default": _plain("erf"),
-    "atan.default": _plain("atan"),
-    "sin.default": _plain("sin"),
-    "cos.default": _plain("cos"),
-    "floor.default": _plain("floor"),
-    "sign.default": _plain("sign"),
     "sgn.default": _plain("sign"),
     "pow.Tensor_Scalar": _pow,
-    "maximum.default": _plain("maximum"),
-    "minimum.default": _plain("minimum"),
     "remainder.Scalar": _plain("remainder"),
-    "clamp.default": _clamp,
-    "clamp.Tensor": _clamp,
-    "clamp_min.default": _clamp,
+    **{f"clamp{which}": _clamp for which in (".default", ".Tensor", "_min.default")},
     "clamp_max.default": lambda b, x, high: _clamp(b, x, None, high),
     "relu.default": _relu,
     "threshold_backward.default": _threshold_backward,
@@ -203,34 +196,13 @@ LOWERINGS: dict[str, Lowering] = {
     "sub_.Tensor": _scaled("sub"),
     "add_.Tensor": _scaled("add"),
     "mul_.Tensor": _plain("mul"),
-    **{
-        f"{name}.{overload}": _plain(name)
-        for name in ("ge", "gt", "le", "lt", "eq", "ne")
-        for overload in ("Scalar", "Tensor")
-    },
-    "logical_and.default": _logical("and"),
-    "logical_and_.default": _logical("and"),
-    "logical_or.default": _logical("or"),
-    "logical_xor.default": _logical("xor"),
-    "logical_not.default": _logical("not"),
-    "bitwise_and.Tensor": _logical("and"),
-    "bitwise_or.Tensor": _logical("or"),
-    "bitwise_xor.Tensor": _logical("xor"),
-    "bitwise_not.default": _logical("not"),
-    "isnan.default": _plain("isnan"),
     "_to_copy.default": _to_copy,
-    "detach.default": _identity,
-    "alias.default": _identity,
-    "clone.default": _identity,
-    "lift_fresh_copy.default": _identity,
-    "zeros_like.default": _constant_like(0.0),
-    "ones_like.default": _constant_like(1.0),
-    "zeros.default": _constant_like(0.0),
-    "ones.default": _constant_like(1.0),
+    **{f"{name}.default": _same for name in ("detach", "alias", "clone", "lift_fresh_copy")},
+    **{f"{name}.default": _constant(number) for name, number in _NUMBERS.items()},
+    **{f"{name}_like.default": _constant(number) for name, number in _NUMBERS.items()},
+    **{f"new_{name}.default": _constant(number) for name, number in _NUMBERS.items()},
+    "empty_like.default": _constant(math.nan),
     "full_like.default": _filled,
     "full.default": _filled,
-    "new_zeros.default": _constant_like(0.0),
-    "new_ones.default": _constant_like(1.0),
-    "empty_like.default": _constant_like(math.nan),
-    "scalar_tensor.default": _scalar_tensor,
+    "scalar_tensor.default": lambda b, number, **options: b.constant(number),
 }

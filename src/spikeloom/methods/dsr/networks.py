@@ -5,18 +5,18 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
-from spikeloom.methods.dsr.compact import Compact
+from spikeloom.methods.compact import CompactBody
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.neurons import make_activation
 from spikeloom.methods.dsr.representation import Represented
-from spikeloom.methods.dsr.resnet import ImageNetResNet, SmallResNet
+from spikeloom.methods.dsr.resnet import Activation, batch_norm, imagenet_resnet, small_resnet
 from spikeloom.methods.dsr.thresholds import start_from_files
-from spikeloom.methods.dsr.vgg import Vgg
-from spikeloom.methods.shared import frames, images
+from spikeloom.methods.dsr.vgg import vgg
+from spikeloom.methods.shared import check_maps, frames, full, shown
 from spikeloom.nn import Classifier, Output
 
 
@@ -25,17 +25,27 @@ def build(network: DsrNetwork, data: DataSpec) -> "DsrClassifier":
 
     Raises `ConfigError` if samples do not have channels, height, and width, or do not fit.
     """
-    if len(data.shape) != 3:
-        raise ConfigError(
-            f"network {network.name!r} takes samples [C, H, W], but {data.name!r} delivers "
-            f"{list(data.shape)}: use data with channels, height, and width"
-        )
+    check_maps(network.name, data)
     if network.neuron == "relu" and data.kind == "events":
         raise ConfigError(
             f"neuron = relu takes images, but {data.name!r} delivers event frames: "
             "use neuron = if or lif"
         )
     return DsrClassifier(network, data)
+
+
+class Compact(nn.Module):
+    """The small network of `methods.compact`: `[T, B, C, H, W]`, an image at all T -> `[T, B,
+    classes]`."""
+
+    def __init__(self, network: DsrNetwork, data: DataSpec, activation: Activation) -> None:
+        super().__init__()
+        self.body = CompactBody(
+            data, network.channels, norm=batch_norm, neuron=lambda _: activation()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x[0], len(x))
 
 
 class DsrClassifier(Classifier):
@@ -52,8 +62,8 @@ class DsrClassifier(Classifier):
         super().__init__()
         self.network = network
         self.events = data.kind == "events"
-        kinds = {"vgg": Vgg, "imagenet": ImageNetResNet, "compact": Compact}
-        kind = next((kinds[k] for k in kinds if network.name.startswith(k)), SmallResNet)
+        kinds = {"vgg": vgg, "imagenet": imagenet_resnet, "compact": Compact}
+        kind = next((kinds[k] for k in kinds if network.name.startswith(k)), small_resnet)
         self.body = kind(network, data, partial(make_activation, network))
         self.spiking = [module for module in self.modules() if isinstance(module, Represented)]
 
@@ -69,7 +79,7 @@ class DsrClassifier(Classifier):
 
     def read(self, *course: Tensor) -> Output:
         (spikes,) = course
-        spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
+        spikes = full(spikes)
         if not self.spiking:
             return Output(scores=spikes[0], votes=None)
         weights = spikes.new_tensor(self.spiking[-1].weights(len(spikes)))
@@ -79,7 +89,7 @@ class DsrClassifier(Classifier):
     def current(self, inputs: Tensor) -> Tensor:
         """Images `[B, C, H, W]`, the current at each of T steps; or frames `[T, B, C, H, W]`."""
         if not self.events:
-            return images(inputs).expand(self.network.T, *inputs.shape)
+            return shown(inputs, self.network.T)
         return frames(inputs, self.network.T)
 
     def start(self) -> None:

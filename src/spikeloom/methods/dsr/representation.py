@@ -52,19 +52,16 @@ class Represented(Scaled):
     of the clamp its mean input lies. Neither its input nor anything else over time is kept.
     """
 
-    threshold_scale: float
     slope: float
     """do/dr inside the clamp."""
+    published_scale: float
+    """c of the published CIFAR code."""
+    true_scale: float
+    """c of the clamp's derivative."""
 
-    @property
-    def published_scale(self) -> float:
-        """c of the published CIFAR code."""
-        raise TypeError(f"{type(self).__name__} must say its published_scale")
-
-    @property
-    def true_scale(self) -> float:
-        """c of the clamp's derivative."""
-        raise TypeError(f"{type(self).__name__} must say its true_scale")
+    def __init__(self, *args: Any, threshold_scale: float | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.threshold_scale = self.published_scale if threshold_scale is None else threshold_scale
 
     def sides(self, r: Tensor, threshold: Tensor) -> Tensor:
         """Where the mean input r `[B, ...]` lies against the clamp, uint8 in its shape."""
@@ -99,19 +96,7 @@ class Represented(Scaled):
 class DsrIF(Represented, ScaledIF):
     """`ScaledIF` with the clamp gradient: passes on [0, threshold], both edges included."""
 
-    slope = 1.0
-
-    def __init__(self, *args: Any, threshold_scale: float | None = None, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.threshold_scale = self.published_scale if threshold_scale is None else threshold_scale
-
-    @property
-    def published_scale(self) -> float:
-        return 1.0
-
-    @property
-    def true_scale(self) -> float:
-        return 1.0
+    slope = published_scale = true_scale = 1.0
 
     def sides(self, r: Tensor, threshold: Tensor) -> Tensor:
         return _sides((r >= 0).logical_and_(r <= threshold), r > threshold)
@@ -124,17 +109,16 @@ class DsrLIF(Represented, ScaledLIF):
     2.5 % less at delta_t = 0.05.
     """
 
-    def __init__(self, *args: Any, threshold_scale: float | None = None, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.threshold_scale = self.published_scale if threshold_scale is None else threshold_scale
-        self.slope = 1 / self.tau
+    @property
+    def slope(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 1 / self.tau
 
     @property
-    def published_scale(self) -> float:
+    def published_scale(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.delta_t
 
     @property
-    def true_scale(self) -> float:
+    def true_scale(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
         return 1 / self.delta_t
 
     def sides(self, r: Tensor, threshold: Tensor) -> Tensor:

@@ -15,15 +15,15 @@ Small networks have biases in the convolutions and a bare conv1x1 as shortcut; I
 no biases and BN behind it. Modules are named as in the authors' code, so that weights load.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods.dsr.config import DsrNetwork
-from spikeloom.nn import BatchNorm, Sequential, per_step
+from spikeloom.nn import BatchNorm, Sequential, is_time_aware, per_step
 
 _STAGES = {"18": (2, 2, 2, 2), "34": (3, 4, 6, 3), "50": (3, 4, 6, 3)}
 _POOL = 4
@@ -60,7 +60,8 @@ class Block(nn.Module):
         width = outputs // 4 if bottleneck else outputs
         kernels = (1, 3, 1) if bottleneck else (3, 3)
         widths = (inputs, *[width] * (len(kernels) - 1), outputs)
-        self.count = len(kernels)
+        self.rest = ["conv1"]
+        """The layers behind the first spikes, in their order."""
         for i, kernel in enumerate(kernels):
             conv = nn.Conv2d(
                 widths[i],
@@ -73,41 +74,36 @@ class Block(nn.Module):
             self.add_module(f"bn{i + 1}", batch_norm(widths[i]))
             self.add_module(f"relu{i + 1}", activation())
             self.add_module(f"conv{i + 1}", conv)
+            if i > 0:
+                self.rest += [f"bn{i + 1}", f"relu{i + 1}", f"conv{i + 1}"]
         self.drop = nn.Dropout(dropout)
-        self.short = ""
+        self.rest.insert(-1, "drop")
+        self.short: list[str] = []
         if stride != 1 or inputs != outputs:
-            self.short = "downsample" if imagenet else "shortcut"
+            self.short = ["downsample" if imagenet else "shortcut"]
             conv = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=not imagenet)
-            self.add_module(self.short, Sequential(conv, batch_norm(outputs)) if imagenet else conv)
+            short = Sequential(conv, batch_norm(outputs)) if imagenet else conv
+            self.add_module(*self.short, short)
 
     def forward(self, x: Tensor) -> Tensor:
-        a = self._stage(x, 1)
-        y = per_step(self.get_submodule("conv1"), a)
-        for i in range(2, self.count + 1):
-            y = self._stage(y, i)
-            if i == self.count:
-                y = per_step(self.drop, y) if self.training and self.drop.p else y
-            y = per_step(self.get_submodule(f"conv{i}"), y)
-        return y + self._shortcut(a)
+        a = self._through(x, "bn1", "relu1")
+        return self._through(a, *self.rest) + self._through(a, *self.short)
 
-    def _stage(self, x: Tensor, i: int) -> Tensor:
-        return self.get_submodule(f"relu{i}")(self.get_submodule(f"bn{i}")(x))
-
-    def _shortcut(self, a: Tensor) -> Tensor:
-        if not self.short:
-            return a
-        shortcut = self.get_submodule(self.short)
-        return shortcut(a) if isinstance(shortcut, Sequential) else per_step(shortcut, a)
+    def _through(self, x: Tensor, *names: str) -> Tensor:
+        for name in names:
+            layer = self.get_submodule(name)
+            x = layer(x) if is_time_aware(layer) else per_step(layer, x)
+        return x
 
 
 def stages(
     network: DsrNetwork, inputs: int, activation: Activation, imagenet: bool
-) -> tuple[list[Sequential], int]:
+) -> tuple[dict[str, nn.Module], int]:
     """`layer1`, `layer2`, ..., each half the size and twice the width of the one before; and the
     width of the last."""
     counts = network.blocks or _STAGES[network.name[-2:]]
     bottleneck = network.name.endswith("50")
-    layers = []
+    layers: dict[str, nn.Module] = {}
     for stage, count in enumerate(counts):
         outputs = network.channels * 2**stage * (4 if bottleneck else 1)
         blocks = []
@@ -124,93 +120,84 @@ def stages(
                 )
             )
             inputs = outputs
-        layers.append(Sequential(*blocks))
+        layers[f"layer{stage + 1}"] = Sequential(*blocks)
     return layers, inputs
 
 
-class SmallResNet(nn.Module):
+def small_resnet(network: DsrNetwork, data: DataSpec, activation: Activation) -> Sequential:
     """The network for small images: `[T, B, C, H, W]` -> the last layer's spikes `[T, B, classes]`.
 
     Sides must be a multiple of 4 * 2^(stages - 1): 32 with the published four stages. ConfigError
     otherwise.
     """
+    conv = nn.Conv2d(data.shape[0], network.channels, 3, padding=1, bias=False)
+    layers, width = stages(network, network.channels, activation, imagenet=False)
+    shrunk = _POOL * 2 ** (len(layers) - 1)
+    if any(side % shrunk for side in data.shape[1:]):
+        raise ConfigError(
+            f"network {network.name!r} with {len(layers)} stages takes sides that are a "
+            f"multiple of {shrunk}, but samples of {data.name!r} are "
+            f"{data.shape[1]}x{data.shape[2]}: give network.blocks another number of stages"
+        )
+    positions = (data.shape[1] // shrunk) * (data.shape[2] // shrunk)
+    linear = nn.Linear(width * positions, data.class_count)
+    nn.init.zeros_(linear.bias)
+    net = Sequential(
+        OrderedDict(
+            conv1=conv,
+            **layers,
+            bn1=batch_norm(width),
+            relu1=activation(),
+            pool=nn.AvgPool2d(_POOL),
+            relu2=activation(),
+            flatten=nn.Flatten(),
+            drop=nn.Dropout(network.dropout or 0.0),
+            linear=linear,
+            bn2=batch_norm(data.class_count),
+            relu3=activation(),
+        )
+    )
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return net
 
-    def __init__(self, network: DsrNetwork, data: DataSpec, activation: Activation) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(data.shape[0], network.channels, 3, padding=1, bias=False)
-        layers, width = stages(network, network.channels, activation, imagenet=False)
-        self.layers = [f"layer{i + 1}" for i in range(len(layers))]
-        for name, layer in zip(self.layers, layers, strict=True):
-            self.add_module(name, layer)
-        shrink = 2 ** (len(layers) - 1)
-        sides = [side // shrink // _POOL for side in data.shape[1:]]
-        if any(side % (shrink * _POOL) for side in data.shape[1:]):
-            raise ConfigError(
-                f"network {network.name!r} with {len(layers)} stages takes sides that are a "
-                f"multiple of {shrink * _POOL}, but samples of {data.name!r} are "
-                f"{data.shape[1]}x{data.shape[2]}: give network.blocks another number of stages"
-            )
-        self.bn1 = batch_norm(width)
-        self.relu1 = activation()
-        self.relu2 = activation()
-        self.drop = nn.Dropout(network.dropout or 0.0)
-        self.linear = nn.Linear(width * sides[0] * sides[1], data.class_count)
-        self.bn2 = batch_norm(data.class_count)
-        self.relu3 = activation()
-        self._initialise()
+
+class _Mean(nn.Module):
+    """Over all positions, `[T, B, C, H, W]` -> `[T, B, C]`."""
+
+    time_first = True
 
     def forward(self, x: Tensor) -> Tensor:
-        x = per_step(self.conv1, x)
-        for name in self.layers:
-            x = self.get_submodule(name)(x)
-        x = self.relu1(self.bn1(x))
-        x = self.relu2(per_step(nn.AvgPool2d(_POOL), x)).flatten(2)
-        return self.relu3(self.bn2(per_step(self._head, x)))
-
-    def _head(self, x: Tensor) -> Tensor:
-        return self.linear(self.drop(x))
-
-    @torch.no_grad()
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.linear.bias)
+        return x.mean((-2, -1))
 
 
-class ImageNetResNet(nn.Module):
+def imagenet_resnet(network: DsrNetwork, data: DataSpec, activation: Activation) -> Sequential:
     """The network for ImageNet: `[T, B, C, H, W]` -> the last layer's output `[T, B, classes]`.
 
     With ReLU it is the ANN of the hybrid pipeline; the names of both agree but for thresholds.
     """
-
-    def __init__(self, network: DsrNetwork, data: DataSpec, activation: Activation) -> None:
-        super().__init__()
-        channels = network.channels
-        self.conv1 = nn.Conv2d(data.shape[0], channels, 7, stride=2, padding=3, bias=False)
-        self.bn1 = batch_norm(channels)
-        self.relu1 = activation()
-        self.pool = nn.AvgPool2d(3, stride=2, padding=1)
-        layers, width = stages(network, channels, activation, imagenet=True)
-        self.layers = [f"layer{i + 1}" for i in range(len(layers))]
-        for name, layer in zip(self.layers, layers, strict=True):
-            self.add_module(name, layer)
-        self.bn2 = batch_norm(width)
-        self.relu2 = activation()
-        self.relu3 = activation()
-        self.fc = nn.Linear(width, data.class_count)
-        self.bn3 = batch_norm(data.class_count)
-        self.relu4 = activation()
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-                nn.init.normal_(module.weight, std=(2 / fan) ** 0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu1(self.bn1(per_step(self.conv1, x)))
-        x = per_step(self.pool, x)
-        for name in self.layers:
-            x = self.get_submodule(name)(x)
-        x = self.relu2(self.bn2(x))
-        x = self.relu3(x.mean((-2, -1)))
-        return self.relu4(self.bn3(per_step(self.fc, x)))
+    channels = network.channels
+    conv = nn.Conv2d(data.shape[0], channels, 7, stride=2, padding=3, bias=False)
+    layers, width = stages(network, channels, activation, imagenet=True)
+    net = Sequential(
+        OrderedDict(
+            conv1=conv,
+            bn1=batch_norm(channels),
+            relu1=activation(),
+            pool=nn.AvgPool2d(3, stride=2, padding=1),
+            **layers,
+            bn2=batch_norm(width),
+            relu2=activation(),
+            mean=_Mean(),
+            relu3=activation(),
+            fc=nn.Linear(width, data.class_count),
+            bn3=batch_norm(data.class_count),
+            relu4=activation(),
+        )
+    )
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            fan = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+            nn.init.normal_(module.weight, std=(2 / fan) ** 0.5)
+    return net

@@ -7,14 +7,14 @@ smaller than 7x7 is replicated by the adaptive pooling: from the 1x1 that 48x48 
 value 49 times, as published. Modules are named as in the authors' code.
 """
 
-from collections.abc import Callable
+from collections import OrderedDict
 
-from torch import Tensor, nn
+from torch import nn
 
 from spikeloom.data.base import DataSpec
-from spikeloom.errors import ConfigError
 from spikeloom.methods.dsr.config import DsrNetwork
-from spikeloom.methods.dsr.resnet import batch_norm
+from spikeloom.methods.dsr.resnet import Activation, batch_norm
+from spikeloom.methods.shared import halved
 from spikeloom.nn import Sequential
 
 _CONVOLUTIONS = {
@@ -28,54 +28,37 @@ _WIDEST = 8
 """Widths double from stage to stage up to this multiple of the first: 64, 128, 256, 512, 512."""
 
 
-class Vgg(nn.Module):
+def vgg(network: DsrNetwork, data: DataSpec, activation: Activation) -> Sequential:
     """`[T, B, C, H, W]` -> the last layer's spikes `[T, B, classes]`.
 
     ConfigError if samples are too small to be halved once per stage.
     """
-
-    def __init__(
-        self, network: DsrNetwork, data: DataSpec, activation: Callable[[], nn.Module]
-    ) -> None:
-        super().__init__()
-        counts = network.blocks or _CONVOLUTIONS[network.name]
-        if min(data.shape[1:]) >> len(counts) == 0:
-            raise ConfigError(
-                f"network {network.name!r} halves its input {len(counts)} times, but samples of "
-                f"{data.name!r} are {data.shape[1]}x{data.shape[2]}: use larger samples or fewer "
-                "stages in network.blocks"
-            )
-        dropout = 0.1 if network.dropout is None else network.dropout
-        inputs = data.shape[0]
-        self.layers = [f"layer{i + 1}" for i in range(len(counts))]
-        for i, (name, count) in enumerate(zip(self.layers, counts, strict=True)):
-            outputs = network.channels * min(2**i, _WIDEST)
-            units: list[nn.Module] = []
-            for _ in range(count):
-                units += [
-                    nn.Conv2d(inputs, outputs, 3, padding=1),
-                    batch_norm(outputs),
-                    activation(),
-                    nn.Dropout(dropout),
-                ]
-                inputs = outputs
-            self.add_module(name, Sequential(*units, nn.AvgPool2d(2)))
-        self.grid = Sequential(nn.AdaptiveAvgPool2d(_GRID))
-        self.classifier = Sequential(
-            nn.Flatten(),
-            nn.Linear(inputs * _GRID**2, data.class_count),
-            batch_norm(data.class_count),
-            activation(),
-        )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
-            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for name in self.layers:
-            x = self.get_submodule(name)(x)
-        return self.classifier(self.grid(x))
+    counts = network.blocks or _CONVOLUTIONS[network.name]
+    halved(network.name, data, len(counts), "use larger samples or fewer stages in network.blocks")
+    dropout = 0.1 if network.dropout is None else network.dropout
+    inputs = data.shape[0]
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, count in enumerate(counts):
+        outputs = network.channels * min(2**i, _WIDEST)
+        units: list[nn.Module] = []
+        for _ in range(count):
+            conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+            units += [conv, batch_norm(outputs), activation(), nn.Dropout(dropout)]
+            inputs = outputs
+        layers[f"layer{i + 1}"] = Sequential(*units, nn.AvgPool2d(2))
+    layers["grid"] = nn.AdaptiveAvgPool2d(_GRID)
+    layers["classifier"] = Sequential(
+        nn.Flatten(),
+        nn.Linear(inputs * _GRID**2, data.class_count),
+        batch_norm(data.class_count),
+        activation(),
+    )
+    net = Sequential(layers)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    return net

@@ -17,9 +17,16 @@ from spikeloom.errors import ConfigError
 from spikeloom.methods.compact import WIDTH, CompactBody
 from spikeloom.methods.glif.blocks import BasicBlock, MembraneBlock, Parts, SewBlock
 from spikeloom.methods.glif.config import EVENT_NETWORKS, IMAGE_NETWORKS, GlifNetwork
-from spikeloom.methods.shared import KINDS, frames, images, mean_logits
+from spikeloom.methods.shared import (
+    KINDS,
+    LogitClassifier,
+    check_maps,
+    frames,
+    halved,
+    shown,
+)
 from spikeloom.neurons.gated import Gated
-from spikeloom.nn import Classifier, Output, Sequential
+from spikeloom.nn import Output, Sequential
 
 # Blocks per stage, channels of the first stage, strides of the first block of each stage, stem.
 _RESNETS: dict[str, tuple[tuple[int, ...], int, tuple[int, ...], int]] = {
@@ -39,13 +46,13 @@ def build(network: GlifNetwork, data: DataSpec) -> "GlifClassifier":
     Raises `ConfigError` if the two do not fit: frames for an image network or the reverse, or
     samples too small.
     """
+    check_maps(network.name, data)
     names = IMAGE_NETWORKS if data.kind == "static" else EVENT_NETWORKS
-    if network.name not in names or len(data.shape) != 3:
+    if network.name not in names:
         kind = "static" if network.name in IMAGE_NETWORKS else "events"
         raise ConfigError(
             f"network {network.name!r} takes {KINDS[kind]}, but {data.name!r} delivers "
-            f"{KINDS[data.kind]} of shape {list(data.shape)}: use network.name = "
-            f"{' or '.join(names)}"
+            f"{KINDS[data.kind]}: use network.name = {' or '.join(names)}"
         )
     if network.name in _RESNETS:
         made: GlifClassifier = ResNet(network, data)
@@ -56,8 +63,8 @@ def build(network: GlifNetwork, data: DataSpec) -> "GlifClassifier":
     return made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-class GlifClassifier(Classifier):
-    """What the networks share: loss, and the optimizer's parameter groups.
+class GlifClassifier(LogitClassifier):
+    """What the networks share: input, loss, and the optimizer's parameter groups.
 
         loss = mean over the batch of the cross entropy of the logits averaged over T
 
@@ -71,13 +78,9 @@ class GlifClassifier(Classifier):
         self.gate_lr = network.gate_lr
         self.label_smoothing = network.label_smoothing
 
-    read_by = "mean"
-    course_names = ("logits",)
-
-    def read(self, *course: Tensor) -> Output:
-        """Of logits `[T, B, classes]`."""
-        (votes,) = course
-        return mean_logits(votes)
+    def current(self, inputs: Tensor) -> Tensor:
+        """`inputs`: images `[B, C, H, W]`; the stem up to its first neuron runs once for all T."""
+        return shown(inputs, self.time_steps)
 
     def loss(self, output: Output, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(
@@ -85,39 +88,23 @@ class GlifClassifier(Classifier):
         )
 
     def parameter_groups(self) -> Iterator[dict[str, object]]:
-        gates: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         membrane: list[nn.Parameter] = []
+        gates: list[nn.Parameter] = []
         for module in self.modules():
-            if isinstance(module, Gated):
-                for name, parameter in module.named_parameters(recurse=False):
-                    is_gate = name in ("alpha", "beta", "gamma")
-                    (gates if is_gate else membrane).append(parameter)
-        apart = {id(parameter) for parameter in (*gates, *membrane)}
-        others = [parameter for parameter in self.parameters() if id(parameter) not in apart]
-        options: tuple[dict[str, object], ...] = (
-            {},
-            {"weight_decay": 0.0},
-            {"weight_decay": 0.0, "lr_scale": self.gate_lr},
-        )
-        for parameters, option in zip((others, membrane, gates), options, strict=True):
-            learned = [parameter for parameter in parameters if parameter.requires_grad]
-            if learned:
-                yield {"params": learned, **option}
+            for name, parameter in module.named_parameters(recurse=False):
+                if not parameter.requires_grad:
+                    continue
+                kind = gates if name in ("alpha", "beta", "gamma") else membrane
+                (kind if isinstance(module, Gated) else others).append(parameter)
+        apart: dict[str, object] = {"weight_decay": 0.0}
+        groups = ((others, {}), (membrane, apart), (gates, apart | {"lr_scale": self.gate_lr}))
+        for parameters, options in groups:
+            if parameters:
+                yield {"params": parameters, **options}
 
 
-class GlifImageClassifier(GlifClassifier):
-    """A network for images, shown at all T steps: the stem up to its first neuron runs once."""
-
-    def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
-        super().__init__(network)
-        self.parts = Parts(network)
-        self.in_channels = data.shape[0]
-
-    def current(self, inputs: Tensor) -> Tensor:
-        return images(inputs).expand(self.time_steps, *inputs.shape)
-
-
-class ResNet(GlifImageClassifier):
+class ResNet(GlifClassifier):
     """ResNet-18 ("stand18"), ResNet-19, ResNet-34, and the MS nets: stem, residual blocks, global
     average pooling of each step, linear layers.
 
@@ -126,57 +113,51 @@ class ResNet(GlifImageClassifier):
     """
 
     def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
-        super().__init__(network, data)
-        blocks, channels, strides, stem = _RESNETS[network.name]
+        super().__init__(network)
+        parts = Parts(network)
+        blocks, channels, strides, kernel = _RESNETS[network.name]
         width = network.channels or channels
-        self.conv1 = Sequential(self._stem(width, stem), self.parts.neuron(width))
+        # The ImageNet stem has stride 2, padding 1 (not 3), and no pooling: 224 -> 110.
+        stride = 1 if kernel == 3 else 2
+        stem = nn.Conv2d(data.shape[0], width, kernel, stride, padding=1, bias=False)
+        self.conv1 = Sequential(Sequential(stem, parts.norm(width)), parts.neuron(width))
         block = MembraneBlock if network.name.endswith("ms") else BasicBlock
         layers: list[nn.Module] = []
         inputs = width
         for stage, (count, stride) in enumerate(zip(blocks, strides, strict=True)):
             for i in range(count):
                 outputs = width * 2**stage
-                layers.append(block(self.parts, inputs, outputs, stride if i == 0 else 1))
+                layers.append(block(parts, inputs, outputs, stride if i == 0 else 1))
                 inputs = outputs
         self.features = Sequential(*layers)
         self.lastave = Sequential(*_head(network, inputs, data.class_count))
         _initialise(self)
-
-    def _stem(self, width: int, kernel: int) -> Sequential:
-        # The ImageNet stem has stride 2, padding 1 (not 3), and no pooling: 224 -> 110.
-        stride = 1 if kernel == 3 else 2
-        conv = nn.Conv2d(self.in_channels, width, kernel, stride, padding=1, bias=False)
-        return Sequential(conv, self.parts.norm(width))
 
     def course(self, current: Tensor) -> tuple[Tensor, ...]:
         features = self.features(self.conv1(current))
         return (self.lastave(features.mean((3, 4))),)
 
 
-class CifarNet(GlifImageClassifier):
+class CifarNet(GlifClassifier):
     """[conv3x3 - norm - N] of 128, 256, AvgPool2, 512, AvgPool2, 1024, 512 channels; three linear
     layers with nothing between them."""
 
     def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
-        super().__init__(network, data)
-        if min(data.shape[1:]) < 4:
-            raise ConfigError(
-                f"network 'cifarnet' halves its input twice, but samples of {data.name!r} are "
-                f"{data.shape[1]}x{data.shape[2]}: use samples of 4x4 or more"
-            )
+        super().__init__(network)
+        parts = Parts(network)
+        height, width = halved(network.name, data, 2, "use samples of 4x4 or more")
         unit = network.channels or 128
         layers: list[nn.Module] = []
         inputs = data.shape[0]
         for factor, pooled in ((1, False), (2, True), (4, True), (8, False), (4, False)):
             outputs = unit * factor
-            layers += [self.parts.conv3x3(inputs, outputs), self.parts.neuron(outputs)]
+            layers += [parts.conv3x3(inputs, outputs), parts.neuron(outputs)]
             layers += [nn.AvgPool2d(2)] * pooled
             inputs = outputs
         self.features = Sequential(*layers)
-        positions = (data.shape[1] // 4) * (data.shape[2] // 4)
         self.lastave = Sequential(
             nn.Flatten(),
-            nn.Linear(inputs * positions, unit * 8, bias=False),
+            nn.Linear(inputs * height * width, unit * 8, bias=False),
             nn.Linear(unit * 8, unit * 4, bias=False),
             nn.Linear(unit * 4, data.class_count, bias=False),
         )
@@ -186,13 +167,13 @@ class CifarNet(GlifImageClassifier):
         return (self.lastave(self.features(current)),)
 
 
-class CompactNet(GlifImageClassifier):
+class CompactNet(GlifClassifier):
     """The small network of `methods.compact`."""
 
     def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
-        super().__init__(network, data)
-        width = network.channels or WIDTH
-        self.body = CompactBody(data, width, norm=self.parts.norm, neuron=self.parts.neuron)
+        super().__init__(network)
+        parts, width = Parts(network), network.channels or WIDTH
+        self.body = CompactBody(data, width, norm=parts.norm, neuron=parts.neuron)
 
     def current(self, inputs: Tensor) -> Tensor:
         return self.body.current(inputs, self.time_steps)
@@ -215,13 +196,8 @@ class SewNet(GlifClassifier):
         self.any_length = network.neuron in ("lif", "plif")
         parts = Parts(network)
         pooled = (3, 4, 5, 6) if network.name == "sew7-wide" else range(7)
-        halvings = len(pooled)
-        if min(data.shape[1:]) >> halvings == 0:
-            raise ConfigError(
-                f"network {network.name!r} halves its input {halvings} times, but samples of "
-                f"{data.name!r} are {data.shape[1]}x{data.shape[2]}: use larger samples, or "
-                "network.name = sew7-wide"
-            )
+        advice = "use larger samples, or network.name = sew7-wide"
+        rows, columns = halved(network.name, data, len(pooled), advice)
         width = network.channels or 64
         pool = nn.MaxPool2d if network.neuron == "plif" else nn.AvgPool2d
         layers: list[nn.Module] = []
@@ -234,8 +210,7 @@ class SewNet(GlifClassifier):
             layers.append(SewBlock(parts, inputs, inputs))
             layers += [pool(2)] * (block in pooled)
         self.conv = Sequential(*layers)
-        positions = (data.shape[1] >> halvings) * (data.shape[2] >> halvings)
-        self.out = nn.Linear(inputs * positions, data.class_count)
+        self.out = nn.Linear(inputs * rows * columns, data.class_count)
 
     def current(self, inputs: Tensor) -> Tensor:
         """`inputs`: frames `[T, B, 2, H, W]` of event counts; with LIF or PLIF, which have nothing

@@ -28,6 +28,7 @@ from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.convergence import figures
 from spikeloom.methods.ide.feedback import FeedbackNetwork
 from spikeloom.methods.ide.transforms import WeightTransform
+from spikeloom.methods.shared import check_maps
 from spikeloom.nn import Classifier, Figure, Output
 
 CHANNELS = {
@@ -45,14 +46,10 @@ def build(network: IdeNetwork, data: DataSpec) -> "IdeClassifier":
     Raises `ConfigError` if the samples do not fit.
     """
     channels = network.channels or CHANNELS[network.name]
-    if network.name != "f400" and len(data.shape) != 3:
-        raise ConfigError(
-            f"network {network.name!r} takes images or frames [C, H, W], but samples of "
-            f"{data.name!r} have shape {list(data.shape)}: use network.name = f400"
-        )
     if network.name == "f400":
-        layers = _linear(channels[0], data)
-    elif network.name == "f64c5":
+        return IdeClassifier(*_linear(channels[0], data), network, data)
+    check_maps(network.name, data, "use network.name = f400")
+    if network.name == "f64c5":
         layers = _one_convolution(channels[0], network, data)
     elif network.name == "compact":
         layers = _compact(channels, data)
@@ -173,47 +170,52 @@ def _five_convolutions(channels: tuple[int, ...], network: IdeNetwork, data: Dat
             f"network {network.name!r} on samples of {data.shape[1]}x{data.shape[2]}: the feedback "
             "doubles what the stride halved, so height and width must be multiples of 4"
         )
-    transforms = [
-        WeightTransform(
-            nn.Conv2d(before, after, 3, stride=2 if i == 1 else 1, padding=1),
-            norm=True,
-        )
-        for i, (before, after) in enumerate(pairwise(channels))
-    ]
-    back = nn.ConvTranspose2d(
-        channels[-1], channels[0], 3, stride=2, padding=1, output_padding=1, bias=False
-    )
+    onward, back = _onward(channels, halving=1), _back(channels, first)
+    stem = nn.Conv2d(data.shape[0], channels[0], 3, stride=2, padding=1)
     return (
-        WeightTransform(nn.Conv2d(data.shape[0], channels[0], 3, stride=2, padding=1), norm=True),
-        [*transforms, WeightTransform(back, norm=False)],
-        channels[-1] * first[0] // 2 * (first[1] // 2),
+        WeightTransform(stem, norm=True),
+        [*onward, WeightTransform(back, norm=False)],
+        channels[-1] * _halves(first),
     )
 
 
 def _compact(channels: tuple[int, ...], data: DataSpec) -> Layers:
     check_images(data)
-    first, second, last = channels
     sizes = [(size - 1) // 2 for size in data.shape[1:]]  # after the whitening, and pooled
-    halves = [(size + 1) // 2 for size in sizes]
-    back = nn.ConvTranspose2d(
-        last,
-        first,
+    back = _back(channels, sizes)
+    stem = nn.Conv2d(8 * data.shape[0], channels[0], 3, padding=1)
+    return (
+        WeightTransform(stem, norm=True, pool=True),
+        [*_onward(channels, halving=0), WeightTransform(back, norm=False)],
+        channels[-1] * _halves(sizes),
+    )
+
+
+def _onward(channels: tuple[int, ...], halving: int) -> list[WeightTransform]:
+    """From layer to layer; the one of number `halving` halves height and width."""
+    transforms = []
+    for i, (before, after) in enumerate(pairwise(channels)):
+        conv = nn.Conv2d(before, after, 3, stride=2 if i == halving else 1, padding=1)
+        transforms.append(WeightTransform(conv, norm=True))
+    return transforms
+
+
+def _back(channels: tuple[int, ...], sizes: list[int]) -> nn.ConvTranspose2d:
+    """To the first layer, whose height and width are `sizes`."""
+    odd = (sizes[0] % 2, sizes[1] % 2)
+    return nn.ConvTranspose2d(
+        channels[-1],
+        channels[0],
         3,
         stride=2,
         padding=1,
-        output_padding=(1 - sizes[0] % 2, 1 - sizes[1] % 2),
+        output_padding=(1 - odd[0], 1 - odd[1]),
         bias=False,
     )
-    stem = nn.Conv2d(8 * data.shape[0], first, 3, padding=1)
-    return (
-        WeightTransform(stem, norm=True, pool=True),
-        [
-            WeightTransform(nn.Conv2d(first, second, 3, stride=2, padding=1), norm=True),
-            WeightTransform(nn.Conv2d(second, last, 3, padding=1), norm=True),
-            WeightTransform(back, norm=False),
-        ],
-        last * halves[0] * halves[1],
-    )
+
+
+def _halves(sizes: list[int]) -> int:
+    return prod((size + 1) // 2 for size in sizes)
 
 
 def _convolved(size: int, kernel: int, stride: int, padding: int) -> int:

@@ -55,7 +55,11 @@ class WeightTransform(nn.Module):
 
     def __init__(self, synapse: Synapse, *, norm: bool, pool: bool = False) -> None:
         super().__init__()
-        _initialise(synapse)
+        with torch.no_grad():
+            weight = synapse.weight.uniform_(-1, 1)
+            weight.div_(unit_norms(weight, output_axis(synapse)))
+            if synapse.bias is not None:
+                synapse.bias.zero_()
         self.synapse = synapse
         self.norm = _batchnorm(synapse) if norm else None
         self.pool = nn.AvgPool2d(2) if pool else None
@@ -65,44 +69,19 @@ class WeightTransform(nn.Module):
 
     def normalise(self, current: Tensor, statistics: Statistics) -> Tensor:
         """`current` after BatchNorm; unchanged if there is none."""
-        norm = self.norm
+        norm, training, update = self.norm, statistics != "running", statistics == "update"
         if norm is None:
             return current
-        if statistics == "running":
-            mean, var = norm.running_mean, norm.running_var
-            return F.batch_norm(current, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)
-        if self.synchronised and synced.across_processes():
-            return self._over_processes(current, norm, statistics)
-        if statistics == "batch":
-            return F.batch_norm(current, None, None, norm.weight, norm.bias, True, 0.0, norm.eps)
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(1)
-        return F.batch_norm(
-            current,
-            norm.running_mean,
-            norm.running_var,
-            norm.weight,
-            norm.bias,
-            True,
-            norm.momentum or 0.0,
-            norm.eps,
-        )
-
-    def _over_processes(
-        self, current: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, statistics: Statistics
-    ) -> Tensor:
-        update = statistics == "update"
+        mean, var = (None, None) if statistics == "batch" else (norm.running_mean, norm.running_var)
+        momentum = norm.momentum or 0.0
         if update and norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
-        return synced.batch_norm(
-            current.unsqueeze(0),
-            norm.weight,
-            norm.bias,
-            norm.running_mean if update else None,
-            norm.running_var if update else None,
-            momentum=norm.momentum or 0.0,
-            eps=norm.eps,
-        ).squeeze(0)
+        if training and self.synchronised and synced.across_processes():
+            affine = norm.weight, norm.bias, mean, var
+            whole = current.unsqueeze(0)
+            return synced.batch_norm(whole, *affine, momentum=momentum, eps=norm.eps).squeeze(0)
+        affine = norm.weight, norm.bias
+        return F.batch_norm(current, mean, var, *affine, training, momentum, norm.eps)
 
     def normalise_like(self, current: Tensor, reference: Tensor) -> Tensor:
         """`current` with the statistics of `reference`, both before BatchNorm.
@@ -124,14 +103,6 @@ class WeightTransform(nn.Module):
 
     def finish(self, current: Tensor) -> Tensor:
         return current if self.pool is None else self.pool(current)
-
-
-def _initialise(synapse: Synapse) -> None:
-    with torch.no_grad():
-        weight = synapse.weight.uniform_(-1, 1)
-        weight.div_(unit_norms(weight, output_axis(synapse)))
-        if synapse.bias is not None:
-            synapse.bias.zero_()
 
 
 def _batchnorm(synapse: Synapse) -> nn.BatchNorm1d | nn.BatchNorm2d:

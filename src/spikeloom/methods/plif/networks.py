@@ -15,8 +15,6 @@ Modules are named as in the authors' code (`static_conv`, `conv`, `fc`, same pos
 their weights load.
 """
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,7 +23,7 @@ from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods.compact import WIDTH, CompactBody
 from spikeloom.methods.plif.config import PlifNetwork
-from spikeloom.methods.shared import KINDS, frames, images, mean_logits
+from spikeloom.methods.shared import KINDS, LogitClassifier, frames, full, images
 from spikeloom.neurons import LIF, PLIF, ATan, Neuron
 from spikeloom.nn import BatchNorm, Classifier, Dropout, Output, Sequential, StaticCoding, Voting
 
@@ -93,7 +91,7 @@ class PlifClassifier(Classifier):
 
     def read(self, *course: Tensor) -> Output:
         (spikes,) = course
-        spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
+        spikes = full(spikes)
         # Spikes are counted before they are averaged: equal votes are equal to the last bit.
         votes = self.voting(spikes)
         return Output(scores=self.voting(spikes.sum(0)), votes=votes, spikes=votes)
@@ -121,16 +119,11 @@ class PlifImageClassifier(PlifClassifier):
         self.static_conv = StaticCoding(
             network.T, _conv(data.shape[0], channels), nn.BatchNorm2d(channels)
         )
-        if network.name == "mnist":
-            blocks = [_neuron(network), pool(2), *_block(channels, network), pool(2)]
-        else:
-            blocks = [
-                _neuron(network),
-                *_blocks(2, channels, network),
-                pool(2),
-                *_blocks(3, channels, network),
-                pool(2),
-            ]
+        blocks: list[nn.Module] = [_neuron(network)]
+        for count in (0, 1) if network.name == "mnist" else (2, 3):
+            for _ in range(count):
+                blocks += _block(channels, channels, network)
+            blocks.append(pool(2))
         self.conv = Sequential(*blocks)
         features = channels * (data.shape[1] // 4) * (data.shape[2] // 4)
         hidden = network.hidden or _IMAGE_HIDDEN
@@ -153,7 +146,7 @@ class FrameClassifier(PlifClassifier):
         blocks: list[nn.Module] = []
         for i in range(layers):
             inputs = data.shape[0] if i == 0 else channels
-            blocks += [*_block(channels, network, inputs), pool(2)]
+            blocks += [*_block(inputs, channels, network), pool(2)]
         self.conv = Sequential(*blocks)
         # Each pooling drops an odd last row and column: 34 -> 17 -> 8.
         features = channels * (data.shape[1] >> layers) * (data.shape[2] >> layers)
@@ -166,11 +159,8 @@ class FrameClassifier(PlifClassifier):
         return frames(inputs, self.time_steps)
 
 
-class CompactClassifier(Classifier):
-    """The small network of `methods.compact`; the scores are logits averaged over T."""
-
-    read_by = "mean"
-    course_names = ("logits",)
+class CompactClassifier(LogitClassifier):
+    """The small network of `methods.compact`."""
 
     def __init__(self, network: PlifNetwork, data: DataSpec) -> None:
         super().__init__()
@@ -189,10 +179,6 @@ class CompactClassifier(Classifier):
     def course(self, current: Tensor) -> tuple[Tensor, ...]:
         return (self.body.course(current),)
 
-    def read(self, *course: Tensor) -> Output:
-        (votes,) = course
-        return mean_logits(votes)
-
 
 def _readout(
     network: PlifNetwork, features: int, hidden: int, classes: int, second_dropout: bool
@@ -208,16 +194,9 @@ def _readout(
     )
 
 
-def _blocks(count: int, channels: int, network: PlifNetwork) -> Iterable[nn.Module]:
-    return [layer for _ in range(count) for layer in _block(channels, network)]
-
-
-def _block(channels: int, network: PlifNetwork, inputs: int | None = None) -> list[nn.Module]:
-    return [
-        _conv(inputs or channels, channels),
-        BatchNorm(channels, statistics=network.batchnorm),
-        _neuron(network),
-    ]
+def _block(inputs: int, outputs: int, network: PlifNetwork) -> list[nn.Module]:
+    norm = BatchNorm(outputs, statistics=network.batchnorm)
+    return [_conv(inputs, outputs), norm, _neuron(network)]
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
