@@ -114,21 +114,18 @@ class _Reading:
             return
         self.members = ["int steps;", f"float course[{n}];"]
         self.floats, self.count = n + 1, n
-        each, first = {
-            "sum": ("state->course[i] += output[i];", "0.0f"),
-            "mean": ("state->course[i] += output[i];", "0.0f"),
-            "last": ("state->course[i] = output[i];", "0.0f"),
-            "max": (
-                "if (output[i] > state->course[i]) state->course[i] = output[i];",
-                "-INFINITY",
-            ),
+        each = {
+            "sum": "state->course[i] += output[i];",
+            "mean": "state->course[i] += output[i];",
+            "last": "state->course[i] = output[i];",
+            "max": "if (output[i] > state->course[i]) state->course[i] = output[i];",
             "first spike": (
                 f"if (output[i] != 0.0f && state->course[i] == 0.0f) state->course[i] = "
                 f"(float)state->steps; if (output[{n} + i] > state->peak[i]) state->peak[i] = "
-                f"output[{n} + i];",
-                "0.0f",
+                f"output[{n} + i];"
             ),
         }[self.kind]
+        first = "-INFINITY" if self.kind == "max" else "0.0f"
         self.resets = ["state->steps = 0;", _each(n, f"state->course[i] = {first};")]
         self.sums = ["state->steps += 1;", _each(n, each)]
         if self.kind == "first spike":
@@ -174,7 +171,7 @@ def _each(count: int, statement: str) -> str:
 
 def _copies(step: Lowered, places: Sequence[str], courses: int) -> list[str]:
     """The new states into the old, none before what still reads it."""
-    wanted = list(zip(places, step.outputs[courses:], strict=True))
+    wanted = zip(places, step.outputs[courses:], strict=True)
     left = [(place, buffer) for place, buffer in wanted if buffer.name != place]
     lines: list[str] = []
     while left:
@@ -255,13 +252,8 @@ class CNetwork:
             raise ExportError(f"{x.shape[2]} inputs: this network takes {self.code.inputs}")
         output = torch.zeros(batch, steps, self.code.outputs)
         scores = torch.zeros(batch, max(self.code.scores, 1))
-        failed = self._run(
-            ctypes.c_void_p(x.data_ptr()),
-            ctypes.c_int(batch),
-            ctypes.c_int(steps),
-            ctypes.c_void_p(output.data_ptr()),
-            ctypes.c_void_p(scores.data_ptr()),
-        )
+        at = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, output, scores)]
+        failed = self._run(at[0], ctypes.c_int(batch), ctypes.c_int(steps), *at[1:])
         if failed:
             raise ExportError(f"{steps} time steps: this network has constants for fewer")
         return output.transpose(0, 1), scores[:, : self.code.scores]

@@ -170,17 +170,14 @@ def _layer(to: _Writer, path: str, layer: nn.Module, before: Shape, after: Shape
         to.add(path, kind(size, array_of(layer.weight), *geometry, layer.groups, array_of(bias)))
     elif isinstance(layer, _NORMS):
         _fold(to, path, layer)
-    elif isinstance(layer, (nn.AvgPool2d, SumPool2d)):
+    elif isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d, SumPool2d)):
         if isinstance(layer, nn.AvgPool2d) and (layer.ceil_mode or layer.divisor_override):
             raise ExportError(f"{path}: ceil_mode and divisor_override have no form in NIR")
+        if isinstance(layer, nn.MaxPool2d):
+            to.refuse(path, "MaxPool2d takes a maximum", "averages are taken")
         kind = nir.SumPool2d if isinstance(layer, SumPool2d) else nir.AvgPool2d
         values = (layer.kernel_size, layer.stride, layer.padding)
         to.add(path, kind(*(np.array([v, v] if isinstance(v, int) else v) for v in values)))
-    elif isinstance(layer, nn.MaxPool2d):
-        to.refuse(path, "MaxPool2d takes a maximum", "averages are taken")
-        values = (layer.kernel_size, layer.stride, layer.padding)
-        pairs = (np.array([v, v] if isinstance(v, int) else v) for v in values)
-        to.add(path, nir.AvgPool2d(*pairs))
     elif isinstance(layer, nn.Flatten):
         if layer.start_dim != 1 or layer.end_dim != -1:
             raise ExportError(f"{path}: Flatten of some axes only: flatten all of a sample")

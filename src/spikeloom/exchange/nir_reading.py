@@ -195,27 +195,25 @@ def _module(name: str, node: Any, dt: float, delays: int) -> nn.Module:
         return value if isinstance(value, str) else tuple(np.atleast_1d(value).tolist())
 
     layer: Any
-    if kind in ("Linear", "Affine"):
-        layer = nn.Linear(node.weight.shape[1], node.weight.shape[0], bias=kind == "Affine")
-    elif kind in ("Conv1d", "Conv2d"):
-        make = nn.Conv1d if kind == "Conv1d" else nn.Conv2d
-        size = node.weight.shape
-        stride, padding, dilation = map(pair, (node.stride, node.padding, node.dilation))
-        layer = make(
-            size[1] * int(node.groups), size[0], size[2:], stride, padding, dilation,
-            int(node.groups),
-        )  # fmt: skip
-    elif kind in ("AvgPool2d", "SumPool2d"):
-        make_pool = nn.AvgPool2d if kind == "AvgPool2d" else SumPool2d
-        return make_pool(*map(pair, (node.kernel_size, node.stride, node.padding)))
-    elif kind == "Flatten":
-        return nn.Flatten()
-    elif kind == "Scale":
-        return Scale(torch.from_numpy(np.asarray(node.scale, np.float32)))
-    elif kind == "Delay":
-        return _delay(name, node, dt)
-    else:
-        return _remembered(node, dt, delays) or of_arrays(name, node, dt, delays > 0)
+    match kind:
+        case "Linear" | "Affine":
+            layer = nn.Linear(node.weight.shape[1], node.weight.shape[0], bias=kind == "Affine")
+        case "Conv1d" | "Conv2d":
+            out, inputs, *size = node.weight.shape
+            groups = int(node.groups)
+            geometry = map(pair, (size, node.stride, node.padding, node.dilation))
+            layer = getattr(nn, kind)(inputs * groups, out, *geometry, groups)
+        case "AvgPool2d" | "SumPool2d":
+            make = nn.AvgPool2d if kind == "AvgPool2d" else SumPool2d
+            return make(*map(pair, (node.kernel_size, node.stride, node.padding)))
+        case "Flatten":
+            return nn.Flatten()
+        case "Scale":
+            return Scale(torch.from_numpy(np.asarray(node.scale, np.float32)))
+        case "Delay":
+            return _delay(name, node, dt)
+        case _:
+            return _remembered(node, dt, delays) or of_arrays(name, node, dt, delays > 0)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(np.asarray(node.weight)))
         if layer.bias is not None:

@@ -97,54 +97,46 @@ def _loop(stepped: StepForm, step: Any) -> Any:
     def number(name: str, content: Any) -> Any:
         return numpy_helper.from_array(np.asarray(content, dtype=np.int64), name)
 
-    body.node.insert(
-        0,
-        helper.make_node("Identity", ["input"], ["step/input"])
-        if stepped.static
-        else helper.make_node("Gather", ["input", "number"], ["step/input"], axis=0),
-    )
-    body.node.append(helper.make_node("Identity", ["going"], ["goes on"]))
+    node = helper.make_node
+    if stepped.static:
+        frame = node("Identity", ["input"], ["step/input"])
+    else:
+        frame = node("Gather", ["input", "number"], ["step/input"], axis=0)
+    body.node.insert(0, frame)
+    body.node.append(node("Identity", ["going"], ["goes on"]))
+    count = len(names)
     carried = [one for one in body.input if one.name != "step/input"]
     loop = helper.make_graph(
         body.node,
         "one time step",
         [value("number", TensorProto.INT64, ()), value("going", TensorProto.BOOL, ()), *carried],
-        [
-            value("goes on", TensorProto.BOOL, ()),
-            *body.output[len(names) :],
-            *body.output[: len(names)],
-        ],
+        [value("goes on", TensorProto.BOOL, ()), *body.output[count:], *body.output[:count]],
         body.initializer,
     )
     constants = [number("zero", [0]), number("one", [1]), number("two", [2])]
-    nodes = [helper.make_node("Shape", ["input"], ["sizes"])]
+    nodes = [node("Shape", ["input"], ["sizes"])]
     at = ("zero", "one") if stepped.static else ("one", "two")
-    nodes.append(helper.make_node("Slice", ["sizes", *at], ["batch"]))
+    nodes.append(node("Slice", ["sizes", *at], ["batch"]))
     if stepped.static:
         constants.append(number("steps", stepped.time_steps))
     else:
-        nodes.append(helper.make_node("Slice", ["sizes", "zero", "one"], ["steps"]))
+        nodes.append(node("Slice", ["sizes", "zero", "one"], ["steps"]))
     for name, rest, axis in zip(stepped.states, stepped.rest, stepped.batch_axes, strict=True):
         constants.append(numpy_helper.from_array(rest.numpy(), f"{name}.one"))
         if axis is None:
-            nodes.append(helper.make_node("Identity", [f"{name}.one"], [f"{name}.rest"]))
+            nodes.append(node("Identity", [f"{name}.one"], [f"{name}.rest"]))
             continue
-        before, after = rest.shape[:axis], rest.shape[axis + 1 :]
-        constants += [number(f"{name}.before", list(before)), number(f"{name}.after", list(after))]
+        constants.append(number(f"{name}.before", list(rest.shape[:axis])))
+        constants.append(number(f"{name}.after", list(rest.shape[axis + 1 :])))
         parts = [f"{name}.before", "batch", f"{name}.after"]
-        nodes.append(helper.make_node("Concat", parts, [f"{name}.shape"], axis=0))
+        nodes.append(node("Concat", parts, [f"{name}.shape"], axis=0))
         shape = [f"{name}.one", f"{name}.shape"]
-        nodes.append(helper.make_node("Expand", shape, [f"{name}.rest"]))
-    nodes.append(
-        helper.make_node(
-            "Loop",
-            ["steps", "", *(f"{name}.rest" for name in stepped.states)],
-            [*(f"{name}.end" for name in stepped.states), *names],
-            body=loop,
-        )
-    )
-    nodes += [helper.make_node("Identity", [name], [f"read/{name}"]) for name in names]
-    nodes += [*read.graph.node, helper.make_node("Identity", ["read/scores"], ["scores"])]
+        nodes.append(node("Expand", shape, [f"{name}.rest"]))
+    before = ["steps", "", *(f"{name}.rest" for name in stepped.states)]
+    after = [*(f"{name}.end" for name in stepped.states), *names]
+    nodes.append(node("Loop", before, after, body=loop))
+    nodes += [node("Identity", [name], [f"read/{name}"]) for name in names]
+    nodes += [*read.graph.node, node("Identity", ["read/scores"], ["scores"])]
     batch = [*([] if stepped.static else ["steps"]), "batch", *stepped.frame.shape[1:]]
     outputs = []
     if stepped.has_scores:

@@ -76,11 +76,7 @@ def _run(name: str, a: Tensor, b: Tensor, out: Tensor, steps: int, past: Tensor,
     batch = past.shape[1]
     sizes = (steps, batch, past[0, 0].numel(), g.shape[1] - 1)
     arrays = [t.detach().contiguous().view(-1).numpy() for t in (a, b, out)]
-
-    def work(first: int, last: int) -> None:
-        getattr(_kernels(), name)(first, last, *arrays, *sizes)
-
-    share(work, batch, past.numel() * g.shape[1])
+    share(getattr(_kernels(), name), batch, past.numel() * g.shape[1], *arrays, *sizes)
 
 
 @cache

@@ -81,11 +81,7 @@ def count(x: Tensor) -> np.ndarray[Any, Any]:
     counts = np.empty(samples, np.int64)
     size = x.numel() // max(samples, 1)
     array = flat(_in_memory_order(x))
-
-    def work(first: int, last: int) -> None:
-        kernels("list").count_rows(first, last, array, size, counts)
-
-    share(work, samples, x.numel())
+    share(kernels("list").count_rows, samples, x.numel(), array, size, counts)
     return counts
 
 
@@ -93,11 +89,8 @@ def list_rows(x: Tensor, counts: np.ndarray[Any, Any]) -> Active:
     """The lists of `x` `[R, I]`, contiguous."""
     start, index, values, one = _space(counts, real(x.dtype))
     array = flat(x)
-
-    def work(first: int, last: int) -> None:
-        kernels("list").list_rows(first, last, array, x.shape[1], start, index, values, one)
-
-    share(work, len(counts), x.numel())
+    arguments = array, x.shape[1], start, index, values, one
+    share(kernels("list").list_rows, len(counts), x.numel(), *arguments)
     return _finish(start, np.empty(0, np.int32), index, values, one)
 
 

@@ -77,11 +77,7 @@ class Fired:
             index = np.empty(int(start[-1]), np.int32)
             arguments = (lists.start, lists.ends, lists.index, width, self.pixels, channels)
             arguments = (*arguments, start, index)
-
-            def work(first: int, last: int, arguments: Any = arguments) -> None:
-                kernels("list").flatten_lists(first, last, *arguments)
-
-            share(work, len(counts), len(index) * 8)
+            share(kernels("list").flatten_lists, len(counts), len(index) * 8, *arguments)
             rows.append(Active(start, np.empty(0, np.int32), index, none, False, 1.0))
         return rows
 
@@ -92,11 +88,7 @@ class Fired:
         for lists, times in zip(self._all(), (1, self.time_steps), strict=False):
             arguments = (times, lists.start, lists.ends, lists.index, width, self.pixels, channels)
             arguments = (*arguments, flat(out))
-
-            def work(first: int, last: int, arguments: Any = arguments) -> None:
-                kernels("list").fill_images(first, last, *arguments)
-
-            share(work, len(lists.start) - 1, self.count * 8)
+            share(kernels("list").fill_images, len(lists.start) - 1, self.count * 8, *arguments)
         out = out.transpose(0, 1)
         return out.flatten(2) if len(self.shape) == 1 else out.movedim(-1, 2)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.cpu.pieces import copied_finals, copied_starts
+from spikeloom.compiler.cpu.pieces import copied_in, copied_out, only_if
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.compiler.cpu.writer import Parameter, driver
 from spikeloom.compiler.emit import indent
@@ -63,7 +63,7 @@ def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         "            m = across" if not vectors else "            m = channels",
         "            for h in range(tall):",
         f"                {place}",
-        *indent(copied_starts(writer, at, given, "across"), 4),
+        *indent(copied_in(writer, at, given, "across"), 4),
         "            for t in range(T):",
         "                for h in range(tall):",
         f"                    {place}",
@@ -82,7 +82,7 @@ def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         "                ends[ends_at + pixels] = k - begin",
         "            for h in range(tall):",
         f"                {place}",
-        *indent(copied_finals(writer, at, given, "across"), 4),
+        *indent(only_if("want_final", copied_out(writer, at, given, "across", "final")), 4),
     ]
     parameters: list[Parameter] = [
         *((name, "integer") for name in _SIZES),

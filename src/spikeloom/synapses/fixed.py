@@ -17,7 +17,7 @@ from spikeloom.synapses import active
 from spikeloom.synapses.active import Active
 from spikeloom.synapses.conv import Geometry, conv_forward, conv_table
 from spikeloom.synapses.fired import Fired
-from spikeloom.synapses.linear import linear_forward, linear_sums, linear_table
+from spikeloom.synapses.linear import by_feature, linear_forward, linear_sums, linear_table
 from spikeloom.synapses.memory import large
 from spikeloom.synapses.switch import Decision, record, records, setting
 
@@ -190,20 +190,13 @@ def _walk(rows: int, lists: Active, by_input: Tensor, bias: Tensor | None) -> Te
     out = torch.zeros(rows, features, dtype=by_input.dtype)
     if bias is not None:
         out += bias
-    begin, row = np.empty(inputs + 2, np.int64), np.empty(lists.count, np.int32)
-    values = np.empty(lists.count if lists.weighted else 0, kind)
-    active.kernels("linear").by_feature(
-        rows, inputs, lists.start, lists.index, lists.values, lists.weighted, begin, row, values
-    )
+    turned = by_feature(rows, inputs, lists, kind)
     flat, table = active.flat(out), active.flat(by_input)
-
-    def work(first: int, last: int) -> None:
-        _walk_kernel()(
-            *(first, last, BLOCK, flat, features, inputs, table),
-            *(begin, row, values, lists.weighted, kind(lists.scale), 64 // table.itemsize),
-        )
-
-    share(work, -(-features // BLOCK), lists.count * features)
+    arguments = (
+        *(BLOCK, flat, features, inputs, table, *turned),
+        *(lists.weighted, kind(lists.scale), 64 // table.itemsize),
+    )
+    share(_walk_kernel(), -(-features // BLOCK), lists.count * features, *arguments)
     return out
 
 

@@ -47,8 +47,11 @@ def obstacle(*tensors: Tensor | None) -> str | None:
     return None
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _hashable(*settings: Any) -> tuple[Any, ...]:
+    """Settings with tuples in the place of lists."""
+    if list not in map(type, settings):
+        return settings
+    return tuple([tuple(each) if isinstance(each, list) else each for each in settings])
 
 
 def conv2d(
@@ -66,10 +69,8 @@ def conv2d(
         input, weight, bias = _autocast(input, weight, bias)
     problem, product = obstacle(input, weight, bias), None
     if problem is None:
-        settings: tuple[Any, ...] = (stride, padding, dilation)
-        if list in map(type, settings):
-            settings = tuple(map(_hashable, settings))
         shapes = (input.shape, weight.shape, None if bias is None else bias.shape)
+        settings = _hashable(stride, padding, dilation)
         product = convolution(*shapes, input.dtype, *settings, groups)
     if product is None or product.geometry is None:
         _note("conv", input, weight, None, DENSE, problem or "an uncommon form")
@@ -139,10 +140,7 @@ def max_pool2d(
         and obstacle(input) is None
         and _channel_last(input)
     ):
-        settings: tuple[Any, ...] = (kernel_size, stride, padding, dilation)
-        if list in map(type, settings):
-            settings = tuple(map(_hashable, settings))
-        window = pooling(input.shape, *settings)
+        window = pooling(input.shape, *_hashable(kernel_size, stride, padding, dilation))
         if window is not None:
             return MaxPool.apply(input, window)
     arguments = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
@@ -171,8 +169,7 @@ def _decide(
     """What to do, and the lists if anything is to be done sparsely."""
     mode = switch.setting.mode
     if mode == "off" or (mode == "auto" and product.small):
-        if switch.records.get() is not None:
-            _note(kind, x, weight, None, DENSE, "switched off" if mode == "off" else "small")
+        _note(kind, x, weight, None, DENSE, "switched off" if mode == "off" else "small")
         return DENSE, None
     gradient = weight.requires_grad and torch.is_grad_enabled()
     with torch.no_grad():
@@ -181,8 +178,7 @@ def _decide(
         active = int(counts.sum())
         choice = switch.choose(product.work, active, mode, gradient)
         reason = {"auto": "faster by the map", "on": "switched on"}[mode]
-        if switch.records.get() is not None:
-            _note(kind, x, weight, active / x.numel(), choice, reason, gradient)
+        _note(kind, x, weight, active / x.numel(), choice, reason, gradient)
         if not (choice.forward or choice.weight):
             return choice, None
         return choice, list_images(x, counts, groups) if groups else list_rows(x, counts)

@@ -106,25 +106,21 @@ def _forward(
     return out
 
 
+def by_feature(rows: int, inputs: int, active: Active, kind: Any) -> tuple[Any, ...]:
+    """The lists of rows turned: see `linear_kernels.by_feature`."""
+    begin, row = np.empty(inputs + 2, np.int64), np.empty(active.count, np.int32)
+    values = np.empty(active.count if active.weighted else 0, kind)
+    lists = active.start, active.index, active.values, active.weighted
+    kernels("linear").by_feature(rows, inputs, *lists, begin, row, values)
+    return begin, row, values
+
+
 def linear_weight(x: Tensor, active: Active, grad: Tensor, weight: Tensor) -> Tensor:
     """The gradient of `weight` `[O, I]`, in its memory order, given that of the output `[R, O]`."""
     rows, inputs = x.shape
     features = weight.shape[0]
     kind, width = real(x.dtype), lanes(x.dtype)
-    begin = np.empty(inputs + 2, np.int64)
-    row = np.empty(active.count, np.int32)
-    row_values = np.empty(active.count if active.weighted else 0, kind)
-    kernels("linear").by_feature(
-        rows,
-        inputs,
-        active.start,
-        active.index,
-        active.values,
-        active.weighted,
-        begin,
-        row,
-        row_values,
-    )
+    turned = by_feature(rows, inputs, active, kind)
     by_input = is_by_input(weight)
     out = torch.empty_like(weight)
     if not by_input and not out.is_contiguous():
@@ -138,7 +134,7 @@ def linear_weight(x: Tensor, active: Active, grad: Tensor, weight: Tensor) -> Te
     def work(first: int, last: int) -> None:
         kernels("linear").linear_weight(
             *(first, last, target, by_input, rows, inputs, features, source, kind(active.scale)),
-            *(begin, row, row_values, active.weighted, block, chunk),
+            *(*turned, active.weighted, block, chunk),
             *(
                 workspace("gradient rows", rows * block, source.dtype),
                 np.empty(chunk * block, kind),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloom.compiler.cpu.pieces import copied_finals, copied_starts
+from spikeloom.compiler.cpu.pieces import copied_in, copied_out, only_if
 from spikeloom.compiler.cpu.writer import Parameter, driver
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.plan.call import TraceKey
@@ -42,7 +42,7 @@ def _step_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
     body = [
         "m = F",
         "for sample in range(first, last):",
-        *indent(copied_starts(writer, at, "sample * F", "F")),
+        *indent(copied_in(writer, at, "sample * F", "F")),
         "    for t in range(T):",
         "        heard = active(x, u8(t * x_time + sample * x_sample), inputs, places, kept)",
         "        counts[t * B + sample] = heard",
@@ -51,7 +51,7 @@ def _step_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         f"        copy(scratch[{current} : {current} + F], bias[0:F])",
         f"        add_long_rows(F, scratch, {current}, table, places, kept, heard)",
         *indent(call, 2),
-        *indent(copied_finals(writer, at, "sample * F", "F")),
+        *indent(only_if("want_final", copied_out(writer, at, "sample * F", "F", "final"))),
     ]
     parameters: list[Parameter] = [
         *((name, "integer") for name in ("T", "B", "F", "inputs", "limit")),

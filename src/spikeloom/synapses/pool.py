@@ -32,13 +32,8 @@ class MaxPool(torch.autograd.Function):
         places = np.empty(out.numel(), np.uint8)
         ctx.shape, ctx.window, ctx.places = x.shape, window, places
         source, target = flat(x.permute(0, 2, 3, 1)), flat(out.permute(0, 2, 3, 1))
-
-        def work(first: int, last: int) -> None:
-            kernels("pool").max_pool(
-                first, last, source, target, places, height, width, channels, *window
-            )
-
-        share(work, samples, x.numel())
+        arguments = source, target, places, height, width, channels, *window
+        share(kernels("pool").max_pool, samples, x.numel(), *arguments)
         return out
 
     @staticmethod
@@ -61,14 +56,8 @@ class _Gradient(torch.autograd.Function):
         source, target = flat(grad.permute(0, 2, 3, 1)), flat(out.permute(0, 2, 3, 1))
         whole_lines = channels % 16 == 0 and out.data_ptr() % 64 == 0 and out.element_size() == 4
         past_cache = whole_lines and out.nbytes >= PAST_CACHE
-
-        def work(first: int, last: int) -> None:
-            kernels("pool").max_pool_gradient(
-                *(first, last, source, target, places, height, width, channels, *window),
-                past_cache,
-            )
-
-        share(work, samples, out.numel())
+        arguments = source, target, places, height, width, channels, *window, past_cache
+        share(kernels("pool").max_pool_gradient, samples, out.numel(), *arguments)
         return out
 
     @staticmethod

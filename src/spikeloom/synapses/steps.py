@@ -3,13 +3,20 @@
 from array import array
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from spikeloom.compiler import cache as kernel_cache
+from spikeloom.compiler import emit
 from spikeloom.compiler.cpu.pieces import Carried, placed_coefs
-from spikeloom.compiler.cpu.writer import Parameter, Segment, Storage, Variant, Writer
+from spikeloom.compiler.cpu.writer import (
+    Parameter,
+    Segment,
+    Storage,
+    Variant,
+    Writer,
+    words_of,
+)
 from spikeloom.compiler.plan.call import TraceKey
 
 STORAGE: dict[torch.dtype, Storage] = {torch.float32: "f4", torch.float64: "f8"}
@@ -52,15 +59,12 @@ class Kernel:
         self.at = {name: place for place, name in enumerate(self.parameters)}
 
     def words(self, neurons: Neurons, values: dict[str, int]) -> "array[int]":
-        words = np.zeros(len(self.at), np.int64)
-        for name, value in values.items():
-            words[self.at[name]] = value
-        writer = Writer(neurons.key.trace, Variant("f4", "vec"), backward=False)
-        for var, rest in zip(writer.states, neurons.rest, strict=True):
-            words.view(np.float64)[self.at[f"{var}rest"]] = rest
-        for var, coef in zip(writer.coefs, neurons.coefs, strict=True):
-            words[self.at[var]] = coef.data_ptr()
-        return array("q", words.tobytes())
+        step = neurons.key.trace.signature
+        rest = zip(emit.state_names(step.states), neurons.rest, strict=True)
+        coefs = zip(emit.coef_names(step.coefs), neurons.coefs, strict=True)
+        given = values | {f"{var}rest": float(value) for var, value in rest}
+        given |= {var: coef.data_ptr() for var, coef in coefs}
+        return words_of(self.parameters.items(), given)
 
     def states(self, what: str) -> list[int]:
         """The places of the states' addresses: `start` or `final`."""
@@ -94,6 +98,6 @@ def step_segment(
 
 
 def step_writer(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> Writer:
-    writer = Writer(key.trace, Variant(STORAGE[dtype], "vec", vectors), backward=False)
+    writer = Writer(key.trace, Variant(STORAGE[dtype], "vec", vectors))
     writer.helpers.add("i4_array")
     return writer

@@ -77,9 +77,6 @@ def input_gradient(
     gap = lanes(dtype)
     panel = 2 * gap
 
-    def lay_out(first: int, last: int) -> None:
-        module.transform(first, last, by_output, table, features, channels, panel)
-
     def work(first: int, last: int) -> None:
         module.convolve(
             *(first, last, g, target, table),
@@ -90,6 +87,7 @@ def input_gradient(
             *(panel, gap),
         )
 
-    share(lay_out, features, len(table))
+    laid_out = by_output, table, features, channels, panel
+    share(module.transform, features, len(table), *laid_out)
     share(work, -(-tiles // TILES), out.numel() * 100)
     return out

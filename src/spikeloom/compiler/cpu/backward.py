@@ -13,7 +13,7 @@ def backward_source(trace: Trace, variant: Variant) -> str:
     """The module whose `run_backward` recomputes the states of a block and walks it back through
     time.
     """
-    writer = Writer(trace, variant, backward=True)
+    writer = Writer(trace, variant)
     step, states = trace.signature, writer.states
     count = len(states)
     leaves = [name for name in step.coefs if name in variant.gradients]
@@ -21,15 +21,11 @@ def backward_source(trace: Trace, variant: Variant) -> str:
     again, again_text = _recompute(writer)
     back, back_text = _adjoint(writer, leaves)
 
-    begin = pieces.start_lines(writer)
-    for j, var in enumerate(states):
-        grad = pieces.span(pieces.carried(count, j))
-        begin += [
-            "if has_grad_final:",
-            f"    copy({grad}, {var}grad_final[a : a + m])",
-            "else:",
-            f"    fill({grad}, ZERO)",
-        ]
+    carried = [pieces.carried(count, j) for j in range(count)]
+    begin = [
+        *pieces.copied_in(writer, _at_time(states, "0"), "a", "m"),
+        *pieces.copied_in(writer, carried, "a", "m", "grad_final", "ZERO", "has_grad_final"),
+    ]
     if "x" in variant.gradients and variant.static:
         begin.append("fill(gx[a : a + m], ZERO)")
     # a coef that is the same at every step is summed over the whole block before it is added up
@@ -54,13 +50,7 @@ def backward_source(trace: Trace, variant: Variant) -> str:
         *indent([*clear, *over_segments(variant.nest, back), *add_up]),
         *pieces.only_if(
             "want_grad_start",
-            over_block(
-                variant.nest,
-                [
-                    f"copy({var}grad_start[a : a + m], {pieces.span(pieces.carried(count, j))})"
-                    for j, var in enumerate(states)
-                ],
-            ),
+            over_block(variant.nest, pieces.copied_out(writer, carried, "a", "m", "grad_start")),
         ),
     ]
     return writer.module(

@@ -16,12 +16,13 @@ from spikeloom.compiler.front.trace import Trace
 
 def forward_source(trace: Trace, variant: Variant) -> str:
     """The module whose `run_forward` writes spikes, final states and records."""
-    writer = Writer(trace, variant, backward=False)
+    writer = Writer(trace, variant)
     step, states = trace.signature, writer.states
     segment = Segment("segment", "forward_segment")
     x = segment.array("x", "x", pieces.X_AT)
     out = segment.array("out", "out", "t * n + a")
-    carried = pieces.Carried(writer, segment, [pieces.place(j) for j in range(len(states))])
+    places = [pieces.place(j) for j in range(len(states))]
+    carried = pieces.Carried(writer, segment, places)
     records = [f"record_{name}_" for name in variant.record]
     record_at = {array: segment.array(array, array, "t * n + a") for array in records}
     inputs = {"x": "x_i"} | carried.inputs() | pieces.coef_inputs(writer, segment)
@@ -40,18 +41,12 @@ def forward_source(trace: Trace, variant: Variant) -> str:
         ),
     ]
     block = [
-        *over_block(variant.nest, pieces.start_lines(writer)),
+        *over_block(variant.nest, pieces.copied_in(writer, places, "a", "m")),
         "for t in range(T):",
         *indent(over_segments(variant.nest, segment.call())),
         *pieces.only_if(
             "want_final",
-            over_block(
-                variant.nest,
-                [
-                    f"copy({var}final[a : a + m], {pieces.span(pieces.place(j))})"
-                    for j, var in enumerate(states)
-                ],
-            ),
+            over_block(variant.nest, pieces.copied_out(writer, places, "a", "m", "final")),
         ),
     ]
     return writer.module(

@@ -1,9 +1,7 @@
 """From tensors to kernel calls on the CPU: arguments and scratch."""
 
 import math
-import struct
 import threading
-from array import array
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
@@ -17,7 +15,7 @@ from spikeloom.compiler.cpu.backward import backward_parameters, backward_scratc
 from spikeloom.compiler.cpu.forward import forward_parameters, forward_source
 from spikeloom.compiler.cpu.plan import Tiles
 from spikeloom.compiler.cpu.threads import SERIAL_BELOW, share
-from spikeloom.compiler.cpu.writer import Parameter, Storage, Variant
+from spikeloom.compiler.cpu.writer import Parameter, Storage, Variant, words_of
 from spikeloom.compiler.front.trace import Trace
 from spikeloom.compiler.plan.bound import BoundKernel, Part
 from spikeloom.compiler.plan.call import Form, TraceKey
@@ -69,7 +67,7 @@ class _Driver:
     ) -> None:
         at = {name: place for place, (name, _) in enumerate(parameters)}
         self.kernel, self.parts = kernel, parts
-        self.words = array("q", [_word(fixed.get(name, 0)) for name, _ in parameters])
+        self.words = words_of(parameters, fixed)
         self.places = [at[name] for name in tensors]
         self.g_time = at.get("g_time")
         self.count, self.scratch, self.real = tiles.parts, blocks * tiles.stride, bound.dtype
@@ -84,9 +82,7 @@ class _Driver:
             words[self.g_time] = g_time
         address = words.buffer_info()[0]
         if self.alone or torch.get_num_threads() == 1:
-            scratch = _memory.scratch.get(self.real)
-            if scratch is None or scratch.numel() < self.scratch:
-                scratch = _memory.grow(self.scratch, self.real)
+            scratch = _memory.grow(self.scratch, self.real)
             self.kernel(address, 0, self.count, scratch.data_ptr())
             return
 
@@ -95,13 +91,6 @@ class _Driver:
             self.kernel(address, first, last, scratch.data_ptr())
 
         share(work, self.count, self.elements)
-
-
-def _word(value: int | float) -> int:
-    """A parameter as eight bytes."""
-    if isinstance(value, float):
-        return struct.unpack("q", struct.pack("d", value))[0]
-    return int(value)
 
 
 class CpuKernel(BoundKernel):

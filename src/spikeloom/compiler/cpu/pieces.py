@@ -28,28 +28,6 @@ def vector_sum(count: int, j: int) -> str:
     return f"({count} * T + {count + j}) * stride"
 
 
-def span(place: str) -> str:
-    return f"scratch[{place} : {place} + m]"
-
-
-def start_lines(writer: Writer) -> list[str]:
-    """The states before the first step: as given, or at rest."""
-    return [
-        line
-        for j, var in enumerate(writer.states)
-        for line in (
-            "if has_start:",
-            f"    copy({span(start_place(writer, j))}, {var}start[a : a + m])",
-            "else:",
-            f"    fill({span(start_place(writer, j))}, {var}rest)",
-        )
-    ]
-
-
-def start_place(writer: Writer, j: int) -> str:
-    return at_time(j, "0") if writer.backward else place(j)
-
-
 def only_if(condition: str, lines: list[str]) -> list[str]:
     return [f"if {condition}:", *indent(lines)] if lines else []
 
@@ -133,24 +111,32 @@ def _span(name: str, begin: str, size: str) -> str:
     return f"{name}[{begin} : {begin} + {size}]"
 
 
-def copied_starts(writer: Writer, at: list[str], given: str, size: str) -> list[str]:
-    """Each state's places `at` in the scratch before the first step: as given, or at rest."""
-    return [
-        line
-        for var, place in zip(writer.states, at, strict=True)
-        for line in (
-            "if has_start:",
-            f"    copy({_span('scratch', place, size)}, {_span(f'{var}start', given, size)})",
+def copied_in(
+    writer: Writer,
+    at: list[str],
+    given: str,
+    size: str,
+    what: str = "start",
+    otherwise: str = "{}rest",
+    flag: str = "has_start",
+) -> list[str]:
+    """Each state's places `at` in the scratch before a walk through time: its array `what` from
+    `given` on, or the value `otherwise` where `flag` says that there is none."""
+    lines = []
+    for var, place in zip(writer.states, at, strict=True):
+        target = _span("scratch", place, size)
+        lines += [
+            f"if {flag}:",
+            f"    copy({target}, {_span(f'{var}{what}', given, size)})",
             "else:",
-            f"    fill({_span('scratch', place, size)}, {var}rest)",
-        )
-    ]
+            f"    fill({target}, {otherwise.format(var)})",
+        ]
+    return lines
 
 
-def copied_finals(writer: Writer, at: list[str], given: str, size: str) -> list[str]:
-    """The states after the last step, from their places `at` in the scratch, where asked for."""
-    lines = [
-        f"    copy({_span(f'{var}final', given, size)}, {_span('scratch', place, size)})"
+def copied_out(writer: Writer, at: list[str], given: str, size: str, what: str) -> list[str]:
+    """Each state's array `what` after a walk, from its places `at` in the scratch."""
+    return [
+        f"copy({_span(f'{var}{what}', given, size)}, {_span('scratch', place, size)})"
         for var, place in zip(writer.states, at, strict=True)
     ]
-    return ["if want_final:", *lines] if lines else []

@@ -14,8 +14,9 @@ Coefs are single numbers or vectors of one value per neuron (`Variant.vectors`).
 
 from spikeloom.compiler.cpu.pieces import (
     Carried,
-    copied_finals,
-    copied_starts,
+    copied_in,
+    copied_out,
+    only_if,
     placed_coefs,
     summed,
     summing,
@@ -36,7 +37,7 @@ OUT_AT = "(t * B + row) * F"
 def forward_source(trace: Trace, variant: Variant, place: int) -> str:
     """The module whose `run_forward` writes spikes, feedback, final states, and the number of
     spikes that each part heard."""
-    writer = Writer(trace, variant, backward=False)
+    writer = Writer(trace, variant)
     writer.calls["compiler.cpu.rows"] = "active", "add_any_rows"
     step, states = trace.signature, writer.states
     at = [f"{j} * high * F + b" for j in range(len(states))]
@@ -47,7 +48,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
     spikes = f"out[{out}] = {results['spikes']}"
     body = [*reads, *lines, spikes, *carried.writes(results)]
     block = [
-        *_per_row(copied_starts(writer, at, "row * F", "F")),
+        *_per_row(copied_in(writer, at, "row * F", "F")),
         "for t in range(T):",
         "    for row in range(row0, row1):",
         "        b = (row - row0) * F",
@@ -61,7 +62,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
         f"        add_any_rows(F, r, {R_AT}, weight, 0, F, places, kept, 0, fired)",
         "        m = F",
         *indent(segment.call(), 2),
-        *_per_row(copied_finals(writer, at, "row * F", "F")),
+        *_per_row(only_if("want_final", copied_out(writer, at, "row * F", "F", "final"))),
     ]
     arguments = [
         *GEOMETRY,
@@ -81,7 +82,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
 def backward_source(trace: Trace, variant: Variant, place: int) -> str:
     """The module whose `run_backward` writes the gradients of the input, of the feedback `gr` (into
     the input: the same, `gr` is not written), of initial states and spikes, and of coefs."""
-    writer = Writer(trace, variant, backward=True)
+    writer = Writer(trace, variant)
     writer.calls["compiler.cpu.products"] = ("product",)
     step, states = trace.signature, writer.states
     count = len(states)
@@ -96,21 +97,16 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
     )
     felt = "gx" if place == INPUT else "gr"
     first = [f"{j} * T * high * F + b" for j in range(count)]
-    start = copied_starts(writer, first, "row * F", "F")
-    for var, at in zip(states, carried, strict=True):
-        start += [
-            "if has_grad_final:",
-            f"    copy(scratch[{at} : {at} + F], {var}grad_final[row * F : row * F + F])",
-            "else:",
-            f"    fill(scratch[{at} : {at} + F], ZERO)",
-        ]
-    keep_felt = (
-        []
-        if place == INPUT
-        else [
-            f"copy(gr[{OUT_AT} : {OUT_AT} + F], scratch[{carried[place]} : {carried[place]} + F])"
-        ]
-    )
+    start = [
+        *copied_in(writer, first, "row * F", "F"),
+        *copied_in(writer, carried, "row * F", "F", "grad_final", "ZERO", "has_grad_final"),
+    ]
+    keep_felt = []
+    if place != INPUT:
+        at = carried[place]
+        keep_felt = [f"copy(gr[{OUT_AT} : {OUT_AT} + F], scratch[{at} : {at} + F])"]
+    started = copied_out(writer, carried, "row * F", "F", "grad_start")
+    heard = f"copy(grad_heard[row * F : row * F + F], scratch[{owed} + b : {owed} + b + F])"
     block = [
         *_per_row(start),
         *(f"fill(scratch[{at} : {at} + F], ZERO)" for at in sums),
@@ -121,21 +117,7 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
         *indent(_per_row([*back, *keep_felt])),
         "    if t > 0 or has_start:",
         f"        product(scratch, {owed}, F, weight, F, {felt}, (t * B + row0) * F, row1 - row0)",
-        "if has_start:",
-        *indent(
-            _per_row(
-                [
-                    f"copy({target}[row * F : row * F + F], scratch[{at} : {at} + F])"
-                    for target, at in (
-                        *(
-                            (f"{var}grad_start", at)
-                            for var, at in zip(states, carried, strict=True)
-                        ),
-                        ("grad_heard", f"{owed} + b"),
-                    )
-                ]
-            )
-        ),
+        *only_if("has_start", _per_row([*started, heard])),
         *(
             line
             for var, at in zip(vectors, sums, strict=True)

@@ -40,21 +40,21 @@ def _workers(count: int) -> ThreadPoolExecutor:
         return _pool
 
 
-def share(work: Callable[[int, int], object], parts: int, elements: int) -> None:
-    """Call `work(first, last)` on contiguous shares of `range(parts)`, as many as PyTorch has
-    threads.
+def share(work: Callable[..., object], parts: int, elements: int, *arguments: object) -> None:
+    """Call `work(first, last, *arguments)` on contiguous shares of `range(parts)`, as many as
+    PyTorch has threads.
     """
     count = min(torch.get_num_threads(), parts) if elements >= SERIAL_BELOW else 1
     if count <= 1:
-        work(0, parts)
+        work(0, parts, *arguments)
         return
     bounds = [parts * i // count for i in range(count + 1)]
     pool = _workers(count - 1)
     others: list[Future[object]] = [
-        pool.submit(work, bounds[i], bounds[i + 1]) for i in range(1, count)
+        pool.submit(work, bounds[i], bounds[i + 1], *arguments) for i in range(1, count)
     ]
     try:
-        work(bounds[0], bounds[1])
+        work(bounds[0], bounds[1], *arguments)
     finally:
         for other in others:
             other.result()

@@ -4,6 +4,9 @@ A constant is always given its type: a bare Python float would make the line dou
 half as many lanes and other bits.
 """
 
+import struct
+from array import array
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,8 +76,7 @@ class Writer:
     need.
     """
 
-    def __init__(self, trace: Trace, variant: Variant, *, backward: bool) -> None:
-        self.backward = backward
+    def __init__(self, trace: Trace, variant: Variant) -> None:
         self.trace = trace
         self.variant = variant
         self.states = emit.state_names(trace.signature.states)
@@ -154,6 +156,15 @@ ZERO = REAL(0.0)
 Parameter = tuple[str, str]
 """A driver's parameter, and how it is read: as an `integer`, a `flag`, a `real`, or as the address
 of an array of `storage`, `reals`, `sums` (float64) or `places` (int32)."""
+
+
+def words_of(parameters: Iterable[Parameter], values: Mapping[str, int | float]) -> "array[int]":
+    """The words of a driver's parameters, eight bytes each; 0 for those without a value."""
+    words = array("q")
+    for name, _ in parameters:
+        value = values.get(name, 0)
+        words.frombytes(struct.pack("d" if isinstance(value, float) else "q", value))
+    return words
 
 
 def driver(name: str, parameters: list[Parameter], storage: Storage, body: list[str]) -> str:

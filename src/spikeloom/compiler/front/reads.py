@@ -349,32 +349,24 @@ def is_library(module: str | None) -> bool:
     return (module or "").partition(".")[0] in _LIBRARIES
 
 
+_NAMED_AS = {"LOAD_DEREF": "<cell>", "STORE_GLOBAL": "<stores>", "IMPORT_NAME": "<imports>"}
+
+
 @functools.lru_cache(maxsize=1024)
 def _names(code: types.CodeType) -> tuple[tuple[str, ...], ...]:
     """The globals and cells that a function names, each with the attributes that follow it."""
     chains: list[list[str]] = []
     going = False
     for line in dis.get_instructions(code):
-        if line.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            chains.append([line.argval])
-            going = True
-        elif line.opname == "LOAD_DEREF":
-            chains.append(["<cell>", line.argval])
-            going = True
-        elif line.opname == "EXTENDED_ARG":
-            pass
-        elif line.opname in ("LOAD_ATTR", "LOAD_METHOD") and going:
-            chains[-1].append(line.argval)
-        elif line.opname == "STORE_GLOBAL" or (
-            line.opname == "STORE_DEREF" and line.argval in code.co_freevars
-        ):
-            chains.append(["<stores>", line.argval])
-            going = False
-        elif line.opname == "IMPORT_NAME":
-            chains.append(["<imports>", line.argval])
-            going = False
-        else:
-            going = False
+        name, argument = line.opname, line.argval
+        if name in ("LOAD_ATTR", "LOAD_METHOD") and going:
+            chains[-1].append(argument)
+        elif name != "EXTENDED_ARG":
+            going = name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
+            stores_cell = name == "STORE_DEREF" and argument in code.co_freevars
+            if going or stores_cell or name in _NAMED_AS:
+                mark = "<stores>" if stores_cell else _NAMED_AS.get(name)
+                chains.append([argument] if mark is None else [mark, argument])
     inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
     return (*map(tuple, chains), *(chain for c in inner for chain in _names(c)))
 

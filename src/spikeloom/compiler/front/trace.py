@@ -64,29 +64,21 @@ def trace(step: Step, dtype: torch.dtype) -> Trace:
         return pull(tuple(grads))
 
     outputs = ("spikes", *signature.states, *signature.observed)
+    gradients = tuple(f"grad:{name}" for name in inputs)
+    ones = [torch.ones(2, dtype=dtype) for _ in cotangents]
     forward = _traced(step, step.function, examples, outputs)
-    gradient = _traced(
-        step,
-        adjoint,
-        [*examples, *(torch.ones(2, dtype=dtype) for _ in cotangents)],
-        tuple(f"grad:{name}" for name in inputs),
-    )
+    gradient = _traced(step, adjoint, [*examples, *ones], gradients)
     _warn_of_no_gradient(step, gradient, len(inputs))
     graph = _lowered(step, forward, inputs, outputs, double)
-    again = _traced(step, step.function, _of_another(examples), outputs)
+    others = [torch.linspace(0.1, 0.9, 3, dtype=dtype).view(ANOTHER) for _ in inputs]
+    again = _traced(step, step.function, others, outputs)
     if _lowered(step, again, inputs, outputs, double, ANOTHER).text() != graph.text():
         raise StepError(  # a kernel knows of no shape, and would keep that of the examples
             f"step of {step.name} computes with the shape of its input: give the number to the "
             'neuron as an attribute; backend="eager" runs the step as it is'
         )
-    return Trace(
-        signature,
-        double,
-        graph,
-        _lowered(
-            step, gradient, (*inputs, *cotangents), tuple(f"grad:{n}" for n in inputs), double
-        ),
-    )
+    backward = _lowered(step, gradient, (*inputs, *cotangents), gradients, double)
+    return Trace(signature, double, graph, backward)
 
 
 def _warn_of_no_gradient(step: Step, adjoint: GraphModule, place: int) -> None:
@@ -100,11 +92,6 @@ def _warn_of_no_gradient(step: Step, adjoint: GraphModule, place: int) -> None:
             "(s = self.surrogate(h - threshold)), or detaches; nothing ahead of it would learn",
             stacklevel=2,
         )
-
-
-def _of_another(examples: list[Tensor]) -> list[Tensor]:
-    """The examples in `ANOTHER` shape."""
-    return [torch.linspace(0.1, 0.9, 3, dtype=each.dtype).view(ANOTHER) for each in examples]
 
 
 def _traced(
@@ -148,15 +135,9 @@ def _lowered(
             results = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
         else:
             values[node] = _lower(step, node, values, builder, like)
-    return Graph(
-        inputs,
-        {
-            name: builder.emit(
-                "cast_float", values[r] if isinstance(r, Node) else builder.constant(r or 0.0)
-            )
-            for name, r in zip(outputs, results, strict=True)
-        },
-    )
+    found = [values[r] if isinstance(r, Node) else builder.constant(r or 0.0) for r in results]
+    floats = [builder.emit("cast_float", value) for value in found]
+    return Graph(inputs, dict(zip(outputs, floats, strict=True)))
 
 
 def _lower(
@@ -169,9 +150,8 @@ def _lower(
     name = str(node.target).removeprefix("aten.")
     lowering = LOWERINGS.get(name)
     shape = tuple(node.meta["tensor_meta"].shape) if "tensor_meta" in node.meta else like
-    if lowering is None or shape not in (like, ()):
-        raise StepError(_unsupported(step, f"aten::{name.removesuffix('.default')}", name))
-    if name.split(".")[0].endswith("_") and not _is_fresh(node.args[0]):
+    in_place = name.split(".")[0].endswith("_") and not _is_fresh(node.args[0])
+    if lowering is None or shape not in (like, ()) or in_place:
         raise StepError(_unsupported(step, f"aten::{name.removesuffix('.default')}", name))
     args = [values[a] if isinstance(a, Node) else a for a in node.args]
     options = {key: values[a] if isinstance(a, Node) else a for key, a in node.kwargs.items()}
@@ -226,15 +206,12 @@ class _LineFinder(TorchDispatchMode):
 
 def _unsupported(step: Step, shown: str, operation: str) -> str:
     inputs = step.signature
-    examples = [
-        torch.linspace(0.1, 0.9, 2) for _ in range(1 + len(inputs.states) + len(inputs.coefs))
-    ]
+    examples = [torch.linspace(0.1, 0.9, 2) for _ in ("x", *inputs.states, *inputs.coefs)]
+    ones = tuple(torch.ones(2) for _ in ("spikes", *inputs.states, *inputs.observed))
     finder = _LineFinder(operation, step.base)
     try:
         with finder:
-            torch.func.vjp(step.function, *examples)[1](
-                tuple(torch.ones(2) for _ in range(1 + len(inputs.states) + len(inputs.observed)))
-            )
+            torch.func.vjp(step.function, *examples)[1](ones)
     except Exception:
         pass  # the line is a courtesy; the operation is named without it
     at = f" at {finder.line}" if finder.line else ""
