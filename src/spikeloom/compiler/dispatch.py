@@ -199,7 +199,8 @@ def remember(
 
 def _obstacle(target: TargetName | None, device: torch.device, dtype: torch.dtype) -> str | None:
     """Why a compiled kernel cannot take this input whatever its step, or None."""
-    if target is None or (device.type != _HOME[target] and not _interprets(target, device)):
+    interprets = target == "gpu" and device.type == "cpu" and interpreting()
+    if target is None or (device.type != _HOME[target] and not interprets):
         kernel = "kernel" if target is None else f"{target} kernel"
         return f"no {kernel} for device {device.type!r}"
     if dtype not in FLOATS:
@@ -214,10 +215,6 @@ def _moment() -> str | None:
     if torch.autograd.forward_ad._current_level >= 0:
         return "inside forward-mode differentiation"
     return None
-
-
-def _interprets(target: TargetName, device: torch.device) -> bool:
-    return target == "gpu" and device.type == "cpu" and interpreting()
 
 
 @cache

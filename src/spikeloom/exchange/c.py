@@ -75,7 +75,8 @@ def c_source(net: nn.Module, example: Tensor, name: str = "net") -> CSource:
         f"for (int i = 0; i < {rest.numel()}; i++) state->{field}[i] = {number(_level(rest))};"
         for field, rest in zip(fields, stepped.rest, strict=True)
     ]
-    inputs, outputs, flash = stepped.frame.numel(), sum(sizes), 4 * _floats(weights)
+    inputs, outputs = stepped.frame.numel(), sum(sizes)
+    flash = 4 * sum(len(values) for values in weights.arrays.values())
     head = {"name": name, "NAME": name.upper(), "inputs": inputs, "outputs": outputs}
     parts = [
         f"#define {name.upper()}_{part.upper()} {sum(sizes[:i])} /* floats {sum(sizes[:i])} to "
@@ -207,10 +208,6 @@ def _level(rest: Tensor) -> float:
     return rest.flatten()[0].item()
 
 
-def _floats(weights: Weights) -> int:
-    return sum(len(values) for values in weights.arrays.values())
-
-
 def _numbers(values: Tensor) -> str:
     """Nine digits name a float32; without a suffix, which costs a compiler nothing here."""
     if not values.isfinite().all():
@@ -231,7 +228,8 @@ class CNetwork:
 
     def __init__(self, code: CSource, flags: Sequence[str] = FLAGS) -> None:
         self.code = code
-        run = _RUN.format(name=code.name, NAME=code.name.upper(), scores=_scored(code))
+        scores = f"{code.name}_scores(&state, scores + b * {code.scores});" if code.scores else ""
+        run = _RUN.format(name=code.name, NAME=code.name.upper(), scores=scores)
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             texts = {f"{code.name}.h": code.header, f"{code.name}.c": code.source, "run.c": run}
@@ -268,10 +266,6 @@ def compile_c(sources: Sequence[Path], made: Path, flags: Sequence[str]) -> None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ExportError(f"{compiler}: {done.stderr.strip().splitlines()[0]}")
-
-
-def _scored(code: CSource) -> str:
-    return f"{code.name}_scores(&state, scores + b * {code.scores});" if code.scores else ""
 
 
 _HEADER = """/* {name}: one time step of a spiking network. Written by spikeloom; plain C99. */

@@ -107,7 +107,8 @@ class Lowering:
         self._flush()
         for result in self._results:
             if result in self.constants:
-                self.buffers[result] = Buffer(_size(result), self.weights.name(self._full(result)))
+                full = self.constants[result].expand(result.meta["val"].shape)
+                self.buffers[result] = Buffer(_size(result), self.weights.name(full))
             self.out.outputs.append(self.buffers[result])
         self._arrange()
         return self.out
@@ -166,10 +167,7 @@ class Lowering:
         self._keep(node, [value] if many else value)
 
     def _elementwise(self, node: Node, lower: Callable[..., Value]) -> None:
-        size = _size(node)
-        if size != self._group.size:
-            self._flush()
-            self._group = Fusion(size)
+        self._group_of(_size(node))
         shape = tuple(node.meta["val"].shape)
 
         def operand(argument: Any) -> Any:
@@ -181,6 +179,13 @@ class Lowering:
             self._group.values[node] = lower(self._group.builder, *arguments, **options)
         except KeyError as error:
             raise refused(node, str(error.args[0])) from error
+
+    def _group_of(self, size: int) -> Fusion:
+        """The group for elements of a loop of this size."""
+        if size != self._group.size:
+            self._flush()
+            self._group = Fusion(size)
+        return self._group
 
     def _operand(self, node: Node, shape: tuple[int, ...]) -> Value:
         """A value of the group; what is broadcast over `shape` is read with an index of its own."""
@@ -209,10 +214,8 @@ class Lowering:
         scale = scale if weight is None else self.constants[weight] * scale
         shift = -m * scale if bias is None else self.constants[bias] - m * scale
         shape = tuple(x.meta["val"].shape)
-        if prod(shape) != self._group.size:
-            self._flush()
-            self._group = Fusion(prod(shape))
-        value, group = self._operand(x, shape), self._group
+        group = self._group_of(prod(shape))
+        value = self._operand(x, shape)
         channel = (-1, *[1] * (len(shape) - 2))
         a, b = (
             group.read(self.weights.name(t), index_in(tuple(t.view(channel).shape), shape, node))
@@ -313,9 +316,6 @@ class Lowering:
         self.out.statements = [
             re.sub("@[0-9]+@", lambda match: places[match[0]], text) for text in self.out.statements
         ]
-
-    def _full(self, node: Node) -> Tensor:
-        return self.constants[node].expand(node.meta["val"].shape)
 
 
 def _repeats_first_axis(node: Node) -> bool:

@@ -28,11 +28,11 @@ from spikeloom.exchange.nir_layers import Scale, SumPool2d
 from spikeloom.exchange.packages import needed
 from spikeloom.exchange.wiring import Shape, Wire, wiring
 from spikeloom.neurons import Neuron
-from spikeloom.nn import BatchNorm, Classifier, Delay, Readout, Recurrent
+from spikeloom.nn import BatchNorm, Classifier, Delay, Dropout, Readout, Recurrent
 
 DT = 1e-3
 _NORMS = (BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d)
-_ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, Readout)
+_ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, Dropout, Readout)
 
 
 def to_nir(net: nn.Module, input_shape: Shape, *, dt: float = DT, allow_lossy: bool = False) -> Any:
@@ -127,7 +127,7 @@ def _graph(net: nn.Module, example: Tensor, dt: float, allow_lossy: bool) -> tup
     if not dt > 0:
         raise ExportError(f"dt={dt}: expected the seconds of a time step, above 0")
     writer = _Writer(dt, allow_lossy)
-    calls, first, last = wiring(net, example, _is_absent)
+    calls, first, last = wiring(net, example, lambda layer: isinstance(layer, _ABSENT))
     writer.add("input", writer.nir.Input(input_type={"input": np.array(first.shape)}))
     writer.gives(first)
     for call in calls:
@@ -138,10 +138,6 @@ def _graph(net: nn.Module, example: Tensor, dt: float, allow_lossy: bool) -> tup
     writer.read(last)
     writer.add("output", writer.nir.Output(output_type={"output": np.array(last.shape)}))
     return writer.nir.NIRGraph(writer.nodes, writer.edges, type_check=False), writer.lost
-
-
-def _is_absent(layer: nn.Module) -> bool:
-    return isinstance(layer, _ABSENT) or type(layer).__name__ == "Dropout"
 
 
 def _layer(to: _Writer, path: str, layer: nn.Module, before: Shape, after: Shape) -> None:
@@ -270,10 +266,6 @@ def _spiking(neuron: Any) -> dict[str, Any]:
     }
 
 
-def _if(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
-    return "IF", {"r": 1 / dt, **_spiking(neuron)}
-
-
 def _lif(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
     tau = neuron.constants()["tau"].double()
     r = torch.ones(()).double() if neuron.decay_input else tau
@@ -306,13 +298,11 @@ def _glif(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
     return "LIF", {"tau": dt / k, "r": c["gain"] / k, **values}
 
 
-def _euler(neuron: Any, dt: float, path: str) -> tuple[str, dict[str, Any]]:
-    return "LIF", neuron.arrays(dt)
-
-
 FORMS: dict[str, Callable[[Any, float, str], tuple[str, dict[str, Any]]]] = {
-    **{"IF": _if, "LIF": _lif, "PLIF": _lif, "LI": _lif, "CuLIF": _cuba, "PCuLIF": _cuba},
-    **{"GLIF": _glif, "FusedGLIF": _glif, "EulerLIF": _euler},
+    "IF": lambda neuron, dt, path: ("IF", {"r": 1 / dt, **_spiking(neuron)}),
+    **{"LIF": _lif, "PLIF": _lif, "LI": _lif, "CuLIF": _cuba, "PCuLIF": _cuba},
+    **{"GLIF": _glif, "FusedGLIF": _glif},
+    "EulerLIF": lambda neuron, dt, path: ("LIF", neuron.arrays(dt)),
 }
 
 

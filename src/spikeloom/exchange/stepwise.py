@@ -35,7 +35,10 @@ class StepForm:
     def __init__(self, net: nn.Module, example: Tensor) -> None:
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
         body, self._read, self.names = _split(self.net)
-        self.readout: ReadoutName | None = None if self._read is None else _kind(self._read)
+        self.readout: ReadoutName | None = None
+        if self._read is not None:
+            by = "read_by" if isinstance(self._read, Classifier) else "over"
+            self.readout = getattr(self._read, by)
         self.static = False
         self.time_steps = len(example)
         if isinstance(body, Classifier):
@@ -170,10 +173,6 @@ def _split(net: nn.Module) -> tuple[nn.Module, nn.Module | None, tuple[str, ...]
 
 def _scores(reader: nn.Module, course: tuple[Tensor, ...]) -> Tensor:
     return reader.read(*course).scores if isinstance(reader, Classifier) else reader(course[0])
-
-
-def _kind(reader: nn.Module) -> Any:
-    return reader.read_by if isinstance(reader, Classifier) else reader.over
 
 
 def exported(

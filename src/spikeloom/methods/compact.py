@@ -119,16 +119,13 @@ class CompactBody(nn.Module):
         current = self.stem(shared.images(images)[None])
         if current.requires_grad and not torch.compiler.is_compiling():
             # A sum over time comes with the channel first in memory, on which BN is slow.
-            current.register_hook(_with_channel_last)
+            last = torch.channels_last
+            current.register_hook(lambda g: g[0].contiguous(memory_format=last)[None])
         return current.expand(time_steps, *current.shape[1:])
 
     def course(self, current: Tensor) -> Tensor:
         """The logits of each step."""
         return self.readout(self.layers(current))
-
-
-def _with_channel_last(gradient: Tensor) -> Tensor:
-    return gradient[0].contiguous(memory_format=torch.channels_last)[None]
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

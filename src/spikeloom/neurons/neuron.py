@@ -353,10 +353,12 @@ class Neuron(FixedConstants):
         return _step_of(recording.subject, coefs, recording), recording
 
     def extra_repr(self) -> str:
-        values = {
-            name: value for name, value in _plain(self) if name not in ("training", "backend")
-        }
-        return ", ".join(f"{name}={value!r}" for name, value in values.items())
+        plain = (bool, int, float, str, torch.dtype, type(None))
+        return ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.__dict__.items()
+            if name[0] != "_" and name not in ("training", "backend") and isinstance(value, plain)
+        )
 
 
 def _step_of(neuron: Neuron, coefs: tuple[str, ...], recording: Recording | None = None) -> Step:
@@ -379,15 +381,3 @@ def _step_of(neuron: Neuron, coefs: tuple[str, ...], recording: Recording | None
         name=type(neuron).__name__,
     )
     return Step(signature, function, recording, __file__)
-
-
-_PLAIN = (bool, int, float, str, torch.dtype, type(None))
-
-
-def _plain(module: nn.Module) -> list[tuple[str, Any]]:
-    """The attributes that a step may close over without being asked: numbers, flags, names."""
-    return [
-        (name, value)
-        for name, value in module.__dict__.items()
-        if name[0] != "_" and isinstance(value, _PLAIN)
-    ]

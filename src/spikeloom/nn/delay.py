@@ -12,7 +12,6 @@ convolutions with learnable spacings", ICLR 2024 (their Gaussian version).
 """
 
 import math
-from typing import overload
 
 import torch
 import torch.nn.functional as F
@@ -22,15 +21,14 @@ from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.neuron import GivenState, State
 from spikeloom.neurons.ranges import within
 from spikeloom.nn.delay_sum import delayed_sum
+from spikeloom.nn.state import Remembering
 
 FINAL_SIGMA = 0.5
 """The deviation of g, in time steps, at which it stops shrinking, as published."""
 
 
-class _Delayed(FixedConstants):
+class _Delayed(Remembering, FixedConstants):
     """What both layers share: delays, sigma, and the steps whose spikes are still on their way."""
-
-    time_first = True
 
     def __init__(self, shape: tuple[int, ...], longest: int, sigma: float | None, decay: float):
         super().__init__()
@@ -71,12 +69,8 @@ class _Delayed(FixedConstants):
         """The D steps before the first: zeros `[D, B, ...]`."""
         return (x.new_zeros(self.longest, *x.shape[1:]),)
 
-    @overload
-    def forward(self, x: Tensor) -> Tensor: ...
-    @overload
-    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]: ...
-    def forward(self, x: Tensor, state: GivenState = False) -> Tensor | tuple[Tensor, State]:
-        """As in the class; with a state, the last D steps of the input, the state after it too."""
+    def advance(self, x: Tensor, state: GivenState) -> tuple[Tensor, State]:
+        """As in the class; the state is the last D steps of the input."""
         self._check(x)
         (before,) = state or self.initial_state(x)
         if before.shape != (self.longest, *x.shape[1:]):
@@ -85,8 +79,7 @@ class _Delayed(FixedConstants):
                 f"{[self.longest, *x.shape[1:]]}"
             )
         past = torch.cat([before.to(x.dtype), x])
-        y = self._delayed(past, x.shape[0])
-        return y if state is False else (y, (past[x.shape[0] :],))
+        return self._delayed(past, x.shape[0]), (past[x.shape[0] :],)
 
     def _check(self, x: Tensor) -> None:
         raise NotImplementedError

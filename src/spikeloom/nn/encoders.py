@@ -1,12 +1,11 @@
 """From intensities to spikes: rate coding and latency coding."""
 
-from typing import overload
-
 import torch
 from torch import Tensor, nn
 
 from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.neuron import GivenState, State
+from spikeloom.nn.state import Remembering
 
 
 class Poisson(nn.Module):
@@ -41,7 +40,7 @@ class Poisson(nn.Module):
         return f"rate={self.rate:g}"
 
 
-class Latency(FixedConstants):
+class Latency(Remembering, FixedConstants):
     """Latency coding: each input fires once, the stronger the earlier.
 
         s_t = 1 where x > threshold and t = round((1 - x) (T - 1)),   t = 0 ... T - 1
@@ -53,8 +52,6 @@ class Latency(FixedConstants):
     `time_steps`: T. `threshold` (0.0): weaker inputs, or equal ones, never fire. `ValueError` for
     another number of steps than T, or an `x` outside [0, 1].
     """
-
-    time_first = True
 
     def __init__(self, time_steps: int, *, threshold: float = 0.0) -> None:
         super().__init__()
@@ -69,13 +66,9 @@ class Latency(FixedConstants):
         """No step has passed."""
         return (torch.tensor(0),)
 
-    @overload
-    def forward(self, x: Tensor) -> Tensor: ...
-    @overload
-    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]: ...
     @torch.no_grad()
-    def forward(self, x: Tensor, state: GivenState = False) -> Tensor | tuple[Tensor, State]:
-        """`x` `[T, B, ...]` -> spikes of the same shape; with a state, the state after it too."""
+    def advance(self, x: Tensor, state: GivenState) -> tuple[Tensor, State]:
+        """`x` `[T, B, ...]` -> spikes of the same shape; the state is the steps that passed."""
         _check_intensities(self, x)
         begin = int(state[0]) if state else 0
         end = begin + x.shape[0]
@@ -87,7 +80,7 @@ class Latency(FixedConstants):
         due = ((1 - x) * (self.time_steps - 1)).round()
         steps = torch.arange(begin, end, device=x.device).view(-1, *[1] * (x.dim() - 1))
         y = ((due == steps) & (x > self.threshold)).to(x.dtype)
-        return y if state is False else (y, (torch.tensor(end),))
+        return y, (torch.tensor(end),)
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, threshold={self.threshold:g}"

@@ -1,6 +1,6 @@
 """Layers without neurons: an image as a current over time, dropout with one mask, and readouts."""
 
-from typing import Literal, overload
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from spikeloom.compiler.constant import repeated_step
 from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.neuron import GivenState, State
 from spikeloom.nn.fold import is_constant
+from spikeloom.nn.state import Remembering
 
 Over = Literal["last", "mean", "max", "sum"]
 
@@ -44,7 +45,7 @@ class StaticCoding(nn.Module):
         return f"time_steps={self.time_steps}"
 
 
-class Dropout(nn.Module):
+class Dropout(Remembering):
     """Zero a fraction `p` of the inputs, the same ones at all T time steps of a forward pass.
 
         y_t = x_t * m / (1 - p),   m ~ Bernoulli(1 - p) of shape [B, ...]
@@ -60,8 +61,6 @@ class Dropout(nn.Module):
     implementations).
     """
 
-    time_first = True
-
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         if not 0 <= p < 1:
@@ -69,18 +68,10 @@ class Dropout(nn.Module):
         self.p = p
         self.keep: Tensor | None = None
 
-    def initial_state(self, x: Tensor) -> State:
-        """Nothing: the mask is drawn with the first piece."""
-        return ()
-
-    @overload
-    def forward(self, x: Tensor) -> Tensor: ...
-    @overload
-    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]: ...
-    def forward(self, x: Tensor, state: GivenState = False) -> Tensor | tuple[Tensor, State]:
-        """`x` `[T, B, ...]` -> the same shape; with a state, the state after it too."""
+    def advance(self, x: Tensor, state: GivenState) -> tuple[Tensor, State]:
+        """`x` `[T, B, ...]` -> the same shape; the mask is drawn with the first piece."""
         if not self.training or (self.p == 0 and self.keep is None):
-            return x if state is False else (x, state or ())
+            return x, state or ()
         if state:
             (mask,) = state
             if mask.shape != x.shape[1:]:
@@ -93,7 +84,7 @@ class Dropout(nn.Module):
         else:
             mask = (self.keep.to(x) / (1 - self.p)).expand_as(x[0])
         y = (repeated_step(x) * mask).expand(x.shape) if is_constant(x) else x * mask
-        return y if state is False else (y, (mask,))
+        return y, (mask,)
 
     def extra_repr(self) -> str:
         return f"p={self.p:g}"
@@ -128,7 +119,7 @@ class Voting(nn.Module):
         return f"votes={self.votes}"
 
 
-class Readout(FixedConstants):
+class Readout(Remembering, FixedConstants):
     """One value from all time steps, the last layer of a network: `[T, B, ...]` -> `[B, ...]`.
 
         "last"  x_T          "mean"  (x_1 + ... + x_T) / T
@@ -139,25 +130,15 @@ class Readout(FixedConstants):
     answer so far: "last" and "max" exactly, sums up to rounding.
     """
 
-    time_first = True
-
     def __init__(self, over: Over = "mean") -> None:
         super().__init__()
         if over not in ("last", "mean", "max", "sum"):
             raise ValueError(f"over={over!r}: expected 'last', 'mean', 'max' or 'sum'")
         self.over: Over = over
 
-    def initial_state(self, x: Tensor) -> State:
-        """Nothing: no step has been seen."""
-        return ()
-
-    @overload
-    def forward(self, x: Tensor) -> Tensor: ...
-    @overload
-    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]: ...
-    def forward(self, x: Tensor, state: GivenState = False) -> Tensor | tuple[Tensor, State]:
-        """`x` `[T, B, ...]`, T >= 1 -> `[B, ...]`; with a state (the value so far, and the number
-        of steps behind it) the state after it too."""
+    def advance(self, x: Tensor, state: GivenState) -> tuple[Tensor, State]:
+        """`x` `[T, B, ...]`, T >= 1 -> `[B, ...]`; the state is the value so far, and the number
+        of steps behind it."""
         if not x.shape[0]:
             raise ValueError(f"input of shape {list(x.shape)}: a readout needs a time step")
         reduced = {"last": lambda: x[-1], "max": lambda: x.amax(0)}
@@ -170,7 +151,7 @@ class Readout(FixedConstants):
             elif self.over != "last":
                 value = state[0] + value
         y = value / count if self.over == "mean" else value
-        return y if state is False else (y, (value, torch.tensor(count)))
+        return y, (value, torch.tensor(count))
 
     def extra_repr(self) -> str:
         return repr(self.over)

@@ -36,8 +36,9 @@ def if_settled(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor | None
     Random numbers from elsewhere than torch are not seen.
     """
     layers = list(function.modules()) if isinstance(function, nn.Module) else []
-    if any(_draws(layer) for layer in layers):
-        return None
+    for layer in layers:
+        if layer.training and isinstance(layer, _DRAW_IN_TRAINING) and getattr(layer, "p", 1) > 0:
+            return None
     if layers and all(_is_known(layer) for layer in layers):
         return function(x)
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
@@ -51,10 +52,6 @@ def if_settled(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor | None
             for buffer, before in buffers:
                 buffer.copy_(before)
         return None
-
-
-def _draws(layer: nn.Module) -> bool:
-    return layer.training and isinstance(layer, _DRAW_IN_TRAINING) and getattr(layer, "p", 1) > 0
 
 
 def _is_known(layer: nn.Module) -> bool:

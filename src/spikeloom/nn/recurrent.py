@@ -1,7 +1,5 @@
 """A layer of neurons that hears its own spikes of the step before."""
 
-from typing import overload
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
@@ -11,9 +9,10 @@ from spikeloom.compiler.dispatch import Choice
 from spikeloom.compiler.plan.geometry import coef_kind
 from spikeloom.neurons import Neuron, State
 from spikeloom.neurons.neuron import GivenState
+from spikeloom.nn.state import Remembering
 
 
-class Recurrent(nn.Module):
+class Recurrent(Remembering):
     """Neurons with all-to-all feedback, on `[T, B, features]`.
 
         into="input"        the neurons' input at t is  x_t + R s_{t-1},   s_0 = 0
@@ -32,8 +31,6 @@ class Recurrent(nn.Module):
     Raises `ValueError` for an unknown state, or an input of other features.
     """
 
-    time_first = True
-
     def __init__(self, neuron: Neuron, features: int, *, into: str = "input") -> None:
         super().__init__()
         if into != "input" and into not in neuron.states:
@@ -49,13 +46,8 @@ class Recurrent(nn.Module):
         by_source = self.recurrent.weight.detach().t().contiguous()
         self.recurrent.weight = nn.Parameter(by_source.t())
 
-    @overload
-    def forward(self, x: Tensor) -> Tensor: ...
-    @overload
-    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]: ...
-    def forward(self, x: Tensor, state: GivenState = False) -> Tensor | tuple[Tensor, State]:
-        """`x` `[T, B, features]` -> spikes of the same shape; with a state (None: at rest) also the
-        state after the last step. Gradients flow through both."""
+    def advance(self, x: Tensor, state: GivenState) -> tuple[Tensor, State]:
+        """`x` `[T, B, features]` -> spikes of the same shape."""
         if x.dim() != 3 or x.shape[2] != self.features:
             raise ValueError(
                 f"input of shape {list(x.shape)}: expected [T, B, {self.features}] for a recurrent "
@@ -64,10 +56,8 @@ class Recurrent(nn.Module):
         self.neuron._check(x, state[:-1] if state else None, ())
         obstacle, program = self._obstacle(x.device, x.dtype, type(x))
         if obstacle is None:
-            spikes, end = self._in_one_kernel(program, x, state)
-        else:
-            spikes, end = self._step_by_step(x, state or self.initial_state(x))
-        return spikes if state is False else (spikes, end)
+            return self._in_one_kernel(program, x, state)
+        return self._step_by_step(x, state or self.initial_state(x))
 
     def initial_state(self, x: Tensor) -> State:
         """The neurons at rest and no spikes, for an input `[T, B, features]`."""

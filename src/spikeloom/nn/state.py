@@ -10,18 +10,44 @@ one layer is a tuple of tensors; that of a container a dict of its layers' state
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from spikeloom.neurons import Response
+from spikeloom.neurons import Response, State
+from spikeloom.neurons.neuron import GivenState
 
 NetworkState = dict[str, Any]
 """The states of layers by their names in a container: tuples of tensors, or dicts of the same."""
 GivenNetworkState = NetworkState | None | Literal[False]
 """As `neurons.neuron.GivenState`: None is at rest, False asks for no state."""
+
+
+class Remembering(nn.Module):
+    """A layer over time whose answer depends on the steps before: a subclass overrides `advance`,
+    and `initial_state` where it is something."""
+
+    time_first = True
+
+    def initial_state(self, x: Tensor) -> State:
+        """The state before the first step, for an input like `x` `[T, B, ...]`: nothing."""
+        return ()
+
+    @overload
+    def forward(self, x: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]: ...
+    def forward(self, x: Tensor, state: GivenState = False) -> Tensor | tuple[Tensor, State]:
+        """The answer to `x` `[T, B, ...]`; with a state (None: at rest) also the state after the
+        last step. Gradients flow through both."""
+        y, after = self.advance(x, state)
+        return y if state is False else (y, after)
+
+    def advance(self, x: Tensor, state: GivenState) -> tuple[Tensor, State]:
+        """The answer to `x`, and the state after it."""
+        raise TypeError(f"{type(self).__name__} must override advance(x, state)")
 
 
 def is_stateful(module: nn.Module) -> bool:

@@ -116,30 +116,30 @@ def _walk_back(
 ) -> list[str]:
     """From the last segment to the first: states again, then the adjoint of each step."""
     states, steps = writer.states, range(variant.K)
-    by_step = _writes_gx_by_step(variant)
+    # what is walked through, each with its way from step to step
+    moving = {"x": "x_time", "g": "g_time", "gx": "n"}
+    if variant.static:
+        del moving["x"]
+    if not _writes_gx_by_step(variant):
+        del moving["gx"]
     segment: list[str] = []
     if not variant.whole:
-        segment += [
-            "q = segments - 1 - back",
-            *(
-                f"{var} = tl.load(note + {_noted(variant, j)} + lane)"
-                for j, var in enumerate(states)
-            ),
-            f"note -= {_noted(variant, len(states))}",
-        ]
+        notes = [f"note + {_noted(variant, j)} + lane" for j in range(len(states))]
+        segment.append("q = segments - 1 - back")
+        segment += [f"{var} = tl.load({at})" for var, at in zip(states, notes, strict=True)]
+        segment.append(f"note -= {_noted(variant, len(states))}")
     time = "" if variant.whole else f"q * {variant.K} + "
     for j in steps:  # all loads of the segment first: they wait for each other's company only
         keep = "keep"
         if variant.ragged:
             segment.append(f"keep_{j} = keep & ({time}{j} < T)")
             keep = f"keep_{j}"
-        if not variant.static:
-            segment.append(f"x_at{j} = " + ("x_now" if j == 0 else f"x_at{j - 1} + x_time"))
-            segment.append(f"x_{j} = tl.load(x_at{j} + at, mask={keep}, other=0).to({writer.real})")
-        segment.append(f"g_at{j} = " + ("g_now" if j == 0 else f"g_at{j - 1} + g_time"))
-        segment.append(f"g_{j} = tl.load(g_at{j} + at, mask={keep}, other=0).to({writer.real})")
-        if by_step:
-            segment.append(f"gx_at{j} = " + ("gx_now" if j == 0 else f"gx_at{j - 1} + n"))
+        for name, step in moving.items():
+            at = f"{name}_at{j}"
+            segment.append(f"{at} = " + (f"{name}_at{j - 1} + {step}" if j else f"{name}_now"))
+            if name != "gx":
+                load = f"tl.load({at} + at, mask={keep}, other=0)"
+                segment.append(f"{name}_{j} = {load}.to({writer.real})")
         segment += pieces.timed_loads(
             writer, variant, _step_place(variant, f"({time}{j})"), f"_{j}"
         )
@@ -154,14 +154,11 @@ def _walk_back(
     for j in reversed(steps):
         segment += _adjoint(writer, variant, shape, leaves, j, places[j], f"({time}{j})")
     if variant.whole:
-        setup = ["x_now = x"] if not variant.static else []
-        setup += ["g_now = g", *(["gx_now = gx"] if by_step else [])]
+        setup = [f"{name}_now = {name}" for name in moving]
         loop = segment
     else:
-        setup = ["x_now = x + x_last"] if not variant.static else []
-        setup += ["g_now = g + g_last", *(["gx_now = gx + gx_last"] if by_step else [])]
-        segment += [] if variant.static else ["x_now -= x_jump"]
-        segment += ["g_now -= g_jump", *(["gx_now -= gx_jump"] if by_step else [])]
+        setup = [f"{name}_now = {name} + {name}_last" for name in moving]
+        segment += [f"{name}_now -= {name}_jump" for name in moving]
         # the next tile must not be noted over what a slower thread still reads
         loop = ["for back in range(segments):", *indent(segment), "tl.debug_barrier()"]
     if variant.static:

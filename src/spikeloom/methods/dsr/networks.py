@@ -11,13 +11,18 @@ from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.methods.compact import CompactBody
 from spikeloom.methods.dsr.config import DsrNetwork
-from spikeloom.methods.dsr.neurons import make_activation
-from spikeloom.methods.dsr.representation import Represented
+from spikeloom.methods.dsr.representation import IMAGENET_IF_SCALE, DsrIF, DsrLIF, Represented
 from spikeloom.methods.dsr.resnet import Activation, batch_norm, imagenet_resnet, small_resnet
 from spikeloom.methods.dsr.thresholds import start_from_files
 from spikeloom.methods.dsr.vgg import vgg
 from spikeloom.methods.shared import check_maps, frames, full, shown
+from spikeloom.neurons import ScaledIF
 from spikeloom.nn import Classifier, Output
+
+_DEFAULTS = {
+    "if": {"threshold": 6.0, "alpha": 0.5, "threshold_bound": 0.01},
+    "lif": {"threshold": 0.3, "alpha": 0.3, "threshold_bound": 5e-4},
+}
 
 
 def build(network: DsrNetwork, data: DataSpec) -> "DsrClassifier":
@@ -114,3 +119,29 @@ class DsrClassifier(Classifier):
         """No threshold leaves its bound."""
         for neuron in self.spiking:
             neuron.apply_bound()
+
+
+def make_activation(network: DsrNetwork) -> nn.Module:
+    """A new layer of neurons, or a ReLU in an ANN; settings left None are the published ones."""
+    if network.neuron == "relu":
+        return nn.ReLU()
+    setting = dict(_DEFAULTS[network.neuron])
+    given = {name: getattr(network, name) for name in setting}
+    setting |= {name: value for name, value in given.items() if value is not None}
+    # A threshold that starts below its bound is lifted to it.
+    start = max(setting["threshold"], setting["threshold_bound"])
+    options = {
+        "alpha": setting["alpha"],
+        "bound": setting["threshold_bound"],
+        "learn_threshold": network.learn_threshold,
+    }
+    neuron: Represented
+    if network.neuron == "if":
+        neuron = DsrIF(start, **options)
+    else:
+        neuron = DsrLIF(start, tau=network.tau, delta_t=network.delta_t, **options)
+    if network.threshold_gradient == "true":
+        neuron.threshold_scale = neuron.true_scale
+    elif network.name.startswith("imagenet") and isinstance(neuron, ScaledIF):
+        neuron.threshold_scale = IMAGENET_IF_SCALE
+    return neuron

@@ -84,17 +84,13 @@ def _kernel_fc(state: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 
 def _in_order(state: dict[str, Tensor], classifier: FsClassifier) -> Iterator[tuple[str, Tensor]]:
     """Convolutional networks, kernel form: weights, then the learned decays of each kind."""
-    ours = dict(classifier.named_modules())
-    weights = iter(
-        [f"{path}.weight" for path, m in ours.items() if isinstance(m, nn.Linear | nn.Conv2d)]
-    )
+    weights = _paths(classifier, nn.Linear, nn.Conv2d)
     for key, value in state.items():
         if value.dim() > 1 and key.endswith("weight"):
-            yield next(weights), value
+            yield f"{next(weights)}.weight", value
     for theirs, name in _NEURON.items():
-        paths = iter(
-            [path for path, m in ours.items() if isinstance(m, Neuron) and hasattr(m, name)]
-        )
+        neurons = _paths(classifier, Neuron)
+        paths = (path for path in neurons if hasattr(classifier.get_submodule(path), name))
         for key, value in state.items():
             if key.rpartition(".")[2] == theirs:
                 yield f"{next(paths)}.{name}", value
@@ -108,18 +104,12 @@ def _autograd(
     for key, value in state.items():
         prefix, _, name = key.rpartition(".")
         groups.setdefault(prefix, {})[name] = value
-    modules = dict(classifier.named_modules())
-    weights = iter(
-        [
-            path
-            for path, m in modules.items()
-            if isinstance(m, nn.Linear | nn.Conv2d) and not path.endswith(".recurrent")
-        ]
-    )
-    feedback = iter([path for path, m in modules.items() if isinstance(m, Recurrent)])
-    neurons = iter([(path, m) for path, m in modules.items() if isinstance(m, Neuron)])
+    layers = _paths(classifier, nn.Linear, nn.Conv2d)
+    weights = (path for path in layers if not path.endswith(".recurrent"))
+    feedback, neurons = _paths(classifier, Recurrent), _paths(classifier, Neuron)
     for prefix, group in groups.items():
-        path, neuron = next(neurons)
+        path = next(neurons)
+        neuron = classifier.get_submodule(path)
         threshold = group.pop("th").item()
         if abs(threshold - neuron.v_threshold) > _THRESHOLD_TOLERANCE * max(1.0, abs(threshold)):  # type: ignore[operator]
             raise CheckpointError(
@@ -138,6 +128,10 @@ def _autograd(
                     yield f"{next(feedback)}.recurrent.weight", value.T
                 case _:
                     raise KeyError(f"{prefix}.{name}")
+
+
+def _paths(classifier: FsClassifier, *kinds: type[nn.Module]) -> Iterator[str]:
+    return iter([path for path, m in classifier.named_modules() if isinstance(m, kinds)])
 
 
 def _checked(

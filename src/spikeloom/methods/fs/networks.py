@@ -23,6 +23,7 @@ from spikeloom.errors import ConfigError
 from spikeloom.methods.fs import loss
 from spikeloom.methods.fs.config import Constants, FsNetwork
 from spikeloom.methods.fs.first_spike import encode, first_spike_votes
+from spikeloom.methods.shared import check_maps, full
 from spikeloom.neurons import AdLIF, CuLIF, Neuron, PCuLIF
 from spikeloom.nn import (
     BatchNorm,
@@ -51,11 +52,7 @@ def build(network: FsNetwork, data: DataSpec) -> "FsClassifier":
     """
     if network.name == "fc":
         return FsClassifier(network, data, _fully_connected(network, data))
-    if len(data.shape) != 3:
-        raise ConfigError(
-            f"network {network.name!r} takes frames [C, H, W], but samples of {data.name!r} have "
-            f"shape {list(data.shape)}: use network.name = fc"
-        )
+    check_maps(network.name, data, "use network.name = fc")
     return FsClassifier(network, data, _convolutional(network, data))
 
 
@@ -99,7 +96,7 @@ class FsClassifier(Classifier):
 
     def read(self, *course: Tensor) -> Output:
         spikes, potentials = course
-        exact = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
+        exact = full(spikes)
         if self.network.readout == "rate":
             return Output(exact.mean(0), exact, exact, potentials)
         times = encode(
@@ -179,7 +176,7 @@ def _convolutional(network: FsNetwork, data: DataSpec) -> tuple[Sequential, int]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     before = data.shape[0]
     sides = [-(-side // stride) for side in data.shape[1:]]
-    pools = iter((1, 2))
+    kind = network.pool or ("max" if network.form == "kernel" else "avg")
     for number, after in enumerate(channels, start=1):
         size = kernel if number == 1 else 3
         layers[f"conv{number}"] = nn.Conv2d(
@@ -187,9 +184,9 @@ def _convolutional(network: FsNetwork, data: DataSpec) -> tuple[Sequential, int]
         )
         layers[f"conv{number}_neuron"] = _hidden_neuron(network, network.hidden_neuron, ())
         if number > 1:
-            pool = next(pools)
-            layers[f"pool{pool}"] = _pool(network)
-            layers[f"pool{pool}_neuron"] = _hidden_neuron(network, network.hidden_neuron, ())
+            pool = f"pool{number - 1}"
+            layers[pool] = nn.MaxPool2d(2) if kind == "max" else nn.AvgPool2d(2)
+            layers[f"{pool}_neuron"] = _hidden_neuron(network, network.hidden_neuron, ())
             sides = [side // 2 for side in sides]
         before = after
     if min(sides) < 1:
@@ -254,8 +251,3 @@ def _fixed(network: FsNetwork, constants: Constants) -> CuLIF | PCuLIF:
         return CuLIF(tau_m, tau_s, v_threshold=threshold)
     # The published program clamps the decays of these layers as well: they are state.
     return PCuLIF(tau_m, tau_s, form="direct", learn=False, v_threshold=threshold, delay=2)
-
-
-def _pool(network: FsNetwork) -> nn.Module:
-    kind = network.pool or ("max" if network.form == "kernel" else "avg")
-    return nn.MaxPool2d(2) if kind == "max" else nn.AvgPool2d(2)
