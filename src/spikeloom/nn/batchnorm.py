@@ -131,8 +131,10 @@ class BatchNorm(FixedConstants):
         elif self.statistics == "folded":
             groups = x.flatten(0, 1).unsqueeze(0)
         running = self.running_mean, self.running_var
-        options = {"momentum": momentum, "eps": self.eps, "copies": copies}
-        y = synced.batch_norm(groups, self._gain(), self.bias, *running, **options)
+        affine = self._gain(), self.bias
+        y = synced.batch_norm(
+            groups, *affine, *running, momentum=momentum, eps=self.eps, copies=copies
+        )
         return y.expand(x.shape) if is_constant(x) else y.reshape(x.shape)
 
     def extra_repr(self) -> str:

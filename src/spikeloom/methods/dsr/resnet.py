@@ -80,10 +80,10 @@ class Block(nn.Module):
         self.rest.insert(-1, "drop")
         self.short: list[str] = []
         if stride != 1 or inputs != outputs:
-            self.short = ["downsample" if imagenet else "shortcut"]
+            name = "downsample" if imagenet else "shortcut"
             conv = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=not imagenet)
-            short = Sequential(conv, batch_norm(outputs)) if imagenet else conv
-            self.add_module(*self.short, short)
+            self.add_module(name, Sequential(conv, batch_norm(outputs)) if imagenet else conv)
+            self.short = [name]
 
     def forward(self, x: Tensor) -> Tensor:
         a = self._through(x, "bn1", "relu1")
