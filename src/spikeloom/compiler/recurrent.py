@@ -84,20 +84,7 @@ class _Loop(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight, spikes, felt, *tensors = ctx.saved_tensors
-        count = ctx.start_count
-        return (
-            *[None] * 4,
-            *_backward(
-                ctx.layer,
-                (x, weight, spikes, felt),
-                ctx.heard,
-                tensors[:count],
-                tensors[count:],
-                list(grads),
-                list(ctx.needs_input_grad[4:]),
-            ),
-        )
+        return (*[None] * 4, *_backward(ctx, list(grads)))
 
 
 @cache
@@ -160,18 +147,13 @@ def _forward(
     return spikes, felt, finals, int(counts.sum())
 
 
-def _backward(
-    layer: Layer,
-    saved: tuple[Tensor, Tensor, Tensor, Tensor],
-    heard: int,
-    starts: list[Tensor],
-    coefs: list[Tensor],
-    grads: list[Tensor | None],
-    needed: list[bool],
-) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]:
     """The gradients of x, weight, starts and coefs, where they are needed."""
-    x, weight, spikes, felt = saved
+    layer: Layer = ctx.layer
+    x, weight, spikes, felt, *tensors = ctx.saved_tensors
+    starts, coefs = tensors[: ctx.start_count], tensors[ctx.start_count :]
     time_steps, batch, features = x.shape
+    needed = ctx.needs_input_grad[4:]
     want_x, want_weight, *wanted = needed
     want_starts, want_coefs = wanted[: len(starts)], wanted[len(starts) :]
     names = layer.key.trace.signature.coefs
@@ -229,7 +211,7 @@ def _backward(
     share(work, parts, x.numel() * 8)
     grad_weight = None
     if want_weight:
-        grad_weight = _weight_gradient(gr, spikes, starts[-1] if starts else None, heard)
+        grad_weight = _weight_gradient(gr, spikes, starts[-1] if starts else None, ctx.heard)
     grad_coefs: list[Tensor | None] = [None] * len(coefs)
     for i, part in zip(leaves, sums, strict=True):
         grad_coefs[i] = part.double().sum(0).reshape(coefs[i].shape).to(x.dtype)

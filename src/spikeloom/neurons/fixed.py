@@ -38,25 +38,11 @@ class FixedConstants(nn.Module):
         if hasattr(destination, "_metadata"):
             destination._metadata.setdefault(prefix[:-1], {})["constants"] = self.fixed()
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Any,
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *rest: Any
     ) -> None:
-        super()._load_from_state_dict(
-            state_dict,
-            prefix,
-            local_metadata,
-            strict,
-            missing_keys,
-            unexpected_keys,
-            error_msgs,
-        )
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        errors: list[str] = rest[-1]
         saved, ours = dict(local_metadata.get("constants", {})), self.fixed()
         kind, our_kind = saved.pop("kind", None), ours.pop("kind", None)
         different = [name for name in saved if name in ours and ours[name] != saved[name]]
@@ -69,7 +55,7 @@ class FixedConstants(nn.Module):
             made, here = kind[0], our_kind[0]
         if not made:
             return
-        error_msgs.append(
+        errors.append(
             f"{prefix[:-1] or type(self).__name__}: the weights were made with {made}, and this "
             f"network has {here}: build it with the same constants, or load dict(state_dict), "
             "which does not know them, to change them on purpose."

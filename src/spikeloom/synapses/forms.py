@@ -1,5 +1,6 @@
 """What a layer does in one call: worked out once for each combination of shapes and settings."""
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -70,10 +71,7 @@ def linear_map(x: Shape, weight: Shape, bias: Shape | None, dtype: torch.dtype) 
     """The product of a linear layer; None where torch has to say what is wrong."""
     if len(x) < 2 or len(weight) != 2 or x[-1] != weight[1] or bias not in (None, weight[:1]):
         return None
-    rows = 1
-    for size in x[:-1]:
-        rows *= size
-    features, inputs = weight
+    rows, (features, inputs) = math.prod(x[:-1]), weight
     if 0 in (rows, features, inputs):
         return None
     work = Work(
