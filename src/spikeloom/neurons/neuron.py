@@ -186,11 +186,11 @@ class Neuron(FixedConstants):
             binding = known[1]
         else:
             binding = self._bind(form, x, given, tensors, coefs, record, want_state)
-        names = tuple(coefs)
         if binding is None:
-            spikes, final, records = self._run_eager(names, record, x, state, [*coefs.values()])
+            values = [*coefs.values()]
+            spikes, final, records = self._run_eager(tuple(coefs), record, x, state, values)
             return spikes, (*final, *clock), records
-        eager = partial(self._run_eager, names, record) if record else None
+        eager = partial(self._run_eager, tuple(coefs), record) if record else None
         spikes, final, series = run_direct(binding, x, tensors, eager)
         return spikes, (*final, *clock), dict(zip(record, series, strict=True))
 
@@ -239,9 +239,8 @@ class Neuron(FixedConstants):
                 program, x, state, list(coefs.values()), self._rest(), record, want_state
             )
         else:
-            spikes, final, records = self._run_eager(
-                tuple(coefs), record, x, state, [*coefs.values()]
-            )
+            values = [*coefs.values()]
+            spikes, final, records = self._run_eager(tuple(coefs), record, x, state, values)
         return spikes, (*final, *clock), records
 
     def _run_eager(
