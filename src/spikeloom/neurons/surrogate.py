@@ -180,8 +180,8 @@ class ATan(Surrogate):
         spiking: bool = True,
     ):
         super().__init__(strict=strict, spiking=spiking)
-        _positive("alpha", alpha)
-        self.alpha = nn.Parameter(torch.tensor(float(alpha))) if learnable else float(alpha)
+        alpha = _positive("alpha", alpha)
+        self.alpha = nn.Parameter(torch.tensor(alpha)) if learnable else alpha
 
     def coefs(self) -> dict[str, Tensor]:
         if not isinstance(self.alpha, Tensor):
@@ -213,8 +213,7 @@ class Rectangle(Surrogate):
 
     def __init__(self, width: float = 1.0, *, strict: bool = False, spiking: bool = True):
         super().__init__(strict=strict, spiking=spiking)
-        _positive("width", width)
-        self.width = float(width)
+        self.width = _positive("width", width)
 
     def derivative(self, u: Tensor) -> Tensor:
         return (u.abs() < self.width / 2).to(u.dtype) * (1 / self.width)
@@ -234,10 +233,8 @@ class Triangle(Surrogate):
         self, gamma: float = 1.0, width: float = 1.0, *, strict: bool = False, spiking: bool = True
     ):
         super().__init__(strict=strict, spiking=spiking)
-        _positive("gamma", gamma)
-        _positive("width", width)
-        self.gamma = float(gamma)
-        self.width = float(width)
+        self.gamma = _positive("gamma", gamma)
+        self.width = _positive("width", width)
 
     def derivative(self, u: Tensor) -> Tensor:
         return torch.relu(1 - u.abs() / self.width) * self.gamma
@@ -256,8 +253,7 @@ class FastSigmoid(Surrogate):
 
     def __init__(self, k: float = 10.0, *, strict: bool = False, spiking: bool = True):
         super().__init__(strict=strict, spiking=spiking)
-        _positive("k", k)
-        self.k = float(k)
+        self.k = _positive("k", k)
 
     def derivative(self, u: Tensor) -> Tensor:
         return 1 / (1 + self.k * u.abs()) ** 2
@@ -274,8 +270,7 @@ class Sigmoid(Surrogate):
 
     def __init__(self, alpha: float = 4.0, *, strict: bool = False, spiking: bool = True):
         super().__init__(strict=strict, spiking=spiking)
-        _positive("alpha", alpha)
-        self.alpha = float(alpha)
+        self.alpha = _positive("alpha", alpha)
 
     def derivative(self, u: Tensor) -> Tensor:
         p = torch.sigmoid(self.alpha * u)
@@ -295,8 +290,7 @@ class Gaussian(Surrogate):
 
     def __init__(self, sigma: float = 0.4, *, strict: bool = False, spiking: bool = True):
         super().__init__(strict=strict, spiking=spiking)
-        _positive("sigma", sigma)
-        self.sigma = float(sigma)
+        self.sigma = _positive("sigma", sigma)
 
     def derivative(self, u: Tensor) -> Tensor:
         return torch.exp(u * u * (-0.5 / self.sigma**2)) * (
@@ -307,6 +301,7 @@ class Gaussian(Surrogate):
         return 0.5 * (1 + torch.erf(u * (1 / (self.sigma * math.sqrt(2)))))
 
 
-def _positive(name: str, value: float) -> None:
+def _positive(name: str, value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name}={value!r}: expected a positive number")
+    return float(value)

@@ -6,6 +6,7 @@ two norms meet.
 """
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -47,38 +48,26 @@ class Parts:
             "triangle": Triangle(strict=True),
             "atan": ATan(alpha=2.0, strict=True),
         }
-        surrogate = surrogates[config.surrogate]
+        membrane: dict[str, Any] = {
+            "tau": config.tau,
+            "threshold": config.threshold,
+            "leak": config.initial_leak,
+            "conductance": config.conductance,
+            "surrogate": surrogates[config.surrogate],
+        }
         if config.neuron == "glif-f":
-            return FusedGLIF(
-                channels,
-                config.T,
-                tau=config.tau,
-                threshold=config.threshold,
-                leak=config.initial_leak,
-                conductance=config.conductance,
-                surrogate=surrogate,
-            )
+            return FusedGLIF(channels, config.T, **membrane)
         gate = config.gate
         if gate != "random" and config.per == "layer" and config.gate_sign == "code":
             gate = (1 - gate[0], 1 - gate[1], 1 - gate[2])
-        modes = {
-            "soft": "soft",
-            "hard": "hard",
-            "static-soft": "static_soft",
-            "static-hard": "static_hard",
-        }
         return GLIF(
             channels if config.per == "channel" else None,
             config.T,
-            gates=modes[config.gates],  # type: ignore[arg-type]
+            gates=config.gates.replace("-", "_"),  # type: ignore[arg-type]
             gate=gate,
-            tau=config.tau,
-            threshold=config.threshold,
-            leak=config.initial_leak,
-            conductance=config.conductance,
             time_wise=config.time_wise,
             learn_membrane=config.learn_membrane,
-            surrogate=surrogate,
+            **membrane,
         )
 
     def conv3x3(self, inputs: int, outputs: int, stride: int = 1, alpha: float = 1.0) -> Sequential:

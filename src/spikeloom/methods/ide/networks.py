@@ -202,15 +202,10 @@ def _onward(channels: tuple[int, ...], halving: int) -> list[WeightTransform]:
 
 def _back(channels: tuple[int, ...], sizes: list[int]) -> nn.ConvTranspose2d:
     """To the first layer, whose height and width are `sizes`."""
-    odd = (sizes[0] % 2, sizes[1] % 2)
+    height, width = sizes
+    odd = (1 - height % 2, 1 - width % 2)
     return nn.ConvTranspose2d(
-        channels[-1],
-        channels[0],
-        3,
-        stride=2,
-        padding=1,
-        output_padding=(1 - odd[0], 1 - odd[1]),
-        bias=False,
+        channels[-1], channels[0], 3, stride=2, padding=1, output_padding=odd, bias=False
     )
 
 
