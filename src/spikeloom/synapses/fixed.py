@@ -220,15 +220,7 @@ class FixedConv2d:
             if self.pays(tuple(x.shape), int(counts.sum())):
                 lists = active.list_images(x, counts, geometry.groups)
                 return self.sums(tuple(x.shape), lists, last)
-        return torch.ops.aten.conv2d.default(
-            x,
-            self.weight,
-            self.bias,
-            geometry.stride,
-            geometry.padding,
-            geometry.dilation,
-            geometry.groups,
-        )
+        return torch.ops.aten.conv2d.default(x, self.weight, self.bias, *geometry[1:])
 
     def pays(self, shape: tuple[int, ...], fired: int, listed: int | None = None) -> bool:
         samples, channels, height, width = shape

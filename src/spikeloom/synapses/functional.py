@@ -228,8 +228,7 @@ class _Conv(torch.autograd.Function):
         ctx.geometry, ctx.active, ctx.choice = geometry, active, choice
         ctx.has_bias = bias is not None
         if not choice.forward:
-            arguments = (geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
-            return F.conv2d(x, weight, bias, *arguments)
+            return F.conv2d(x, weight, bias, *geometry[1:])
         last = _channel_last(x) or _channel_last(weight)
         return conv_forward(
             x.shape, active, conv_table(weight, geometry.groups), bias, geometry, last

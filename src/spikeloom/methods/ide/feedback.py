@@ -271,14 +271,8 @@ class FeedbackNetwork(nn.Module):
 
         def solve(grad: Tensor) -> Tensor:
             with torch.autocast(grad.device.type, enabled=False):
-                beta, solution = solve_implicit(
-                    around_image,
-                    around,
-                    grad,
-                    self.settings.solver,
-                    settings,
-                    coupled=coupled,
-                )
+                system = around_image, around, grad, self.settings.solver, settings
+                beta, solution = solve_implicit(*system, coupled=coupled)
             if solution is not None and self.training:
                 self._note(solution)
             return beta
