@@ -87,14 +87,6 @@ class Layout:
             for size, stride, wanted in zip(self.shape, strides, self.strides, strict=True)
         )
 
-    def empty(self, like: Tensor, dtype: torch.dtype, time_steps: int | None = None) -> Tensor:
-        """An uninitialised tensor in this order: `[B, ...]`, or `[T, B, ...]`."""
-        if time_steps is None:
-            return torch.empty_strided(self.shape, self.strides, dtype=dtype, device=like.device)
-        return torch.empty_strided(
-            (time_steps, *self.shape), (self.size, *self.strides), dtype=dtype, device=like.device
-        )
-
     def bring(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         """`tensor`, `[B, ...]` or `[T, B, ...]`, in this order and dtype, to read from: its time
         steps may lie far apart, or be one and the same. Copied only if it is not so.
@@ -106,7 +98,10 @@ class Layout:
         apart = not per_time or tensor.shape[0] == 1 or strides[0] >= self.size or strides[0] == 0
         if tensor.dtype == dtype and apart and self.fits_strides(strides[per_time:]):
             return tensor
-        return self.empty(tensor, dtype, tensor.shape[0] if per_time else None).copy_(tensor)
+        shape, strides = self.shape, self.strides
+        if per_time:
+            shape, strides = (tensor.shape[0], *shape), (self.size, *strides)
+        return torch.empty_strided(shape, strides, dtype=dtype, device=tensor.device).copy_(tensor)
 
 
 @dataclass(frozen=True)

@@ -58,17 +58,6 @@ class _ImplicitRate(torch.autograd.Function):
         return None, ctx.solve(grads[0]), None
 
 
-def transposed_jacobian(image: Tensor, point: Tensor, rows: int) -> Operator:
-    """p -> J^T p on `[rows, D]`, from the graph of `image` = f(`point`), which is kept."""
-    shape = image.shape
-
-    def product(p: Tensor) -> Tensor:
-        (result,) = torch.autograd.grad(image, point, p.view(shape), retain_graph=True)
-        return result.reshape(rows, -1)
-
-    return product
-
-
 def solve_implicit(
     image: Tensor,
     point: Tensor,
@@ -87,6 +76,11 @@ def solve_implicit(
     if settings.max_iter == 0:
         return grad, None
     rows = 1 if coupled and not solver.startswith("published") else len(grad)
-    operator = transposed_jacobian(image, point, rows)
-    solution = SOLVERS[solver](operator, grad.reshape(rows, -1).to(point.dtype), settings)
+
+    def product(p: Tensor) -> Tensor:
+        """J^T p on `[rows, D]`, from the graph of `image` = f(`point`), which is kept."""
+        (result,) = torch.autograd.grad(image, point, p.view(image.shape), retain_graph=True)
+        return result.reshape(rows, -1)
+
+    solution = SOLVERS[solver](product, grad.reshape(rows, -1).to(point.dtype), settings)
     return solution.x.view(grad.shape).to(grad.dtype), solution
