@@ -311,7 +311,7 @@ def namespace(dialect: Dialect) -> dict[str, Any]:
     drop = made("Dropout", DroppingOut, drop=staticmethod(F.dropout))
     names |= {"Dropout": drop, "Dropout2d": made("Dropout2d", drop, **flat)}
     container = _Wrapped if dialect.wraps_layers else Contained
-    runs = {"MultiStepContainer": functional.multi_step_forward}
+    runs: dict[str, Any] = {"MultiStepContainer": functional.multi_step_forward}
     runs["SeqToANNContainer"] = functional.seq_to_ann_forward
     names |= {name: made(name, container, run=staticmethod(run)) for name, run in runs.items()}
     prefix = "MultiStep" if dialect.single else ""
