@@ -21,13 +21,13 @@ from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.neuron import GivenState, State
 from spikeloom.neurons.ranges import within
 from spikeloom.nn.delay_sum import delayed_sum
-from spikeloom.nn.state import Stateful
+from spikeloom.nn.state import StatefulLayer
 
 FINAL_SIGMA = 0.5
 """The deviation of g, in time steps, at which it stops shrinking, as published."""
 
 
-class _Delayed(Stateful, FixedConstants):
+class _Delayed(StatefulLayer, FixedConstants):
     """What both layers share: delays, sigma, and the steps whose spikes are still on their way."""
 
     def __init__(self, shape: tuple[int, ...], longest: int, sigma: float | None, decay: float):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.neuron import GivenState, State
-from spikeloom.nn.state import Stateful
+from spikeloom.nn.state import StatefulLayer
 
 
 class Poisson(nn.Module):
@@ -40,7 +40,7 @@ class Poisson(nn.Module):
         return f"rate={self.rate:g}"
 
 
-class Latency(Stateful, FixedConstants):
+class Latency(StatefulLayer, FixedConstants):
     """Latency coding: each input fires once, the stronger the earlier.
 
         s_t = 1 where x > threshold and t = round((1 - x) (T - 1)),   t = 0 ... T - 1

@@ -9,7 +9,7 @@ from spikeloom.compiler.constant import repeated_step
 from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.neurons.neuron import GivenState, State
 from spikeloom.nn.fold import is_constant
-from spikeloom.nn.state import Stateful
+from spikeloom.nn.state import StatefulLayer
 
 Over = Literal["last", "mean", "max", "sum"]
 
@@ -45,7 +45,7 @@ class StaticCoding(nn.Module):
         return f"time_steps={self.time_steps}"
 
 
-class Dropout(Stateful):
+class Dropout(StatefulLayer):
     """Zero a fraction `p` of the inputs, the same ones at all T time steps of a forward pass.
 
         y_t = x_t * m / (1 - p),   m ~ Bernoulli(1 - p) of shape [B, ...]
@@ -119,7 +119,7 @@ class Voting(nn.Module):
         return f"votes={self.votes}"
 
 
-class Readout(Stateful, FixedConstants):
+class Readout(StatefulLayer, FixedConstants):
     """One value from all time steps, the last layer of a network: `[T, B, ...]` -> `[B, ...]`.
 
         "last"  x_T          "mean"  (x_1 + ... + x_T) / T

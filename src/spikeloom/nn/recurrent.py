@@ -9,10 +9,10 @@ from spikeloom.compiler.dispatch import Choice
 from spikeloom.compiler.plan.geometry import coef_kind
 from spikeloom.neurons import Neuron, State
 from spikeloom.neurons.neuron import GivenState
-from spikeloom.nn.state import Stateful
+from spikeloom.nn.state import StatefulLayer
 
 
-class Recurrent(Stateful):
+class Recurrent(StatefulLayer):
     """Neurons with all-to-all feedback, on `[T, B, features]`.
 
         into="input"        the neurons' input at t is  x_t + R s_{t-1},   s_0 = 0

@@ -25,7 +25,7 @@ GivenNetworkState = NetworkState | None | Literal[False]
 """As `neurons.neuron.GivenState`: None is at rest, False asks for no state."""
 
 
-class Stateful(nn.Module):
+class StatefulLayer(nn.Module):
     """A layer over time whose answer depends on the steps before: a subclass overrides `advance`,
     and `initial_state` where it is something."""
 
