@@ -10,6 +10,7 @@ Kept are at most as many bytes as were in use at once, those that were used last
 `SPIKELOOM_KEEP_MEMORY=0` turns it off.
 """
 
+import math
 import mmap
 import os
 import threading
@@ -41,9 +42,7 @@ if hasattr(os, "register_at_fork"):
 
 def empty(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """An uninitialised dense tensor on the CPU."""
-    size = dtype.itemsize
-    for extent in shape:
-        size *= extent
+    size = math.prod(shape) * dtype.itemsize
     if size < LARGE or not _wanted():
         return torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
     storage = torch.from_numpy(_take(-(-size // _STEP) * _STEP)).untyped_storage()

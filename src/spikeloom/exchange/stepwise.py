@@ -208,9 +208,8 @@ def exported(
 def quiet() -> Iterator[None]:
     """Without the warnings of exporters about themselves."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", UserWarning)
+        for kind in (FutureWarning, DeprecationWarning, UserWarning):
+            warnings.simplefilter("ignore", kind)
         yield
 
 

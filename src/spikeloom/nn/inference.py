@@ -22,7 +22,6 @@ from spikeloom.nn.state import GivenNetworkState, stream
 from spikeloom.synapses.fixed import fixed
 
 Linear = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
-_LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm)
 Pair = tuple[str, str]
 """The paths of a linear layer and of the normalisation that its result, and nothing else, feeds."""
@@ -124,7 +123,7 @@ def _pairs(net: nn.Module, example: Tensor) -> list[Pair]:
             uses[source] += 1
 
     norms = {module: received for module in net.modules() if isinstance(module, _NORMS)}
-    linear = {module: produced for module in net.modules() if isinstance(module, _LINEAR)}
+    linear = {module: produced for module in net.modules() if isinstance(module, Linear)}
     with hooked(norms, linear):
         net(example)
     return [

@@ -56,9 +56,16 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
             "    x_next = tl.load(x + at, mask=keep, other=0)",
             *indent(loop),
         ]
+    # the one tile of a program
+    if variant.nest == "row":
+        tile = loops.row_tile("tile", variant.flat, variant.quads, variant.index)
+    else:
+        tile = loops.vec_columns("(tile % column_tiles)")
+        tile += loops.vec_rows("(tile // column_tiles)", variant.index)
     body = [
         loops.lanes(variant.nest),
-        *_only_tile(variant),
+        "tile = tl.program_id(0)",
+        *tile,
         *pieces.constant_loads(writer, variant),
         *pieces.start_lines(writer, variant, shape),
         *time,
@@ -75,17 +82,3 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
         *loops.constants(variant.nest),
     ]
     return writer.module("Forward", "run_forward", arguments, body)
-
-
-def _only_tile(variant: pieces.Variant) -> list[str]:
-    """The one tile of a program of the forward kernel."""
-    if variant.nest == "row":
-        return [
-            "tile = tl.program_id(0)",
-            *loops.row_tile("tile", variant.flat, variant.quads, variant.index),
-        ]
-    return [
-        "tile = tl.program_id(0)",
-        *loops.vec_columns("(tile % column_tiles)"),
-        *loops.vec_rows("(tile // column_tiles)", variant.index),
-    ]
