@@ -18,9 +18,11 @@ import stat
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Hashable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from spikeloom import files
 from spikeloom.cache_home import cache_root, distrust, make_own, trusted_users
@@ -76,6 +78,13 @@ def load(text: str) -> ModuleType:
             exec(compile(text, module.__file__, "exec"), vars(module))
             _loaded[name] = module
         return _loaded[name]
+
+
+@cache
+def function(write: Callable[..., str], name: str, key: Any, *variant: Hashable) -> Any:
+    """The function of this name in the module that `write` writes for a `plan.call.TraceKey` and a
+    variant; looked up once for each."""
+    return getattr(load(write(key.trace, *variant)), name)
 
 
 def folder() -> Path:

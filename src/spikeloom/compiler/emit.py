@@ -5,6 +5,14 @@ from collections.abc import Callable
 
 from spikeloom.compiler.front.ir import Graph, Value
 
+_INFIX = {
+    **{"add": "+", "sub": "-", "mul": "*", "ge": ">=", "gt": ">", "le": "<=", "lt": "<"},
+    **{"eq": "==", "ne": "!=", "and": "&", "or": "|"},
+}
+EXPRESSIONS = {op: f"{{0}} {sign} {{1}}" for op, sign in _INFIX.items()}
+EXPRESSIONS |= {"neg": "-{0}", "isnan": "{0} != {0}"}
+"""Operations that look alike on both targets."""
+
 
 def lines(
     graph: Graph,

@@ -4,7 +4,6 @@ Saved for backward are the input, the spikes and the feedback that was felt; sta
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -87,16 +86,6 @@ class _Loop(torch.autograd.Function):
         return (*[None] * 4, *_backward(ctx, list(grads)))
 
 
-@cache
-def _forward_kernel(key: TraceKey, variant: Variant, place: int) -> Any:
-    return kernel_cache.load(kernels.forward_source(key.trace, variant, place)).run_forward
-
-
-@cache
-def _backward_kernel(key: TraceKey, variant: Variant, place: int) -> Any:
-    return kernel_cache.load(kernels.backward_source(key.trace, variant, place)).run_backward
-
-
 def _variant(layer: Layer, x: Tensor, coefs: Any, leaves: tuple[str, ...] = ()) -> Variant:
     names = layer.key.trace.signature.coefs
     vectors = (name for name, coef in zip(names, coefs, strict=True) if coef.numel() > 1)
@@ -118,7 +107,8 @@ def _forward(
         for j, final in enumerate(finals):
             final.copy_(starts[j]) if starts else final.fill_(layer.rest[j])
         return spikes, felt, finals, 0
-    kernel = _forward_kernel(layer.key, _variant(layer, x, coefs), layer.place)
+    variant = _variant(layer, x, coefs), layer.place
+    kernel = kernel_cache.function(kernels.forward_source, "run_forward", layer.key, *variant)
     none = np.empty(0, real)
     *states, heard = [_flat(start) for start in starts] or [none] * (len(layer.rest) + 1)
     arguments = (
@@ -183,7 +173,8 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
         for i in leaves
     ]
     variant = _variant(layer, x, coefs, tuple(names[i] for i in leaves))
-    kernel = _backward_kernel(layer.key, variant, layer.place)
+    source = kernels.backward_source
+    kernel = kernel_cache.function(source, "run_backward", layer.key, variant, layer.place)
     arguments = (
         *(_flat(x), x.stride(0), x.stride(1), _flat(felt), batch * features, _flat(weight)),
         *(_flat(g), g.stride(0), g.stride(1), _flat(gx), none if gr is gx else _flat(gr)),

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Iterable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,16 +38,6 @@ def kernel_text(trace: Trace, dtype: torch.dtype) -> str:
             backward_source(trace, Variant(storage, "row", gradients=gradients)),
         )
     )
-
-
-@cache
-def _forward_kernel(key: TraceKey, variant: Variant) -> Any:
-    return kernel_cache.load(forward_source(key.trace, variant)).run_forward
-
-
-@cache
-def _backward_kernel(key: TraceKey, variant: Variant) -> Any:
-    return kernel_cache.load(backward_source(key.trace, variant)).run_backward
 
 
 class _Driver:
@@ -116,7 +106,7 @@ class CpuKernel(BoundKernel):
         parameters = forward_parameters(self.key.trace, variant)
         fixed = self._fixed(tiles, parameters) | {"has_start": started, "want_final": want_state}
         return _Driver(
-            _forward_kernel(self.key, variant),
+            kernel_cache.function(forward_source, "run_forward", self.key, variant),
             parameters,
             fixed,
             self.forward_names(record, want_state, started),
@@ -143,7 +133,7 @@ class CpuKernel(BoundKernel):
             fixed[f"{var}width"] = width
             parts += [Part((copies, times, width))] * want_coefs[index]
         return _Driver(
-            _backward_kernel(self.key, variant),
+            kernel_cache.function(backward_source, "run_backward", self.key, variant),
             parameters,
             fixed,
             self.backward_names(started, ended, want_x, want_coefs),

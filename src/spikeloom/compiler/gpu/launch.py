@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -30,16 +29,6 @@ from spikeloom.compiler.plan.call import Form, TraceKey
 
 WIDE = 1 << 31
 """Neurons of a time step from which their numbers need 64 bits."""
-
-
-@cache
-def _forward_kernel(key: TraceKey, variant: ForwardVariant) -> Any:
-    return kernel_cache.load(forward_source(key.trace, variant)).run_forward
-
-
-@cache
-def _backward_kernel(key: TraceKey, variant: BackwardVariant) -> Any:
-    return kernel_cache.load(backward_source(key.trace, variant)).run_backward
 
 
 def kernel_text(trace: Trace, dtype: torch.dtype) -> str:
@@ -115,7 +104,7 @@ class GpuKernel(BoundKernel):
         variant = ForwardVariant(**self._common(started), finals=want_state, record=record)
         grid = forward_grid(self.plan, self.on)
         return GpuLaunch(
-            _forward_kernel(self.key, variant),
+            kernel_cache.function(forward_source, "run_forward", self.key, variant),
             grid.tiles,
             grid.tile.warps,
             self.form.device,
@@ -149,7 +138,7 @@ class GpuKernel(BoundKernel):
             if not form.static:
                 moving += [("x", self.x_time), *[("gx", self.layout.size)] * want_x]
         return GpuLaunch(
-            _backward_kernel(self.key, variant),
+            kernel_cache.function(backward_source, "run_backward", self.key, variant),
             cut.programs,
             cut.grid.tile.warps,
             form.device,

@@ -13,29 +13,13 @@ from spikeloom.compiler.front.ir import Graph, Value
 from spikeloom.compiler.front.trace import Trace
 
 _EXPRESSIONS = {
-    "add": "{0} + {1}",
-    "sub": "{0} - {1}",
-    "mul": "{0} * {1}",
-    "neg": "-{0}",
-    "abs": "tl.abs({0})",
-    "exp": "tl.exp({0})",
-    "log": "tl.log({0})",
-    "sigmoid": "tl.sigmoid({0})",
-    "erf": "tl.erf({0})",
-    "floor": "tl.floor({0})",
-    "sin": "tl.sin({0})",
-    "cos": "tl.cos({0})",
-    "ge": "{0} >= {1}",
-    "gt": "{0} > {1}",
-    "le": "{0} <= {1}",
-    "lt": "{0} < {1}",
-    "eq": "{0} == {1}",
-    "ne": "{0} != {1}",
-    "and": "{0} & {1}",
-    "or": "{0} | {1}",
+    **emit.EXPRESSIONS,
+    **{
+        op: f"tl.{op}({{0}})"
+        for op in ("abs", "exp", "log", "sigmoid", "erf", "floor", "sin", "cos")
+    },
     "xor": "{0} ^ {1}",
     "not": "~{0}",
-    "isnan": "{0} != {0}",
     "cast_bool": "{0} != 0",
     "where": "tl.where({0}, {1}, {2})",
 }
@@ -52,16 +36,9 @@ _PLAIN = {
     "reciprocal": "{one} / {0}",
     "rsqrt": "{one} / tl.sqrt({0})",
 }
-_HELPERS = {
-    "sign": ("sign", 1),
-    "maximum": ("maximum", 2),
-    "minimum": ("minimum", 2),
-    "remainder": ("remainder", 2),
-    "log1p": ("log1p", 1),
-    "tanh": ("tanh", 1),
-    "atan": ("atan", 1),
-    "pow": ("power", 2),
-}
+_HELPERS = {"sign": 1, "log1p": 1, "tanh": 1, "atan": 1}
+_HELPERS |= {"maximum": 2, "minimum": 2, "remainder": 2, "power": 2}
+"""What `mathlib` has, and of how many arguments."""
 
 
 class Writer:
@@ -121,7 +98,8 @@ class Writer:
         if op in divisions:
             text = divisions[op]
             return text.replace("{one}", self.number(1.0)) if "{one}" in text else text
-        helper, count = _HELPERS[op]
+        helper = "power" if op == "pow" else op
+        count = _HELPERS[helper]
         self.helpers.add(helper)
         return f"{helper}({', '.join(f'{{{i}}}' for i in range(count))})"
 
