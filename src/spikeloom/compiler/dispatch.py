@@ -38,7 +38,6 @@ TARGETS: dict[str, TargetName] = {"cpu": "cpu", "cuda": "gpu"}
 """The kernels that `auto` takes, by the type of the device."""
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_HOME: dict[TargetName, str] = {"cpu": "cpu", "gpu": "cuda"}
 _PACKAGE: dict[TargetName, str] = {"cpu": "numba", "gpu": "triton"}
 
 FORCED = os.environ.get("SPIKELOOM_BACKEND", "auto")
@@ -200,7 +199,7 @@ def remember(
 def _obstacle(target: TargetName | None, device: torch.device, dtype: torch.dtype) -> str | None:
     """Why a compiled kernel cannot take this input whatever its step, or None."""
     interprets = target == "gpu" and device.type == "cpu" and interpreting()
-    if target is None or (device.type != _HOME[target] and not interprets):
+    if target is None or (TARGETS.get(device.type) != target and not interprets):
         kernel = "kernel" if target is None else f"{target} kernel"
         return f"no {kernel} for device {device.type!r}"
     if dtype not in FLOATS:
