@@ -24,6 +24,24 @@ STILL = 1e-4
 """Relative change of the training loss from one epoch to the next that is none."""
 
 
+_ADVICE = {
+    "silent": "no neuron of {} fired for any test sample: what is behind learns nothing from it. "
+    "Raise what comes in (gain of weights or BatchNorm, input scale, max instead of average "
+    "pooling), lower v_threshold or tau, give more time steps, or lower optimizer.lr",
+    "faint": "{} fire less than one spike a sample: next to nothing passes. Remedies as for silent "
+    "layers",
+    "saturated": "{} fire at nearly every time step, whatever the input is: lower what comes in "
+    "(input scale, gain of weights, lr) or raise v_threshold",
+    "without_gradient": "no gradient reached {}: the potentials behind are out of reach of the "
+    "surrogate (a wider one, a lower v_threshold), a step compares without a surrogate, or "
+    "something is detached or masked",
+    "one_class": "every test sample is answered with class {}: the scores do not depend on the "
+    "input (silent or saturated layers, too high an optimizer.lr)",
+    "still": "the training loss did not change over the epoch: no gradient arrives, or "
+    "optimizer.lr is far too low",
+}
+
+
 @dataclass(frozen=True)
 class Health:
     """What is wrong, all empty for a network that is well.
@@ -59,15 +77,16 @@ class Health:
             known[key] = tuple(value) if isinstance(value, list) else value
         return cls(**known)
 
+    def _named(self) -> dict[str, str]:
+        """The layers or modules of each kind, in words."""
+        kinds = {name: getattr(self, name) for name in ("silent", "faint", "saturated")}
+        kinds["without_gradient"] = _modules(self.without_gradient)
+        return {kind: _few(names) for kind, names in kinds.items() if names}
+
     def short(self) -> str:
         """In a few words, for the line of an epoch: "silent: conv.0, conv.4"."""
-        words = {
-            "silent": self.silent,
-            "faint": self.faint,
-            "saturated": self.saturated,
-            "no gradient": _modules(self.without_gradient),
-        }
-        parts = [f"{word}: {_few(names)}" for word, names in words.items() if names]
+        named = self._named().items()
+        parts = [f"{kind.replace('without_', 'no ')}: {names}" for kind, names in named]
         if self.one_class is not None:
             parts.append(f"answers class {self.one_class} for every sample")
         if self.still:
@@ -77,41 +96,12 @@ class Health:
     def advice(self) -> dict[str, str]:
         """A line for each thing that is wrong, by its name above: what was seen, what it means, the
         usual remedies."""
-        lines: dict[str, str] = {}
-        if self.silent:
-            lines["silent"] = (
-                f"no neuron of {_few(self.silent)} fired for any test sample: what is behind "
-                "learns nothing from it. Raise what comes in (gain of weights or BatchNorm, input "
-                "scale, max instead of average pooling), lower v_threshold or tau, give more time "
-                "steps, or lower optimizer.lr"
-            )
-        if self.faint:
-            lines["faint"] = (
-                f"{_few(self.faint)} fire less than one spike a sample: next to nothing passes. "
-                "Remedies as for silent layers"
-            )
-        if self.saturated:
-            lines["saturated"] = (
-                f"{_few(self.saturated)} fire at nearly every time step, whatever the input is: "
-                "lower what comes in (input scale, gain of weights, lr) or raise v_threshold"
-            )
-        if self.without_gradient:
-            lines["without_gradient"] = (
-                f"no gradient reached {_few(_modules(self.without_gradient))}: the potentials "
-                "behind are out of reach of the surrogate (a wider one, a lower v_threshold), a "
-                "step compares without a surrogate, or something is detached or masked"
-            )
+        named = self._named()
         if self.one_class is not None:
-            lines["one_class"] = (
-                f"every test sample is answered with class {self.one_class}: the scores do not "
-                "depend on the input (silent or saturated layers, too high an optimizer.lr)"
-            )
+            named["one_class"] = str(self.one_class)
         if self.still:
-            lines["still"] = (
-                "the training loss did not change over the epoch: no gradient arrives, or "
-                "optimizer.lr is far too low"
-            )
-        return lines
+            named["still"] = ""
+        return {kind: _ADVICE[kind].format(names) for kind, names in named.items()}
 
     def remarks(self) -> dict[str, str]:
         """The same for what may well be meant."""

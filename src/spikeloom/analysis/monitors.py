@@ -2,13 +2,14 @@
 firing rates that gradients pass, for penalties.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikeloom.analysis.rates import Answer, neuron_layers
+from spikeloom.analysis.rates import Answer, LayerSums, neuron_layers
 from spikeloom.hooks import Look, Watching
 from spikeloom.neurons import Neuron
 
@@ -115,7 +116,7 @@ class Monitor(Watching):
         self._courses = {(path, name): Course(last, bins, limits) for path in chosen for name in of}
 
     def looks(self) -> tuple[dict[Any, Look], dict[Any, Look]]:
-        return {}, {layer: self._look(path) for path, layer in self._layers.items()}
+        return {}, {layer: partial(self._look, path) for path, layer in self._layers.items()}
 
     def __getitem__(self, key: str | tuple[str, str]) -> Course:
         """Of a layer, its spikes; of (layer, name), that value."""
@@ -125,23 +126,20 @@ class Monitor(Watching):
         """Paths of the layers, in module order."""
         return list(self._layers)
 
-    def _look(self, path: str) -> Callable[[Neuron, Sequence[Any], Answer], None]:
-        @torch.no_grad()
-        def look(layer: Neuron, inputs: Sequence[Any], output: Answer) -> None:
-            if (path, SPIKES) in self._courses:
-                spikes = output[0] if isinstance(output, tuple) else output
-                self._courses[path, SPIKES].add(spikes.detach())
-            if self._names:
-                current, *state = inputs
-                given = (state[0] or None) if state else None
-                records = layer.run(current, given, record=self._names).records
-                for name in self._names:
-                    self._courses[path, name].add(records[name])
-
-        return look
+    @torch.no_grad()
+    def _look(self, path: str, layer: Neuron, inputs: Sequence[Any], output: Answer) -> None:
+        if (path, SPIKES) in self._courses:
+            spikes = output[0] if isinstance(output, tuple) else output
+            self._courses[path, SPIKES].add(spikes.detach())
+        if self._names:
+            current, *state = inputs
+            given = (state[0] or None) if state else None
+            records = layer.run(current, given, record=self._names).records
+            for name in self._names:
+                self._courses[path, name].add(records[name])
 
 
-class LiveRates(Watching):
+class LiveRates(LayerSums):
     """Firing rates of every neuron layer inside a `with` block, as tensors that gradients pass.
 
         with LiveRates(network) as rates:
@@ -152,14 +150,6 @@ class LiveRates(Watching):
     1 the spikes per neuron and step. Backward a spike has its surrogate's derivative, compiled and
     eager alike. Of several passes in a block it is the mean of all.
     """
-
-    def __init__(self, network: nn.Module) -> None:
-        self._layers = neuron_layers(network)
-        self._sums: dict[str, Tensor] = {}
-        self._places = dict.fromkeys(self._layers, 0)
-
-    def looks(self) -> tuple[dict[Any, Look], dict[Any, Look]]:
-        return {}, {layer: self._look(path) for path, layer in self._layers.items()}
 
     def per_layer(self) -> dict[str, Tensor]:
         """A scalar for each layer that has run, in module order."""
@@ -176,11 +166,5 @@ class LiveRates(Watching):
         places = sum(self._places[path] for path in self._sums)
         return torch.stack(list(self._sums.values())).sum() / places
 
-    def _look(self, path: str) -> Callable[[nn.Module, object, Answer], None]:
-        def look(layer: nn.Module, inputs: object, output: Answer) -> None:
-            spikes = output[0] if isinstance(output, tuple) else output
-            total = spikes.float().sum()
-            self._sums[path] = self._sums[path] + total if path in self._sums else total
-            self._places[path] += spikes.numel()
-
-        return look
+    def _sum(self, spikes: Tensor) -> Tensor:
+        return spikes.float().sum()

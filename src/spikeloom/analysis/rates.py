@@ -3,7 +3,8 @@
 rate of a layer = spikes / (neurons x samples x time steps)      per neuron and time step, 0..1
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -45,7 +46,31 @@ class SpikeCount(NamedTuple):
         return self.spikes / self.places if self.places else 0.0
 
 
-class FiringRates(Watching):
+class LayerSums(Watching):
+    """Sums over what every neuron layer of `module` answers inside a `with` block."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._layers = neuron_layers(module)
+        self._sums: dict[str, Tensor] = {}
+        self._places = dict.fromkeys(self._layers, 0)
+        self._neurons = dict.fromkeys(self._layers, 0)
+
+    def looks(self) -> tuple[dict[Any, Look], dict[Any, Look]]:
+        return {}, {layer: partial(self._look, path) for path, layer in self._layers.items()}
+
+    def _look(self, path: str, layer: nn.Module, inputs: object, output: Answer) -> None:
+        spikes = output[0] if isinstance(output, tuple) else output
+        total = self._sum(spikes)
+        self._sums[path] = self._sums[path] + total if path in self._sums else total
+        self._places[path] += spikes.numel()
+        self._neurons[path] = spikes.shape[2:].numel()
+
+    def _sum(self, spikes: Tensor) -> Tensor:
+        """What is added up of `spikes` `[T, B, ...]`, a scalar."""
+        raise TypeError(f"{type(self).__name__} must override _sum(spikes)")
+
+
+class FiringRates(LayerSums):
     """Counts the spikes of every neuron layer of `module` inside a `with` block.
 
         with FiringRates(network) as rates:
@@ -58,19 +83,10 @@ class FiringRates(Watching):
     its height. Outputs, gradients, and the choice of backend are left as they are.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._layers = neuron_layers(module)
-        self._spikes: dict[str, Tensor] = {}
-        self._places = dict.fromkeys(self._layers, 0)
-        self._neurons = dict.fromkeys(self._layers, 0)
-
-    def looks(self) -> tuple[dict[Any, Look], dict[Any, Look]]:
-        return {}, {layer: self._hook(path) for path, layer in self._layers.items()}
-
     def counts(self) -> dict[str, SpikeCount]:
         """Spikes and places by layer, in module order; sums over processes give exact rates."""
         return {
-            path: SpikeCount(int(self._spikes.get(path, 0)), places)
+            path: SpikeCount(int(self._sums.get(path, 0)), places)
             for path, places in self._places.items()
         }
 
@@ -82,14 +98,6 @@ class FiringRates(Watching):
         """Neurons by layer, in module order; 0 for one that has not run."""
         return dict(self._neurons)
 
-    def _hook(self, path: str) -> Callable[[nn.Module, object, Answer], None]:
-        @torch.no_grad()
-        def count(layer: nn.Module, inputs: object, output: Answer) -> None:
-            spikes = output[0] if isinstance(output, tuple) else output
-            # int64: a float32 sum stops being exact at 2^24 spikes, a bfloat16 one at 2^8.
-            fired = torch.count_nonzero(spikes)
-            self._spikes[path] = self._spikes[path] + fired if path in self._spikes else fired
-            self._places[path] += spikes.numel()
-            self._neurons[path] = spikes.shape[2:].numel()
-
-        return count
+    def _sum(self, spikes: Tensor) -> Tensor:
+        # int64: a float32 sum stops being exact at 2^24 spikes, a bfloat16 one at 2^8.
+        return torch.count_nonzero(spikes.detach())

@@ -6,6 +6,7 @@ own input with recording on. A network needs no code for this.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -56,23 +57,16 @@ def trace(
     """
     captured: dict[str, list[tuple[Neuron, Tensor, State | None]]] = {}
 
-    def capture(path: str, layer: Neuron) -> Callable[[nn.Module, Arguments], None]:
-        def hook(_: nn.Module, arguments: Arguments) -> None:
-            state = (arguments[1] or None) if len(arguments) == 2 else None
-            one = slice(sample, sample + 1)
-            before = captured.get(path, []) if state is not None else []
-            call = (
-                layer,
-                arguments[0][:, one],
-                None
-                if state is None
-                else tuple(value[one] if value.dim() else value for value in state),
-            )
-            captured[path] = [*before, call]
+    def capture(path: str, layer: Neuron, arguments: Arguments) -> None:
+        one = slice(sample, sample + 1)
+        state = (arguments[1] or None) if len(arguments) == 2 else None
+        before = []
+        if state is not None:
+            state = tuple(value[one] if value.dim() else value for value in state)
+            before = captured.get(path, [])
+        captured[path] = [*before, (layer, arguments[0][:, one], state)]
 
-        return hook
-
-    looks = {layer: capture(path, layer) for path, layer in neuron_layers(network).items()}
+    looks = {layer: partial(capture, path) for path, layer in neuron_layers(network).items()}
     with hooked(looks):
         (answer or network)(inputs)
     return [_trace(path, calls) for path, calls in captured.items()]

@@ -78,7 +78,7 @@ def print_rows(runs: "Sequence[RunRecord]", rows: Sequence[dict[str, Any]]) -> N
     if several:
         print_table(
             ("seeds of", "seeds", "mean", "deviation"),
-            [(g.name, str(len(g.rows)), percent(g.mean), percent(g.deviation)) for g in several],
+            [(g.name, str(len(g.rows)), *map(percent, g.spread)) for g in several],
             right=("seeds", "mean", "deviation"),
         )
     for pair in paired_differences(groups):

@@ -1,6 +1,6 @@
 """Curves over epochs, steps or time, with bands, levels and the last values written out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,12 @@ class Line:
     colour: str
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+
+    @classmethod
+    def of(cls, label: str, points: Iterable[tuple[float, float | None]], colour: str) -> "Line":
+        """The curve through `points` (x, y), without those whose y is None."""
+        known = [(float(x), y) for x, y in points if y is not None]
+        return cls(label, [x for x, _ in known], [y for _, y in known], colour)
 
     def thinned(self, most: int = _MOST_POINTS) -> "Line":
         """At most about `most` points: every n-th, and the last."""

@@ -1,6 +1,7 @@
 """Figures of what was measured: rates and constants of layers, confusion, latency, energy."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,21 +44,14 @@ def rates(source: "Source | Mapping[str, float]", *, ax: "Axes | None" = None) -
         return ax
     run = _run(source)
     layers = layer_names(run.epochs)
-    hues = dict(zip(layers, palette(len(layers)), strict=True))
-    scores = [(float(e.epoch), e.test.firing_rates) for e in run.epochs if e.test is not None]
+    scores = [(e.epoch, e.test.firing_rates) for e in run.epochs if e.test is not None]
     lines = [
-        Line(
-            layer,
-            [x for x, values in scores if layer in values],
-            [values[layer] for _, values in scores if layer in values],
-            hue,
-        )
-        for layer, hue in hues.items()
-        if any(layer in values for _, values in scores)
+        Line.of(layer, ((x, values.get(layer)) for x, values in scores), hue)
+        for layer, hue in zip(layers, palette(len(layers)), strict=True)
     ]
+    lines = [line for line in lines if line.x]
     _some(lines, f"{run.name} has recorded no firing rates")
-    few = len(lines) <= _MOST_ENDS
-    ends = (lambda value: f"{value:.3f}") if few else None
+    ends = (lambda value: f"{value:.3f}") if len(lines) <= _MOST_ENDS else None
     return curves(lines, y="spikes per neuron and time step", ends=ends, floor=0.0, ax=ax)
 
 
@@ -77,21 +71,14 @@ def constants(source: Source, name: str | None = None, *, ax: "Axes | None" = No
     layers = layer_names(run.epochs)
     lines = []
     for layer, hue in zip(layers, palette(len(layers)), strict=True):
-        spreads = [(float(e.epoch), e.constants.get(f"{layer}/{name}")) for e in run.epochs]
-        known = [(x, spread) for x, spread in spreads if spread is not None]
-        if not known:
-            continue
-        bands = len(layers) <= _MOST_BANDS
-        lines.append(
-            Line(
-                layer,
-                [x for x, _ in known],
-                [spread.mean for _, spread in known],
-                hue,
-                low=[spread.min for _, spread in known] if bands else (),
-                high=[spread.max for _, spread in known] if bands else (),
-            )
-        )
+        key = f"{layer}/{name}"
+        known = [(e.epoch, e.constants[key]) for e in run.epochs if key in e.constants]
+        line = Line.of(layer, ((epoch, spread.mean) for epoch, spread in known), hue)
+        if len(layers) <= _MOST_BANDS:
+            low, high = ([getattr(spread, end) for _, spread in known] for end in ("min", "max"))
+            line = replace(line, low=low, high=high)
+        if known:
+            lines.append(line)
     ends = (lambda value: f"{value:.3g}") if len(lines) <= _MOST_ENDS else None
     return curves(lines, y=f"{name}, {constant_words(name).unit}", log=True, ends=ends, ax=ax)
 
@@ -161,9 +148,9 @@ def latency(
     shown = dict(accuracies) if isinstance(accuracies, Mapping) else dict(enumerate(accuracies, 1))
     _some(shown, "nothing to plot: this network has no votes per time step")
     steps = sorted(shown)
-    lines = [Line("trained", [float(t) for t in steps], [shown[t] for t in steps], BLUE)]
+    lines = [Line.of("trained", sorted(shown.items()), BLUE)]
     if len(before) == len(steps):
-        lines.append(Line("before training", [float(t) for t in steps], before, ORANGE))
+        lines.append(Line.of("before training", zip(steps, before, strict=True), ORANGE))
     ax = curves(
         lines,
         x="time steps seen",

@@ -1,8 +1,8 @@
 """The charts of a page: figures of `spikeloom.plot` in the sizes of the page, as inline SVG."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -61,6 +61,18 @@ def chart(
     return Chart(Markup(plot.svg(ax, describe)), tuple(named), cut)
 
 
+def curves(
+    describe: str,
+    lines: Sequence[Line],
+    size: tuple[float, float] = HALF,
+    floor: float | None = None,
+    **options: Any,
+) -> Chart:
+    """The chart of `plot.curves` with its `options`."""
+    cut = floor is not None and any(y < floor for line in lines for y in line.y)
+    return chart(describe, lambda ax: plot.curves(lines, floor=floor, ax=ax, **options), size, cut)
+
+
 def epoch_lines(run: RunRecord, what: str) -> list[Line]:
     """Loss or accuracy of each split over the epochs."""
 
@@ -70,54 +82,41 @@ def epoch_lines(run: RunRecord, what: str) -> list[Line]:
         score = epoch.val if split == "validation" else epoch.test
         return None if score is None else getattr(score, what)
 
-    lines = []
-    for split, colour in SPLITS:
-        known = [(float(e.epoch), y) for e in run.epochs if (y := value(e, split)) is not None]
-        if known:
-            lines.append(Line(split, [x for x, _ in known], [y for _, y in known], colour))
-    return lines
+    lines = [
+        Line.of(split, ((e.epoch, value(e, split)) for e in run.epochs), colour)
+        for split, colour in SPLITS
+    ]
+    return [line for line in lines if line.x]
 
 
 def accuracy(run: RunRecord) -> Chart:
     lines, best = epoch_lines(run, "accuracy"), run.best
     published, shares = run.published, run.figure == "accuracy"
-    floor = accuracy_floor(lines) if shares else None
-    return chart(
+    return curves(
         f"{run.figure} over epochs",
-        lambda ax: plot.curves(
-            lines,
-            y=run.figure,
-            percent=shares,
-            reference=None if published is None else (published / 100, f"published {published:g}"),
-            mark=None if best is None else (best.epoch, best.test_accuracy),
-            floor=floor,
-            ax=ax,
-        ),
+        lines,
         THIRD,
-        floor is not None,
+        accuracy_floor(lines) if shares else None,
+        y=run.figure,
+        percent=shares,
+        reference=None if published is None else (published / 100, f"published {published:g}"),
+        mark=None if best is None else (best.epoch, best.test_accuracy),
     )
 
 
 def loss(run: RunRecord) -> Chart:
-    lines = epoch_lines(run, "loss")
-    return chart(
-        "loss over epochs", lambda ax: plot.curves(lines, y="loss", log=True, ax=ax), THIRD
-    )
+    return curves("loss over epochs", epoch_lines(run, "loss"), THIRD, y="loss", log=True)
 
 
 def learning_rate(run: RunRecord) -> Chart:
-    line = Line("learning rate", *_columns([(float(e.epoch), e.lr) for e in run.epochs]), BLUE)
-    draw = lambda ax: plot.curves([line], y="learning rate", floor=0.0, ax=ax)  # noqa: E731
-    return chart("learning rate over epochs", draw, SLIM)
+    line = Line.of("learning rate", ((e.epoch, e.lr) for e in run.epochs), BLUE)
+    return curves("learning rate over epochs", [line], SLIM, 0.0, y="learning rate")
 
 
 def first_epoch(run: RunRecord, name: str) -> Chart:
-    points = [(float(step.step), getattr(step, name)) for step in run.steps]
-    line, percent = Line(name, *_columns(points), MUTED), name == "accuracy"
-    return chart(
-        f"{name} over optimizer steps",
-        lambda ax: plot.curves([line], y=name, x="optimizer step", percent=percent, ax=ax),
-    )
+    line = Line.of(name, ((step.step, getattr(step, name)) for step in run.steps), MUTED)
+    axes: dict[str, Any] = {"x": "optimizer step", "y": name, "percent": name == "accuracy"}
+    return curves(f"{name} over optimizer steps", [line], **axes)
 
 
 def constant(run: RunRecord, name: str, size: tuple[float, float] = HALF) -> Chart:
@@ -132,12 +131,11 @@ def rates(run: RunRecord, size: tuple[float, float] = HALF, top: float | None = 
 
 
 def scalars(run: RunRecord, names: Sequence[str]) -> Chart:
-    lines = []
-    for name, colour in zip(names, palette(len(names)), strict=True):
-        known = [(float(e.epoch), e.scalars[name]) for e in run.epochs if name in e.scalars]
-        lines.append(Line(name, *_columns(known), colour))
-    what = f"{', '.join(names)} over epochs"
-    return chart(what, lambda ax: plot.curves(lines, y="value", log=True, ax=ax))
+    lines = [
+        Line.of(name, ((e.epoch, e.scalars.get(name)) for e in run.epochs), colour)
+        for name, colour in zip(names, palette(len(names)), strict=True)
+    ]
+    return curves(f"{', '.join(names)} over epochs", lines, y="value", log=True)
 
 
 def histograms(name: str, spreads: "Sequence[Spread]") -> Chart:
@@ -168,21 +166,16 @@ def output_raster(
 
 
 def decision_course(figures: "Decisions") -> Chart:
-    steps = [float(step) for step in range(1, len(figures.rate_course) + 1)]
-    lines = [
-        Line("first spike", steps, figures.first_spike_course, BLUE),
-        Line("rate", steps, figures.rate_course, ORANGE),
-    ]
-    return chart(
+    return curves(
         "accuracy over time steps, by first spike and by rate",
-        lambda ax: plot.curves(
-            lines,
-            x="time steps",
-            y="accuracy if stopped there",
-            percent=True,
-            ends=lambda value: f"{100 * value:.1f} %",
-            ax=ax,
-        ),
+        [
+            Line.of("first spike", enumerate(figures.first_spike_course, 1), BLUE),
+            Line.of("rate", enumerate(figures.rate_course, 1), ORANGE),
+        ],
+        x="time steps",
+        y="accuracy if stopped there",
+        percent=True,
+        ends=lambda value: f"{100 * value:.1f} %",
     )
 
 
@@ -209,57 +202,14 @@ def latency(examination: "Examination") -> Chart:
 
 def method_figure(figure: "MethodFigure") -> Chart:
     lines = [
-        Line(name, [float(figure.start + i) for i in range(len(values))], values, colour)
+        Line.of(name, enumerate(values, figure.start), colour)
         for (name, values), colour in zip(
             figure.curves.items(), palette(len(figure.curves)), strict=True
         )
     ]
-    return chart(
-        figure.title, lambda ax: plot.curves(lines, x=figure.x, y=figure.y, log=figure.log, ax=ax)
-    )
-
-
-def overlay(
-    lines: Sequence[Line],
-    what: str,
-    *,
-    percent: bool = False,
-    log: bool = False,
-    size: tuple[float, float] = HALF,
-) -> Chart:
-    """A curve for each run, as in a comparison."""
-    floor = accuracy_floor(lines) if percent else None
-    return chart(
-        f"{what} of every run over epochs",
-        lambda ax: plot.curves(lines, y=what, percent=percent, log=log, floor=floor, ax=ax),
-        size,
-        cut=floor is not None,
-    )
-
-
-def by_latency(courses: "Mapping[str, tuple[Sequence[float], str]]") -> Chart:
-    """Accuracy over time steps of several runs: `courses[name]` with its colour."""
-    lines = [
-        Line(name, [float(t) for t in range(1, len(course) + 1)], course, colour)
-        for name, (course, colour) in courses.items()
-    ]
-    return chart(
-        "accuracy of every run after each time step",
-        lambda ax: plot.curves(
-            lines,
-            x="time steps seen",
-            y="test accuracy",
-            percent=True,
-            floor=accuracy_floor(lines),
-            ax=ax,
-        ),
-    )
+    return curves(figure.title, lines, x=figure.x, y=figure.y, log=figure.log)
 
 
 def tradeoff(points: "Sequence[tuple[str, float, float, float | None, str]]") -> Chart:
     """Accuracy against energy in nJ: name, energy, accuracy, time of a step, colour of each."""
     return chart("accuracy against energy", lambda ax: plot.tradeoff(points, ax=ax))
-
-
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]

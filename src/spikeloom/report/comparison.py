@@ -1,18 +1,25 @@
 """Several runs side by side: one table, one picture, overlaid curves, layers, what differs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from spikeloom.plot.lines import Line
+from spikeloom.plot.lines import Line, accuracy_floor
 from spikeloom.plot.measures import constant_names
 from spikeloom.plot.style import palette
 from spikeloom.report import charts
 from spikeloom.report.examination import Examination
-from spikeloom.report.summary import Group, Row, grouped, paired_differences, summary
+from spikeloom.report.summary import APART, Group, Row, grouped, paired_differences, summary
 from spikeloom.run.reading import EpochRecord, RunRecord
 
-APART = ("title", "notes", "origin", "label", "source", "seed")
-"""Keys of a recipe that say nothing about how a run was trained, or are shown elsewhere."""
+
+class Side(NamedTuple):
+    """A run with what is shown about it."""
+
+    run: RunRecord
+    examination: Examination | str
+    row: Row
+    name: str
+    colour: str
 
 
 def comparison(
@@ -21,17 +28,17 @@ def comparison(
     """What the page about several runs is filled with, in the order given."""
     rows = [summary(run, shown) for run, shown in zip(runs, examinations, strict=True)]
     groups = grouped(runs, rows)
-    colours = _colours(runs)
-    names = _names(runs)
+    sides = [
+        Side(*side)
+        for side in zip(runs, examinations, rows, _names(runs), _colours(runs), strict=True)
+    ]
     titles = list(dict.fromkeys(str(row["method"]).upper() for row in rows))
-    protocols = sorted({run.protocol for run in runs})
-    keyed = list(zip(names, map(charts.css, colours), strict=True))
     return {
         "title": f"{len(runs)} runs side by side: {', '.join(titles)}",
         "runs": runs,
         "rows": [
-            row | {"name": name, "colour": colour, "run": run}
-            for row, run, (name, colour) in zip(rows, runs, keyed, strict=True)
+            side.row | {"name": side.name, "colour": charts.css(side.colour), "run": side.run}
+            for side in sides
         ],
         "columns": {
             name: any(row[name] is not None for row in rows)
@@ -39,42 +46,43 @@ def comparison(
         },
         "groups": [group for group in groups if len(group.rows) > 1],
         "differences": paired_differences(groups),
-        "protocols": protocols,
+        "protocols": sorted({run.protocol for run in runs}),
         "data_sets": list(dict.fromkeys(row["data"] for row in rows)),
-        "answer": answer(rows, names),
+        "answer": answer(sides),
         "reasons": [
-            (name, shown)
-            for name, shown in zip(names, examinations, strict=True)
-            if isinstance(shown, str)
+            (side.name, side.examination) for side in sides if isinstance(side.examination, str)
         ],
-        "tradeoff": _tradeoff(rows, names, colours),
-        "courses": _courses(examinations, names, colours),
-        "accuracy": _overlay(runs, names, colours, lambda e: e.test.accuracy if e.test else None),
-        "losses": _losses(runs, names, colours),
-        "methods": _layers(runs, names),
+        "tradeoff": _tradeoff(sides),
+        "courses": _courses(sides),
+        "accuracy": _accuracy(sides),
+        "losses": _losses(sides),
+        "methods": _layers(sides),
         "differing": _differences(runs),
-        "keyed": keyed,
+        "keyed": [(side.name, charts.css(side.colour)) for side in sides],
     }
 
 
-def answer(rows: Sequence[Row], names: Sequence[str]) -> str:
+def answer(sides: Sequence[Side]) -> str:
     """Who needs the fewest spikes among those about as accurate as the best on the same data."""
     told = []
-    for data in dict.fromkeys(row["data"] for row in rows):
+    for data in dict.fromkeys(side.row["data"] for side in sides):
         here = [
-            (row, name)
-            for row, name in zip(rows, names, strict=True)
-            if row["data"] == data and row["accuracy"] is not None and row["spikes_per_sample"]
+            side
+            for side in sides
+            if side.row["data"] == data
+            and side.row["accuracy"] is not None
+            and side.row["spikes_per_sample"]
         ]
         if len(here) < 2:
             continue
-        best = max(row["accuracy"] for row, _ in here)
-        near = [(row, name) for row, name in here if row["accuracy"] >= best - 0.01]
-        row, name = min(near, key=lambda pair: pair[0]["spikes_per_sample"])
+        best = max(side.row["accuracy"] for side in here)
+        near = [side for side in here if side.row["accuracy"] >= best - 0.01]
+        least = min(near, key=lambda side: side.row["spikes_per_sample"])
         told.append(
             f"On {data} the fewest spikes within one point of the best accuracy "
-            f"({100 * best:.2f} %) are those of {name}: {row['spikes_per_sample']:,.0f} a sample "
-            f"at {100 * row['accuracy']:.2f} %."
+            f"({100 * best:.2f} %) are those of {least.name}: "
+            f"{least.row['spikes_per_sample']:,.0f} a sample at "
+            f"{100 * least.row['accuracy']:.2f} %."
         )
     return " ".join(told)
 
@@ -105,73 +113,69 @@ def _colours(runs: Sequence[RunRecord]) -> list[str]:
     return [hues[key] for key in keys]
 
 
-def _overlay(
-    runs: Sequence[RunRecord],
-    names: Sequence[str],
-    colours: Sequence[str],
-    value: Callable[[EpochRecord], float | None],
-    what: str = "test accuracy",
-) -> charts.Chart | None:
-    lines = []
-    for run, name, colour in zip(runs, names, colours, strict=True):
-        known = [(float(e.epoch), y) for e in run.epochs if (y := value(e)) is not None]
-        if known:
-            lines.append(Line(name, [x for x, _ in known], [y for _, y in known], colour))
+def _lines(sides: Sequence[Side], value: Callable[[EpochRecord], float | None]) -> list[Line]:
+    """`value` of every run over its epochs."""
+    lines = [
+        Line.of(side.name, ((e.epoch, value(e)) for e in side.run.epochs), side.colour)
+        for side in sides
+    ]
+    return [line for line in lines if line.x]
+
+
+def _accuracy(sides: Sequence[Side]) -> charts.Chart | None:
+    lines = _lines(sides, lambda epoch: epoch.test.accuracy if epoch.test else None)
     if not lines:
         return None
-    if "accuracy" in what:
-        return charts.overlay(lines, what, percent=True)
-    return charts.overlay(lines, what, log=True, size=charts.PANEL)
+    what, floor = "test accuracy of every run over epochs", accuracy_floor(lines)
+    return charts.curves(what, lines, floor=floor, y="test accuracy", percent=True)
 
 
-def _losses(
-    runs: Sequence[RunRecord], names: Sequence[str], colours: Sequence[str]
-) -> Iterator[tuple[str, charts.Chart]]:
+def _losses(sides: Sequence[Side]) -> Iterator[tuple[str, charts.Chart]]:
     """Training losses, those of different kinds apart: their numbers do not compare."""
-    kinds: dict[str, list[int]] = {}
-    for index, run in enumerate(runs):
-        loss = run.setting("network.loss") or run.setting("network.readout")
-        kind = str(run.setting("method", "?")) + (f", {loss}" if loss else "")
-        kinds.setdefault(kind, []).append(index)
+    kinds: dict[str, list[Side]] = {}
+    for side in sides:
+        loss = side.run.setting("network.loss") or side.run.setting("network.readout")
+        kind = str(side.run.setting("method", "?")) + (f", {loss}" if loss else "")
+        kinds.setdefault(kind, []).append(side)
     for kind, members in kinds.items():
-        chart = _overlay(
-            [runs[i] for i in members],
-            [names[i] for i in members],
-            [colours[i] for i in members],
-            lambda e: e.train_loss,
-            "training loss",
-        )
-        if chart is not None:
-            yield kind, chart
+        if lines := _lines(members, lambda epoch: epoch.train_loss):
+            what = "training loss of every run over epochs"
+            yield kind, charts.curves(what, lines, charts.PANEL, y="training loss", log=True)
 
 
-def _courses(
-    examinations: Sequence[Examination | str], names: Sequence[str], colours: Sequence[str]
-) -> charts.Chart | None:
-    courses = {
-        name: (shown.latency, colour)
-        for shown, name, colour in zip(examinations, names, colours, strict=True)
-        if isinstance(shown, Examination) and len(shown.latency) > 1
-    }
-    return charts.by_latency(courses) if courses else None
+def _courses(sides: Sequence[Side]) -> charts.Chart | None:
+    lines = [
+        Line.of(side.name, enumerate(side.examination.latency, 1), side.colour)
+        for side in sides
+        if isinstance(side.examination, Examination) and len(side.examination.latency) > 1
+    ]
+    if not lines:
+        return None
+    return charts.curves(
+        "accuracy of every run after each time step",
+        lines,
+        floor=accuracy_floor(lines),
+        x="time steps seen",
+        y="test accuracy",
+        percent=True,
+    )
 
 
-def _tradeoff(
-    rows: Sequence[Row], names: Sequence[str], colours: Sequence[str]
-) -> charts.Chart | None:
+def _tradeoff(sides: Sequence[Side]) -> charts.Chart | None:
     shown = [
-        (name, row["energy_nj"], row["accuracy"], row["ms_per_step"], colour)
-        for row, name, colour in zip(rows, names, colours, strict=True)
-        if row["energy_nj"] and row["accuracy"] is not None
+        (side.name, row["energy_nj"], row["accuracy"], row["ms_per_step"], side.colour)
+        for side in sides
+        if (row := side.row)["energy_nj"] and row["accuracy"] is not None
     ]
     return charts.tradeoff(shown) if len(shown) > 1 else None
 
 
-def _layers(runs: Sequence[RunRecord], names: Sequence[str]) -> list[dict[str, Any]]:
+def _layers(sides: Sequence[Side]) -> list[dict[str, Any]]:
     """By method: small charts of the rates of its runs, on one axis for all, and of constants."""
-    top = max((rate for run in runs for rate in run.firing_rates.values()), default=0.0)
+    top = max((rate for side in sides for rate in side.run.firing_rates.values()), default=0.0)
     folds: dict[str, dict[str, Any]] = {}
-    for run, name in zip(runs, names, strict=True):
+    for side in sides:
+        run, name = side.run, side.name
         method = str(run.setting("method", "?"))
         fold = folds.setdefault(method, {"method": method, "rates": [], "constants": {}})
         if run.firing_rates:

@@ -1,7 +1,8 @@
 """One row of figures for each run, and what several seeds of one recipe say together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from spikeloom.report.examine import examine
 from spikeloom.run.reading import RunRecord, read
 
 Row = dict[str, Any]
+
+APART = ("title", "notes", "origin", "label", "source", "seed")
+"""Keys of a recipe that say nothing about how a run was trained, or are shown elsewhere."""
 
 
 def compare(folders: Sequence[Path | str], *, samples: int = SAMPLES) -> list[Row]:
@@ -104,8 +108,7 @@ class Group:
     @staticmethod
     def key_of(run: RunRecord) -> str:
         """Equal for runs that differ in nothing but their seed and their name."""
-        apart = ("seed", "title", "notes", "origin", "label", "source")
-        return repr([(key, value) for key, value in run.recipe.items() if key not in apart])
+        return repr([(key, value) for key, value in run.recipe.items() if key not in APART])
 
     @property
     def accuracies(self) -> dict[Any, float]:
@@ -113,14 +116,10 @@ class Group:
         return {row["seed"]: row["accuracy"] for row in self.rows if row["accuracy"] is not None}
 
     @property
-    def mean(self) -> float | None:
+    def spread(self) -> tuple[float | None, float | None]:
+        """Mean and deviation of the accuracies, as far as there are any."""
         values = list(self.accuracies.values())
-        return mean_and_deviation(values)[0] if values else None
-
-    @property
-    def deviation(self) -> float | None:
-        values = list(self.accuracies.values())
-        return mean_and_deviation(values)[1] if values else None
+        return mean_and_deviation(values) if values else (None, None)
 
 
 def grouped(runs: Sequence[RunRecord], rows: Sequence[Row]) -> list[Group]:
@@ -135,24 +134,15 @@ def paired_differences(groups: Sequence[Group]) -> list[Row]:
     """For every two groups with two seeds in common or more: the mean of the differences in
     accuracy seed by seed, and their deviation.
     """
-
-    def pairs() -> Iterator[Row]:
-        for index, first in enumerate(groups):
-            for second in groups[index + 1 :]:
-                shared = [seed for seed in first.accuracies if seed in second.accuracies]
-                if len(shared) < 2:
-                    continue
-                apart = [second.accuracies[s] - first.accuracies[s] for s in shared]
-                middle, deviation = mean_and_deviation(apart)
-                yield {
-                    "first": first.name,
-                    "second": second.name,
-                    "seeds": len(shared),
-                    "mean": middle,
-                    "deviation": deviation,
-                }
-
-    return list(pairs())
+    pairs: list[Row] = []
+    for first, second in combinations(groups, 2):
+        one, other = first.accuracies, second.accuracies
+        apart = [other[seed] - one[seed] for seed in one if seed in other]
+        if len(apart) > 1:
+            mean, deviation = mean_and_deviation(apart)
+            row = {"first": first.name, "second": second.name, "seeds": len(apart)}
+            pairs.append(row | {"mean": mean, "deviation": deviation})
+    return pairs
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

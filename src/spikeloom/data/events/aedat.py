@@ -28,7 +28,7 @@ POLARITY = 1
 Axes = Literal["xy", "yx"]
 
 
-def read_aedat2(data: bytes, *, axes: Axes = "xy", source: object = "AEDAT 2 data") -> Events:
+def read_aedat2(data: bytes, source: object = "AEDAT 2 data", axes: Axes = "xy") -> Events:
     """Events of a DVS128 recording in AEDAT 2.0 (the layout of CIFAR10-DVS).
 
     `axes` decides which field of the address is x. "xy", as in the PLIF and DSR programs:
@@ -42,18 +42,16 @@ def read_aedat2(data: bytes, *, axes: Axes = "xy", source: object = "AEDAT 2 dat
             "the file is damaged or of another format"
         )
     offset = _skip_text(data)
+    address, t = _pairs(data, offset)
     body = len(data) - offset
     if body % 8:
         raise DataError(
             f"{source}: {body} bytes of events after byte {offset}, expected a multiple of 8; "
             f"the file is cut short at byte {len(data)}"
         )
-    pairs = np.frombuffer(data, ">u4", offset=offset).reshape(-1, 2)
-    address = pairs[:, 0].astype(np.uint32)
-    low = ((address & 0xFE) >> 1).astype(np.int16)
-    high = ((address & 0x7F00) >> 8).astype(np.int16)
-    x, y = (127 - low, high) if axes == "xy" else (127 - high, 127 - low)
-    return events(pairs[:, 1], x, y, 1 - (address & 1).astype(np.int16), DVS128, source=source)
+    x, y, p = _dvs128(address)
+    x, y = (x, y) if axes == "xy" else (127 - y, x)
+    return events(t, x, y, p, DVS128, source=source)
 
 
 def read_aedat3(data: bytes, *, source: object = "AEDAT 3.1 data") -> Events:
@@ -117,15 +115,24 @@ def aedat2_columns(data: bytes, source: object = "AEDAT 2 data") -> Columns:
             "of another version"
         )
     offset = _skip_text(data)
-    body = len(data) - offset
-    pairs = np.frombuffer(data, ">u4", body // 8 * 2, offset).reshape(-1, 2).astype(np.int64)
-    address, t = pairs.T
+    address, t = _pairs(data, offset)
+    cut = (len(data) - offset) % 8
     if b"DAVIS" not in data[:offset].upper() and not (address > 0xFFFF).any():
-        x, y, p = 127 - ((address >> 1) & 127), (address >> 8) & 127, 1 - (address & 1)
-        return Columns(t, x, y, p, size=DVS128[1:], cut=body % 8)
+        return Columns(t, *_dvs128(address), size=DVS128[1:], cut=cut)
     address, t = (column[(address & (1 << 31 | 1 << 10)) == 0] for column in (address, t))
     x, y, p = (address >> 12) & 1023, (address >> 22) & 511, (address >> 11) & 1
-    return Columns(t, x, y, p, cut=body % 8)
+    return Columns(t, x, y, p, cut=cut)
+
+
+def _pairs(data: bytes, offset: int) -> npt.NDArray[np.int64]:
+    """Addresses and times [2, E] of AEDAT 2.0; what is left at the end is no pair."""
+    count = (len(data) - offset) // 8
+    return np.frombuffer(data, ">u4", 2 * count, offset).reshape(-1, 2).T.astype(np.int64)
+
+
+def _dvs128(address: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    """x, y and p."""
+    return 127 - ((address >> 1) & 127), (address >> 8) & 127, 1 - (address & 1)
 
 
 def _skip_text(data: bytes) -> int:

@@ -35,6 +35,7 @@ from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.parts import part_name, writing
 from spikeloom.data.events.splits import Recordings
 from spikeloom.data.events.workers import write_parts
+from spikeloom.data.files.archive import BROKEN
 from spikeloom.errors import DataError
 
 VERSION = 2
@@ -48,13 +49,14 @@ class Prepared:
 
     folder: Path
     count: int
-    shape: tuple[int, int, int, int]
+    shape: list[int]
+    """`[T, P, H, W]` of a recording."""
     per_part: int
-    parts: tuple[dict[str, Any], ...]
+    parts: list[dict[str, int]]
     largest: int
     events: dict[str, int]
     """Events "there" and "kept"; recordings that are "empty" in frames, or were "unsorted"."""
-    damaged: tuple[int, ...] = ()
+    damaged: list[int]
     """Recordings that could not be read, and have no frames."""
 
     @property
@@ -185,9 +187,12 @@ def _prepare(
     for remains in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(remains, ignore_errors=True)
     per_part = max(1, min(count, PART_BYTES // int(np.prod(shape))))
-    with writing(folder, "prepared frames"):
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with contextlib.ExitStack() as stack:
+        with writing(folder, "prepared frames"):
+            place = tempfile.TemporaryDirectory(
+                prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
+            )
+        work = Path(stack.enter_context(place))
         parts = write_parts(work, per_part, recordings, framing, workers, progress)
         damaged = [pair for part in parts for pair in part["damaged"]]
         if damaged and (not skip_damaged or len(damaged) == count):
@@ -196,7 +201,7 @@ def _prepare(
             "damaged": [row for row, _ in damaged],
             "version": VERSION,
             "count": count,
-            "shape": list(shape),
+            "shape": shape,
             "per_part": per_part,
             "largest": max((part["largest"] for part in parts), default=0),
             "framing": asdict(framing),
@@ -206,21 +211,13 @@ def _prepare(
             },
             "parts": [{"bytes": part["bytes"], "crc": part["crc"]} for part in parts],
         }
-        durations = [part["durations"] for part in parts]
+        durations = [np.ones((0, shape[0])), *(part["durations"] for part in parts)]
         with writing(work, "prepared frames"):
-            np.save(
-                work / "durations.npy",
-                np.concatenate(durations) if parts else np.ones((0, shape[0])),
-            )
-            with open(work / "meta.json", "w") as file:
-                json.dump(meta, file)
-                file.flush()
-                os.fsync(file.fileno())
+            np.save(work / "durations.npy", np.concatenate(durations))
+            files.write(work / "meta.json", json.dumps(meta), sync=True)
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one, else `_open` had found it
         with contextlib.suppress(OSError):  # without locks another process may have been faster
             os.rename(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     result = _open(folder)
     if result is None:
         raise DataError(
@@ -245,22 +242,13 @@ def _open(folder: Path) -> Prepared | None:
     """The preparation in `folder`, None if it is not there, incomplete, or cut short."""
     try:
         meta = files.parse_json((folder / "meta.json").read_text())
-        sizes = [(folder / part_name(index)).stat().st_size for index in range(len(meta["parts"]))]
-        if meta["version"] != VERSION or sizes != [part["bytes"] for part in meta["parts"]]:
+        if meta.pop("version") != VERSION or not (folder / "durations.npy").exists():
             return None
-        if not (folder / "durations.npy").exists():
-            return None
-        return Prepared(
-            folder=folder,
-            count=meta["count"],
-            shape=tuple(meta["shape"]),
-            per_part=meta["per_part"],
-            parts=tuple(meta["parts"]),
-            largest=meta["largest"],
-            damaged=tuple(int(row) for row in meta["damaged"]),
-            events={kind: int(count) for kind, count in meta["events"].items()},
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        del meta["framing"]  # for people
+        there = Prepared(folder, **meta)
+        sizes = [(folder / part_name(index)).stat().st_size for index in range(len(there.parts))]
+        return there if sizes == [part["bytes"] for part in there.parts] else None
+    except BROKEN:
         return None
 
 
@@ -268,7 +256,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
     """A file of numbers, mapped into memory."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, SyntaxError, TypeError, EOFError) as error:
+    except BROKEN as error:
         raise DataError(f"{path}: damaged: clear the cache and prepare again") from error
 
 

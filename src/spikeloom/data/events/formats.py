@@ -61,11 +61,12 @@ class Meaning:
 def read_columns(data: bytes, name: str, order: str = "") -> Columns:
     """What the file `name` with the content `data` holds. Raises `DataError`."""
     suffix = PurePath(name.partition(":")[2] or name).suffix.lower()
-    if suffix not in _READERS:
+    if suffix not in SUFFIXES:
         raise DataError(
             f"{name}: no recording by its name; expected a file that ends in {', '.join(SUFFIXES)}"
         )
-    columns = _READERS[suffix](data, name, order)
+    table = _TABLES.get(suffix)
+    columns = table(data, name, order) if table else _RECORDINGS[suffix](data, name)
     if columns.cut:
         raise DataError(f"{name}: {columns.cut} bytes are left at its end; the file is cut short")
     return columns
@@ -237,7 +238,7 @@ def _array(array: Table, name: str, order: str, size: tuple[int, int] | None = N
 def _text(data: bytes, name: str, order: str) -> Columns:
     lines = [line for line in data.decode("utf-8-sig", "replace").splitlines() if line.strip()]
     head, size = "", None
-    while lines and not _is_row(lines[0]):
+    while lines and not _row(lines[0]):
         head = lines.pop(0)
     first = _row(lines[0]) if lines else []
     if len(first) == 2 and all(map(math.isfinite, first)):  # width and height, in some data sets
@@ -253,10 +254,6 @@ def _text(data: bytes, name: str, order: str) -> Columns:
     if len(names) == table.shape[1] and not order:
         return _named({field: table[:, i] for i, field in enumerate(names)}, name, size)
     return _rows(table, name, order, size)
-
-
-def _is_row(line: str) -> bool:
-    return bool(_row(line))
 
 
 def _row(line: str) -> list[float]:
@@ -287,18 +284,16 @@ def _hdf5(data: bytes, name: str, order: str) -> Columns:
     raise DataError(f"{name}: no events in CD/events, events or at its top")
 
 
-def _aedat(data: bytes, name: str, order: str) -> Columns:
-    del order
+def _aedat(data: bytes, name: str) -> Columns:
     if data.startswith(b"#!AER-DAT4"):
-        return _aedat4(data, name, "")
+        return _aedat4(data, name)
     return (aedat3_columns if data.startswith(b"#!AER-DAT3") else aedat2_columns)(data, name)
 
 
 _AEDAT4 = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
 
 
-def _aedat4(data: bytes, name: str, order: str) -> Columns:
-    del order
+def _aedat4(data: bytes, name: str) -> Columns:
     try:
         import aedat
     except ImportError as error:
@@ -334,27 +329,24 @@ def _aedat4(data: bytes, name: str, order: str) -> Columns:
     return Columns(rows["t"], rows["x"], rows["y"], rows["on"], size=size)
 
 
-def _bin(data: bytes, name: str, order: str) -> Columns:
-    del order
+def _bin(data: bytes, name: str) -> Columns:
     recording = read_bin(data, name, (2, 256, 256))
     return Columns(recording.t, recording.x, recording.y, recording.p)
 
 
-def _plain(read: Callable[[bytes, str], Columns]) -> Callable[[bytes, str, str], Columns]:
-    return lambda data, name, order: read(data, name)
-
-
-_READERS: dict[str, Callable[[bytes, str, str], Columns]] = {
+_TABLES: dict[str, Callable[[bytes, str, str], Columns]] = {
     ".npy": _numpy,
     ".npz": _numpy,
     ".csv": _text,
     ".txt": _text,
     ".h5": _hdf5,
     ".hdf5": _hdf5,
+}
+_RECORDINGS: dict[str, Callable[[bytes, str], Columns]] = {
     ".aedat": _aedat,
     ".aedat4": _aedat4,
-    ".raw": _plain(read_raw),
-    ".dat": _plain(read_dat),
+    ".raw": read_raw,
+    ".dat": read_dat,
     ".bin": _bin,
 }
-SUFFIXES = tuple(_READERS)
+SUFFIXES = (*_TABLES, *_RECORDINGS)

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from spikeloom.data.events.normalization import Normalization
 
 Decode = Callable[[bytes, object], Events]
+"""From a file's content, and its name for errors, to the recording in it."""
 
 
 @dataclass(frozen=True)
 class FileRecordings(Recordings):
-    """One recording per file; `decode(content, name)` turns the bytes into events."""
+    """One recording per file."""
 
     entries: tuple[Entry, ...]
     labels: npt.NDArray[np.int64]
@@ -72,7 +73,6 @@ class EventSet(Source):
     audio      a sample is `[T, channels]`, not `[T, 2, H, W]`
     bundled    the library has all that it needs; no files are looked for
     version    raised whenever the same files would be decoded to other events
-    decode     (content, name, options) -> the recording in one file, to predict for it
     """
 
     name: str
@@ -90,7 +90,6 @@ class EventSet(Source):
     audio: bool = False
     bundled: bool = False
     version: int = 1
-    decode: Callable[[bytes, str, Mapping[str, str]], Events] | None = None
 
     sections = ("frames",)
 
@@ -211,9 +210,10 @@ class EventSet(Source):
     ) -> Events:
         """The events in one file. `spec` is of the data that a network was trained on."""
         del spec
-        if self.decode is None:
+        decode: Decode | None = getattr(self.find([], options).train, "decode", None)
+        if decode is None:
             raise DataError(f"{name}: {self.name} has no files of one recording each")
-        return self.decode(content, name, options)
+        return decode(content, name)
 
     def open(self, root: Path | None, options: Mapping[str, str] | None = None) -> Pair:
         """The recordings found at `root`, else below $SPIKELOOM_DATA, else below ./data.

@@ -5,6 +5,7 @@ sample. Crop, flip and rotation are those of images (`augment`), on frames folde
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,45 +17,34 @@ from spikeloom.data.images.augment import augment
 from spikeloom.errors import ConfigError
 
 
+@dataclass(frozen=True)
 class FrameTransform:
-    """From raw frames to what a network is given: float32, resized to `side`, augmented by `steps`.
+    """From raw frames to what a network is given: float32, resized, and changed for `training`.
 
-    `choose`: so many of the frames only, drawn for the batch. `mean` and `std` `[C]` normalise
-    series `[T, B, C]`. With `side=48` and a crop of padding 4 this is the augmentation of the DSR
-    and GLIF programs ("dsr_da"): resize for training and testing, crop for training only.
+    `mean` and `std` `[C]` normalise series `[T, B, C]`. With `resize = 48` and a crop of padding 4
+    this is the augmentation of the DSR and GLIF programs ("dsr_da"): resize for training and
+    testing, crop for training only.
     """
 
-    def __init__(
-        self,
-        steps: Iterable[Augmentation] = (),
-        *,
-        side: int | None = None,
-        antialias: bool = False,
-        roll: int = 0,
-        deletion: float = 0.0,
-        choose: int | None = None,
-        mean: Sequence[float] = (),
-        std: Sequence[float] = (),
-    ) -> None:
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.steps = tuple(steps)
-        self.side, self.antialias = side, antialias
-        self.roll, self.deletion = roll, deletion
-        self.choose = choose
+    config: DataConfig
+    training: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        if self.choose is not None:
-            inputs = choose_frames(inputs, self.choose, generator)
+        how = self.config.frames
+        if self.training and how.choose is not None:
+            inputs = choose_frames(inputs, how.choose, generator)
         frames = inputs.to(torch.float32)
         if self.mean:
             frames = (frames - frames.new_tensor(self.mean)) / frames.new_tensor(self.std)
-        if self.deletion:
-            frames = delete_events(frames, self.deletion, generator)
-        if self.side is not None:
-            frames = resize(frames, self.side, antialias=self.antialias)
-        if self.steps:
-            frames = augment_frames(frames, self.steps, generator)
-        return roll(frames, self.roll, generator) if self.roll else frames
+        if self.training and how.deletion:
+            frames = delete_events(frames, how.deletion, generator)
+        if how.resize is not None:
+            frames = resize(frames, how.resize, antialias=how.antialias)
+        if self.training and self.config.augment:
+            frames = augment_frames(frames, self.config.augment, generator)
+        return roll(frames, how.roll, generator) if self.training and how.roll else frames
 
 
 def frame_transform(
@@ -82,16 +72,7 @@ def frame_transform(
             f"data.frames.deletion = {frames.deletion} deletes counted events, and normalization = "
             f"{frames.normalization} leaves no counts: set one of them to its default"
         )
-    return FrameTransform(
-        config.augment if training else (),
-        side=frames.resize,
-        antialias=frames.antialias,
-        roll=frames.roll if training else 0,
-        deletion=frames.deletion if training else 0.0,
-        choose=frames.choose if training else None,
-        mean=mean,
-        std=std,
-    )
+    return FrameTransform(config, training, tuple(mean), tuple(std))
 
 
 def augment_frames(

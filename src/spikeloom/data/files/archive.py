@@ -35,20 +35,12 @@ LARGEST_MEMBER = 4 << 30  # bytes; the largest published recording is a tenth of
 SMALL = 64 << 20  # bytes of files that are told apart by their content, not by size and time
 
 BROKEN = (
-    OSError,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    ValueError,
-    LookupError,
+    *(OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError),
+    *(SyntaxError, TypeError, AttributeError),
     RuntimeError,  # an encrypted member, an unknown compression
-    OverflowError,
-    MemoryError,
+    *(zlib.error, lzma.LZMAError, struct.error, zipfile.BadZipFile, tarfile.TarError),
 )
-"""What Python's archive modules raise on damaged or foreign archives."""
+"""What Python's modules, NumPy, h5py and Pillow raise on damaged or foreign files."""
 
 
 @dataclass(frozen=True)
@@ -274,20 +266,19 @@ def _made_once(path: Path, stamp: str, below: Path, unpack: Callable[[Path], Non
     check_trust(below.parent, below)
     if target.exists():
         return target
-    work = None
     try:
         make_own(below)
-        work = Path(tempfile.mkdtemp(prefix=".unpack-", dir=below))
-        unpack(work / "it")
-        os.replace(work / "it", target)
+        place = tempfile.TemporaryDirectory(
+            prefix=".unpack-", dir=below, ignore_cleanup_errors=True
+        )
+        with place as work:
+            unpack(Path(work, "it"))
+            os.replace(Path(work, "it"), target)
     except BROKEN as error:
         if not target.exists():  # else another process was faster, with the same content
             raise DataError(
                 f"{path}: cannot be unpacked into {below} ({error}); {advice(error)}"
             ) from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
     return target
 
 

@@ -12,7 +12,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,59 +52,61 @@ def divided(
     """
     samples = [entry for entry in entries if entry.name.lower().endswith(tuple(suffixes))]
     notes = []
-    others = len(entries) - len(samples)
-    if others:
-        odd = (
-            next(entry.name for entry in entries if entry not in samples[:1] + samples[1:])
-            if (len(entries) < 1000)
-            else "some"
-        )
-        notes.append(f"{others:,} other files are left out ({odd})")
-    while (
-        samples
-        and len({entry.name.split("/")[0] for entry in samples}) == 1
-        and all(entry.name.count("/") > 1 for entry in samples)
+    if len(samples) < len(entries):
+        odd = next(e.name for e in entries if not e.name.lower().endswith(tuple(suffixes)))
+        notes.append(f"{len(entries) - len(samples):,} other files are left out ({odd})")
+    while len({_top(entry) for entry in samples}) == 1 and all(
+        entry.name.count("/") > 1 for entry in samples
     ):  # a folder around all of them, as archives have it
-        samples = [_renamed(entry, entry.name.split("/", 1)[1]) for entry in samples]
-    tops = {entry.name.split("/")[0].lower() for entry in samples}
-    train_folder = next((name for name in TRAIN if name in tops), None)
-    if train_folder is None:
+        samples = [replace(entry, name=entry.name.split("/", 1)[1]) for entry in samples]
+    tops = {_top(entry).lower() for entry in samples}
+    if any(name in tops for name in TRAIN):
+        folders = _folders(tops, options, root)
+        if unread := sorted(tops - {*folders}):
+            notes.append(f"{', '.join(f'{name}/' for name in unread)} beside them is not read")
+        samples = [entry for entry in samples if _top(entry).lower() in folders]
+        labelled = _labelled(samples, 1, root)
+        mask = [folders.index(_top(entry).lower()) for entry in samples]
+    else:
         labelled = _labelled(samples, 0, root)
-        names = tuple(sorted({name for _, name in labelled}))
-        mask, told = _mask(labelled, names, options, root)
+        mask, told = _mask(labelled, options, root)
         notes += told
-        sides = [
-            tuple(
-                (entry, names.index(name))
-                for (entry, name), held in zip(labelled, mask, strict=True)
-                if held == side
-            )
-            for side in (0, 1)
-        ]
-        return _checked(Classes(sides[0], sides[1], names, tuple(notes)), root)
+    label_of = {name: i for i, name in enumerate(sorted({name for _, name in labelled}))}
+    sides: tuple[list[tuple[Entry, int]], ...] = ([], [])
+    for (entry, name), side in zip(labelled, mask, strict=True):
+        if side >= 0:
+            sides[side].append((entry, label_of[name]))
+    seen = [{label for _, label in side} for side in sides]
+    for name, label in label_of.items():
+        for labels, where in zip(seen, ("training", "testing"), strict=True):
+            if label not in labels and any(label in other for other in seen):
+                raise DataError(
+                    f"{root}: no samples of {name!r} for {where}: put some there, or choose "
+                    "another options.seed or options.test"
+                )
+    if len(label_of) < 2:
+        raise DataError(f"{root}: {len(label_of)} class folders with samples, expected two or more")
+    train, test = (tuple(side) for side in sides)
+    return Classes(train, test, tuple(label_of), tuple(notes))
+
+
+def _top(entry: Entry) -> str:
+    return entry.name.split("/")[0]
+
+
+def _folders(tops: set[str], options: Mapping[str, str], root: str) -> tuple[str, str]:
+    """Which of the folders `tops` holds the samples for training, and which those for testing."""
     for key in ("test", "split", "group"):
         if options[key]:
             raise ConfigError(
                 f"data.options.{key} = {options[key]!r}: {root} is divided into folders already; "
                 "leave it out, or name the folder of the classes"
             )
-    test_folder = next((name for name in TEST if name in tops), None)
-    if test_folder is None:
-        raise DataError(f"{root}: {train_folder}/ has no {' or '.join(TEST[:3])}/ beside it")
-    unread = sorted(tops - {train_folder, test_folder})
-    if unread:
-        notes.append(f"{', '.join(f'{name}/' for name in unread)} beside them is not read")
-    both = [
-        _labelled([e for e in samples if e.name.split("/")[0].lower() == side], 1, root)
-        for side in (train_folder, test_folder)
-    ]
-    names = tuple(sorted({name for side in both for _, name in side}))
-    train, test = (tuple((entry, names.index(name)) for entry, name in side) for side in both)
-    return _checked(Classes(train, test, names, tuple(notes)), root)
-
-
-def _renamed(entry: Entry, name: str) -> Entry:
-    return Entry(name, entry.path, entry.size, entry.stamp, entry.member, entry.offset)
+    train = next(name for name in TRAIN if name in tops)
+    test = next((name for name in TEST if name in tops), None)
+    if test is None:
+        raise DataError(f"{root}: {train}/ has no {' or '.join(TEST[:3])}/ beside it")
+    return train, test
 
 
 def _labelled(samples: Sequence[Entry], depth: int, root: str) -> list[tuple[Entry, str]]:
@@ -118,34 +120,13 @@ def _labelled(samples: Sequence[Entry], depth: int, root: str) -> list[tuple[Ent
     return [(entry, entry.name.split("/")[depth]) for entry in samples]
 
 
-def _checked(classes: Classes, root: str) -> Classes:
-    for side, other, where in (
-        (classes.train, classes.test, "for training"),
-        (classes.test, classes.train, "for testing"),
-    ):
-        gone = {label for _, label in other} - {label for _, label in side}
-        if gone:
-            raise DataError(
-                f"{root}: no samples of {classes.names[min(gone)]!r} {where}: put some there, or "
-                "choose another options.seed or options.test"
-            )
-    if len(classes.names) < 2:
-        raise DataError(
-            f"{root}: {len(classes.names)} class folders with samples, expected two or more"
-        )
-    return classes
-
-
 def _mask(
-    labelled: Sequence[tuple[Entry, str]],
-    names: Sequence[str],
-    options: Mapping[str, str],
-    root: str,
-) -> tuple[npt.NDArray[np.int64], list[str]]:
+    labelled: Sequence[tuple[Entry, str]], options: Mapping[str, str], root: str
+) -> tuple[list[int], list[str]]:
     """0 for training, 1 for testing, -1 for left out; and notes."""
     if options["split"]:
         return _from_file(labelled, Path(options["split"]), root)
-    labels = np.array([names.index(name) for _, name in labelled], np.int64)
+    _, labels = np.unique([name for _, name in labelled], return_inverse=True)
     groups = [group_of(entry.name, options["group"]) for entry, _ in labelled]
     part, seed = share(options["test"]), whole(options["seed"] or "0", "seed")
     mask = held_out(labels, groups if options["group"] else None, part, seed)
@@ -154,7 +135,7 @@ def _mask(
         tested = sorted({group for group, held in zip(groups, mask, strict=True) if held})
         shown = ", ".join(tested[:8]) + (", ..." if len(tested) > 8 else "")
         text = f"of {len(set(groups))} groups, {len(tested)} test: {shown}"
-    return mask.astype(np.int64), [text]
+    return mask.astype(int).tolist(), [text]
 
 
 def group_of(name: str, pattern: str) -> str:
@@ -221,7 +202,7 @@ def held_out(
 
 def _from_file(
     labelled: Sequence[tuple[Entry, str]], path: Path, root: str
-) -> tuple[npt.NDArray[np.int64], list[str]]:
+) -> tuple[list[int], list[str]]:
     try:
         text = path.expanduser().read_text("utf-8-sig")
     except (OSError, UnicodeError) as error:
@@ -237,15 +218,14 @@ def _from_file(
                 continue  # names of the columns
             raise DataError(f"{path}: line {number} is {row}, expected a name and train or test")
         sides[fields[0].removeprefix("./")] = 0 if side in TRAIN else 1
-    mask = np.array([sides.pop(entry.name, -1) for entry, _ in labelled], np.int64)
+    mask = [sides.pop(entry.name, -1) for entry, _ in labelled]
     if sides:
         raise DataError(
             f"{path}: {len(sides):,} names are no samples of {root}, for example "
             f"{next(iter(sides))!r}; expected names below it, such as {labelled[0][0].name!r}"
         )
-    left = int((mask < 0).sum())
     notes = [f"divided by {path.name}"]
-    if left:
-        odd = labelled[int(np.argmin(mask))][0].name
+    if left := mask.count(-1):
+        odd = labelled[mask.index(-1)][0].name
         notes.append(f"{left:,} samples that {path.name} does not name are left out ({odd})")
     return mask, notes

@@ -3,7 +3,6 @@ error.
 """
 
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.files.archive import advice, stamp
+from spikeloom.data.files.archive import BROKEN, advice, stamp
 from spikeloom.errors import DataError
 
 _LOCKED = "another program has it open: close that, or set HDF5_USE_FILE_LOCKING=FALSE"
@@ -26,18 +25,7 @@ def reading(source: object, what: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        IndexError,
-        RuntimeError,
-        AttributeError,  # a group where a data set is expected
-        OverflowError,
-        MemoryError,
-        zlib.error,
-    ) as error:
+    except BROKEN as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         told = "the file is damaged or of another layout"
         if "unable to lock file" in text.lower() or getattr(error, "errno", None):

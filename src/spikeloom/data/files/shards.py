@@ -17,7 +17,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from spikeloom import files
 from spikeloom.data.files.archive import BROKEN, tar_members, unreadable
 from spikeloom.errors import DataError
 
@@ -126,35 +126,47 @@ def write_shards(
     if folder.exists():
         raise DataError(f"{folder} exists already: remove it, or give another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".shards-", dir=folder.parent))
-    rows: list[tuple[int, int, int, int]] = []
-    paths: list[Path] = []
+    place = tempfile.TemporaryDirectory(
+        prefix=".shards-", dir=folder.parent, ignore_cleanup_errors=True
+    )
     try:
-        with contextlib.ExitStack() as shard:
-            file: tarfile.TarFile | None = None
-            for content, suffix, label in samples:
-                if file is None or file.offset >= shard_bytes:
-                    shard.close()
-                    paths.append(work / f"{len(paths):06d}.tar")
-                    file = shard.enter_context(
-                        tarfile.open(paths[-1], "w", format=tarfile.USTAR_FORMAT)
-                    )
-                name = f"{len(rows):08d}"
-                # A header of one block comes before the content.
-                offset = file.offset + tarfile.BLOCKSIZE
-                rows.append((len(paths) - 1, offset, len(content), label))
-                _add(file, name + suffix, content)
-                _add(file, name + ".cls", str(label).encode())
-                done(len(rows))
-        table = np.array(rows, dtype=np.int64).reshape(-1, 4)
-        _write_index(work / INDEX, paths, [path.stat().st_size for path in paths], table)
-        work.chmod(0o755)
-        os.replace(work, folder)
+        with place as temporary:
+            work = Path(temporary)
+            paths, table = _pack(work, samples, shard_bytes, done)
+            _write_index(work / INDEX, paths, [path.stat().st_size for path in paths], table)
+            work.chmod(0o755)
+            os.replace(work, folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}): make room") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return Shards(tuple(folder / path.name for path in paths), table)
+
+
+def _pack(
+    work: Path,
+    samples: Iterator[tuple[bytes, str, int]],
+    shard_bytes: int,
+    done: Callable[[int], None],
+) -> tuple[list[Path], npt.NDArray[np.int64]]:
+    """The shards written in `work`, and their table."""
+    rows: list[tuple[int, int, int, int]] = []
+    paths: list[Path] = []
+    with contextlib.ExitStack() as shard:
+        file: tarfile.TarFile | None = None
+        for content, suffix, label in samples:
+            if file is None or file.offset >= shard_bytes:
+                shard.close()
+                paths.append(work / f"{len(paths):06d}.tar")
+                file = shard.enter_context(
+                    tarfile.open(paths[-1], "w", format=tarfile.USTAR_FORMAT)
+                )
+            name = f"{len(rows):08d}"
+            # A header of one block comes before the content.
+            offset = file.offset + tarfile.BLOCKSIZE
+            rows.append((len(paths) - 1, offset, len(content), label))
+            _add(file, name + suffix, content)
+            _add(file, name + ".cls", str(label).encode())
+            done(len(rows))
+    return paths, np.array(rows, dtype=np.int64).reshape(-1, 4)
 
 
 def _add(file: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -196,15 +208,9 @@ def _samples(
 def _write_index(
     path: Path, paths: Sequence[Path], sizes: Sequence[int], table: npt.NDArray[np.int64]
 ) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".index-", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            names = np.array([shard.name for shard in paths])
-            np.savez(file, names=names, sizes=np.array(sizes, np.int64), table=table)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    names = np.array([shard.name for shard in paths])
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, names=names, sizes=np.array(sizes, np.int64), table=table)
 
 
 def _read_index(
@@ -215,7 +221,7 @@ def _read_index(
         # NumPy leaves a file open that it cannot read; one that it is given, it does not.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as index:
             names, told, table = index["names"], index["sizes"], index["table"].astype(np.int64)
-    except (*BROKEN, SyntaxError, TypeError, AttributeError):  # a member may be no array at all
+    except BROKEN:  # a member may be no array at all
         return None
     there = [shard.name for shard in paths]
     if list(names) != there or list(told) != list(sizes) or table.ndim != 2 or not len(table):

@@ -8,8 +8,6 @@ of a tar, makes no difference to its pixels.
 
 import io
 import math
-import struct
-import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from spikeloom.config.data import ImagesConfig
 from spikeloom.data.base import DataSpec, Split
+from spikeloom.data.files.archive import BROKEN
 from spikeloom.errors import DataError
 
 Cut = Callable[[Image.Image], Image.Image]
@@ -32,22 +31,6 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 _TRIES = 10
 """Draws of a part before the largest central one is taken, as torchvision has it."""
 
-# What Pillow's decoders raise on damaged files.
-_UNDECODABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
 
 def open_image(content: bytes, name: object, cut: Cut, mode: str = "RGB") -> Image.Image:
     """The image in `content` as 8 bits of `mode`, upright, after `cut`.
@@ -60,7 +43,7 @@ def open_image(content: bytes, name: object, cut: Cut, mode: str = "RGB") -> Ima
             if image.getexif().get(0x0112, 1) != 1:
                 image = ImageOps.exif_transpose(image)
             return cut(_in_8_bits(image, mode))
-    except _UNDECODABLE as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise DataError(
             f"{name}: cannot be decoded as an image ({str(error).splitlines()[0]}): fetch the file "
             "again, or remove it"

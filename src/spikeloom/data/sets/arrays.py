@@ -27,7 +27,7 @@ from torch import Tensor
 
 from spikeloom.config.data import DataConfig
 from spikeloom.data.api import Accept, Source
-from spikeloom.data.base import DataSet, DataSpec, Split, TensorSplit
+from spikeloom.data.base import DataSet, DataSpec, TensorSplit
 from spikeloom.data.files.classes import held_out, share, whole
 from spikeloom.data.files.places import candidates, missing
 from spikeloom.errors import ConfigError, DataError
@@ -39,17 +39,11 @@ _Y = ("y", "Y", "labels", "targets", "label", "target")
 _LONGEST = 1000  # time steps of a series whose network has none
 
 
-class SeriesSplit(Split):
+class SeriesSplit(TensorSplit):
     """Series held in memory: `inputs` float32 `[N, T, C]`, read time first."""
 
-    in_memory = True
-
-    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
-        self.inputs = inputs
-        self.labels = labels
-
     def read(self, indices: Tensor) -> Tensor:
-        return self.inputs.index_select(0, indices).transpose(0, 1).contiguous()
+        return super().read(indices).transpose(0, 1).contiguous()
 
 
 class Arrays(Source):
@@ -87,39 +81,40 @@ class Arrays(Source):
         if targets:
             labels = labels.astype(np.float32)
             notes.append(f"y holds real numbers: a regression with {targets} targets")
-        sides = [torch.from_numpy(labels[mask]) for mask in (~test, test)]
         kind = chosen["kind"]
         if kind == "guessed":
             kind = "images" if (x.dtype == np.uint8 and x.ndim >= 3) or x.ndim == 4 else "series"
         if kind == "images":
-            images = torch.from_numpy(_images(x, path, notes))
-            train, held = (images[torch.from_numpy(mask)] for mask in (~test, test))
-            pixels = train.to(torch.float64) / 255
-            mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp_min(1e-6)
-            spec = DataSpec(self.name, tuple(images.shape[1:]), classes, targets=targets)
-            splits = TensorSplit(train, sides[0]), TensorSplit(held, sides[1])
+            values, split = _images(x, path, notes), TensorSplit
+            spec = DataSpec(self.name, values.shape[1:], classes, targets=targets)
         else:
-            values = _series(x, path)
-            steps = T or min(values.shape[1], _LONGEST)
+            series = _series(x, path)
+            steps = T or min(series.shape[1], _LONGEST)
             notes.append(
-                f"series of {values.shape[1]} values and {values.shape[2]} channels as {steps} "
+                f"series of {series.shape[1]} values and {series.shape[2]} channels as {steps} "
                 f"time steps, encoding = {chosen['encoding']}"
             )
-            deviation = values[~test].std((0, 1)).clip(1e-12)
             if chosen["encoding"] == "delta":
+                deviation = series[~test].std((0, 1)).clip(1e-12)
                 threshold = _number(chosen["threshold"] or "0.5", "threshold")
-                values = delta(values, deviation * threshold, steps)
+                coded = delta(series, deviation * threshold, steps)
             else:
-                values = in_parts(values, steps)
-            inputs = torch.from_numpy(values.astype(np.float32))
-            train, held = (inputs[torch.from_numpy(mask)] for mask in (~test, test))
-            mean, std = torch.zeros(inputs.shape[2]), torch.ones(inputs.shape[2])
-            if chosen["encoding"] == "current":
-                mean = train.double().mean((0, 1))
-                std = train.double().std((0, 1)).clamp_min(1e-12)
-            spec = DataSpec(self.name, (inputs.shape[2],), classes, "events", targets)
-            splits = SeriesSplit(train, sides[0]), SeriesSplit(held, sides[1])
-        return DataSet(spec, *splits, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes))
+                coded = in_parts(series, steps)
+            values, split = coded.astype(np.float32), SeriesSplit
+            spec = DataSpec(self.name, values.shape[2:], classes, "events", targets)
+        train, held = (
+            split(torch.from_numpy(values[side]), torch.from_numpy(labels[side]))
+            for side in (~test, test)
+        )
+        seen = train.inputs.double()
+        if kind == "images":
+            seen = seen / 255
+            mean, std = seen.mean((0, 2, 3)), seen.std((0, 2, 3)).clamp_min(1e-6)
+        elif chosen["encoding"] == "current":
+            mean, std = seen.mean((0, 1)), seen.std((0, 1)).clamp_min(1e-12)
+        else:
+            mean, std = torch.zeros(spec.shape), torch.ones(spec.shape)
+        return DataSet(spec, train, held, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes))
 
     def for_recipe(
         self, config: DataConfig, T: int | None, accept: Accept | None = None

@@ -65,10 +65,16 @@ class Cifar(Source):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     checksums: Mapping[str, str] = field(default_factory=dict)
-    remotes: tuple[Remote, ...]
 
     published = {"train": 50_000, "test": 10_000}
     origin = f"{_HOME}/cifar.html"
+
+    @property
+    def remotes(self) -> tuple[Remote, ...]:
+        """The archive of the first form."""
+        archive = self.forms[0].archive
+        digest = f"md5:{self.checksums[archive]}"
+        return (Remote(f"{_HOME}/{archive}", f"{self.folder}/{archive}", digest),)
 
     def load(self, root: Path | None = None) -> DataSet:
         form, place = self._find(root)
@@ -106,7 +112,7 @@ class Cifar(Source):
             f"    {form.archive}   or   {form.folder}/{{{', '.join(form.files)}}}"
             for form in self.forms
         )
-        raise missing(self.name, looked_for, tree, self.origin, fetched=bool(self.remotes))
+        raise missing(self.name, looked_for, tree, self.origin, fetched=True)
 
     def _read(self, form: _Form, place: Path) -> Iterator[tuple[str, bytes]]:
         """Name and content of every file of `form`."""
@@ -209,13 +215,6 @@ DATA_SETS = (
         classes=tuple(_CIFAR10_CLASSES.split()),
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
-        remotes=(
-            Remote(
-                f"{_HOME}/cifar-10-python.tar.gz",
-                "CIFAR10/cifar-10-python.tar.gz",
-                "md5:c58f30108f718f92721af3b95e74349a",
-            ),
-        ),
         checksums={
             "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
             "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
@@ -242,13 +241,6 @@ DATA_SETS = (
         classes=tuple(_CIFAR100_CLASSES.split()),
         mean=(0.5071, 0.4867, 0.4408),
         std=(0.2675, 0.2565, 0.2761),
-        remotes=(
-            Remote(
-                f"{_HOME}/cifar-100-python.tar.gz",
-                "CIFAR100/cifar-100-python.tar.gz",
-                "md5:eb9058c3a382ffc7106e4002c42a8d85",
-            ),
-        ),
         checksums={
             "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
             "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",

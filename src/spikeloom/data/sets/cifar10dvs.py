@@ -21,7 +21,6 @@ from typing import Literal, cast
 
 from spikeloom.data.api import Remote
 from spikeloom.data.events.aedat import DVS128, Axes, read_aedat2
-from spikeloom.data.events.array import Events
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import EventSet, Pair, of_files
 from spikeloom.data.files.archive import Entry, matching
@@ -53,17 +52,13 @@ def split_numbers(
     return ordered[:kept], ordered[kept:]
 
 
-def _decode(data: bytes, source: object, *, axes: Axes) -> Events:
-    return read_aedat2(data, axes=axes, source=source)
-
-
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     names = "|".join(map(re.escape, CLASSES))
     files = {
         (CLASSES.index(match[2]), int(match[3])): entry
         for match, entry in matching(entries, rf"cifar10_({names})_(\d+)\.aedat")
     }
-    decode = partial(_decode, axes=cast(Axes, options["axes"]))
+    decode = partial(read_aedat2, axes=cast(Axes, options["axes"]))
     train: list[tuple[Entry, int]] = []
     test: list[tuple[Entry, int]] = []
     for label in range(len(CLASSES)):
@@ -89,7 +84,6 @@ CIFAR10_DVS = EventSet(
     published={"train": 9_000, "test": 1_000},
     framing=Framing(T=20, by="number"),
     find=_find,
-    decode=lambda data, name, options: _decode(data, name, axes=cast(Axes, options["axes"])),
     options={"split": ("numeric", "sorted"), "axes": ("xy", "yx")},
 )
 

@@ -114,7 +114,6 @@ DVS_PLANE = EventSet(
     published={"train": 640, "test": 160},
     framing=Framing(T=135, by="window", dt=2_000, downsample=(4, 4)),
     find=_find,
-    decode=lambda data, name, options: _decode(data, name, clip=options["part"] == "active"),
     options={"part": ("active", "whole")},
 )
 

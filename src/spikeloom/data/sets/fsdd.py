@@ -54,9 +54,6 @@ FSDD = EventSet(
     published={"train": 2_700, "test": 300},
     framing=Framing(T=100, by="window", dt=10_000, origin=0),
     find=_find,
-    decode=lambda data, name, options: _decode(
-        data, name, cochlea=Cochlea(channels=int(options["channels"]))
-    ),
     options={"channels": ("700", "64", "140")},
     archives=r"(free-spoken-digit-dataset.*|fsdd)\.(zip|tar|tar\.gz|tgz)",
     audio=True,

@@ -21,7 +21,6 @@ Some programs unpack them as `train-images.idx3-ubyte`, which is found too.
 import gzip
 import math
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,7 @@ import torch
 
 from spikeloom.data.api import Remote, Source
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit, missing_samples
-from spikeloom.data.files.archive import unreadable
+from spikeloom.data.files.archive import BROKEN, unreadable
 from spikeloom.data.files.places import candidates, missing
 from spikeloom.errors import DataError
 
@@ -56,7 +55,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             content = file.read()
-    except (OSError, EOFError, zlib.error) as error:
+    except BROKEN as error:
         raise unreadable(path, error) from error
     magic = bytes([0, 0, _UNSIGNED_BYTES, axes])
     if content[:4] != magic:

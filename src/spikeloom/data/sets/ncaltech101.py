@@ -9,18 +9,14 @@ Orchard et al., Front. Neurosci. 2015.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
-from spikeloom.data.events.array import Events
 from spikeloom.data.events.atis import read_bin
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import EventSet, Pair, pair_of_files
 from spikeloom.data.files.archive import Entry, matching
 
 SIZE = (2, 180, 240)
-
-
-def _decode(data: bytes, source: object) -> Events:
-    return read_bin(data, source, SIZE)
 
 
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
@@ -33,7 +29,7 @@ def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
         for label, name in enumerate(names)
         for place, entry in enumerate(entry for of, _, entry in named if of == name)
     ]
-    return pair_of_files(samples, _decode, SIZE, classes=names)
+    return pair_of_files(samples, partial(read_bin, size=SIZE), SIZE, classes=names)
 
 
 N_CALTECH101 = EventSet(
@@ -47,7 +43,6 @@ N_CALTECH101 = EventSet(
     published={"train": 6_962, "test": 1_747},
     framing=Framing(T=10, by="number"),
     find=_find,
-    decode=lambda data, name, options: _decode(data, name),
 )
 
 DATA_SETS = (N_CALTECH101,)

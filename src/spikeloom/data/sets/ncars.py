@@ -8,8 +8,8 @@ Source: Sironi et al., CVPR 2018.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
-from spikeloom.data.events.array import Events
 from spikeloom.data.events.formats import Meaning, decode
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import EventSet, Pair, pair_of_files
@@ -19,16 +19,12 @@ SIZE = (2, 100, 120)
 CLASSES = ("background", "cars")
 
 
-def _decode(data: bytes, source: object) -> Events:
-    return decode(data, source, meaning=Meaning(SIZE))
-
-
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     del options
     pattern = r"(?:n-cars_)?(train|test)/(cars|background)/obj_(\d+)_td\.dat"
     samples = [(m[2] == "test", CLASSES.index(m[3]), e) for m, e in matching(entries, pattern)]
     samples.sort(key=lambda sample: (sample[1], sample[2].name))
-    return pair_of_files(samples, _decode, SIZE)
+    return pair_of_files(samples, partial(decode, meaning=Meaning(SIZE)), SIZE)
 
 
 N_CARS = EventSet(
@@ -43,7 +39,6 @@ N_CARS = EventSet(
     published={"train": 15_422, "test": 8_607},
     framing=Framing(T=10, by="time"),
     find=_find,
-    decode=lambda data, name, options: _decode(data, name),
 )
 
 DATA_SETS = (N_CARS,)

@@ -98,31 +98,22 @@ def read_stable_text(data: bytes, source: object = "stabilised N-MNIST") -> Even
     return events(ends * 3000, x, y, p, SIZE, source=source)
 
 
-def _decode(data: bytes, source: object) -> Events:
-    return read_bin(data, source)
-
-
-def _decode_stable(data: bytes, source: object) -> Events:
+def _read_stable(data: bytes, source: object) -> Events:
     """The stabilised recording with x as the picture's first axis, as in that paper's program."""
-    recording = stabilised(read_bin(data, source))
-    return replace(recording, x=recording.y, y=recording.x)
-
-
-def _decode_text(data: bytes, source: object) -> Events:
-    recording = read_stable_text(data, source)
+    text = str(source).endswith(".dat")
+    recording = read_stable_text(data, source) if text else stabilised(read_bin(data, source))
     return replace(recording, x=recording.y, y=recording.x)
 
 
 def _find(entries: list[Entry], options: Mapping[str, str], *, stable: bool) -> Pair:
     del options
-    kind, decode = "bin", _decode_stable if stable else _decode
-    matches = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
-    if stable and not matches:
-        kind, decode = "dat", _decode_text
+    for kind in ("bin", "dat") if stable else ("bin",):
         matches = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
+        if matches:
+            break
     matches.sort(key=lambda pair: (int(pair[0][3]), int(pair[0][4])))
     samples = [(match[2].lower() == "test", int(match[3]), entry) for match, entry in matches]
-    return pair_of_files(samples, decode, SIZE)
+    return pair_of_files(samples, _read_stable if stable else read_bin, SIZE)
 
 
 NMNIST = EventSet(
@@ -137,7 +128,6 @@ NMNIST = EventSet(
     published={"train": 60_000, "test": 10_000},
     framing=Framing(T=10, by="number"),
     find=partial(_find, stable=False),
-    decode=lambda data, name, options: read_bin(data, name),
 )
 
 NMNIST_STABLE = replace(
@@ -147,7 +137,6 @@ NMNIST_STABLE = replace(
     layout=NMNIST.layout + "\n(or NMNIST/2312_3000_stable/{Train,Test}/<digit>/<k>.dat)",
     framing=stable_framing(30),
     find=partial(_find, stable=True),
-    decode=lambda data, name, options: _decode_stable(data, name),
 )
 
 DATA_SETS = (NMNIST, NMNIST_STABLE)
