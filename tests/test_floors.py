@@ -14,6 +14,7 @@ ROOT = Path(spikeloom.__file__).parent
 FLOORS = [
     *(
         "version",
+        "lazy",
         "errors",
         "suggest",
         "files",

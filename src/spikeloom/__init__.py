@@ -5,12 +5,13 @@
     spikes = neuron(x)              # x [T, B, ...] -> spikes [T, B, ...]
 
 Names are imported when they are first used, so that the command line starts without loading torch:
-every class that `spikeloom.neurons` imports, and what `_HOMES` lists.
+every class that `spikeloom.neurons` imports, and what is listed below (see `lazy`).
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from spikeloom import lazy
 from spikeloom.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -36,37 +37,20 @@ if TYPE_CHECKING:
     from spikeloom.synapses import sparse as sparse
     from spikeloom.training import evaluate as evaluate
 
-_MODULES = ("analysis", "data", "neurons", "nn", "plot", "report", "testing", "training")
-_HOMES = {
-    "Run": "spikeloom.loop:Run",
-    "compare": "spikeloom.report:compare",
-    "evaluate": "spikeloom.training:evaluate",
-    "export": "spikeloom.exchange:export",
-    "from_nir": "spikeloom.exchange:from_nir",
-    "to_nir": "spikeloom.exchange:to_nir",
-    "inference": "spikeloom.nn.inference:inference",
-    "load": "spikeloom.prediction:load",
-    "recipes": "spikeloom.front:recipes",
-    "train": "spikeloom.front:train",
-    "explain": "spikeloom.synapses:explain",
-    "sparse": "spikeloom.synapses:sparse",
-    **{name: f"spikeloom.{name}:" for name in _MODULES},
-}
-"""Public names that are not neurons: their module, and their name in it (none: the module)."""
+_HOMES = lazy.homes(__file__)
+_HOMES.pop("*")
+_MODULES = tuple(name for name, home in _HOMES.items() if home == "spikeloom")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        module, _, attribute = _HOMES[name].partition(":")
-        home = importlib.import_module(module)
-        return getattr(home, attribute) if attribute else home
     if name == "__all__":
         return __dir__()
-    if name[0].isupper():  # small names are asked for too, where a module of ours is imported
+    if name not in _HOMES and name[0].isupper():
+        # small names are asked for too, where a module of ours is imported
         value = getattr(importlib.import_module("spikeloom.neurons"), name, None)
         if isinstance(value, type):
             return value
-    raise AttributeError(f"module 'spikeloom' has no attribute {name!r}")
+    return lazy.load("spikeloom", _HOMES, name)
 
 
 def __dir__() -> list[str]:

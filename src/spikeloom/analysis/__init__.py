@@ -4,8 +4,9 @@ Nothing here knows a method or the trainer; every function takes a module and th
 on. A name below is imported when it is first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from spikeloom import lazy
 
 if TYPE_CHECKING:
     from spikeloom.analysis.constants import learned_constants as learned_constants
@@ -33,41 +34,4 @@ if TYPE_CHECKING:
     from spikeloom.analysis.traces import LayerTrace as LayerTrace
     from spikeloom.analysis.traces import trace as trace
 
-_HOMES = {
-    "Course": "monitors",
-    "DecisionCounter": "decisions",
-    "Decisions": "decisions",
-    "EnergyConstants": "operations",
-    "FiringRates": "rates",
-    "LatencyCourse": "latency",
-    "LayerOperations": "operations",
-    "LayerTrace": "traces",
-    "LiveRates": "monitors",
-    "Monitor": "monitors",
-    "Operations": "operations",
-    "SpikeCount": "rates",
-    "Spread": "distributions",
-    "SynapticOperations": "operations",
-    "Health": "health",
-    "constant_distributions": "distributions",
-    "diagnose": "health",
-    "idle_parameters": "health",
-    "first_spike_times": "first_spike",
-    "learned_constants": "constants",
-    "mean_and_deviation": "statistics",
-    "time_delay": "decisions",
-    "trace": "traces",
-    "wilson": "statistics",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name == "__all__":
-        return __dir__()
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_HOMES)
+__getattr__, __dir__ = lazy.names(__name__, __file__)

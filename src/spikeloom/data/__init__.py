@@ -7,8 +7,9 @@ name. `events` holds what recordings need, `files` what every reader needs. This
 of torch: a name below is imported when it is first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from spikeloom import lazy
 
 if TYPE_CHECKING:
     from spikeloom.data.api import Source as Source
@@ -30,35 +31,4 @@ if TYPE_CHECKING:
     from spikeloom.data.survey import check as check
     from spikeloom.data.survey import prepare as prepare
 
-_HOMES = {
-    "Batch": "base",
-    "CheckReport": "survey",
-    "DataSet": "base",
-    "DataSpec": "base",
-    "Loader": "loader",
-    "Source": "api",
-    "Split": "base",
-    "TensorSplit": "base",
-    "Transform": "images.augment",
-    "check": "survey",
-    "load": "registry",
-    "names": "registry",
-    "prepare": "survey",
-    "register": "registry",
-    "source": "registry",
-    "split_per_class": "split",
-    "subset": "base",
-    "to_float": "images.augment",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name == "__all__":
-        return __dir__()
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_HOMES)
+__getattr__, __dir__ = lazy.names(__name__, __file__)

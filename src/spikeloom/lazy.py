@@ -1,0 +1,45 @@
+"""Packages whose names are imported when they are first used, so that no torch is loaded before.
+
+Such a package lists its names once, below `if TYPE_CHECKING:`, as type checkers and editors read
+them; what is here reads the same lines. (The package lazy_loader wants them in a file beside.)
+"""
+
+import ast
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+def homes(file: str) -> dict[str, str]:
+    """The module of each name that the package in `file` imports below `if TYPE_CHECKING:`."""
+    imports = [
+        line
+        for block in ast.parse(Path(file).read_bytes()).body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for line in block.body
+        if isinstance(line, ast.ImportFrom)
+    ]
+    return {name.name: line.module or "" for line in imports for name in line.names}
+
+
+def names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of such a package."""
+    known = homes(file)
+
+    def get(name: str) -> Any:
+        return listed() if name == "__all__" else load(package, known, name)
+
+    def listed() -> list[str]:
+        return sorted(known)
+
+    return get, listed
+
+
+def load(package: str, known: Mapping[str, str], name: str) -> Any:
+    """What `name` is, by the module that it comes from; a module of `package` itself too."""
+    if name not in known:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    if known[name] == package:
+        return import_module(f"{package}.{name}")
+    return getattr(import_module(known[name]), name)
