@@ -10,6 +10,8 @@ passed with links and long names until Python 3.11.13, so regular members are wr
 archive with anything that could lead elsewhere is refused.
 """
 
+import bz2
+import contextlib
 import gzip
 import hashlib
 import lzma
@@ -26,6 +28,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from spikeloom.cache_home import cache_root, check_trust, make_own
 from spikeloom.errors import DataError
@@ -198,8 +201,7 @@ def read_members(archive: Path, names: Iterable[str]) -> Iterator[tuple[str, byt
     """
     left = set(names)
     try:
-        # as a stream ("r|"): tarfile otherwise asks for as much memory as a header says
-        with gzip.open(archive) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
+        with _streamed(archive) as tar:
             for info in tar:
                 name = info.name.removeprefix("./")
                 if name in left and info.isreg() and (file := tar.extractfile(info)):
@@ -208,12 +210,21 @@ def read_members(archive: Path, names: Iterable[str]) -> Iterator[tuple[str, byt
                         raise EOFError(f"member {name} is cut short")
                     left.discard(name)
                     yield name, content
-            while plain.read(1 << 20):  # gzip compares its check sum only at its end
-                pass
     except BROKEN as error:
         raise unreadable(archive, error) from error
     if left:
         raise DataError(f"{archive}: has no file {min(left)}: fetch the archive again")
+
+
+@contextlib.contextmanager
+def _streamed(path: Path) -> Iterator[tarfile.TarFile]:
+    """A compressed tar, read to its end, where its check sum is compared."""
+    unpack: Any = {".xz": lzma.open, ".bz2": bz2.open}.get(path.suffix.lower(), gzip.open)
+    # as a stream ("r|"): tarfile otherwise asks for as much memory as a header says
+    with unpack(path) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
+        yield tar
+        while plain.read(1 << 20):
+            pass
 
 
 def unpacked(path: Path, below: Path) -> Path:
@@ -221,7 +232,7 @@ def unpacked(path: Path, below: Path) -> Path:
 
     def unpack(place: Path) -> None:
         place.mkdir()
-        with tarfile.open(path, "r|*") as archive:
+        with _streamed(path) as archive:
             for info in archive:
                 parts = PurePosixPath(info.name).parts
                 if info.isdir():
