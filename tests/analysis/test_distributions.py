@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from spikeloom.analysis.distributions import constant_distributions
+from spikeloom.analysis.constants import constant_distributions
 from spikeloom.neurons import GLIF, LIF
 from spikeloom.nn import Sequential
 from spikeloom.plot import histograms

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from spikeloom.analysis.first_spike import first_spike_times
+from spikeloom.analysis.decisions import first_spike_times
 from spikeloom.methods.fs.first_spike import first_spike_votes
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spikeloom.analysis.latency import LatencyCourse
+from spikeloom.analysis.decisions import LatencyCourse
 
 
 def test_accuracy_after_each_step_by_hand():

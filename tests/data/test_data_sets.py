@@ -13,8 +13,8 @@ from publishers import sample, write_cifar10, write_idx_set
 
 from spikeloom import data
 from spikeloom.data import DataSet, DataSpec, Source, TensorSplit, registry, subset
+from spikeloom.data.base import split_per_class
 from spikeloom.data.sets.idx import IdxImages
-from spikeloom.data.split import split_per_class
 from spikeloom.errors import DataError
 
 

@@ -7,7 +7,7 @@ import torch
 
 from spikeloom import data
 from spikeloom.data import Split
-from spikeloom.data.split import split_per_class
+from spikeloom.data.base import split_per_class
 
 pytestmark = pytest.mark.data
 

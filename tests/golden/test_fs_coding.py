@@ -6,7 +6,7 @@ import torch
 from golden_compare import assert_exact
 from golden_fs import DTYPES, Arrays, assert_state, cases, tensor
 
-from spikeloom.analysis.first_spike import first_spike_times, peak_ranks
+from spikeloom.analysis.decisions import first_spike_times, peak_ranks
 from spikeloom.methods.fs.first_spike import deviation, encode, place, spread, window
 from spikeloom.methods.fs.loss import first_spike_loss, rate_loss, silent_label_penalty
 

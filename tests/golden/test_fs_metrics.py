@@ -6,8 +6,7 @@ import torch
 from golden_compare import assert_exact
 from golden_fs import Arrays, tensor
 
-from spikeloom.analysis.decisions import DecisionCounter, rate_course, time_delay
-from spikeloom.analysis.first_spike import first_spike_times
+from spikeloom.analysis.decisions import DecisionCounter, first_spike_times, rate_course, time_delay
 from spikeloom.methods.fs.loss import first_spike_loss
 
 PERCENT = 0.005

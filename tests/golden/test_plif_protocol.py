@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from spikeloom.components.schedules import Cosine
-from spikeloom.data.split import split_per_class
+from spikeloom.data.base import split_per_class
 
 Arrays = dict[str, np.ndarray]
 

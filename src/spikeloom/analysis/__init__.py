@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from spikeloom import lazy
 
 if TYPE_CHECKING:
+    from spikeloom.analysis.constants import Spread as Spread
+    from spikeloom.analysis.constants import constant_distributions as constant_distributions
     from spikeloom.analysis.constants import learned_constants as learned_constants
     from spikeloom.analysis.decisions import DecisionCounter as DecisionCounter
     from spikeloom.analysis.decisions import Decisions as Decisions
+    from spikeloom.analysis.decisions import LatencyCourse as LatencyCourse
+    from spikeloom.analysis.decisions import first_spike_times as first_spike_times
     from spikeloom.analysis.decisions import time_delay as time_delay
-    from spikeloom.analysis.distributions import Spread as Spread
-    from spikeloom.analysis.distributions import constant_distributions as constant_distributions
-    from spikeloom.analysis.first_spike import first_spike_times as first_spike_times
     from spikeloom.analysis.health import Health as Health
     from spikeloom.analysis.health import diagnose as diagnose
     from spikeloom.analysis.health import idle_parameters as idle_parameters
-    from spikeloom.analysis.latency import LatencyCourse as LatencyCourse
     from spikeloom.analysis.monitors import Course as Course
     from spikeloom.analysis.monitors import LiveRates as LiveRates
     from spikeloom.analysis.monitors import Monitor as Monitor

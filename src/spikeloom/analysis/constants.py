@@ -1,6 +1,10 @@
-"""What neurons have learned about themselves: time constants, thresholds, gates."""
+"""What neurons have learned about themselves: time constants, thresholds, gates; and how these are
+spread within a layer, before training and after.
+"""
 
-from torch import nn
+from typing import NamedTuple
+
+from torch import Tensor, nn
 
 from spikeloom.analysis.rates import neuron_layers
 
@@ -22,3 +26,31 @@ def learned_constants(module: nn.Module) -> dict[str, dict[str, float]]:
                 "max": values.max().item(),
             }
     return figures
+
+
+class Spread(NamedTuple):
+    """The values of one constant in one layer, flattened: per channel, per time step, or both."""
+
+    layer: str
+    before: Tensor
+    after: Tensor
+
+
+def constant_distributions(before: nn.Module, after: nn.Module) -> dict[str, tuple[Spread, ...]]:
+    """For every constant that some layer has more than one value of, the layers that have it.
+
+    `before` and `after` are the same network, as it started and trained. Constants are those of
+    `Neuron.constants()`, by their names there, layers in module order.
+    """
+    first = neuron_layers(before)
+    by_name: dict[str, list[Spread]] = {}
+    for path, layer in neuron_layers(after).items():
+        initial = first[path].constants()
+        for name, values in layer.constants().items():
+            spread = Spread(path, *(v.detach().flatten().cpu() for v in (initial[name], values)))
+            by_name.setdefault(name, []).append(spread)
+    return {
+        name: tuple(spreads)
+        for name, spreads in by_name.items()
+        if any(spread.after.numel() > 1 for spread in spreads)
+    }

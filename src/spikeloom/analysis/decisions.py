@@ -15,9 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikeloom.analysis.first_spike import first_spike_times
-from spikeloom.analysis.latency import running_choice
-
 
 @dataclass(frozen=True)
 class Decisions:
@@ -133,3 +130,79 @@ def time_delay(course: Sequence[float], percent: float) -> float:
     rounded = [round(100 * value, 2) for value in course]
     level = percent / 100 * max(rounded, default=math.inf)
     return next((t for t, value in enumerate(rounded) if value >= level - 1e-3), math.inf)
+
+
+class LatencyCourse:
+    """Accumulates, over batches, how many predictions are right after 1..T time steps: how early
+    could the network have been stopped?
+
+    prediction after t steps = first maximum over classes of  votes_1 + .. + votes_t,     t = 1..T
+    """
+
+    def __init__(self) -> None:
+        self._right: Tensor | None = None
+        self._samples = 0
+
+    @torch.no_grad()
+    def add(self, votes: Tensor, labels: Tensor) -> None:
+        """`votes` `[T, B, classes]`, the evidence of each time step; `labels` `[B]`, int64."""
+        if votes.dim() != 3 or votes.shape[1] != labels.shape[0]:
+            raise ValueError(
+                f"votes {list(votes.shape)} and labels {list(labels.shape)} do not match: "
+                "expected [T, B, classes] and [B]"
+            )
+        right = (running_choice(votes)[0] == labels).sum(1)
+        self._right = right if self._right is None else self._right + right
+        self._samples += labels.shape[0]
+
+    @property
+    def samples(self) -> int:
+        return self._samples
+
+    def accuracy(self) -> list[float]:
+        """The fraction of samples that is right after 1..T steps; empty before the first `add`."""
+        if self._right is None or not self._samples:
+            return []
+        return [right / self._samples for right in self._right.tolist()]
+
+
+def running_choice(votes: Tensor) -> tuple[Tensor, Tensor]:
+    """The first class whose `votes` `[T, B, classes]` add up to the maximum after 1..T steps, and
+    that maximum; both `[T, B]`.
+
+    Votes are often means over neurons, tenths that no float holds: two classes with equally many
+    spikes then differ in the last bits. Each vote is off by at most eps / 2 of itself, and each
+    of the additions in float64 by less than its eps: sums that are closer than these times the
+    sum of magnitudes count as equal, as they are before rounding.
+    """
+    exact = votes.double()
+    sums = exact.cumsum(0)
+    most = sums.amax(-1)
+    eps = torch.finfo(votes.dtype).eps + len(votes) * torch.finfo(torch.float64).eps
+    slack = eps * exact.abs().cumsum(0).amax(-1)
+    return (sums >= (most - slack)[..., None]).int().argmax(-1), most
+
+
+@torch.no_grad()
+def first_spike_times(spikes: Tensor, potentials: Tensor | None = None) -> Tensor:
+    """The time of the first spike of every neuron, `[B, N]`, for `spikes` `[T, B, N]`.
+
+        f_n = 1..T           neuron n fires first in step f_n
+        f_n = T + r_n        neuron n is silent: r_n = 1..N is its rank among the N neurons of its
+                             sample, those with the higher peak of `potentials` `[T, B, N]` first
+
+    Ranks are dealt to all N neurons, also to those that fire; equal peaks go to the lower index.
+    Without `potentials` every silent neuron has T + 1. Anything but 0 is a spike. float64 where the
+    spikes are, else float32.
+    """
+    fired = spikes != 0
+    times = fired.int().argmax(0) + 1
+    silent = spikes.shape[0] + (1 if potentials is None else peak_ranks(potentials))
+    kind = torch.promote_types(spikes.dtype, torch.float32)
+    return torch.where(fired.any(0), times, silent).to(kind)
+
+
+def peak_ranks(potentials: Tensor) -> Tensor:
+    """Rank 1..N of every neuron of a sample by the peak of its potential, `[B, N]`, int64."""
+    order = potentials.amax(0).argsort(dim=-1, descending=True, stable=True)
+    return order.argsort(-1) + 1

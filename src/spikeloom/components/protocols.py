@@ -70,8 +70,7 @@ class BestValidationEpoch(_Published):
         return self.validation == "published"
 
     def splits(self, data: "DataSet") -> "tuple[Split, Split | None]":
-        from spikeloom.data.base import subset
-        from spikeloom.data.split import split_per_class
+        from spikeloom.data.base import split_per_class, subset
 
         labels = data.train.labels
         if labels.is_floating_point():  # a regression has no classes to be fair to

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spikeloom.data.base import DataSpec as DataSpec
     from spikeloom.data.base import Split as Split
     from spikeloom.data.base import TensorSplit as TensorSplit
+    from spikeloom.data.base import split_per_class as split_per_class
     from spikeloom.data.base import subset as subset
     from spikeloom.data.images.augment import Transform as Transform
     from spikeloom.data.images.augment import to_float as to_float
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from spikeloom.data.registry import names as names
     from spikeloom.data.registry import register as register
     from spikeloom.data.registry import source as source
-    from spikeloom.data.split import split_per_class as split_per_class
     from spikeloom.data.survey import CheckReport as CheckReport
     from spikeloom.data.survey import check as check
     from spikeloom.data.survey import prepare as prepare

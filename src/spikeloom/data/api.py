@@ -5,14 +5,15 @@ second.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from spikeloom.config.fields import value_text
-from spikeloom.errors import ConfigError
+from spikeloom.errors import ConfigError, DataError
+from spikeloom.machine import DATA, data_root
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,18 @@ class Remote:
     url: str
     path: str
     digest: str = ""
+
+
+def candidates(root: Path | None, folders: Sequence[str]) -> list[Path]:
+    """Folders in which to look for a data set whose publisher's folder is called one of `folders`.
+
+    With an explicit `root`: these folders below it, then `root` itself. Without: below the folder
+    that the environment variable SPIKELOOM_DATA names, else below `./data`.
+    """
+    if root is not None:
+        root = root.expanduser()
+        return list(dict.fromkeys([*(root / folder for folder in folders), root]))
+    return [data_root() / folder for folder in folders]
 
 
 class Source(ABC):
@@ -142,6 +155,18 @@ class Source(ABC):
         done, total)` is told how far it is. `ConfigError` for what is no folder of images.
         """
         raise ConfigError(f"{self.name} is not a folder of images: give imagenet or imagefolder")
+
+    def missing(self, looked_for: Iterable[Path]) -> DataError:
+        """The error for files that are nowhere: the expected tree, and where to get them."""
+        name = self.name
+        get = f"`spikeloom data get {name}` fetches the files, else take them" * bool(self.remotes)
+        return DataError(
+            f"{name}: no files found; give their root folder, or set {DATA}; expected there:\n"
+            + "".join(f"    {line}\n" for line in self.layout.strip().splitlines())
+            + "looked for:\n"
+            + "".join(f"    {path}\n" for path in dict.fromkeys(looked_for))
+            + f"{get or 'get the files'} from {self.origin}"
+        )
 
     def refuse_unused(self, config: "DataConfig") -> None:
         """Raises `ConfigError` for keys of `[data]` that have no effect on this data set."""

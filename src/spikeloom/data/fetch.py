@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from spikeloom.data.api import Remote
-from spikeloom.data.files.places import data_root
 from spikeloom.data.registry import source
 from spikeloom.errors import DataError
+from spikeloom.machine import data_root
 
 ATTEMPTS = 4  # connections for a file; pooch waits 1, 2, 3 seconds between them
 TIMEOUT = 60.0

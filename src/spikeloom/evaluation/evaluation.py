@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from spikeloom import zoo
-from spikeloom.analysis.decisions import DecisionCounter, Decisions
-from spikeloom.analysis.latency import LatencyCourse
+from spikeloom.analysis.decisions import DecisionCounter, Decisions, LatencyCourse
 from spikeloom.analysis.operations import Operations, SynapticOperations
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch, DataSet, DataSpec

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeloom.analysis.decisions import DecisionCounter
-from spikeloom.analysis.latency import LatencyCourse
+from spikeloom.analysis.decisions import DecisionCounter, LatencyCourse
 from spikeloom.analysis.rates import FiringRates, SpikeCount
 from spikeloom.data.base import Batch, DataSpec
 from spikeloom.data.loader import Loader

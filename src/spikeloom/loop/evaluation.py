@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spikeloom.analysis.latency import LatencyCourse
+from spikeloom.analysis.decisions import LatencyCourse
 from spikeloom.analysis.operations import SynapticOperations
 from spikeloom.analysis.traces import trace
 from spikeloom.data.base import Batch

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
-    from spikeloom.analysis.distributions import Spread
+    from spikeloom.analysis.constants import Spread
     from spikeloom.analysis.traces import LayerTrace
 
 _MOST_NAMES = 20

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeloom.analysis.first_spike import first_spike_times
+from spikeloom.analysis.decisions import first_spike_times
 from spikeloom.compiler.dispatch import Backend
 from spikeloom.config.schema import Recipe
 from spikeloom.data import registry

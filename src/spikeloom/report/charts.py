@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
+    from spikeloom.analysis.constants import Spread
     from spikeloom.analysis.decisions import Decisions
-    from spikeloom.analysis.distributions import Spread
     from spikeloom.analysis.traces import LayerTrace
     from spikeloom.nn.classifier import Figure as MethodFigure
     from spikeloom.report.examination import Examination, OutputSpikes

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from spikeloom import files
 from spikeloom.errors import RunError
-from spikeloom.report.origin import Origin
 from spikeloom.report.pictures import picture
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from spikeloom.analysis.constants import Spread
     from spikeloom.analysis.decisions import Decisions
-    from spikeloom.analysis.distributions import Spread
     from spikeloom.analysis.operations import Operations
     from spikeloom.analysis.traces import LayerTrace
     from spikeloom.nn.classifier import Figure
@@ -49,6 +48,22 @@ class DecisionExamination:
     samples: tuple[OutputSpikes, ...]
     by_class: tuple[OutputSpikes, ...]
     decide: bool
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run started from, if from another one, on the samples of the examination.
+
+    `latency`: accuracy after 1..T steps before training; `accuracy` at the end of them.
+    `source`: the run or file it started from, and `source_accuracy` of the network there, None
+    if it is no run folder. `missing` instead of all figures: why they could not be taken.
+    """
+
+    source: str
+    latency: tuple[float, ...] = ()
+    accuracy: float = 0.0
+    source_accuracy: float | None = None
+    missing: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ The best weights of the run see some of its test samples, once.
 """
 
 import functools
+from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spikeloom.errors import SpikeloomError
@@ -12,10 +14,10 @@ from spikeloom.report.examination import (
     SAMPLES,
     DecisionExamination,
     Examination,
+    Origin,
     OutputSpikes,
     read,
 )
-from spikeloom.report.origin import examine_origin
 from spikeloom.run.reading import RunRecord
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ _FIGURE_SAMPLES = 16
 _SHOWN = 8  # samples whose output spikes are drawn one by one
 
 
+Pass = Callable[["Classifier"], tuple[tuple[float, ...], float]]
+"""Accuracy after 1..T time steps (empty without votes), and accuracy, of a network on samples."""
+
+
 def examine(run: RunRecord, samples: int = SAMPLES) -> Examination | str:
     """The examination of `run`, or the reason why there is none."""
     try:
@@ -44,10 +50,8 @@ def examine(run: RunRecord, samples: int = SAMPLES) -> Examination | str:
 def _examine(run: RunRecord, samples: int) -> Examination:
     import torch
 
-    from spikeloom.analysis.decisions import DecisionCounter
-    from spikeloom.analysis.distributions import constant_distributions
-    from spikeloom.analysis.first_spike import first_spike_times
-    from spikeloom.analysis.latency import LatencyCourse
+    from spikeloom.analysis.constants import constant_distributions
+    from spikeloom.analysis.decisions import DecisionCounter, LatencyCourse, first_spike_times
     from spikeloom.analysis.operations import SynapticOperations
     from spikeloom.analysis.traces import trace
     from spikeloom.data.base import subset
@@ -114,7 +118,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
         observers = [observe_latency(latency), observe_decisions(decisions), look]
         with SynapticOperations(network) as operations:
             seen = take(network, with_rates=True, observers=observers)
-        origin = None if regression else examine_origin(fresh, accuracies)
+        origin = None if regression else _origin(fresh, accuracies)
         few = chosen[:_FIGURE_SAMPLES]
         inputs = transform(data.test.read(few).to(trained.device), unused)
         figures = network.figures(inputs, data.test.labels[few].to(trained.device))
@@ -151,3 +155,24 @@ def _decisions(
     few = outputs[:: max(len(outputs) // _SHOWN, 1)][:_SHOWN]
     by_class = [output for _, output in sorted(first.items(), key=lambda item: item[0])]
     return DecisionExamination(figures, tuple(few), tuple(by_class), decide)
+
+
+def _origin(fresh: "Classifier", measure: Pass) -> Origin | None:
+    """`fresh`: the network as the recipe builds it. None if it starts from nothing."""
+    source = fresh.starts_from
+    if source is None:
+        return None
+    try:
+        fresh.start()
+        latency, accuracy = measure(fresh.eval())
+        return Origin(source, latency, accuracy, _accuracy_of(Path(source), measure))
+    except SpikeloomError as error:
+        return Origin(source, missing=str(error))
+
+
+def _accuracy_of(source: Path, measure: Pass) -> float | None:
+    from spikeloom.evaluation.evaluation import load_run
+
+    if not source.is_dir():
+        return None
+    return measure(load_run(source).classifier)[1]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikeloom.data.events.array import Events, events
-from spikeloom.data.events.splits import Pair, Recordings
+from spikeloom.data.events.recordings import Pair, Recordings
 from spikeloom.data.files.archive import Entry, local, matching, stamp
 from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError

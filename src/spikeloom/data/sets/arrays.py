@@ -26,10 +26,9 @@ import torch
 from torch import Tensor
 
 from spikeloom.config.data import DataConfig
-from spikeloom.data.api import Accept, Source
+from spikeloom.data.api import Accept, Source, candidates
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit
 from spikeloom.data.files.classes import held_out, share, whole
-from spikeloom.data.files.places import candidates, missing
 from spikeloom.errors import ConfigError, DataError
 
 Array = npt.NDArray[Any]
@@ -149,7 +148,7 @@ class Arrays(Source):
                 )
             if paths and paths[0].is_file():
                 return (paths[0],)
-        raise missing(self.name, places, self.layout, self.origin)
+        raise self.missing(places)
 
 
 def in_parts(values: Array, steps: int) -> Array:

@@ -19,11 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spikeloom.data.api import Remote, Source
+from spikeloom.data.api import Remote, Source, candidates
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit, missing_samples
 from spikeloom.data.files.archive import read_members, unreadable
 from spikeloom.data.files.pickles import read_pickle
-from spikeloom.data.files.places import candidates, missing
 from spikeloom.errors import DataError
 
 _IMAGE = (3, 32, 32)
@@ -70,6 +69,13 @@ class Cifar(Source):
     origin = f"{_HOME}/cifar.html"
 
     @property
+    def layout(self) -> str:
+        return f"{self.folder}/\n" + "\n".join(
+            f"    {form.archive}   or   {form.folder}/{{{', '.join(form.files)}}}"
+            for form in self.forms
+        )
+
+    @property
     def remotes(self) -> tuple[Remote, ...]:
         """The archive of the first form."""
         archive = self.forms[0].archive
@@ -108,11 +114,7 @@ class Cifar(Source):
                     looked_for.append(place)
                 if any((base / file).is_file() for file in form.files):
                     return form, base
-        tree = f"{self.folder}/\n" + "\n".join(
-            f"    {form.archive}   or   {form.folder}/{{{', '.join(form.files)}}}"
-            for form in self.forms
-        )
-        raise missing(self.name, looked_for, tree, self.origin, fetched=True)
+        raise self.missing(looked_for)
 
     def _read(self, form: _Form, place: Path) -> Iterator[tuple[str, bytes]]:
         """Name and content of every file of `form`."""

@@ -17,8 +17,7 @@ import numpy.typing as npt
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.camera import Camera, enlarged
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.events.recordings import EventSet
-from spikeloom.data.events.splits import Pair, Recordings
+from spikeloom.data.events.recordings import EventSet, Pair, Recordings
 from spikeloom.data.files.archive import BROKEN, Entry
 from spikeloom.errors import DataError
 

@@ -21,8 +21,7 @@ from spikeloom.data.events.aedat import DVS128, read_aedat3
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.frames import Frames, Framing, integrate
 from spikeloom.data.events.groups import open_layout
-from spikeloom.data.events.recordings import EventSet
-from spikeloom.data.events.splits import Pair, Recordings
+from spikeloom.data.events.recordings import EventSet, Pair, Recordings
 from spikeloom.data.files.archive import Entry, fingerprint, matching
 from spikeloom.errors import DataError
 

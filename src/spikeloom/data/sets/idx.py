@@ -29,10 +29,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spikeloom.data.api import Remote, Source
+from spikeloom.data.api import Remote, Source, candidates
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit, missing_samples
 from spikeloom.data.files.archive import BROKEN, unreadable
-from spikeloom.data.files.places import candidates, missing
 from spikeloom.errors import DataError
 
 _UNSIGNED_BYTES = 0x08
@@ -104,6 +103,11 @@ class IdxImages(Source):
 
     published = {"train": 60_000, "test": 10_000}
 
+    @property
+    def layout(self) -> str:
+        stems = "".join(f"\n    {stem}[.gz]" for stem in _STEMS)
+        return f"{self.folder}/   (or {self.folder}/raw/){stems}"
+
     def load(self, root: Path | None = None) -> DataSet:
         images, labels, test_images, test_labels = self.files(root)
         train, test = self._split(images, labels), self._split(test_images, test_labels)
@@ -129,16 +133,7 @@ class IdxImages(Source):
                         f"{self.name} are there: get it from {self.origin}"
                     )
             return tuple(path for path in there if path is not None)
-        tree = f"{self.folder}/   (or {self.folder}/raw/)\n" + "\n".join(
-            f"    {stem}[.gz]" for stem in _STEMS
-        )
-        raise missing(
-            self.name,
-            [place / _STEMS[0] for place in places],
-            tree,
-            self.origin,
-            fetched=bool(self.remotes),
-        )
+        raise self.missing(place / _STEMS[0] for place in places)
 
     def _split(self, images_path: Path, labels_path: Path) -> TensorSplit:
         images = read_idx(images_path, _SIZE)

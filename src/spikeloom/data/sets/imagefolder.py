@@ -17,12 +17,11 @@ from pathlib import Path
 import torch
 
 from spikeloom.config.data import DataConfig, ImagesConfig
-from spikeloom.data.api import Accept, Source
+from spikeloom.data.api import Accept, Source, candidates
 from spikeloom.data.base import DataSet, DataSpec, Split, missing_samples, subset
 from spikeloom.data.files import shards
 from spikeloom.data.files.archive import Entry, hidden, is_archive, scan, unreadable
 from spikeloom.data.files.classes import OPTIONS, divided
-from spikeloom.data.files.places import candidates, missing
 from spikeloom.data.images.decode import SUFFIXES, ImageSplit, open_image
 from spikeloom.errors import DataError
 
@@ -183,7 +182,7 @@ class ImageFolder(Source):
                 continue
             if is_archive(base) or (base.is_dir() and _holds_samples(base)):
                 return (base,)
-        raise missing(self.name, looked_for, self.layout, self.origin)
+        raise self.missing(looked_for)
 
     def describe(self, data: DataSet) -> str:
         return (

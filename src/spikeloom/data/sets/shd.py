@@ -27,8 +27,7 @@ import numpy.typing as npt
 from spikeloom.data.api import Remote
 from spikeloom.data.events.array import Events, spikes
 from spikeloom.data.events.frames import Frames, Framing, integrate
-from spikeloom.data.events.recordings import EventSet
-from spikeloom.data.events.splits import Pair, Recordings
+from spikeloom.data.events.recordings import EventSet, Pair, Recordings
 from spikeloom.data.files.archive import Entry, local, matching, stamp
 from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spikeloom.analysis.first_spike import first_spike_times
+from spikeloom.analysis.decisions import first_spike_times
 
 
 def encode(spikes: Tensor, potentials: Tensor, *, divisor: float, amplitude: float) -> Tensor:
