@@ -156,13 +156,15 @@ class Source(ABC):
         """
         raise ConfigError(f"{self.name} is not a folder of images: give imagenet or imagefolder")
 
-    def missing(self, looked_for: Iterable[Path]) -> DataError:
-        """The error for files that are nowhere: the expected tree, and where to get them."""
+    def missing(self, looked_for: Iterable[Path], tree: str = "") -> DataError:
+        """The error for files that are nowhere: the expected tree (`layout` unless it is given),
+        and where to get them.
+        """
         name = self.name
         get = f"`spikeloom data get {name}` fetches the files, else take them" * bool(self.remotes)
         return DataError(
             f"{name}: no files found; give their root folder, or set {DATA}; expected there:\n"
-            + "".join(f"    {line}\n" for line in self.layout.strip().splitlines())
+            + "".join(f"    {line}\n" for line in (tree or self.layout).strip().splitlines())
             + "looked for:\n"
             + "".join(f"    {path}\n" for path in dict.fromkeys(looked_for))
             + f"{get or 'get the files'} from {self.origin}"

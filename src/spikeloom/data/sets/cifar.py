@@ -63,24 +63,11 @@ class Cifar(Source):
     classes: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    remotes: tuple[Remote, ...]
     checksums: Mapping[str, str] = field(default_factory=dict)
 
     published = {"train": 50_000, "test": 10_000}
     origin = f"{_HOME}/cifar.html"
-
-    @property
-    def layout(self) -> str:
-        return f"{self.folder}/\n" + "\n".join(
-            f"    {form.archive}   or   {form.folder}/{{{', '.join(form.files)}}}"
-            for form in self.forms
-        )
-
-    @property
-    def remotes(self) -> tuple[Remote, ...]:
-        """The archive of the first form."""
-        archive = self.forms[0].archive
-        digest = f"md5:{self.checksums[archive]}"
-        return (Remote(f"{_HOME}/{archive}", f"{self.folder}/{archive}", digest),)
 
     def load(self, root: Path | None = None) -> DataSet:
         form, place = self._find(root)
@@ -114,7 +101,11 @@ class Cifar(Source):
                     looked_for.append(place)
                 if any((base / file).is_file() for file in form.files):
                     return form, base
-        raise self.missing(looked_for)
+        tree = f"{self.folder}/\n" + "\n".join(
+            f"    {form.archive}   or   {form.folder}/{{{', '.join(form.files)}}}"
+            for form in self.forms
+        )
+        raise self.missing(looked_for, tree)
 
     def _read(self, form: _Form, place: Path) -> Iterator[tuple[str, bytes]]:
         """Name and content of every file of `form`."""
@@ -203,6 +194,29 @@ sunflower sweet_pepper table tank telephone television tiger tractor train trout
 wardrobe whale willow_tree wolf woman worm
 """
 
+
+def _archive(folder: str, name: str, sums: Mapping[str, str]) -> tuple[Remote, ...]:
+    return (Remote(f"{_HOME}/{name}", f"{folder}/{name}", f"md5:{sums[name]}"),)
+
+
+_SUMS_10 = {
+    "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
+    "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+
+_SUMS_100 = {
+    "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
+    "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+}
+
 DATA_SETS = (
     Cifar(
         name="cifar10",
@@ -217,16 +231,8 @@ DATA_SETS = (
         classes=tuple(_CIFAR10_CLASSES.split()),
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
-        checksums={
-            "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
-            "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            "test_batch": "40351d587109b95175f43aff81a1287e",
-        },
+        remotes=_archive("CIFAR10", "cifar-10-python.tar.gz", _SUMS_10),
+        checksums=_SUMS_10,
     ),
     Cifar(
         name="cifar100",
@@ -243,11 +249,7 @@ DATA_SETS = (
         classes=tuple(_CIFAR100_CLASSES.split()),
         mean=(0.5071, 0.4867, 0.4408),
         std=(0.2675, 0.2565, 0.2761),
-        checksums={
-            "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
-            "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
-            "train": "16019d7e3df5f24257cddd939b257f8d",
-            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-        },
+        remotes=_archive("CIFAR100", "cifar-100-python.tar.gz", _SUMS_100),
+        checksums=_SUMS_100,
     ),
 )

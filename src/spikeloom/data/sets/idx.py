@@ -103,11 +103,6 @@ class IdxImages(Source):
 
     published = {"train": 60_000, "test": 10_000}
 
-    @property
-    def layout(self) -> str:
-        stems = "".join(f"\n    {stem}[.gz]" for stem in _STEMS)
-        return f"{self.folder}/   (or {self.folder}/raw/){stems}"
-
     def load(self, root: Path | None = None) -> DataSet:
         images, labels, test_images, test_labels = self.files(root)
         train, test = self._split(images, labels), self._split(test_images, test_labels)
@@ -133,7 +128,9 @@ class IdxImages(Source):
                         f"{self.name} are there: get it from {self.origin}"
                     )
             return tuple(path for path in there if path is not None)
-        raise self.missing(place / _STEMS[0] for place in places)
+        stems = "".join(f"\n    {stem}[.gz]" for stem in _STEMS)
+        tree = f"{self.folder}/   (or {self.folder}/raw/){stems}"
+        raise self.missing((place / _STEMS[0] for place in places), tree)
 
     def _split(self, images_path: Path, labels_path: Path) -> TensorSplit:
         images = read_idx(images_path, _SIZE)

@@ -107,10 +107,10 @@ def _read_stable(data: bytes, source: object) -> Events:
 
 def _find(entries: list[Entry], options: Mapping[str, str], *, stable: bool) -> Pair:
     del options
-    for kind in ("bin", "dat") if stable else ("bin",):
-        matches = list(matching(entries, rf"(?i:(train|test))/(\d)/0*(\d+)\.{kind}"))
-        if matches:
-            break
+    pattern = r"(?i:(train|test))/(\d)/0*(\d+)\."
+    matches = list(matching(entries, f"{pattern}bin"))
+    if stable and not matches:
+        matches = list(matching(entries, f"{pattern}dat"))
     matches.sort(key=lambda pair: (int(pair[0][3]), int(pair[0][4])))
     samples = [(match[2].lower() == "test", int(match[3]), entry) for match, entry in matches]
     return pair_of_files(samples, _read_stable if stable else read_bin, SIZE)
