@@ -94,16 +94,9 @@ def _sources(folder: Path, images: int, config: ImagesConfig) -> dict[str, Image
     return {name: _first(split, images) for name, split in found.items()}
 
 
-class _First(ImageSplit):
-    def __init__(self, split: ImageSplit, count: int) -> None:
-        super().__init__(split.labels[:count], split.images)
-        self.content = split.content
-        self.name = split.name
-
-
 def _first(split: Split, count: int) -> ImageSplit:
     assert isinstance(split, ImageSplit)
-    return _First(split, count)
+    return ImageSplit(split.labels[:count], split.images, split.files)
 
 
 def _parts(batch: int, workers: int) -> dict[str, Callable[[ImageSplit], float]]:
@@ -111,7 +104,7 @@ def _parts(batch: int, workers: int) -> dict[str, Callable[[ImageSplit], float]]
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).tolist()
         begin = time.process_time()
         for index in order:
-            split.content(index)
+            split.files.read(index)
         return (time.process_time() - begin) / len(order)
 
     def pixels(split: ImageSplit) -> float:

@@ -10,9 +10,9 @@ from PIL import Image
 from spikeloom.config.data import ImagesConfig
 from spikeloom.data import registry
 from spikeloom.data.base import DataSet, subset
-from spikeloom.data.images.decode import random_box
+from spikeloom.data.images.decode import ImageSplit, random_box
 from spikeloom.data.loader import Loader
-from spikeloom.data.sets.imagefolder import DATA_SETS, FolderSplit
+from spikeloom.data.sets.imagefolder import DATA_SETS
 from spikeloom.errors import DataError
 
 SOURCE = next(source for source in DATA_SETS if source.name == "imagefolder")
@@ -101,7 +101,7 @@ def test_without_random_reading_the_loader_gives_centres(folder: Path) -> None:
 
 def test_a_subset_cuts_at_random_too(folder: Path) -> None:
     data = _load(folder)
-    assert isinstance(data.train, FolderSplit)
+    assert isinstance(data.train, ImageSplit)
     part = subset(data.train, torch.tensor([4, 2]))
     loader = Loader(part, 2, seed_names=(1,), random_read=True)
     first = next(iter(loader.epoch(0))).inputs

@@ -216,5 +216,5 @@ def test_synthetic_photographs_go_the_same_way() -> None:
     assert len(data.train) == 12_811 and data.spec.class_count == 1000
     batch = next(iter(Loader(data.train, 3, shuffle=True, random_read=True).epoch()))
     assert batch.inputs.shape == (3, 3, 8, 8) and batch.inputs.dtype == torch.uint8
-    sizes = [len(data.train.content(i)) for i in range(16)]
+    sizes = [len(data.train.files.read(i)) for i in range(16)]
     assert 95_000 < sum(sizes) / 16 < 125_000

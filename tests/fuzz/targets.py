@@ -32,8 +32,9 @@ from spikeloom.data.events.array import spikes
 from spikeloom.data.events.atis import read_bin
 from spikeloom.data.events.audio import read_wav
 from spikeloom.data.files import archive, hdf5, saved_tensors, shards
+from spikeloom.data.images.decode import ImageSplit
 from spikeloom.data.sets import cifar, dvsgesture, dvsplane, idx, nmnist, ntidigits, shd
-from spikeloom.data.sets.imagefolder import FolderSplit
+from spikeloom.data.sets.imagefolder import Files
 from spikeloom.errors import CheckpointError, SpikeloomError
 from spikeloom.methods import catalog
 from spikeloom.methods.dsr import thresholds
@@ -174,7 +175,8 @@ def archives() -> list[bytes]:
 
 def parse_image(data: bytes) -> None:
     with as_file(data, "stranger.png") as path:
-        FolderSplit([path], [0], ImagesConfig(size=8, shorter_side=9)).read(torch.tensor([0]))
+        images = ImagesConfig(size=8, shorter_side=9)
+        ImageSplit([0], images, Files([path])).read(torch.tensor([0]))
 
 
 def image_files() -> list[bytes]:

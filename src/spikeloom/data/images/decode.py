@@ -8,7 +8,8 @@ of a tar, makes no difference to its pixels.
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -61,22 +62,27 @@ def _in_8_bits(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
+class Files(Protocol):
+    """Image files by number."""
+
+    def read(self, index: int) -> bytes:
+        """The bytes of one. Raises `DataError` if they cannot be read."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Where it is, for people."""
+        ...
+
+
 class ImageSplit(Split):
     """Images of one split, decoded as RGB when they are read."""
 
     draws = True
 
-    def __init__(self, labels: Tensor, images: ImagesConfig) -> None:
-        self.labels = labels
+    def __init__(self, labels: Tensor | Sequence[int], images: ImagesConfig, files: Files) -> None:
+        self.labels = torch.as_tensor(labels, dtype=torch.int64)
         self.images = images
-
-    def content(self, index: int) -> bytes:
-        """The bytes of the image file. Raises `DataError` if they cannot be read."""
-        raise TypeError(f"{type(self).__name__} must override content(index)")
-
-    def name(self, index: int) -> str:
-        """Where the image is, for people."""
-        raise TypeError(f"{type(self).__name__} must override name(index)")
+        self.files = files
 
     def read(self, indices: Tensor) -> Tensor:
         """uint8 `[B, 3, size, size]`: the centre of each image."""
@@ -98,7 +104,9 @@ class ImageSplit(Split):
         # Channels last, as they are decoded; convolutions are faster on it, too.
         batch = np.empty((len(indices), size, size, 3), dtype=np.uint8)
         for place, index in enumerate(indices.tolist()):
-            batch[place] = np.asarray(open_image(self.content(index), self.name(index), cut))
+            batch[place] = np.asarray(
+                open_image(self.files.read(index), self.files.name(index), cut)
+            )
         return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
 

@@ -11,7 +11,8 @@ from folders as from the shards that `spikeloom data shards` makes of them.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,14 +30,13 @@ TEST = ("test", "val", "validation", "valid")
 """Names of the folder of test images, the first that holds any."""
 
 
-class FolderSplit(ImageSplit):
-    """The images of one split, each a file."""
+@dataclass(frozen=True)
+class Files:
+    """Each a file on the disk."""
 
-    def __init__(self, files: list[Path], labels: list[int], images: ImagesConfig) -> None:
-        super().__init__(torch.tensor(labels, dtype=torch.int64), images)
-        self.paths = files
+    paths: list[Path]
 
-    def content(self, index: int) -> bytes:
+    def read(self, index: int) -> bytes:
         try:
             return self.paths[index].read_bytes()
         except OSError as error:
@@ -46,32 +46,17 @@ class FolderSplit(ImageSplit):
         return str(self.paths[index])
 
 
-class EntrySplit(ImageSplit):
-    """The images of one split, in a folder or an archive."""
+@dataclass(frozen=True)
+class Members:
+    """Each in a folder or an archive."""
 
-    def __init__(self, samples: Sequence[tuple[Entry, int]], images: ImagesConfig) -> None:
-        super().__init__(torch.tensor([label for _, label in samples], dtype=torch.int64), images)
-        self._entries = [entry for entry, _ in samples]
+    entries: list[Entry]
 
-    def content(self, index: int) -> bytes:
-        return self._entries[index].read()
-
-    def name(self, index: int) -> str:
-        return str(self._entries[index])
-
-
-class ShardSplit(ImageSplit):
-    """The images of one split, in tar shards."""
-
-    def __init__(self, packed: shards.Shards, images: ImagesConfig) -> None:
-        super().__init__(torch.from_numpy(packed.labels.copy()), images)
-        self._reader = shards.Reader(packed)
-
-    def content(self, index: int) -> bytes:
-        return self._reader.read(index)
+    def read(self, index: int) -> bytes:
+        return self.entries[index].read()
 
     def name(self, index: int) -> str:
-        return self._reader.name(index)
+        return str(self.entries[index])
 
 
 class ImageFolder(Source):
@@ -118,9 +103,12 @@ class ImageFolder(Source):
         if len(places) == 1:
             sides = divided(scan(places[0]), SUFFIXES, chosen, str(places[0]))
             classes, notes = list(sides.names), list(sides.notes)
-            one, two = (EntrySplit(side, images) for side in (sides.train, sides.test))
+            both = [
+                ([label for _, label in side], Members([entry for entry, _ in side]))
+                for side in (sides.train, sides.test)
+            ]
         elif shards.shard_files(places[0]):
-            classes, (one, two) = _shard_splits(places[0], places[1], images)
+            classes, both = _packed(places[0], places[1])
         else:
             classes = class_folders(places[0])
             if (others := class_folders(places[1])) != classes:
@@ -129,8 +117,9 @@ class ImageFolder(Source):
                     f"{places[0]} has {len(classes)} class folders and {places[1]} has "
                     f"{len(others)}, {odd!r} in only one of them: give both the same"
                 )
-            one, two = (_split(folder, classes, images) for folder in places)
+            both = [_listed(folder, classes) for folder in places]
             notes = _left_out(places[1])
+        one, two = (ImageSplit(labels, images, files) for labels, files in both)
         if skip_damaged:
             one, two = (_sound(split, notes) for split in (one, two))
         spec = DataSpec(self.name, (3, images.size, images.size), tuple(classes))
@@ -158,12 +147,16 @@ class ImageFolder(Source):
             raise DataError(f"{folders[0]}: shards are made of folders train/ and val/ of images")
         classes = class_folders(folders[0])
         for folder, place in zip(("train", "val"), folders, strict=True):
-            split = _split(place, classes, ImagesConfig())
+            labels, files = _listed(place, classes)
+            samples = (
+                (files.read(index), path.suffix.lower(), label)
+                for index, (path, label) in enumerate(zip(files.paths, labels, strict=True))
+            )
             shards.write_shards(
                 target / folder,
-                _files(split),
+                samples,
                 shard_bytes,
-                lambda count, folder=folder, split=split: show(folder, count, len(split)),
+                lambda count, folder=folder, labels=labels: show(folder, count, len(labels)),
             )
         (target / shards.CLASSES).write_text("".join(f"{name}\n" for name in classes), "utf-8")
         return self.load(target)
@@ -217,12 +210,12 @@ def _sound(split: ImageSplit, notes: list[str]) -> Split:
     damaged = []
     for index in range(len(split)):
         try:
-            open_image(split.content(index), split.name(index), lambda image: image)
+            open_image(split.files.read(index), split.files.name(index), lambda image: image)
         except DataError:
             damaged.append(index)
     if not damaged:
         return split
-    shown = ", ".join(split.name(index) for index in damaged[:5])
+    shown = ", ".join(split.files.name(index) for index in damaged[:5])
     notes.append(f"{len(damaged):,} damaged images are left out ({shown})")
     kept = torch.ones(len(split), dtype=torch.bool)
     kept[damaged] = False
@@ -240,9 +233,8 @@ def _left_out(test: Path) -> list[str]:
     ]
 
 
-def _shard_splits(
-    train: Path, test: Path, images: ImagesConfig
-) -> tuple[list[str], list[ImageSplit]]:
+def _packed(train: Path, test: Path) -> tuple[list[str], list[tuple[list[int], shards.Reader]]]:
+    """Class names, and labels and images of both splits."""
     packed = [shards.open_shards(folder, SUFFIXES) for folder in (train, test)]
     count = 1 + max(int(split.labels.max()) for split in packed)
     listing = train.parent / shards.CLASSES
@@ -255,15 +247,11 @@ def _shard_splits(
             f"{train.parent}: a label is {count - 1}, and {listing} names {len(classes)} classes: "
             "give shards and names that belong together"
         )
-    return classes, [ShardSplit(split, images) for split in packed]
+    return classes, [(split.labels.tolist(), shards.Reader(split)) for split in packed]
 
 
-def _files(split: FolderSplit) -> Iterator[tuple[bytes, str, int]]:
-    for index, (path, label) in enumerate(zip(split.paths, split.labels.tolist(), strict=True)):
-        yield split.content(index), path.suffix.lower(), label
-
-
-def _split(folder: Path, classes: list[str], images: ImagesConfig) -> FolderSplit:
+def _listed(folder: Path, classes: list[str]) -> tuple[list[int], Files]:
+    """Labels and images of every class."""
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -280,7 +268,7 @@ def _split(folder: Path, classes: list[str], images: ImagesConfig) -> FolderSpli
             )
         files += [folder / name / file for file in names]
         labels += [label] * len(names)
-    return FolderSplit(files, labels, images)
+    return labels, Files(files)
 
 
 DATA_SETS = (

@@ -7,6 +7,7 @@ different ones; nothing can be learned from them.
 """
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,14 @@ _SCALES = ((8, 60.0), (60, 40.0), (500, 17.0))
 """(columns, amplitude in grey levels) of each layer of noise."""
 
 
-class SyntheticSplit(ImageSplit):
-    """`count` images; number i shows file i mod 16, and is of class i mod 1000."""
+@dataclass(frozen=True)
+class Repeated:
+    """Number i is file i mod 16."""
 
-    def __init__(self, count: int, files: tuple[bytes, ...], images: ImagesConfig) -> None:
-        super().__init__(torch.arange(count) % CLASSES, images)
-        self._files = files
+    files: tuple[bytes, ...]
 
-    def content(self, index: int) -> bytes:
-        return self._files[index % len(self._files)]
+    def read(self, index: int) -> bytes:
+        return self.files[index % len(self.files)]
 
     def name(self, index: int) -> str:
         return f"synthetic image {index}"
@@ -51,14 +51,15 @@ class SyntheticImages(Source):
     def load(self, root: Path | None = None, images: ImagesConfig | None = None) -> DataSet:
         """As `Source.load`; `root` is not looked at. `images` says how large they are cut."""
         images = images or ImagesConfig()
-        files = synthetic_jpegs(_DIFFERENT)
+        files = Repeated(synthetic_jpegs(_DIFFERENT))
         spec = DataSpec(
             self.name,
             (3, images.size, images.size),
             tuple(f"class {number}" for number in range(CLASSES)),
         )
         train, test = (
-            SyntheticSplit(self.published[split], files, images) for split in ("train", "test")
+            ImageSplit(torch.arange(self.published[split]) % CLASSES, images, files)
+            for split in ("train", "test")
         )
         return DataSet(spec, train, test, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
