@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from spikeloom.data.events.array import Events, events, spikes
+from spikeloom.data.events.frame_set import Normalization, normalize
 from spikeloom.data.events.frames import Frames, Framing, integrate
-from spikeloom.data.events.normalization import Normalization, normalize
 from spikeloom.data.events.transform import resize
 from spikeloom.data.sets.nmnist import read_stable_text, stable_framing
 from spikeloom.data.sets.shd import float16_bins

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from spikeloom.plot.style import (
     AXIS,
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from spikeloom.analysis.constants import Spread
     from spikeloom.analysis.traces import LayerTrace
+
+Item = TypeVar("Item")
 
 _MOST_NAMES = 20
 _BINS = 48
@@ -163,10 +165,14 @@ def histograms(name: str, spreads: "Sequence[Spread]", *, ax: "Axes | None" = No
 
 def firing_neurons(spikes: "Tensor", most: int) -> list[int]:
     """Up to `most` of the neurons that fire, evenly spread over the layer; `spikes` `[T, N]`."""
-    active = spikes.any(0).nonzero().flatten().tolist()
-    if len(active) <= most:
-        return active
-    return [active[round(i * (len(active) - 1) / (most - 1))] for i in range(most)]
+    return spread(spikes.any(0).nonzero().flatten().tolist(), most)
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` of the items, evenly spread from first to last."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
 def telling_neurons(trace: "LayerTrace") -> list[int]:

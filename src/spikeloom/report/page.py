@@ -11,7 +11,7 @@ from spikeloom import files
 from spikeloom.analysis.statistics import wilson
 from spikeloom.errors import RunError
 from spikeloom.plot.measures import constant_names, layer_names
-from spikeloom.plot.neurons import firing_neurons
+from spikeloom.plot.neurons import firing_neurons, spread
 from spikeloom.plot.style import palette
 from spikeloom.plot.words import constant_words
 from spikeloom.report import charts
@@ -243,7 +243,7 @@ def _examined(examination: Examination) -> dict[str, Any]:
     if len(order) > 12:
         order = sorted(order, key=lambda i: -scores[i])[:MOST_SCORES]
     last = examination.latency[-1] if examination.latency else 0.0
-    traces = _spread(examination.traces)
+    traces = spread(examination.traces, MOST_LAYERS)
     values: dict[str, Any] = {
         "image": examination.image_source,
         "guess": max(range(len(scores)), key=lambda i: scores[i]),
@@ -274,14 +274,6 @@ class _Shown:
         self.trace, self.layer, self.rate = trace, trace.layer, trace.rate
         self.shown = len(firing_neurons(trace.spikes, MOST_NEURONS))
         self.active, self.total = int(trace.spikes.any(0).sum()), trace.spikes.shape[1]
-
-
-def _spread(layers: "Sequence[LayerTrace]") -> "list[LayerTrace]":
-    """At most `MOST_LAYERS` of the layers, evenly spread from first to last."""
-    if len(layers) <= MOST_LAYERS:
-        return list(layers)
-    last = len(layers) - 1
-    return [layers[round(i * last / (MOST_LAYERS - 1))] for i in range(MOST_LAYERS)]
 
 
 def _origin_remark(examination: Examination) -> str:

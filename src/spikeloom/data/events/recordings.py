@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from spikeloom.config.data import DataConfig
     from spikeloom.data.base import DataSet, DataSpec
-    from spikeloom.data.events.normalization import Normalization
+    from spikeloom.data.events.frame_set import Normalization
 
 
 class Recordings(ABC):
