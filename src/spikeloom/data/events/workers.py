@@ -6,7 +6,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
@@ -58,6 +58,7 @@ def write_part(
     with writing(path, "frames"):
         np.save(path, counts)
     return {
+        "index": index,
         "bytes": path.stat().st_size,
         "crc": zlib.crc32(path.read_bytes()),
         "largest": int(counts.max(initial=0)),
@@ -90,38 +91,32 @@ def write_parts(
 ) -> list[dict[str, Any]]:
     """Write every part with `write_part`, on `workers` processes (None: all usable cores)."""
     count = len(recordings.labels)
-    indices = range(-(-count // per_part))
-    processes = min(workers or usable_cores(), len(indices))
-    done = 0
-    parts: dict[int, dict[str, Any]] = {}
-
-    def finished(index: int, part: dict[str, Any]) -> None:
-        nonlocal done
-        parts[index] = part
-        done += part["rows"]
+    calls = [(folder, i, per_part, recordings, framing) for i in range(-(-count // per_part))]
+    processes = min(workers or usable_cores(), len(calls))
+    alone = processes <= 1 or not _can_travel(recordings)
+    made = (write_part(*call) for call in calls) if alone else _in_pool(processes, calls)
+    parts = []
+    for part in made:
+        parts.append(part)
         if progress:
-            progress(done, count)
+            progress(sum(part["rows"] for part in parts), count)
+    return sorted(parts, key=lambda part: part["index"])
 
-    if processes <= 1 or not _can_travel(recordings):
-        for index in indices:
-            finished(index, write_part(folder, index, per_part, recordings, framing))
-        return [parts[index] for index in indices]
+
+def _in_pool(processes: int, calls: list[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    """What `write_part` says in each of the `calls`, the first that is ready first."""
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent)
     try:
         with _main_left_alone():
-            futures: dict[Future[dict[str, Any]], int] = {
-                pool.submit(write_part, folder, index, per_part, recordings, framing): index
-                for index in indices
-            }
+            futures = [pool.submit(write_part, *call) for call in calls]
         for future in as_completed(futures):
-            finished(futures[future], future.result())
+            yield future.result()
     except BrokenProcessPool as error:
         raise DataError(
             "a process that prepares frames ended; was it killed, or is the memory full?"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-    return [parts[index] for index in indices]
 
 
 def usable_cores() -> int:

@@ -128,9 +128,8 @@ class Change(NamedTuple):
 @cache
 def policy(name: Policy) -> tuple[tuple[Change, Change], ...]:
     """The 25 pairs of the policy called `name`."""
-    lines = _POLICIES[name].strip().splitlines()
-    first, second = zip(*(map(_change, line.split(",")) for line in lines), strict=True)
-    return tuple(zip(first, second, strict=True))
+    pairs = (line.split(",") for line in _POLICIES[name].strip().splitlines())
+    return tuple((_change(first), _change(second)) for first, second in pairs)
 
 
 def _change(text: str) -> Change:
