@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeloom import files
-from spikeloom.analysis.statistics import wilson
 from spikeloom.errors import RunError
 from spikeloom.plot.measures import constant_names, layer_names
 from spikeloom.plot.neurons import firing_neurons, spread
@@ -17,9 +16,9 @@ from spikeloom.plot.words import constant_words
 from spikeloom.report import charts
 from spikeloom.report.comparison import comparison
 from spikeloom.report.examination import SAMPLES, Examination, OutputSpikes
-from spikeloom.report.examine import examine
+from spikeloom.report.summary import examined, interval
 from spikeloom.report.words import NOTHING, count, energy, percent, points
-from spikeloom.run.reading import RunRecord, read
+from spikeloom.run.reading import RunRecord
 from spikeloom.units import duration
 from spikeloom.version import __version__
 
@@ -52,10 +51,7 @@ def write(
     Raises:
         RunError: no folder was given, one is not a run folder, or the file cannot be written.
     """
-    if not folders:
-        raise RunError("no run folder given: name at least one, as in runs/plif-digits/1")
-    runs = [read(Path(folder)) for folder in folders]
-    examinations = [examine(run, samples) for run in runs]
+    runs, examinations = examined(folders, samples)
     if len(runs) == 1:
         path = Path(output) if output else runs[0].folder / "report.html"
         page = single(runs[0], examinations[0])
@@ -81,7 +77,7 @@ def single(run: RunRecord, examination: Examination | str) -> str:
         "reason": examination if isinstance(examination, str) else "",
         "found": None if isinstance(examination, str) else examination,
         "choices": CHOICES,
-        "interval": _interval(run),
+        "interval": interval(run),
         "tiles": _tiles(run, examination),
         "constants": constant_names(run.epochs),
         "layers": _layers(run),
@@ -90,7 +86,7 @@ def single(run: RunRecord, examination: Examination | str) -> str:
         "recipe_lines": run.recipe_lines,
         **_confusion(run, examination),
     }
-    values |= _NOTHING_FOUND if isinstance(examination, str) else _examined(examination)
+    values |= {"decisions": None} if isinstance(examination, str) else _examined(examination)
     return _environment().get_template("run.html").render(values)
 
 
@@ -139,12 +135,6 @@ def _result(run: RunRecord) -> str:
     best = run.best.test_accuracy
     value = f"{best:.4f}" if run.figure == "r2" else percent(best)
     return f"{run.name}: {run.figure}-{run.protocol} {value}"
-
-
-def _interval(run: RunRecord) -> tuple[float, float] | None:
-    if run.best is None or not run.test_samples or run.figure == "r2":
-        return None
-    return wilson(run.best.test_accuracy, run.test_samples)
 
 
 def _tiles(run: RunRecord, examination: Examination | str) -> list[tuple[str, object, str]]:
@@ -232,9 +222,6 @@ def _confusion(run: RunRecord, examination: Examination | str) -> dict[str, Any]
             (i, j, number, number / sum(matrix[i])) for i, j, number in wrong[:MOST_MISTAKES]
         ],
     }
-
-
-_NOTHING_FOUND = {"decisions": None}
 
 
 def _examined(examination: Examination) -> dict[str, Any]:

@@ -43,11 +43,26 @@ def summaries(
     folders: Sequence[Path | str], samples: int = SAMPLES
 ) -> tuple[list[RunRecord], list[Row]]:
     """The records of the runs, and a row for each; errors as `compare`."""
+    runs, examinations = examined(folders, samples)
+    return runs, list(map(summary, runs, examinations))
+
+
+def examined(
+    folders: Sequence[Path | str], samples: int
+) -> tuple[list[RunRecord], list[Examination | str]]:
+    """The records of the runs, and what their networks showed; errors as `compare`."""
     folders = [folders] if isinstance(folders, str | Path) else folders
     if not folders:
         raise RunError("no run folder given: name at least one, as in runs/plif-digits/1")
     runs = [read(Path(folder)) for folder in folders]
-    return runs, [summary(run, examine(run, samples)) for run in runs]
+    return runs, [examine(run, samples) for run in runs]
+
+
+def interval(run: RunRecord) -> tuple[float, float] | None:
+    """That of 95 % around the accuracy of the run; None where there is none."""
+    if run.best is None or not run.test_samples or run.figure != "accuracy":
+        return None
+    return wilson(run.best.test_accuracy, run.test_samples)
 
 
 def summary(run: RunRecord, examination: Examination | str) -> Row:
@@ -55,11 +70,8 @@ def summary(run: RunRecord, examination: Examination | str) -> Row:
     from spikeloom.evaluation.speed import kept
 
     speed = kept(run.folder)
-    best, tested = run.best, run.test_samples
-    accuracy = None if best is None else best.test_accuracy
-    low = high = None
-    if accuracy is not None and tested and run.figure == "accuracy":
-        low, high = wilson(accuracy, tested)
+    best = run.best
+    low, high = interval(run) or (None, None)
     steps = max((epoch.step for epoch in run.epochs), default=0)
     row: Row = {
         "run": run.name,
@@ -68,13 +80,13 @@ def summary(run: RunRecord, examination: Examination | str) -> Row:
         "seed": run.setting("seed"),
         "protocol": run.protocol,
         "figure": run.figure,
-        "accuracy": accuracy,
+        "accuracy": None if best is None else best.test_accuracy,
         "low": low,
         "high": high,
         "published": None if run.published is None else run.published / 100,
         "epoch": None if best is None else best.epoch,
         "epochs": len(run.epochs),
-        "test_samples": tested,
+        "test_samples": run.test_samples,
         "parameters": run.start.parameters,
         "T": run.time_steps,
         "spikes_per_sample": None,
