@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import event_files as make
-from spikeloom.data import registry
+from spikeloom.data import DataSpec, registry
 from spikeloom.data.events.array import events, spikes
 from spikeloom.data.events.frame_set import FrameSplit
 from spikeloom.data.events.frames import Framing
@@ -245,6 +245,31 @@ def test_packed_hdf5_files_are_unpacked_once(tmp_path: Path, own_cache: Path, fo
     for _ in range(2):
         assert np.array_equal(SHD.open(tmp_path).train.read(1).table(), expected)
     assert len(list((own_cache / "unpacked").iterdir())) == 2
+
+
+def test_a_flipped_byte_in_a_packed_tar_is_seen(tmp_path: Path, own_cache: Path) -> None:
+    _cifar(tmp_path / "made")
+    with tarfile.open(tmp_path / "plain.tar", "w") as out:
+        out.add(tmp_path / "made" / "frog", "frog")
+    packed = bytearray(gzip.compress((tmp_path / "plain.tar").read_bytes(), 0))
+    packed[packed.index(b"#!AER-DAT2.0") + 30] ^= 1
+    (tmp_path / "CIFAR10DVS").mkdir()
+    (tmp_path / "CIFAR10DVS" / "frog.tar.gz").write_bytes(packed)
+    with pytest.raises(DataError, match=r"frog\.tar\.gz: cannot be unpacked .*CRC"):
+        CIFAR10_DVS.open(tmp_path)
+
+
+def test_a_file_alone_is_read_as_those_of_its_set(tmp_path: Path) -> None:
+    _nmnist(tmp_path / "NMNIST")
+    spec = DataSpec("nmnist", (2, 34, 34), NMNIST.classes, "events")
+    for source in (NMNIST, NMNIST_STABLE):
+        train = source.open(tmp_path).train
+        content = train.entries[1].read()  # type: ignore[attr-defined]
+        alone = source.recording(content, "alone.bin", {}, spec)
+        assert np.array_equal(alone.table(), train.read(1).table())
+    assert len(NMNIST_STABLE.recording(b"1\t3\t7\n", "alone.dat", {}, spec)) == 2
+    with pytest.raises(DataError, match="has no files of one recording each"):
+        SHD.recording(b"", "a.h5", SHD.choices(None), spec)
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
