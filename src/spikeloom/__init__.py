@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from spikeloom.synapses import sparse as sparse
     from spikeloom.training import evaluate as evaluate
 
-_HOMES = lazy.homes(__file__)
+_HOMES = lazy.homes("spikeloom")
 _HOMES.pop("*")
 _MODULES = tuple(name for name, home in _HOMES.items() if home == "spikeloom")
 

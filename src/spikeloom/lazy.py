@@ -5,17 +5,18 @@ them; what is here reads the same lines. (The package lazy_loader wants them in 
 """
 
 import ast
+import pkgutil
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 
-def homes(file: str) -> dict[str, str]:
-    """The module of each name that the package in `file` imports below `if TYPE_CHECKING:`."""
+def homes(package: str) -> dict[str, str]:
+    """The module of each name that `package` imports below `if TYPE_CHECKING:`."""
+    source = pkgutil.get_data(package, "__init__.py") or b""
     imports = [
         line
-        for block in ast.parse(Path(file).read_bytes()).body
+        for block in ast.parse(source).body
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
         for line in block.body
         if isinstance(line, ast.ImportFrom)
@@ -23,9 +24,9 @@ def homes(file: str) -> dict[str, str]:
     return {name.name: line.module or "" for line in imports for name in line.names}
 
 
-def names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of such a package."""
-    known = homes(file)
+    known = homes(package)
 
     def get(name: str) -> Any:
         return listed() if name == "__all__" else load(package, known, name)

@@ -34,4 +34,4 @@ if TYPE_CHECKING:
     from spikeloom.analysis.traces import LayerTrace as LayerTrace
     from spikeloom.analysis.traces import trace as trace
 
-__getattr__, __dir__ = lazy.names(__name__, __file__)
+__getattr__, __dir__ = lazy.names(__name__)

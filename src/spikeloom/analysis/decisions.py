@@ -133,8 +133,7 @@ def time_delay(course: Sequence[float], percent: float) -> float:
 
 
 class LatencyCourse:
-    """Accumulates, over batches, how many predictions are right after 1..T time steps: how early
-    could the network have been stopped?
+    """Accumulates, over batches, how many predictions are right after 1..T time steps.
 
     prediction after t steps = first maximum over classes of  votes_1 + .. + votes_t,     t = 1..T
     """

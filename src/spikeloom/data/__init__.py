@@ -31,4 +31,4 @@ if TYPE_CHECKING:
     from spikeloom.data.survey import check as check
     from spikeloom.data.survey import prepare as prepare
 
-__getattr__, __dir__ = lazy.names(__name__, __file__)
+__getattr__, __dir__ = lazy.names(__name__)

@@ -106,20 +106,17 @@ def make_framing(config: "FramesConfig", usual: Framing, steps: int | None) -> F
             )
     if windows and not (usual.dt or config.dt):
         raise ConfigError("data.frames.by = window needs data.frames.dt, a window's milliseconds")
-    changes: dict[str, Any] = {"T": total - empty, "by": by, "empty": empty}
     if not windows:
-        changes |= {"dt": 0, "origin": "first", "horizon": False}
-    if config.dt is not None:
-        changes["dt"] = round(config.dt * 1000)
-    if config.begin is not None:
-        changes["origin"] = "first" if config.begin == "first" else 0
-    if config.horizon is not None:
-        changes["horizon"] = config.horizon
-    if config.downsample is not None:
-        changes["downsample"] = (config.downsample, config.downsample)
-    if config.binary is not None:
-        changes["binary"] = config.binary
-    return replace(usual, **changes)
+        usual = replace(usual, by=by, dt=0, origin="first", horizon=False)
+    changes: dict[str, Any] = {
+        "dt": None if config.dt is None else round(config.dt * 1000),
+        "origin": None if config.begin is None else "first" if config.begin == "first" else 0,
+        "horizon": config.horizon,
+        "downsample": None if config.downsample is None else (config.downsample,) * 2,
+        "binary": config.binary,
+    }
+    given = {key: value for key, value in changes.items() if value is not None}
+    return replace(usual, T=total - empty, by=by, empty=empty, **given)
 
 
 @dataclass(frozen=True, eq=False)
