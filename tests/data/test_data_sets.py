@@ -73,7 +73,7 @@ def test_a_name_of_the_library_cannot_be_taken(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_package_imports_without_torch() -> None:
-    code = "import sys, spikeloom.data, spikeloom.data.spec; print('torch' in sys.modules)"
+    code = "import sys, spikeloom.data, spikeloom.data.api; print('torch' in sys.modules)"
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
