@@ -34,7 +34,6 @@ from spikeloom.cache_home import cache_root, check_trust, make_own
 from spikeloom.errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-LARGEST_MEMBER = 4 << 30  # bytes; the largest published recording is a tenth of it
 SMALL = 64 << 20  # bytes of files that are told apart by their content, not by size and time
 
 BROKEN = (
@@ -316,11 +315,6 @@ def _zip_members(path: Path, prefix: str) -> list[Entry]:
     for info in _zip(path, stamp(path), os.getpid()).infolist():
         if info.is_dir() or any(map(hidden, PurePosixPath(info.filename).parts[-1:])):
             continue
-        if info.file_size > LARGEST_MEMBER:
-            raise DataError(
-                f"{path}: member {info.filename} claims {info.file_size} bytes, expected at most "
-                f"{LARGEST_MEMBER}; the archive is damaged"
-            )
         if info.filename.endswith(".zip"):
             raise DataError(
                 f"{path}: holds an archive, {info.filename}; unpack the outer one and give its "
