@@ -15,7 +15,7 @@ import torch
 
 from spikeloom.data.api import Source
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit
-from spikeloom.data.sets.digits_events import bundled
+from spikeloom.data.sets.digits_events import BUNDLED, bundled
 
 _DARKEST = 16
 
@@ -26,11 +26,11 @@ class Digits(Source):
     published = {"train": 1438, "test": 359}
 
     def files(self, root: Path | None) -> tuple[Path, ...]:
-        return (Path(__file__).parents[1] / "bundled" / "digits.npz",)
+        return (BUNDLED,)
 
     def load(self, root: Path | None = None) -> DataSet:
         """The bundled images; `root` is not looked at."""
-        counts, labels, test = bundled()
+        counts, labels, test = bundled(*self.files(root))
         # 0..16 dark pixels become 0..255, rounded to the nearest.
         images = ((counts.astype(np.int32) * 255 + _DARKEST // 2) // _DARKEST).astype(np.uint8)
         spec = DataSpec(self.name, (1, 8, 8), tuple("0123456789"))

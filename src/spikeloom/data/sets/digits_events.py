@@ -24,6 +24,7 @@ from spikeloom.errors import DataError
 CAMERA = Camera(height=16, width=16, amplitude=3.0)
 SIDE = 12
 SEED = 1797
+BUNDLED = Path(__file__).parents[1] / "bundled" / "digits.npz"
 MADE = 1  # raised whenever the same images would give other recordings
 
 
@@ -45,11 +46,12 @@ class MadeRecordings(Recordings):
         return _recordings()[self.indices[index]]
 
 
-def bundled() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def bundled(
+    path: Path = BUNDLED,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Counts 0..16 `[1797, 8, 8]` and labels of the bundled digits, and which of them test: of each
     class the third of every five. Raises `DataError` if the file is damaged.
     """
-    path = Path(__file__).parents[1] / "bundled" / "digits.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
             counts, labels = arrays["images"], arrays["labels"].astype(np.int64)
