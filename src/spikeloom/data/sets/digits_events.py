@@ -9,7 +9,7 @@ when they are first asked for, always the same ones.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,11 @@ from spikeloom.data.events.array import Events
 from spikeloom.data.events.camera import Camera, enlarged
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import EventSet, Pair, Recordings
-from spikeloom.data.files.archive import BROKEN, Entry
-from spikeloom.errors import DataError
+from spikeloom.data.files.archive import Entry
 
 CAMERA = Camera(height=16, width=16, amplitude=3.0)
 SIDE = 12
 SEED = 1797
-BUNDLED = Path(__file__).parents[1] / "bundled" / "digits.npz"
 MADE = 1  # raised whenever the same images would give other recordings
 
 
@@ -46,31 +44,26 @@ class MadeRecordings(Recordings):
         return _recordings()[self.indices[index]]
 
 
-def bundled(
-    path: Path = BUNDLED,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Counts 0..16 `[1797, 8, 8]` and labels of the bundled digits, and which of them test: of each
-    class the third of every five. Raises `DataError` if the file is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            counts, labels = arrays["images"], arrays["labels"].astype(np.int64)
-    except BROKEN as error:
-        raise DataError(f"{path}: cannot be read ({error}): install the library again") from error
-    test = np.zeros(len(labels), bool)
-    for label in range(10):
-        test[np.flatnonzero(labels == label)[2::5]] = True
-    return counts, labels, test
+def _bundled() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    with (
+        (files("spikeloom.data") / "bundled" / "digits.npz").open("rb") as file,
+        np.load(file, allow_pickle=False) as arrays,
+    ):
+        return arrays["images"], arrays["labels"].astype(np.int64)
 
 
 @lru_cache(maxsize=1)
 def _recordings() -> list[Events]:
-    return CAMERA.record(enlarged(bundled()[0], SIDE, SIDE) / 16, SEED)
+    images, _ = _bundled()
+    return CAMERA.record(enlarged(images, SIDE, SIDE) / 16, SEED)
 
 
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     del entries, options
-    _, labels, test = bundled()
+    _, labels = _bundled()
+    test = np.zeros(len(labels), bool)
+    for label in range(10):  # the third of every five of a class, as `digits` has it
+        test[np.flatnonzero(labels == label)[2::5]] = True
     return Pair(
         *(MadeRecordings(np.flatnonzero(chosen), labels[chosen]) for chosen in (~test, test))
     )
