@@ -16,7 +16,7 @@ from benchmarks.timing import best_of
 from spikeloom.data.events.array import Events, events
 from spikeloom.data.events.cache import prepared
 from spikeloom.data.events.frames import By, Framing, integrate
-from spikeloom.data.events.recordings import Recordings
+from spikeloom.data.events.splits import Recordings
 
 CASES = ((200_000, 128, 16), (4_000, 34, 10))
 """(events, side of the sensor, frames): a DVS128 recording, an N-MNIST one."""

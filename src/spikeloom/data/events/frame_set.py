@@ -20,7 +20,7 @@ from spikeloom.data.base import DataSet, Split
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.cache import Prepared
 from spikeloom.data.events.frames import Framing, integrate
-from spikeloom.data.events.recordings import Recordings
+from spikeloom.data.events.splits import Recordings
 
 READ_AHEAD = 1 << 30  # bytes of counts beyond which a page cache cannot be taken for granted
 SEEN = 0.5  # part of the events that frames should hold; below it there is a note

@@ -3,7 +3,6 @@
 Nothing here imports torch: the processes that prepare frames start in a fraction of a second.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from spikeloom.data.api import Accept, Progress, Remote, Source, candidates
 from spikeloom.data.events.array import Events, is_sorted
 from spikeloom.data.events.frames import Frames, Framing, integrate, make_framing
+from spikeloom.data.events.splits import Pair, Recordings
 from spikeloom.data.files.archive import Entry, fingerprint, scan
 from spikeloom.errors import DataError
 from spikeloom.progress import Bar
@@ -25,48 +25,6 @@ if TYPE_CHECKING:
     from spikeloom.config.data import DataConfig
     from spikeloom.data.base import DataSet, DataSpec
     from spikeloom.data.events.frame_set import Normalization
-
-
-class Recordings(ABC):
-    """Recordings of one split, in the data set's order; picklable, and cheap until `read`.
-
-    labels  class of every recording, int64 [N]
-    size    (polarities, height, width) of the sensor
-    sort    events are put into the order of time before they are counted
-    """
-
-    labels: npt.NDArray[np.int64]
-    size: tuple[int, int, int]
-    sort: bool = False
-
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Equal as long as the files are."""
-
-    @abstractmethod
-    def title(self, index: int) -> str:
-        """Where recording `index` comes from, for people."""
-
-    @abstractmethod
-    def read(self, index: int) -> Events:
-        """Recording `index`. Raises `DataError` naming the file and what is wrong with it."""
-
-    def frames(self, index: int, framing: Framing) -> Frames:
-        """Recording `index` as frames; a data set may have a rule of its own."""
-        return integrate(self.read(index), framing)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The two splits of a data set; `notes` are facts that a reader of results must know.
-
-    `classes` are the names in label order, where the files tell them.
-    """
-
-    train: Recordings
-    test: Recordings
-    notes: tuple[str, ...] = field(default=(), kw_only=True)
-    classes: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 Decode = Callable[[bytes, object], Events]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from spikeloom.data.api import Progress
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.events.recordings import Recordings
+from spikeloom.data.events.splits import Recordings
 from spikeloom.errors import DataError
 
 MOST_DAMAGED = 1000  # in one part; beyond it something else is wrong
