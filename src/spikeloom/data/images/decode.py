@@ -62,7 +62,7 @@ def _in_8_bits(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-class Files(Protocol):
+class ImageFiles(Protocol):
     """Image files by number."""
 
     def read(self, index: int) -> bytes:
@@ -79,7 +79,9 @@ class ImageSplit(Split):
 
     draws = True
 
-    def __init__(self, labels: Tensor | Sequence[int], images: ImagesConfig, files: Files) -> None:
+    def __init__(
+        self, labels: Tensor | Sequence[int], images: ImagesConfig, files: ImageFiles
+    ) -> None:
         self.labels = torch.as_tensor(labels, dtype=torch.int64)
         self.images = images
         self.files = files
