@@ -18,6 +18,7 @@ from spikeloom.data.base import Batch
 from spikeloom.data.images.augment import Transform
 from spikeloom.data.loader import Loader
 from spikeloom.errors import DataError
+from spikeloom.methods import catalog
 from spikeloom.methods.catalog import load_recipe
 from spikeloom.nn import BatchNorm, TdBatchNorm
 from spikeloom.processes import distributed
@@ -71,7 +72,7 @@ def in_double_precision() -> None:
 
 def awake() -> None:
     """So small a PLIF network begins silent, with gradients of next to nothing: larger weights."""
-    original = trainer_module.build
+    original = catalog.build
 
     @torch.no_grad()
     def build(*given: Any) -> Any:
@@ -81,7 +82,7 @@ def awake() -> None:
                 layer.weight.mul_(10)
         return classifier
 
-    trainer_module.build = build
+    catalog.build = build
 
 
 def both(method: str, *overrides: str) -> Callable[[Path], None]:
