@@ -132,7 +132,7 @@ class Loss(Component):
 
 
 class CallbackConfig(Component):
-    """What else takes part in a training; `build` gives a `training.callbacks.Callback`."""
+    """What else takes part in a training; `build` gives a `components.callbacks.Callback`."""
 
     what: ClassVar[str] = "callback"
     tag: ClassVar[str] = "kind"

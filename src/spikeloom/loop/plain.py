@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from spikeloom.components.callbacks import Callback
 from spikeloom.training.position import Stateful
 
 
-class Kept:
+class Kept(Callback):
     """An object with `state_dict` and `load_state_dict`, as a callback of the trainer is kept."""
 
     def __init__(self, thing: Stateful) -> None:
@@ -22,7 +23,7 @@ class Kept:
         self._thing.load_state_dict(unpacked(state))
 
 
-class Figures:
+class Figures(Callback):
     """What `sl.Run` itself remembers besides its position: figures of the user's own."""
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,11 +107,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes what a run wrote that made no step: its folder is as before it."""
-        for path in self.path.rglob("*"):
-            if path.is_file():
-                path.unlink()
-        for path in sorted(self.path.rglob("*"), reverse=True):
-            path.rmdir()
+        for path in self.path.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def write_recipe(self, text: str) -> None:
         files.write(self.recipe, text, sync=True)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from spikeloom.components.callbacks import Callback
 from spikeloom.config import schema
 from spikeloom.errors import CheckpointError, RunError
 from spikeloom.evaluation.measure import Measurement
@@ -121,21 +122,13 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
 
 
-class Remembering(Protocol):
-    """What a checkpoint keeps besides: a callback, for one."""
-
-    def state(self) -> dict[str, Any]: ...
-
-    def load(self, state: dict[str, Any], /) -> None: ...
-
-
 class TrainedParts(NamedTuple):
     """What changes while it trains, besides the position."""
 
     model: nn.Module
     optimizer: Stateful
     scaler: Stateful
-    callbacks: Mapping[str, Remembering]
+    callbacks: Mapping[str, Callback]
 
 
 def take(
