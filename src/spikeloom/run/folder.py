@@ -3,7 +3,7 @@
 recipe.toml          the resolved recipe
 environment.json     versions, machine, device, threads
 inputs.json          shape, classes, mean and deviation of what it is trained on (`inputs.py`)
-metrics.jsonl        one event a line (`events.py`)
+metrics.jsonl        one event a line (`records.py`)
 tensorboard/         the same for TensorBoard
 checkpoints/         last.pt, previous.pt, best.pt (`checkpoint.py`)
 weights.safetensors  the weights of the best epoch; its metadata hold recipe and inputs
