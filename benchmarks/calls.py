@@ -64,6 +64,7 @@ def measure(recipe: str, overrides: Sequence[str]) -> list[Row]:
     torch.set_num_threads(1)
     device = torch.device("cpu")
     trainer = Trainer(load_recipe(recipe, overrides), device, Console(file=io.StringIO()))
+    trainer.enter()
     trainer.load_start()
     trainer.classifier.train()
     trainer.set_learning_rate()

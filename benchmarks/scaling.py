@@ -123,6 +123,7 @@ def _work(name: str, steps: int, overrides: Sequence[str]) -> dict[str, float]:
     device = torch.device("cpu")
     with processes(), surroundings(recipe.training, device):
         trainer = Trainer(recipe, device, Console(file=sys.stderr))
+        trainer.enter()
         trainer.classifier.train()
         trainer.set_learning_rate()
         seconds: list[float] = []

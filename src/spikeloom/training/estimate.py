@@ -27,7 +27,6 @@ from spikeloom.data.loader import Loader
 from spikeloom.evaluation.measure import measure
 from spikeloom.run.device import choose_device, peak_memory_mb, surroundings
 from spikeloom.run.failures import explained
-from spikeloom.run.folder import RunFolder
 from spikeloom.training.trainer import Trainer
 
 UNTIMED = 2
@@ -76,7 +75,7 @@ def dry_run(recipe: Recipe) -> Estimate:
     device = choose_device(recipe.training.device)
     with surroundings(recipe.training, device), explained(recipe, device), _bounded():
         trainer = Trainer(recipe, device, Console(quiet=True))
-        trainer.enter(RunFolder(Path("no run folder")))  # there is none, on a NaN
+        trainer.enter()
         trainer.classifier.start()
         _forget_peak(device)
         step = _time_steps(trainer)

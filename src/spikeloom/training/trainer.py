@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import islice
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -36,6 +37,8 @@ from spikeloom.training.parallel import Parallel
 from spikeloom.training.position import Best, Clock, Position, RunResult, TrainedParts
 from spikeloom.training.saving import Saver, of_recipe
 from spikeloom.training.start import freeze, start_from
+
+NO_FOLDER = RunFolder(Path("no run folder"))
 
 
 class Trainer:
@@ -125,8 +128,9 @@ class Trainer:
             finally:
                 self.journal.close()
 
-    def enter(self, run: RunFolder) -> None:
-        """Takes `run` for the folder of this training."""
+    def enter(self, run: RunFolder = NO_FOLDER) -> None:
+        """Takes `run` for the folder of this training; by default there is none, for steps that are
+        tried."""
         self.run = run
         recipe, text = self.recipe, self.text
         check = of_recipe(recipe, text, self.steps, run.path, reschedule=self.reschedule)
