@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from spikeloom.components.optimizers import Adam, AdamW, Sgd, make_optimizer, set_learning_rate
-from spikeloom.components.schedules import Constant, Cosine, Multistep
+from spikeloom.components.schedules import Constant, Cosine, Linear, Multistep
 from spikeloom.config.schema import Optimizer, Schedule
 
 
@@ -104,6 +104,13 @@ def test_warm_up_in_steps_rises_within_the_epochs() -> None:
     rates = [schedule.rate(0.8, step // 2, step) for step in range(6)]
     assert rates == pytest.approx([0.2, 0.4, 0.3, 0.4, 0.4, 0.4])
     assert schedule.rate(0.8, 0) == 0.8
+
+
+def test_a_rate_of_each_step_counts_the_part_of_the_epoch() -> None:
+    assert Linear(T_max=4).rate(0.8, 2.5, 100) == 0.4
+    fine = Linear(T_max=4, each_step=True, begin=1, warmup_steps=2)
+    assert fine.rate(0.8, 2.5, 100) == pytest.approx(0.8 * (1 - 1.5 / 4))
+    assert fine.rate(0.8, 0.25, 0) == 0.4  # before it begins, in the warm-up
 
 
 def test_one_kind_of_warm_up() -> None:

@@ -14,6 +14,7 @@ from spikeloom.neurons import Neuron
 from spikeloom.nn.classifier import Classifier, Output
 from spikeloom.run.checkpoint import Checkpoints, read, write
 from spikeloom.run.folder import RunFolder
+from spikeloom.run.reading import read_events
 from spikeloom.training import resume, train
 from spikeloom.training.trainer import Trainer
 
@@ -110,6 +111,15 @@ def test_accumulated_batches_equal_one_large_batch(install, recipe, screen, tmp_
         for name in "ab"
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_rate_of_each_step_falls_to_the_last_one(recipe, screen, tmp_path):
+    options = ("schedule=linear", "T_max=2", "each_step=true", "epochs=2", "logging.every_steps=1")
+    train(recipe(*options), tmp_path / "run", console=screen.console)
+    steps = [event for event in read_events(tmp_path / "run") if event["event"] == "step"]
+    whole = recipe(*options).optimizer.lr
+    expected = [whole * (1 - i / len(steps)) for i in range(len(steps))]
+    assert [event["lr"] for event in steps] == pytest.approx(expected)
 
 
 def test_clip_norm_bounds_the_gradient(recipe, screen, tmp_path):

@@ -93,7 +93,7 @@ def make_optimizer(config: Optimizer, groups: Iterable[dict[str, Any]]) -> "torc
 
 
 def set_learning_rate(
-    optimizer: "torch.optim.Optimizer", schedule: Schedule, epoch: int, step: int | None = None
+    optimizer: "torch.optim.Optimizer", schedule: Schedule, epoch: float, step: int | None = None
 ) -> float:
     """Gives every group its rate of `epoch` and `step`; returns that of the first group."""
     for group in optimizer.param_groups:

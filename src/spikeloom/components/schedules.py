@@ -1,7 +1,7 @@
 """Learning rates over epochs.
 
-Each is a closed form of the epoch e = 0, 1, ... and of nothing else, so that it needs no state and
-a run can go on anywhere.
+Each is a closed form of the epoch e = 0, 1, ... (with `each_step` its part too) and of nothing
+else, so that it needs no state and a run can go on anywhere.
 """
 
 import math
@@ -19,7 +19,7 @@ class Constant(Schedule):
 
     name: str = Field(default="constant", description="shape of the learning rate over epochs")
 
-    def shape(self, lr: float, epoch: int) -> float:
+    def shape(self, lr: float, epoch: float) -> float:
         return lr
 
 
@@ -39,7 +39,7 @@ class Cosine(_Long):
     name: str = Field(default="cosine", description="shape of the learning rate over epochs")
     eta_min: float = Field(default=0.0, ge=0, description="lowest learning rate")
 
-    def shape(self, lr: float, epoch: int) -> float:
+    def shape(self, lr: float, epoch: float) -> float:
         wave = (1 + math.cos(math.pi * epoch / self.T_max)) / 2
         return self.eta_min + (lr - self.eta_min) * wave
 
@@ -52,7 +52,7 @@ class CosineRestarts(Cosine):
         default="cosine_restarts", description="shape of the learning rate over epochs"
     )
 
-    def shape(self, lr: float, epoch: int) -> float:
+    def shape(self, lr: float, epoch: float) -> float:
         return super().shape(lr, epoch % self.T_max)
 
 
@@ -62,7 +62,7 @@ class Linear(_Long):
 
     name: str = Field(default="linear", description="shape of the learning rate over epochs")
 
-    def shape(self, lr: float, epoch: int) -> float:
+    def shape(self, lr: float, epoch: float) -> float:
         return lr * max(0.0, 1 - epoch / self.T_max)
 
 
@@ -86,7 +86,7 @@ class Multistep(Schedule):
             )
         return self
 
-    def shape(self, lr: float, epoch: int) -> float:
+    def shape(self, lr: float, epoch: float) -> float:
         return lr * self.gamma ** sum(milestone <= epoch for milestone in self.milestones)
 
     def stretched(self, factor: float) -> Self:

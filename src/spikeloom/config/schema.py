@@ -40,7 +40,8 @@ class Optimizer(Component):
 
 
 class Schedule(Component):
-    """The learning rate of epoch e = 0, 1, ...; it is constant within an epoch.
+    """The learning rate of epoch e = 0, 1, ...; it is constant within an epoch, unless `each_step`:
+    then e is the epochs that have passed, with the part of the one that runs.
 
     In the first `warmup_epochs` epochs it is what the schedule says times (e + 1) / warmup_epochs;
     or, in the first `warmup_steps` optimizer steps i = 0, 1, ..., times (i + 1) / warmup_steps.
@@ -60,6 +61,9 @@ class Schedule(Component):
     begin: int = Field(
         default=0, ge=0, description="epoch that the schedule counts as its first: a restart there"
     )
+    each_step: bool = Field(
+        default=False, description="the rate changes at each optimizer step, not each epoch"
+    )
 
     @model_validator(mode="after")
     def _one_warmup(self) -> "Schedule":
@@ -70,7 +74,7 @@ class Schedule(Component):
             )
         return self
 
-    def shape(self, lr: float, epoch: int) -> float:
+    def shape(self, lr: float, epoch: float) -> float:
         """The rate of `epoch`, counted from `begin`, for an initial rate `lr`, without warm-up."""
         raise NotImplementedError
 
@@ -78,12 +82,13 @@ class Schedule(Component):
         """The schedule for a training that is `factor` times as long, its warm-up as it is."""
         return self
 
-    def rate(self, lr: float, epoch: int, step: int | None = None) -> float:
-        """The rate of `epoch` for a group whose initial rate is `lr`.
+    def rate(self, lr: float, epoch: float, step: int | None = None) -> float:
+        """The rate of `epoch` for a group whose initial rate is `lr`; 2.5 is the middle of epoch 2.
 
         `step` counts the optimizer steps since the start of training; None is after the warm-up.
         """
-        e = max(0, epoch - self.begin)
+        e = max(0, epoch - self.begin) if self.each_step else max(0, int(epoch) - self.begin)
+        epoch = int(epoch)
         over = epoch > 0 and self.warmup_first_epoch_only
         if step is not None and step < self.warmup_steps and not over:
             return self.shape(lr, e) * (step + 1) / self.warmup_steps

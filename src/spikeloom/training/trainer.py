@@ -174,7 +174,8 @@ class Trainer:
             callback.before_epoch(self)
         self.clock.start()
         for batches in distributed.lockstep(self.batches(), self.stop.signal, self.pause):
-            if self.position.global_step <= self.recipe.schedule.warmup_steps:
+            schedule = self.recipe.schedule
+            if schedule.each_step or self.position.global_step <= schedule.warmup_steps:
                 self.set_learning_rate()
             loss, scores = self.train_step(batches)
             self.position.step += 1
@@ -191,7 +192,10 @@ class Trainer:
     def set_learning_rate(self) -> None:
         """Gives the optimizer the rate of the step to come."""
         self.lr = optimizers.set_learning_rate(
-            self.optimizer, self.recipe.schedule, self.epoch, self.position.global_step
+            self.optimizer,
+            self.recipe.schedule,
+            self.epoch + self.step / self.steps,
+            self.position.global_step,
         )
 
     def batches(self) -> Iterator[list[Batch]]:
