@@ -34,8 +34,7 @@ class _Small(GlifClassifier):
         load(self, state)
 
     def course(self, current: Tensor) -> tuple[Tensor]:
-        x = current.expand(self.time_steps, *current.shape)
-        return (self.fc(self.block(self.stem(x)).mean((3, 4))),)
+        return (self.fc(self.block(self.stem(current)).mean((3, 4))),)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

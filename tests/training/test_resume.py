@@ -73,6 +73,7 @@ VARIANTS = {
     "protocol-B": ("protocol=B", "validation=published", "val_ratio=0.3", "every_epochs=2"),
     "float16": ("precision=float16", "checkpoint.every_steps=2"),
     "carried": ("carry_gradients=true", "clip_norm=0.1", "checkpoint.every_steps=2"),
+    "rate of each step": ("schedule=linear", "T_max=2", "each_step=true"),
     "callbacks": (
         'callbacks=[{ kind = "ema", decay = 0.9 }, { kind = "mixup" }, '
         '{ kind = "time_curriculum" }, { kind = "early_stopping", patience = 2 }]',

@@ -190,11 +190,11 @@ class Trainer:
                 self.save()
 
     def set_learning_rate(self) -> None:
-        """Gives the optimizer the rate of the step to come."""
+        """Gives the optimizer the rate of the step to come; after the last one, that one's."""
         self.lr = optimizers.set_learning_rate(
             self.optimizer,
             self.recipe.schedule,
-            self.epoch + self.step / self.steps,
+            self.epoch + min(self.step, self.steps - 1) / self.steps,
             self.position.global_step,
         )
 
