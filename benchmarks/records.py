@@ -53,8 +53,8 @@ class Kept:
 
 
 def command_of(run: reading.RunRecord) -> str:
-    """The command that began a run, without where its folder is."""
-    arguments = run.command.partition(" train ")[2]
+    """The command that began a run, without where its folder is and what else changes no figure."""
+    arguments = run.command.partition(" train ")[2].replace(" --no-report", "")
     if not arguments:
         raise RunError(f"{run.folder}: environment.json does not say what command began it")
     if "/" in re.sub(r"\b[\w-]+/[\w-]+", "", arguments):

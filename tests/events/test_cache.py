@@ -241,7 +241,7 @@ def test_two_processes_may_prepare_at_once() -> None:
 
 
 def test_workers_import_no_torch() -> None:
-    script = "import sys, spikeloom.data.events.workers\n"
+    script = "import sys, spikeloom.data.events.parts\n"
     script += "import spikeloom.data.sets.nmnist, spikeloom.data.sets.fsdd\n"
     script += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -43,8 +43,9 @@ class Schedule(Component):
     """The learning rate of epoch e = 0, 1, ...; it is constant within an epoch, unless `each_step`:
     then e is the epochs that have passed, with the part of the one that runs.
 
-    In the first `warmup_epochs` epochs it is what the schedule says times (e + 1) / warmup_epochs;
-    or, in the first `warmup_steps` optimizer steps i = 0, 1, ..., times (i + 1) / warmup_steps.
+    In the first `warmup_epochs` whole epochs w = 0, 1, ... it is the same times
+    (w + 1) / warmup_epochs; or, in the first `warmup_steps` optimizer steps i = 0, 1, ..., times
+    (i + 1) / warmup_steps.
     """
 
     what: ClassVar[str] = "schedule"

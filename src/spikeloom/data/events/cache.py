@@ -32,8 +32,8 @@ from spikeloom import files
 from spikeloom.cache_home import cache_root, check_trust, make_own
 from spikeloom.data.api import Progress
 from spikeloom.data.events.frames import Framing
+from spikeloom.data.events.parts import part_name, write_parts, writing
 from spikeloom.data.events.splits import Recordings
-from spikeloom.data.events.workers import part_name, write_parts, writing
 from spikeloom.data.files.archive import BROKEN
 from spikeloom.errors import DataError
 

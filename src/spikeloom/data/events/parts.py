@@ -1,4 +1,6 @@
-"""Frames prepared by a pool of processes, which import neither torch nor the command line."""
+"""The parts (files of frames) that a data set is prepared in: written here, or by a pool of
+processes, which import neither torch nor the command line.
+"""
 
 import os
 import pickle
