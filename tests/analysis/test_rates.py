@@ -39,6 +39,29 @@ def test_counts_stay_exact_where_a_float32_sum_does_not():
     assert rates.counts()["neuron"].spikes == odd
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("laid", ["as made", "channel last", "sample first", "with gaps"])
+def test_spikes_of_large_layers_are_counted_in_any_order_of_memory(dtype, laid):
+    class Handed(IF):
+        def forward(self, x, state=None):
+            return x
+
+    torch.manual_seed(0)
+    x = (torch.rand(4, 16, 32, 16, 16) < 0.1).to(dtype) * -0.5  # zeros with a sign are no spikes
+    x[1, 2, 3] = float("nan")  # torch counts what is no number
+    if laid == "channel last":
+        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    elif laid == "sample first":
+        x = x.transpose(0, 1).contiguous().transpose(0, 1)
+    elif laid == "with gaps":
+        x = x.repeat_interleave(2, -1)[..., ::2]
+    neuron = Handed()
+    with FiringRates(neuron) as rates:
+        neuron(x)
+    assert rates.counts()["neuron"] == (int((x != 0).sum()), x.numel())
+    assert 0.05 < rates.per_layer()["neuron"] < 0.2
+
+
 def test_counting_changes_neither_outputs_nor_gradients():
     inputs = torch.randn(4, 3, 6) * 3
     gradients = []

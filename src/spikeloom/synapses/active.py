@@ -85,6 +85,12 @@ def count(x: Tensor) -> np.ndarray[Any, Any]:
     return counts
 
 
+def total(x: Tensor) -> int | None:
+    """The nonzeros of `x`, in whatever order its axes lie in memory; None where that has gaps."""
+    x = x.permute(sorted(range(x.dim()), key=x.stride, reverse=True))
+    return int(count(x).sum()) if x.is_contiguous() else None
+
+
 def list_rows(x: Tensor, counts: np.ndarray[Any, Any]) -> Active:
     """The lists of `x` `[R, I]`, contiguous."""
     start, index, values, one = _space(counts, real(x.dtype))
