@@ -37,21 +37,21 @@ if TYPE_CHECKING:
     from spikeloom.synapses import sparse as sparse
     from spikeloom.training import evaluate as evaluate
 
-_HOMES = lazy.homes("spikeloom")
-_HOMES.pop("*")
-_MODULES = tuple(name for name, home in _HOMES.items() if home == "spikeloom")
+_NAMES = lazy.modules_of("spikeloom")
+_NAMES.pop("*")
+_MODULES = tuple(name for name, module in _NAMES.items() if module == "spikeloom")
 
 
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return __dir__()
-    if name not in _HOMES and name[0].isupper():
+    if name not in _NAMES and name[0].isupper():
         # small names are asked for too, where a module of ours is imported
         value = getattr(importlib.import_module("spikeloom.neurons"), name, None)
         if isinstance(value, type):
             return value
-    return lazy.load("spikeloom", _HOMES, name)
+    return lazy.load("spikeloom", _NAMES, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*importlib.import_module("spikeloom.neurons").__all__, *_HOMES, "__version__"])
+    return sorted([*importlib.import_module("spikeloom.neurons").__all__, *_NAMES, "__version__"])

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 
-def homes(package: str) -> dict[str, str]:
+def modules_of(package: str) -> dict[str, str]:
     """The module of each name that `package` imports below `if TYPE_CHECKING:`."""
     source = pkgutil.get_data(package, "__init__.py") or b""
     imports = [
@@ -26,21 +26,21 @@ def homes(package: str) -> dict[str, str]:
 
 def names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of such a package."""
-    known = homes(package)
+    modules = modules_of(package)
 
     def get(name: str) -> Any:
-        return listed() if name == "__all__" else load(package, known, name)
+        return listed() if name == "__all__" else load(package, modules, name)
 
     def listed() -> list[str]:
-        return sorted(known)
+        return sorted(modules)
 
     return get, listed
 
 
-def load(package: str, known: Mapping[str, str], name: str) -> Any:
+def load(package: str, modules: Mapping[str, str], name: str) -> Any:
     """What `name` is, by the module that it comes from; a module of `package` itself too."""
-    if name not in known:
+    if name not in modules:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    if known[name] == package:
+    if modules[name] == package:
         return import_module(f"{package}.{name}")
-    return getattr(import_module(known[name]), name)
+    return getattr(import_module(modules[name]), name)

@@ -64,8 +64,8 @@ class _Graph:
         self._add(source, "")
 
     def _add(self, source: Any, prefix: str) -> None:
-        """What is in a graph in the graph has the names of both; its doors are passed by."""
-        doors: dict[tuple[str, str], list[str]] = {}  # by the graph and "Input" or "Output"
+        """What is in a graph in the graph has the names of both; its ports are passed by."""
+        ports: dict[tuple[str, str], list[str]] = {}  # by the graph and "Input" or "Output"
         for name, node in source.nodes.items():
             whole = prefix + name
             if not hasattr(node, "nodes"):
@@ -75,12 +75,12 @@ class _Graph:
             for inside, part in node.nodes.items():
                 kind = type(part).__name__
                 if kind in ("Input", "Output"):
-                    doors.setdefault((whole, kind), []).append(f"{whole}.{inside}")
+                    ports.setdefault((whole, kind), []).append(f"{whole}.{inside}")
         for start, end in dict.fromkeys(source.edges):
-            starts = doors.get((prefix + start, "Output"), [prefix + start])
-            ends = doors.get((prefix + end, "Input"), [prefix + end])
+            starts = ports.get((prefix + start, "Output"), [prefix + start])
+            ends = ports.get((prefix + end, "Input"), [prefix + end])
             self.edges += [(a, b) for a in starts for b in ends]
-        for names in doors.values():
+        for names in ports.values():
             for name in names:
                 self.pass_by(name)
 

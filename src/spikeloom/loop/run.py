@@ -1,7 +1,7 @@
 """`spikeloom.Run`: what a recipe's training has, for a loop of one's own.
 
-It stands on the same floor as the trainer: the run folder, its records, its checkpoints, its
-health and its report are the same code and the same files.
+It stands beside the trainer: the run folder, its records, its checkpoints, its health and its
+report are the same code and the same files.
 """
 
 import math

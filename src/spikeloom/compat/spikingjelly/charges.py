@@ -175,8 +175,8 @@ _CHARGES: list[tuple[str, type, int, bool]] = [
 
 def namespace(dialect: Dialect, surrogates: dict[str, Any]) -> dict[str, Any]:
     """The classes of `neuron` in a version of SpikingJelly."""
-    single, home = dialect.single, f"{__name__.rpartition('.')[0]}.{dialect.package}.neuron"
-    base = {"dialect": dialect, "default_surrogate": surrogates["Sigmoid"], "__module__": home}
+    single, module = dialect.single, f"{__name__.rpartition('.')[0]}.{dialect.package}.neuron"
+    base = {"dialect": dialect, "default_surrogate": surrogates["Sigmoid"], "__module__": module}
     for habit in ("keeps_spike", "deaf_eval", "refits", "restores"):
         base[habit] = getattr(dialect, habit)
     method = "forward" if single else "single_step_forward"
@@ -197,13 +197,13 @@ def namespace(dialect: Dialect, surrogates: dict[str, Any]) -> dict[str, Any]:
             arguments.pop("decay_input", None)
         if name == "LIFNode":
             arguments["tau"] = dialect.lif_tau
-        own = {"__module__": home, "arguments": arguments}
+        own = {"__module__": module, "arguments": arguments}
         if not dialect.decays_input:
             own["decay_input"] = True
         made[name] = type(name, (charge, root), own)
         if single and many and dialect.number >= 6:
             tails = {"backend": "torch"} | ({"lava_s_cale": 64} if dialect.number >= 12 else {})
             arguments = {key: value for key, value in arguments.items() if key not in tail}
-            own = {"__module__": home, "arguments": {**arguments, **tails}}
+            own = {"__module__": module, "arguments": {**arguments, **tails}}
             made[f"MultiStep{name}"] = type(f"MultiStep{name}", (MultiStep, made[name]), own)
     return made

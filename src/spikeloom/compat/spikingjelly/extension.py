@@ -39,12 +39,12 @@ def namespace() -> dict[str, Any]:
     habits = dialect("0.0.0.0.12")
     surrogates = surrogates_of(habits)
     nodes = nodes_of(habits, surrogates)
-    home = {"__module__": f"{__name__.rpartition('.')[0]}.cext.neuron", "surrogates": surrogates}
+    shared = {"__module__": f"{__name__.rpartition('.')[0]}.cext.neuron", "surrogates": surrogates}
     made: dict[str, Any] = {}
     for name, own in _ARGUMENTS.items():
         arguments = {**own, **_TAIL, "detach_reset": False}
-        members = {**home, "arguments": arguments, "decay_input": True}
+        members = {**shared, "arguments": arguments, "decay_input": True}
         made[name] = type(name, (ByName, nodes[name]), members)
-        made[f"MultiStep{name}"] = type(f"MultiStep{name}", (MultiStep, made[name]), home)
+        made[f"MultiStep{name}"] = type(f"MultiStep{name}", (MultiStep, made[name]), shared)
     made["BaseNode"] = nodes["BaseNode"]
     return made

@@ -126,12 +126,12 @@ FUNCTIONS = {
 
 def namespace(module: str) -> dict[str, Any]:
     """The names of `spikingjelly.datasets` (module "") or of a module in it."""
-    home = f"{__name__.rpartition('.')[0]}.datasets"
+    package = f"{__name__.rpartition('.')[0]}.datasets"
     if not module:
         return dict(FUNCTIONS)
     for place, halves in KINDS.items():
         file, _, name = place.partition(".")
         if file == module:
-            members = {"halves": halves, "__module__": f"{home}.{file}"}
+            members = {"halves": halves, "__module__": f"{package}.{file}"}
             return {name: type(name, (FrameFolder,), members), **FUNCTIONS}
     return {}

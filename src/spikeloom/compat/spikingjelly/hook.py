@@ -98,8 +98,8 @@ def _model(version: str, part: str) -> dict[str, Any] | None:
         return None
     from spikeloom.compat.spikingjelly import models
 
-    home = f"{OURS}.{habits.package}"
-    return models.namespace(part.partition(".")[2], modules(version), home)
+    module = f"{OURS}.{habits.package}"
+    return models.namespace(part.partition(".")[2], modules(version), module)
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

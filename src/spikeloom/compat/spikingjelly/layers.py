@@ -299,10 +299,10 @@ class PrintShapeModule(nn.Module):
 
 def namespace(dialect: Dialect) -> dict[str, Any]:
     """The names of `layer` in a version of SpikingJelly."""
-    home = {"__module__": f"{__name__.rpartition('.')[0]}.{dialect.package}.layer"}
+    attributes = {"__module__": f"{__name__.rpartition('.')[0]}.{dialect.package}.layer"}
 
     def made(name: str, *bases: type, **members: Any) -> type:
-        return type(name, bases, {**home, **members})
+        return type(name, bases, {**attributes, **members})
 
     flat = {"drop": staticmethod(F.dropout2d), "default_p": 0.2}
     shared: list[type] = [NeuNorm, SynapseFilter, PrintShapeModule]

@@ -198,11 +198,11 @@ class ParametricNetwork(nn.Module):
         return self.conv_fc(x)  # type: ignore[no-any-return]
 
 
-def namespace(part: str, modules: dict[str, dict[str, Any]], home: str) -> dict[str, Any] | None:
+def namespace(part: str, modules: dict[str, dict[str, Any]], module: str) -> dict[str, Any] | None:
     """The names of `activation_based.model` (part "") or of a module in it."""
     layer = modules["layer"]
     if part == "parametric_lif_net":
-        shared = {"layer": layer, "__module__": f"{home}.model.{part}"}
+        shared = {"layer": layer, "__module__": f"{module}.model.{part}"}
         return {
             name: type(name, (ParametricNetwork,), {**shared, "shape": shape})
             for name, shape in _PLIF_NETS.items()

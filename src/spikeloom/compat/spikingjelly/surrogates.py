@@ -257,8 +257,8 @@ def check_manual_grad(primitive: Any, spiking: Any, *args: Any, **options: Any) 
 
 def namespace(dialect: Dialect) -> dict[str, Any]:
     """The names of `surrogate` in a version of SpikingJelly."""
-    home = f"{__name__.rpartition('.')[0]}.{dialect.package}.surrogate"
-    habits = {"dialect": dialect, "quiet": dialect.quiet_eval, "__module__": home}
+    module = f"{__name__.rpartition('.')[0]}.{dialect.package}.surrogate"
+    habits = {"dialect": dialect, "quiet": dialect.quiet_eval, "__module__": module}
     base = type("SurrogateFunctionBase", (Shaped,), habits)
     few = {"order": ("spiking",), **habits}
     several = type("MultiArgsSurrogateFunctionBase", (base,), few)
@@ -276,7 +276,7 @@ def namespace(dialect: Dialect) -> dict[str, Any]:
         own["order"] = order if dialect.refits else _LATE_ORDER.get(name, order)
         parent = base if tuple(shape.constants) == ("alpha",) else several
         made[name] = type(name, (parent,), own)
-        made[_small(name)] = _functional(made[name], _small(name), home)
+        made[_small(name)] = _functional(made[name], _small(name), module)
     return made
 
 
@@ -293,7 +293,7 @@ def _small(name: str) -> str:
     return special.get(name, words)
 
 
-def _functional(kind: Any, name: str, home: str) -> type:
+def _functional(kind: Any, name: str, module: str) -> type:
     """`sigmoid.apply(x, alpha)`, and the functions that hang at the class."""
     shape = SHAPES[kind.form]
 
@@ -307,4 +307,4 @@ def _functional(kind: Any, name: str, home: str) -> type:
     kind.backward = staticmethod(backward)
     if shape.primitive is not None:
         kind.primitive_function = staticmethod(shape.primitive)
-    return type(name, (), {"apply": staticmethod(spiking_function), "__module__": home})
+    return type(name, (), {"apply": staticmethod(spiking_function), "__module__": module})

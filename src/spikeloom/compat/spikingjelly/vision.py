@@ -154,8 +154,8 @@ def install() -> None:
             del sys.modules[name]
     else:
         return
-    home = {"__module__": __name__}
-    made = {name: type(name, (Images,), {**home, "name": ours}) for name, ours in DATASETS.items()}
+    base = {"__module__": __name__}
+    made = {name: type(name, (Images,), {**base, "name": ours}) for name, ours in DATASETS.items()}
     globals().update(made)  # so that worker processes can unpickle them
     contents: dict[str, dict[str, Any]] = {
         "torchvision": {"__version__": "0 (spikeloom's stand-in)"},

@@ -116,9 +116,9 @@ def prepared(
     Raises `DataError` if a recording is damaged or the disk is full; what was prepared before
     stays; or if others may write to the cache.
     """
-    home = root or cache_root()
-    folder = home / "frames" / f"{name}-{cache_key(recordings, framing, meaning)}"
-    check_trust(home, folder.parent, folder)
+    base = root or cache_root()
+    folder = base / "frames" / f"{name}-{cache_key(recordings, framing, meaning)}"
+    check_trust(base, folder.parent, folder)
     there = _open(folder)
     if there is not None:
         return there
