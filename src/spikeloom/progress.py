@@ -26,7 +26,7 @@ class Bar:
         self.title, self.unit = title, unit
         self._console, self._transient = console, transient
         self._progress: Progress | None = None
-        self._told = False
+        self._printed = False
 
     def __enter__(self) -> "Bar":
         return self
@@ -43,9 +43,9 @@ class Bar:
         """`done` of `total` are there."""
         terminal = sys.stderr.isatty() if self._console is None else self._console.is_terminal
         if not terminal:
-            if not self._told:
+            if not self._printed:
                 print(self.title, file=sys.stderr)
-                self._told = True
+                self._printed = True
             return
         if self._progress is None:
             self._progress = self._start()

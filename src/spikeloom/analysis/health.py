@@ -116,13 +116,13 @@ class News:
     """What is found epoch after epoch, as lines, each when it is new."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
 
     def lines(self, health: Health) -> list[str]:
         """A line for each thing that was not there in the epoch before."""
         kinds = {kind: f"warning: {line}" for kind, line in health.advice().items()}
         kinds |= {kind: f"note: {line}" for kind, line in health.remarks().items()}
-        before, self._told = self._told, set(kinds)
+        before, self._shown = self._shown, set(kinds)
         return [line for kind, line in kinds.items() if kind not in before]
 
 

@@ -282,16 +282,16 @@ def _fan_out(layer: Synapses, places: tuple[int, ...]) -> Tensor:
         return torch.tensor(layer.out_features, dtype=torch.float64)
     axes = len(places) - 1
     with torch.enable_grad():
-        one = torch.zeros(1, 1, *places, dtype=torch.float64, requires_grad=True)
+        plane = torch.zeros(1, 1, *places, dtype=torch.float64, requires_grad=True)
         kernel = torch.ones(1, 1, *layer.kernel_size, dtype=torch.float64)
         if layer.transposed and not isinstance(layer.padding, str):
             spread = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes]
             sizes = (layer.stride, layer.padding, layer.output_padding)
-            out = spread(one, kernel, None, *sizes, 1, layer.dilation)
+            out = spread(plane, kernel, None, *sizes, 1, layer.dilation)
         else:
             convolve = (F.conv1d, F.conv2d, F.conv3d)[axes]
-            out = convolve(one, kernel, None, layer.stride, layer.padding, layer.dilation)
-        (reached,) = torch.autograd.grad(out.sum(), one)
+            out = convolve(plane, kernel, None, layer.stride, layer.padding, layer.dilation)
+        (reached,) = torch.autograd.grad(out.sum(), plane)
     return reached[0, 0] * (layer.out_channels // layer.groups)
 
 

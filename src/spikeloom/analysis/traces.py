@@ -58,13 +58,13 @@ def trace(
     captured: dict[str, list[tuple[Neuron, Tensor, State | None]]] = {}
 
     def capture(path: str, layer: Neuron, arguments: Arguments) -> None:
-        one = slice(sample, sample + 1)
+        chosen = slice(sample, sample + 1)
         state = (arguments[1] or None) if len(arguments) == 2 else None
         before = []
         if state is not None:
-            state = tuple(value[one] if value.dim() else value for value in state)
+            state = tuple(value[chosen] if value.dim() else value for value in state)
             before = captured.get(path, [])
-        captured[path] = [*before, (layer, arguments[0][:, one], state)]
+        captured[path] = [*before, (layer, arguments[0][:, chosen], state)]
 
     looks = {layer: partial(capture, path) for path, layer in neuron_layers(network).items()}
     with hooked(looks):

@@ -57,8 +57,8 @@ app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(value: bool) -> None:
+    if value:
         typer.echo(f"spikeloom {__version__}")
         raise typer.Exit
 
@@ -146,9 +146,9 @@ def _refuse_keys_as_options(arguments: Sequence[str]) -> None:
         option, _, value = argument.partition("=")
         if argument.startswith("--") and len(option) > 2 and option not in known:
             value = value or next(iter(rest[position + 1 : position + 2]), "VALUE")
-            meant = f"{option[2:].replace('-', '_')}={value}"
+            setting = f"{option[2:].replace('-', '_')}={value}"
             raise ConfigError(
-                f"no option {option}: a recipe's keys are given without dashes, {meant}"
+                f"no option {option}: a recipe's keys are given without dashes, {setting}"
             )
 
 

@@ -52,14 +52,14 @@ def explain(
         for unused in _unused(loaded.data.name):
             sections.pop(f"[data.{unused}]", None)
     if key is not None:
-        every = [one for members in sections.values() for one in members]
+        every = [entry for keys in sections.values() for entry in keys]
         chosen = select(every, key, recipe or "config explain")
         sections = {
-            title: [one for one in members if one in chosen] for title, members in sections.items()
+            title: [entry for entry in keys if entry in chosen] for title, keys in sections.items()
         }
         sections = {title: members for title, members in sections.items() if members}
     if as_json:
-        print_json({title: [asdict(one) for one in members] for title, members in sections.items()})
+        print_json({title: [asdict(entry) for entry in keys] for title, keys in sections.items()})
         return
     for title, members in sections.items():
         if key is not None and len(members) == 1:
@@ -108,9 +108,9 @@ def _unused(data: str) -> set[str]:
 def _sections(explanations: "list[KeyExplanation]") -> "dict[str, list[KeyExplanation]]":
     """The keys by the section that they are in, under the title that a table of them has."""
     sections: dict[str, list[KeyExplanation]] = {}
-    for one in explanations:
-        section = one.key.rpartition(".")[0]
-        sections.setdefault(f"[{section}]" if section else "recipe", []).append(one)
+    for entry in explanations:
+        section = entry.key.rpartition(".")[0]
+        sections.setdefault(f"[{section}]" if section else "recipe", []).append(entry)
     return sections
 
 
@@ -129,13 +129,13 @@ def _print_one(explanation: "KeyExplanation", title: str, recipe: str | None) ->
 def _print_lines(explanations: "list[KeyExplanation]", title: str) -> None:
     """A key is a line with its value, and what it means below: readable where a table is not."""
     typer.echo(title)
-    for one in explanations:
-        known = ", ".join(filter(None, (one.type, one.range)))
-        changed = one.value not in (None, one.default)
-        usual = f"{known}; default {one.default}" if changed else known
-        value = one.default if one.value is None else one.value
-        head = f"{one.key.rpartition('.')[2]} = {value}"
-        for text, margin in ((head, "  "), (f"{one.meaning} ({usual})", " " * 6)):
+    for entry in explanations:
+        known = ", ".join(filter(None, (entry.type, entry.range)))
+        changed = entry.value not in (None, entry.default)
+        usual = f"{known}; default {entry.default}" if changed else known
+        value = entry.default if entry.value is None else entry.value
+        head = f"{entry.key.rpartition('.')[2]} = {value}"
+        for text, margin in ((head, "  "), (f"{entry.meaning} ({usual})", " " * 6)):
             typer.echo(fill(text, width(), initial_indent=margin, subsequent_indent=margin))
     typer.echo()
 
@@ -149,14 +149,14 @@ def _print_section(explanations: "list[KeyExplanation]", title: str) -> None:
         ("key", *(["value"] if with_value else []), "default", "type", "range", "meaning"),
         [
             (
-                one.key.rpartition(".")[2],
-                *([one.value or ""] if with_value else []),
-                one.default,
-                one.type,
-                one.range,
-                one.meaning,
+                entry.key.rpartition(".")[2],
+                *([entry.value or ""] if with_value else []),
+                entry.default,
+                entry.type,
+                entry.range,
+                entry.meaning,
             )
-            for one in explanations
+            for entry in explanations
         ],
         title=title,
     )

@@ -46,10 +46,10 @@ def predict(
         for answer in predictions:
             fired = "" if answer.first_spike is None else f"  first spike in {answer.first_spike}"
             if answer.name is None:
-                said = "  ".join(f"{name} {value:.5g}" for name, value in answer.scores.items())
+                text = "  ".join(f"{name} {value:.5g}" for name, value in answer.scores.items())
             else:
-                said = f"{answer.name}  score {answer.scores[answer.name]:.4g}"
-            typer.echo(f"{answer.source}  {said}{fired}")
+                text = f"{answer.name}  score {answer.scores[answer.name]:.4g}"
+            typer.echo(f"{answer.source}  {text}{fired}")
         return
     answers = list(predictions)
     files.deliver_csv(table, _rows(answers))

@@ -56,8 +56,8 @@ class DelayedReset(Neuron):
             )
 
     def coefs(self) -> dict[str, Tensor]:
-        found: dict[str, Any] = {"beta": self.beta.clamp(0, 1), "threshold": self.threshold}  # type: ignore[operator]
-        return found | ({"alpha": self.alpha.clamp(0, 1)} if self.has_current else {})  # type: ignore[operator]
+        coefs: dict[str, Any] = {"beta": self.beta.clamp(0, 1), "threshold": self.threshold}  # type: ignore[operator]
+        return coefs | ({"alpha": self.alpha.clamp(0, 1)} if self.has_current else {})  # type: ignore[operator]
 
     def step(
         self,
@@ -137,9 +137,9 @@ def _surrogate(function: Callable[[Tensor], Tensor], numbers: list[float]) -> Su
     steepness may be.
     """
 
-    def trial(one: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def trial(surrogate: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         u = torch.linspace(-2, 2, 81, requires_grad=True)
-        s = one(u)
+        s = surrogate(u)
         if s.requires_grad:
             s.sum().backward()
         return s.detach(), torch.zeros_like(u) if u.grad is None else u.grad
@@ -151,10 +151,10 @@ def _surrogate(function: Callable[[Tensor], Tensor], numbers: list[float]) -> Su
     for make in _CANDIDATES:
         for number in {*numbers, 1.0}:
             if number > 0:
-                found = make(number)
-                s, g = trial(found)
+                candidate = make(number)
+                s, g = trial(candidate)
                 if torch.equal(s, spikes) and torch.allclose(g, slope, rtol=1e-3, atol=1e-5):
-                    return found
+                    return candidate
     raise ConversionError(
         f"the surrogate {getattr(function, '__qualname__', function)!r} has the gradient of none "
         f"of ATan, FastSigmoid, Sigmoid, Triangle with a steepness of {sorted(numbers)}: take one "
@@ -165,8 +165,8 @@ def _surrogate(function: Callable[[Tensor], Tensor], numbers: list[float]) -> Su
 def _numbers(function: Any) -> list[float]:
     """The numbers that a surrogate made by a function keeps in its closure."""
     cells = getattr(function, "__closure__", None) or ()
-    found = [cell.cell_contents for cell in cells]
-    return [float(value) for value in found if isinstance(value, (int, float))]
+    values = [cell.cell_contents for cell in cells]
+    return [float(value) for value in values if isinstance(value, (int, float))]
 
 
 def _snntorch_neuron(neuron: Any) -> Neuron:

@@ -116,8 +116,8 @@ def read(name: str) -> bytes | None:
         with open(descriptor, "rb") as file:
             info = os.fstat(descriptor)
             shared = info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-            own = stat.S_ISREG(info.st_mode) and info.st_uid in trusted_users() and not shared
-            digest, content = (file.read(32), file.read()) if own else (b"", b"")
+            trusted = stat.S_ISREG(info.st_mode) and info.st_uid in trusted_users() and not shared
+            digest, content = (file.read(32), file.read()) if trusted else (b"", b"")
     except FileNotFoundError:
         return None
     except OSError:

@@ -106,12 +106,12 @@ class Choice(NamedTuple):
 
 def available_backends() -> tuple[Backend, ...]:
     """The backends that this machine can run, `eager` first."""
-    found: list[Backend] = ["eager"]
+    backends: list[Backend] = ["eager"]
     if _missing("numba") is None:
-        found.append("cpu")
+        backends.append("cpu")
     if _missing("triton") is None and (torch.cuda.is_available() or interpreting()):
-        found.append("gpu")
-    return tuple(found)
+        backends.append("gpu")
+    return tuple(backends)
 
 
 def interpreting() -> bool:

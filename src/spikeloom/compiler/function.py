@@ -75,10 +75,10 @@ def program(name: str, x: Tensor) -> Program:
     stands for has changed into one that needs another graph."""
     name, _, number = name.partition("@")
     neuron = _compiled.get(int(number)) if number else None
-    found = _programs[name]
+    original = _programs[name]
     if neuron is None:
-        return found
-    signature = found.key.trace.signature
+        return original
+    signature = original.key.trace.signature
     now = _programs.get(neuron._choose(x.device, x.dtype, signature.coefs).program or "")
     if now is None or now.key.trace.signature != signature:
         raise RuntimeError(
@@ -216,7 +216,7 @@ class _Direct(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         binding: Binding = ctx.binding
         x, *tensors = ctx.saved_tensors
-        wanted, count, last = ctx.needs_input_grad, 5 + binding.starts, 1 + binding.finals
+        needs, count, last = ctx.needs_input_grad, 5 + binding.starts, 1 + binding.finals
         starts, coefs = tuple(tensors[: binding.starts]), tuple(tensors[binding.starts :])
         form, kernel, whole = binding.form, binding.kernel, ctx.whole
         whole_wanted = whole is not None and _is_looked_at(whole)
@@ -229,16 +229,16 @@ class _Direct(torch.autograd.Function):
         else:
             shape = (form.time_steps, *form.step_shape)
             spikes, ends = cotangents(grads[:last], x, shape)
-            pull = partial(kernel.backward, x, starts, coefs, wanted[4], wanted[count:])
+            pull = partial(kernel.backward, x, starts, coefs, needs[4], needs[count:])
             run = partial(_batched, pull) if _is_batch((spikes, *ends)) else pull
             results = run(spikes, *ends)
         if torch.is_grad_enabled():
             results = _without_second(results, [*grads, x, *coefs])
         gx, *others = results
-        others = [grad if want else None for grad, want in zip(others, wanted[5:], strict=True)]
+        others = [grad if want else None for grad, want in zip(others, needs[5:], strict=True)]
         if whole_wanted:
             return None, None, gx, None, None, *others
-        return None, None, None, None, gx if wanted[4] else None, *others
+        return None, None, None, None, gx if needs[4] else None, *others
 
 
 def cotangents(
@@ -325,11 +325,11 @@ def _batched(pull: Callable[..., list[Tensor | None]], *grads: Tensor) -> list[T
     try:
         wide = max((grad.dtype for grad in grads), key=lambda dtype: dtype.itemsize)
         flat = torch.cat([grad.reshape(-1).to(wide) for grad in grads])
-        found = torch.ops.spikeloom.pull(number, flat)
+        result = torch.ops.spikeloom.pull(number, flat)
     finally:
         del _pulls[number]
     counts = [0 if shape is None else shape[0].numel() for shape in shapes]
-    parts = found.split(counts)
+    parts = result.split(counts)
     return [
         None if shape is None else part.reshape(shape[0]).to(shape[1])
         for part, shape in zip(parts, shapes, strict=True)

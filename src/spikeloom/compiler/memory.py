@@ -43,13 +43,13 @@ if hasattr(os, "register_at_fork"):
 def empty(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """An uninitialised dense tensor on the CPU."""
     size = math.prod(shape) * dtype.itemsize
-    if size < LARGE or not _wanted():
+    if size < LARGE or not _is_on():
         return torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
     storage = torch.from_numpy(_take(-(-size // _STEP) * _STEP)).untyped_storage()
     return torch.empty(0, dtype=dtype, device="cpu").set_(storage, 0, shape, strides)
 
 
-def _wanted() -> bool:
+def _is_on() -> bool:
     return (
         os.environ.get("SPIKELOOM_KEEP_MEMORY") != "0"
         and not torch.are_deterministic_algorithms_enabled()  # which fill what is new with NaN

@@ -77,9 +77,9 @@ def _promised_gradients(
         *(_step_like(x, static, compute_dtype(x)) for _ in starts),
         *(
             torch.empty_like(coef, memory_format=torch.contiguous_format)
-            if wanted
+            if want
             else x.new_empty(0)
-            for coef, wanted in zip(coefs, want_coefs, strict=True)
+            for coef, want in zip(coefs, want_coefs, strict=True)
         ),
     ]
 
@@ -87,12 +87,12 @@ def _promised_gradients(
 def _kept(results: Sequence[Tensor | None], promised: list[Tensor]) -> list[Tensor]:
     """The results in the strides that were promised for them."""
     return [
-        wanted
+        promise
         if result is None
         else result
-        if result.stride() == wanted.stride()
-        else wanted.copy_(result)
-        for result, wanted in zip(results, promised, strict=True)
+        if result.stride() == promise.stride()
+        else promise.copy_(result)
+        for result, promise in zip(results, promised, strict=True)
     ]
 
 
@@ -146,8 +146,8 @@ torch.library.register_fake(
 )
 torch.library.register_fake(
     "spikeloom::steps_backward",
-    lambda name, grad, grads, x, starts, coefs, time_steps, static, rest, *wanted: (
-        _promised_gradients(x, starts, coefs, time_steps, static, *wanted)
+    lambda name, grad, grads, x, starts, coefs, time_steps, static, rest, *wants: (
+        _promised_gradients(x, starts, coefs, time_steps, static, *wants)
     ),
     lib=_library,
 )
@@ -194,8 +194,8 @@ class _Steps(torch.autograd.Function):
         if torch.is_grad_enabled():
             results = NoSecondDerivative.apply(len(results), *results, grad_spikes, x, *coefs)
         gx, *others = results
-        wanted = [True] * len(starts) + want_coefs
-        others = [grad if keep else None for grad, keep in zip(others, wanted, strict=True)]
+        wants = [True] * len(starts) + want_coefs
+        others = [grad if keep else None for grad, keep in zip(others, wants, strict=True)]
         return (None, gx if want_x else None, *[None] * 4, *others)
 
 

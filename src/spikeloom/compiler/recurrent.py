@@ -144,8 +144,8 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
     starts, coefs = tensors[: ctx.start_count], tensors[ctx.start_count :]
     time_steps, batch, features = x.shape
     needed = ctx.needs_input_grad[4:]
-    want_x, want_weight, *wanted = needed
-    want_starts, want_coefs = wanted[: len(starts)], wanted[len(starts) :]
+    want_x, want_weight, *wants = needed
+    want_starts, want_coefs = wants[: len(starts)], wants[len(starts) :]
     names = layer.key.trace.signature.coefs
     leaves = [i for i, want in enumerate(want_coefs) if want]
     if not spikes.numel():

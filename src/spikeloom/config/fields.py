@@ -45,7 +45,7 @@ def keys(network: type[Section] | None, recipe: Recipe | None = None) -> dict[st
         schema, prefix, values = todo.pop()
         sections = [schema]
         if values is None and issubclass(schema, Component):
-            sections += [one for one in schema.choices().values() if one is not schema]
+            sections += [kind for kind in schema.choices().values() if kind is not schema]
         elif values is not None:
             sections = [type(values)]
         inner = []
@@ -61,8 +61,8 @@ def keys(network: type[Section] | None, recipe: Recipe | None = None) -> dict[st
                         value = None if values is None else getattr(values, name)
                         inner.append((of_field, f"{prefix}{name}.", value))
         if values is None and issubclass(schema, Component):
-            for name in {name for one in sections[1:] for name in one.model_fields}:
-                having = tuple(n for n, one in schema.choices().items() if name in one.model_fields)
+            for name in {name for section in sections[1:] for name in section.model_fields}:
+                having = tuple(n for n, k in schema.choices().items() if name in k.model_fields)
                 of = having if len(having) < len(sections) - 1 else ()
                 known[prefix + name] = replace(known[prefix + name], of=of)
         todo += inner
@@ -190,12 +190,12 @@ def select(explanations: list[KeyExplanation], key: str, source: str) -> list[Ke
 
     Raises ConfigError with the nearest key if there is none; `source` is what was asked about.
     """
-    exact = [one for one in explanations if one.key == key]
-    inside = [one for one in explanations if one.key.startswith(f"{key}.")]
-    by_leaf = [one for one in explanations if one.key.rpartition(".")[2] == key]
+    exact = [entry for entry in explanations if entry.key == key]
+    inside = [entry for entry in explanations if entry.key.startswith(f"{key}.")]
+    by_leaf = [entry for entry in explanations if entry.key.rpartition(".")[2] == key]
     chosen = exact or inside or by_leaf
     if not chosen:
-        names = [one.key for one in explanations]
+        names = [entry.key for entry in explanations]
         sections = dict.fromkeys(name.partition(".")[0] for name in names)
         hint = did_you_mean_key(key, [*names, *sections])
         raise ConfigError(f"{source}: unknown key {key}{hint}")

@@ -43,8 +43,8 @@ class Library:
         if name.endswith(".toml"):
             return name, Path(name)
         of_data = [n for n in self.recipes if f"{n.partition('/')[2]}-".startswith(f"{name}-")]
-        meant = " or ".join(f'"{one}"' for one in sorted(of_data))
-        hint = f"; did you mean {meant}?" if meant else did_you_mean(name, self.recipes)
+        names = " or ".join(f'"{n}"' for n in sorted(of_data))
+        hint = f"; did you mean {names}?" if names else did_you_mean(name, self.recipes)
         raise ConfigError(f"{name}: unknown recipe{hint} (or give the path of a .toml file)")
 
 
@@ -117,7 +117,7 @@ class _Merged:
                 continue
             chosen_by = self._age((name, kind.tag))
             for key in values.keys() - component.model_fields.keys():
-                known = any(key in one.model_fields for one in kind.choices().values())
+                known = any(key in choice.model_fields for choice in kind.choices().values())
                 if known and (self.resolved or self._age((name, key)) < chosen_by):
                     del values[key]
 

@@ -100,9 +100,9 @@ class Component(Section):
         if component is not None and component is not cls:
             return component.model_validate(values)  # type: ignore[return-value]
         for key in values.keys() - cls.model_fields.keys():
-            owners = {name: one for name, one in cls.choices().items() if key in one.model_fields}
+            owners = {n: kind for n, kind in cls.choices().items() if key in kind.model_fields}
             plain = _as_tuple(values[key])
-            if any(plain == one.model_fields[key].default for one in owners.values()):
+            if any(plain == kind.model_fields[key].default for kind in owners.values()):
                 values = {name: value for name, value in values.items() if name != key}
             elif owners:
                 others = " or ".join(f'"{name}"' for name in owners)

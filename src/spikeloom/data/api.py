@@ -183,10 +183,10 @@ class Source(ABC):
                     unused[f"data.{section}.{key}"] = value_text(usual).strip('"')
         if unused:
             images = self.events is None
-            held = "images, not recordings of events" if images else "recordings of events"
+            kind = "images, not recordings of events" if images else "recordings of events"
             back = " ".join(f"{key}={value}" for key, value in unused.items())
             raise ConfigError(
-                f"{', '.join(unused)}: {self.name} holds {held}; leave out what you gave, and for "
+                f"{', '.join(unused)}: {self.name} holds {kind}; leave out what you gave, and for "
                 f"what the recipe sets give {back}"
             )
 

@@ -195,8 +195,8 @@ def on_device(
     for pair in pairs:
         with torch.cuda.stream(copying):
             a, b = (
-                (one if one.is_pinned() else one.pin_memory()).to(device, non_blocking=True)
-                for one in pair
+                (part if part.is_pinned() else part.pin_memory()).to(device, non_blocking=True)
+                for part in pair
             )
         if before is not None:
             yield before
@@ -209,8 +209,8 @@ def _arrived(pair: tuple[Tensor, Tensor], copying: torch.cuda.Stream) -> tuple[T
     """Makes what is computed on `pair` from now on wait for its copy, and nothing else."""
     current = torch.cuda.current_stream(pair[0].device)
     current.wait_stream(copying)
-    for one in pair:
-        one.record_stream(current)  # its memory is not used again before that is done
+    for part in pair:
+        part.record_stream(current)  # its memory is not used again before that is done
     return pair
 
 

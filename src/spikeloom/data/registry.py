@@ -64,14 +64,16 @@ def _discovered() -> dict[str, Source]:
     sets: dict[str, Source] = {}
     for info in pkgutil.iter_modules(package.__path__):
         module = import_module(f"{package.__name__}.{info.name}")
-        for one in getattr(module, "DATA_SETS", ()):
-            if one.name in sets:
-                raise DataError(f"two modules of {package.__name__} define a data set {one.name!r}")
-            sets[one.name] = one
+        for item in getattr(module, "DATA_SETS", ()):
+            if item.name in sets:
+                raise DataError(
+                    f"two modules of {package.__name__} define a data set {item.name!r}"
+                )
+            sets[item.name] = item
     for label, module in extensions.modules("spikeloom.data"):
         if not hasattr(module, "DATA_SETS"):
             extensions.leave_out(label, "it has no tuple `DATA_SETS`")
-        for one in getattr(module, "DATA_SETS", ()):
-            if sets.setdefault(one.name, one) is not one:
-                extensions.leave_out(label, f"there is a data set {one.name} already")
+        for item in getattr(module, "DATA_SETS", ()):
+            if sets.setdefault(item.name, item) is not item:
+                extensions.leave_out(label, f"there is a data set {item.name} already")
     return sets

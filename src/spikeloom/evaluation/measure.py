@@ -110,7 +110,7 @@ def measure(
             )
         if measurement.samples and not math.isfinite(measurement.loss):
             error = _non_finite(classifier, loader, epoch)
-            raise common(error, own="it began in" in str(error))
+            raise common(error, is_source="it began in" in str(error))
     finally:
         classifier.train(was_training)
     return measurement

@@ -38,7 +38,7 @@ class Watch:
         self._scaled = scaled
         self._parameter_list = list(classifier.parameters())
         self._mark = torch.zeros(1, dtype=torch.float32, device=device)
-        self._one = torch.ones(1, dtype=torch.float32, device=device)
+        self._unit = torch.ones(1, dtype=torch.float32, device=device)
 
     def before_step(self) -> None:
         tensors = list(self._classifier.buffers())
@@ -85,7 +85,7 @@ class Watch:
                 groups.setdefault(value.dtype, []).append(value)
         for group in groups.values():  # besides, each is multiplied by one
             torch._amp_foreach_non_finite_check_and_unscale_(  # pyright: ignore
-                group, self._mark, self._one
+                group, self._mark, self._unit
             )
 
     def _all(self) -> Iterator[tuple[str, Tensor]]:

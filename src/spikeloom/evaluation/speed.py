@@ -49,14 +49,14 @@ def measure_speed(run: TrainedRun, samples: int = 200) -> Speed:
         batches = single.epoch(0)
         with autocast(run.recipe.training.precision, run.device):
             for _ in range(samples + WARM):
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 batch = next(batches, None)
                 if batch is None:
                     break
                 run.classifier(batch.inputs)
                 if run.device.type == "cuda":
                     torch.cuda.synchronize(run.device)
-                times.append(time.perf_counter() - begun)
+                times.append(time.perf_counter() - start)
     counted = sorted(times[WARM:] or times)
     return Speed(
         median_ms=1000 * counted[len(counted) // 2],

@@ -172,8 +172,8 @@ def _each(count: int, statement: str) -> str:
 
 def _copies(step: Lowered, places: Sequence[str], courses: int) -> list[str]:
     """The new states into the old, none before what still reads it."""
-    wanted = zip(places, step.outputs[courses:], strict=True)
-    left = [(place, buffer) for place, buffer in wanted if buffer.name != place]
+    pairs = zip(places, step.outputs[courses:], strict=True)
+    left = [(place, buffer) for place, buffer in pairs if buffer.name != place]
     lines: list[str] = []
     while left:
         ready = [c for c in left if all(b.name != c[0] for p, b in left if p != c[0])]

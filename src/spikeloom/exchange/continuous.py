@@ -69,20 +69,20 @@ def of_arrays(name: str, node: Any, dt: float, late: bool) -> Neuron:
         for key, value in vars(node).items()
         if isinstance(value, np.ndarray | float) and key not in ("input_type", "output_type")
     }
-    one = {key: v.flat[0] for key, v in values.items() if np.ptp(v) == 0}
-    uniform = len(one) == len(values)
+    same = {key: v.flat[0] for key, v in values.items() if np.ptp(v) == 0}
+    uniform = len(same) == len(values)
     strict = {"surrogate": ATan(strict=True)}
-    fires = {"v_threshold": one.get("v_threshold"), "v_reset": one.get("v_reset"), **strict}
-    rests = uniform and one.get("v_leak", one.get("v_reset", 0.0)) == one.get("v_reset", 0.0)
+    fires = {"v_threshold": same.get("v_threshold"), "v_reset": same.get("v_reset"), **strict}
+    rests = uniform and same.get("v_leak", same.get("v_reset", 0.0)) == same.get("v_reset", 0.0)
     if kind == "IF":
-        if uniform and np.isclose(one["r"] * dt, 1, rtol=1e-6):
+        if uniform and np.isclose(same["r"] * dt, 1, rtol=1e-6):
             return IF(**fires).eval()
         raise ExportError(
             f"{name}: an IF with r other than 1 / dt = {1 / dt:g}: give the graph's dt"
         )
     if kind in ("LIF", "LI"):
-        steps = one.get("tau", 0.0) / dt
-        r = one.get("r", 0.0)
+        steps = same.get("tau", 0.0) / dt
+        r = same.get("r", 0.0)
         decays = bool(np.isclose(r, 1))
         if rests and steps >= 1 and (decays or np.isclose(r, steps)):
             if kind == "LI":
@@ -90,9 +90,9 @@ def of_arrays(name: str, node: Any, dt: float, late: bool) -> Neuron:
             return LIF(float(np.float32(steps)), decay_input=decays, **fires).eval()
         return _euler(values, kind == "LIF", dt)
     if kind in ("CubaLIF", "CubaLI"):
-        gain = one.get("w_in", 0) * dt / one.get("tau_syn", 1)
-        if kind == "CubaLIF" and late and rests and np.isclose(one["r"], 1) and np.isclose(gain, 1):
-            taus = (-1 / np.log1p(-dt / one[key]) for key in ("tau_mem", "tau_syn"))
+        gain = same.get("w_in", 0) * dt / same.get("tau_syn", 1)
+        if kind == "CubaLIF" and late and rests and np.allclose((same["r"], gain), 1):
+            taus = (-1 / np.log1p(-dt / same[key]) for key in ("tau_mem", "tau_syn"))
             return CuLIF(*map(float, taus), **fires).eval()
         values["tau"] = values.pop("tau_mem")
         return _euler(values, kind == "CubaLIF", dt)

@@ -86,7 +86,7 @@ class Lowering:
         graph = self.program.graph
         kept = {**self.program.state_dict, **self.program.constants}
         signature = self.program.graph_signature
-        held = {
+        targets = {
             **signature.inputs_to_parameters,
             **signature.inputs_to_buffers,
             **signature.inputs_to_lifted_tensor_constants,
@@ -95,8 +95,8 @@ class Lowering:
         (results,) = next(n for n in graph.nodes if n.op == "output").args
         self._results = list(results)  # type: ignore[arg-type]
         for node in graph.nodes:
-            if node.op == "placeholder" and node.name in held:
-                self.constants[node] = kept[held[node.name]]
+            if node.op == "placeholder" and node.name in targets:
+                self.constants[node] = kept[targets[node.name]]
             elif node.op == "placeholder":
                 name = next(names)
                 self.buffers[node] = Buffer(_size(node), name)
@@ -303,7 +303,7 @@ class Lowering:
             buffer.end = len(self.out.statements)
         placed: list[tuple[int, Buffer]] = []
         places: dict[str, str] = {}
-        for buffer in sorted(self._scratch, key=lambda one: -one.size):
+        for buffer in sorted(self._scratch, key=lambda part: -part.size):
             at = 0
             for start, other in sorted(placed, key=lambda pair: pair[0]):
                 apart = other.end < buffer.begin or buffer.end < other.begin

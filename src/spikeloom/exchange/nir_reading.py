@@ -239,11 +239,11 @@ def _remembered(node: Any, dt: float, delays: int) -> Neuron | None:
     text = hint.pop("spikeloom", None)
     if text is None:
         return None
-    said = json.loads(text.decode() if isinstance(text, bytes) else str(text))
-    kind, strict = said.pop("kind"), said.pop("strict")
+    constants = json.loads(text.decode() if isinstance(text, bytes) else str(text))
+    kind, strict = constants.pop("kind"), constants.pop("strict")
     if kind not in FORMS or kind == "EulerLIF":
         return None
-    made = _build(kind, said, hint)
+    made = _build(kind, constants, hint)
     if made is None or (type(node).__name__ == "CubaLIF" and made.delay > delays):  # type: ignore[operator]
         return None
     made.surrogate.strict = strict
@@ -256,13 +256,13 @@ def _remembered(node: Any, dt: float, delays: int) -> Neuron | None:
     return made.eval() if same and type(node).__name__ == name else None
 
 
-def _build(kind: str, said: dict[str, Any], tensors: dict[str, Any]) -> Neuron | None:
+def _build(kind: str, constants: dict[str, Any], tensors: dict[str, Any]) -> Neuron | None:
     """A neuron of these constants and weights; None if they do not make one."""
     starts: dict[str, dict[str, Any]] = {
         "PLIF": {"tau": 2.0},
         "PCuLIF": {"tau_m": 2.0, "tau_s": 2.0},
     }
-    given = {**said, **starts.get(kind, {})}
+    given = {**constants, **starts.get(kind, {})}
     size = next((np.shape(tensors[key]) for key in ("w", "membrane") if key in tensors), None)
     if size is not None:
         given["shape"] = tuple(size)

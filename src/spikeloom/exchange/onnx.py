@@ -105,7 +105,7 @@ def _loop(stepped: StepForm, step: Any) -> Any:
     body.node.insert(0, frame)
     body.node.append(node("Identity", ["going"], ["goes on"]))
     count = len(names)
-    carried = [one for one in body.input if one.name != "step/input"]
+    carried = [value for value in body.input if value.name != "step/input"]
     loop = helper.make_graph(
         body.node,
         "one time step",
@@ -172,6 +172,6 @@ def run_model(model: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
     options.log_severity_level = 3
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
     session = runtime.InferenceSession(source, options, ["CPUExecutionProvider"])
-    names = [one.name for one in session.get_inputs()]
+    names = [value.name for value in session.get_inputs()]
     fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-    return [torch.from_numpy(np.asarray(one)) for one in session.run(None, fed)]
+    return [torch.from_numpy(np.asarray(output)) for output in session.run(None, fed)]

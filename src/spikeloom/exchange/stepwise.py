@@ -239,8 +239,8 @@ def _named(course: nn.Module, paths: tuple[str, ...]) -> Iterator[str]:
     for path in paths:
         *names, index = path.split("/")[1:]
         layer = course.get_submodule(".".join(name.partition("#")[0] for name in names))
-        own = getattr(layer, "states", None)
-        states = ("past",) if own is None else (*own, "clock")  # none: a layer of delays
+        carried = getattr(layer, "states", None)
+        states = ("past",) if carried is None else (*carried, "clock")  # none: a layer of delays
         if isinstance(layer, Recurrent):
             states = (*layer.neuron.states, "spikes")
         known = int(index) < len(states)

@@ -173,8 +173,8 @@ def _c(net: nn.Module, x: Tensor, path: Path) -> Written:
         return texts, f"not checked: {error}", about
     made = _Made(net, x)
     made.answer = made.answer.flatten(2)
-    found = compiled(made.frames())[0][:, :, : made.answer.shape[2]]
-    return texts, made.agreement("C", found), about
+    actual = compiled(made.frames())[0][:, :, : made.answer.shape[2]]
+    return texts, made.agreement("C", actual), about
 
 
 def _nir(net: nn.Module, x: Tensor, dt: float | None, allow_lossy: bool) -> Written:
@@ -232,16 +232,16 @@ class _Made:
             return self.input
         return self.input.expand(len(self.answer), *self.input.shape)
 
-    def agreement(self, runtime: str, found: Tensor) -> str:
+    def agreement(self, runtime: str, actual: Tensor) -> str:
         """Of what a file answered, in words; `ExportError` where most samples differ."""
         expected = self.answer
-        if expected.shape != found.shape:
+        if expected.shape != actual.shape:
             raise ExportError(
-                f"{runtime} answers {list(found.shape)}, the network {list(expected.shape)}: this "
+                f"{runtime} answers {list(actual.shape)}, the network {list(expected.shape)}: this "
                 "is a fault of the exporter"
             )
         others = [i for i in range(expected.dim()) if i != self._batch]
-        difference = (expected - found).abs().amax(others)
+        difference = (expected - actual).abs().amax(others)
         tolerance = 1e-4 * max(1.0, expected.abs().max().item())
         equal, near = int((difference == 0).sum()), int((difference <= tolerance).sum())
         if near < len(difference) / 2:

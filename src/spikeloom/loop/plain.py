@@ -13,14 +13,14 @@ from spikeloom.training.position import Stateful
 class Kept(Callback):
     """An object with `state_dict` and `load_state_dict`, as a callback of the trainer is kept."""
 
-    def __init__(self, thing: Stateful) -> None:
-        self._thing = thing
+    def __init__(self, stateful: Stateful) -> None:
+        self._stateful = stateful
 
     def state(self) -> dict[str, Any]:
-        return packed(self._thing.state_dict())
+        return packed(self._stateful.state_dict())
 
     def load(self, state: dict[str, Any]) -> None:
-        self._thing.load_state_dict(unpacked(state))
+        self._stateful.load_state_dict(unpacked(state))
 
 
 class Figures(Callback):

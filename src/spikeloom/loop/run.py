@@ -120,8 +120,8 @@ class Run:
         self.optimizer = optimizer
         self.position = Position()
         self._figures = plain.Figures()
-        things = {"schedule": schedule, **(keep or {})}
-        others = {name: plain.Kept(it) for name, it in things.items() if it is not None}
+        objects = {"schedule": schedule, **(keep or {})}
+        others = {name: plain.Kept(it) for name, it in objects.items() if it is not None}
         scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         self._parts = TrainedParts(network, optimizer, scaler, others | {"run": self._figures})
         self._data, self._seed = data, seed
@@ -373,8 +373,8 @@ class Run:
         )
 
 
-def _length(thing: object) -> int | None:
+def _length(iterable: object) -> int | None:
     try:
-        return len(thing)  # type: ignore[arg-type]
+        return len(iterable)  # type: ignore[arg-type]
     except TypeError:  # a generator, or a data set that only iterates
         return None

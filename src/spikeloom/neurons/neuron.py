@@ -94,7 +94,7 @@ class Neuron(FixedConstants):
     def __init__(self, *, surrogate: Surrogate | None = None, backend: Backend = "auto") -> None:
         super().__init__()
         if not isinstance(surrogate, nn.Module | None):
-            known = sorted(f"{one.__name__}()" for one in Surrogate.__subclasses__())
+            known = sorted(f"{kind.__name__}()" for kind in Surrogate.__subclasses__())
             raise TypeError(
                 f"surrogate is {surrogate!r}: give a surrogate object, as {', '.join(known)}"
             )
@@ -294,9 +294,9 @@ class Neuron(FixedConstants):
         if not x.is_floating_point():
             raise TypeError(f"{name} got an input of {x.dtype}: expected floats, use x.float()")
         known = (*self.states, *self.observed)
-        for wanted in record:
-            if wanted not in known:
-                raise ValueError(f"{name} has no {wanted!r} to record: it has {', '.join(known)}")
+        for entry in record:
+            if entry not in known:
+                raise ValueError(f"{name} has no {entry!r} to record: it has {', '.join(known)}")
         shape = x.shape[1:]
         expected = [shape] * len(self.states) + [()] * bool(self.time_coefs)
         if state and [s.shape for s in state] != expected:
@@ -364,13 +364,13 @@ def _step_of(neuron: Neuron, coefs: tuple[str, ...], recording: Recording | None
     """The step of `neuron`, or of a copy of it, with coefs of these names."""
     surrogate, count = neuron.surrogate, len(neuron.states)
     prefix = "surrogate."
-    own = [name for name in coefs if not name.startswith(prefix)]
-    learned = [name.removeprefix(prefix) for name in coefs[len(own) :]]
+    names = [name for name in coefs if not name.startswith(prefix)]
+    learned = [name.removeprefix(prefix) for name in coefs[len(names) :]]
 
     def function(x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         states, constants = values[:count], values[count:]
-        with bound(surrogate, dict(zip(learned, constants[len(own) :], strict=True))):
-            return neuron.step(x, *states, **dict(zip(own, constants[: len(own)], strict=True)))
+        with bound(surrogate, dict(zip(learned, constants[len(names) :], strict=True))):
+            return neuron.step(x, *states, **dict(zip(names, constants[: len(names)], strict=True)))
 
     signature = Signature(
         states=neuron.states,

@@ -233,16 +233,16 @@ class _PerStep(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, mean, rstd = ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad[:3])
-        grad_x = torch.empty_like(x) if wanted[0] else None
+        needs = list(ctx.needs_input_grad[:3])
+        grad_x = torch.empty_like(x) if needs[0] else None
         sums: list[Tensor | None] = [None, None]
         for t in range(x.shape[0]):
             step, *affine = torch.ops.aten.native_batch_norm_backward(
-                grads[0][t], x[t], weight, None, None, mean[t], rstd[t], True, ctx.eps, wanted
+                grads[0][t], x[t], weight, None, None, mean[t], rstd[t], True, ctx.eps, needs
             )
             if grad_x is not None:
                 grad_x[t] = step
             for i, value in enumerate(affine):
-                if wanted[1 + i]:
+                if needs[1 + i]:
                     sums[i] = value if sums[i] is None else sums[i] + value
         return grad_x, *sums, None, None, None, None

@@ -168,8 +168,8 @@ class _Run:
         state = self.before.get(link.name)
         neurons: Any = link.layer
         if state:
-            one = shape[1:]
-            if len(state) != len(neurons.states) or any([each.shape != one for each in state]):
+            step = shape[1:]
+            if len(state) != len(neurons.states) or any([each.shape != step for each in state]):
                 neurons._check(torch.empty(shape, device="meta"), state, ())
         return state
 

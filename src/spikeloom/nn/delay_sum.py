@@ -48,17 +48,17 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         past, g = ctx.saved_tensors
-        asked, grad, steps = ctx.needs_input_grad[:2], grads[0], ctx.steps
+        needs, grad, steps = ctx.needs_input_grad[:2], grads[0], ctx.steps
         if torch.is_grad_enabled():  # by somebody who differentiates again
-            inputs = [t for t, needed in zip((past, g), asked, strict=True) if needed]
+            inputs = [t for t, needed in zip((past, g), needs, strict=True) if needed]
             y = by_convolution(past, g, steps)
-            found = iter(torch.autograd.grad(y, inputs, grad, create_graph=True))
-            return *(next(found) if needed else None for needed in asked), None
+            gradients = iter(torch.autograd.grad(y, inputs, grad, create_graph=True))
+            return *(next(gradients) if needed else None for needed in needs), None
         by_past = by_g = None
-        if asked[0]:
+        if needs[0]:
             by_past = past.new_zeros(past.shape)
             _run("delayed_input", grad, _wide(g, past), by_past, steps, past, g)
-        if asked[1]:
+        if needs[1]:
             each = past.new_zeros(past.shape[1], g.shape[1], *past.shape[2:])
             _run("delayed_taps", past, grad, each, steps, past, g)
             by_g = each.sum(0).view(g.shape[1], len(g), -1).sum(2).t()

@@ -91,20 +91,20 @@ class Recurrent(StatefulLayer):
         return spikes, (*finals, last)
 
     def _step_by_step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        *own, heard = state
+        *carried, last = state
         place = self._place
         spikes: list[Tensor] = []
         for current in x.split(1):
-            feedback = self.recurrent(heard.unsqueeze(0))
+            feedback = self.recurrent(last.unsqueeze(0))
             if place < 0:
                 current = current + feedback
             else:
-                own[place] = own[place] + feedback[0]
-            fired, own = self.neuron(current, tuple(own))
-            own = list(own)
+                carried[place] = carried[place] + feedback[0]
+            fired, carried = self.neuron(current, tuple(carried))
+            carried = list(carried)
             spikes.append(fired)
-            heard = fired[0]
-        return (torch.cat(spikes) if spikes else torch.empty_like(x)), (*own, heard)
+            last = fired[0]
+        return (torch.cat(spikes) if spikes else torch.empty_like(x)), (*carried, last)
 
     def _obstacle(
         self, device: torch.device, dtype: torch.dtype, kind: type

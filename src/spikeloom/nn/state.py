@@ -169,9 +169,9 @@ def _carried(
                 states[key()] = state
 
         def give(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            asked = args[1] if len(args) > 1 else kwargs.get("state", False)
+            passed = args[1] if len(args) > 1 else kwargs.get("state", False)
             record = args[2] if len(args) > 2 else kwargs.get("record")
-            if asked is not False and not (asked is None and record is not None):
+            if passed is not False and not (passed is None and record is not None):
                 raise ValueError(
                     f"{type(module).__name__} gives '{path}' a state itself: only a module that "
                     "leaves the states of its neurons alone can be run in pieces"

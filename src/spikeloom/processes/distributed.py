@@ -134,16 +134,16 @@ def lockstep(
             yield item  # type: ignore[misc]
 
 
-def common(error: E, own: bool = True) -> E:
+def common(error: E, is_source: bool = True) -> E:
     """The error to raise in all processes, where each has one that says what it knows.
 
-    `own`: this process has found the fault in what it computed; others only hear of it.
+    `is_source`: this process has found the fault in what it computed; others only hear of it.
     """
     if world_size() == 1:
         return error
     # Through BatchNorm over all processes one infects all: those it came from can say where.
-    told = _gather_objects((not own, "loss function" in str(error), str(error)))
-    return _shared(type(error)(min(told, key=lambda one: one[:2])[2]))
+    reports = _gather_objects((not is_source, "loss function" in str(error), str(error)))
+    return _shared(type(error)(min(reports, key=lambda report: report[:2])[2]))
 
 
 _END = object()
@@ -172,7 +172,7 @@ def _raise_shared(error: SpikeloomError | None, failed: bool) -> None:
     if not failed:
         return
     by_rank = _gather_objects(None if error is None else (type(error).__name__, str(error)))
-    number, (name, text) = next((i, one) for i, one in enumerate(by_rank) if one is not None)
+    number, (name, text) = next((i, entry) for i, entry in enumerate(by_rank) if entry is not None)
     where = f" (process {number} of {len(by_rank)})" if None in by_rank and number else ""
     raise _shared(getattr(errors, name)(text + where)) from error
 

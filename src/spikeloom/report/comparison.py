@@ -64,7 +64,7 @@ def comparison(
 
 def answer(sides: Sequence[Side]) -> str:
     """Who needs the fewest spikes among those about as accurate as the best on the same data."""
-    told = []
+    sentences = []
     for data in dict.fromkeys(side.row["data"] for side in sides):
         here = [
             side
@@ -78,13 +78,13 @@ def answer(sides: Sequence[Side]) -> str:
         best = max(side.row["accuracy"] for side in here)
         near = [side for side in here if side.row["accuracy"] >= best - 0.01]
         least = min(near, key=lambda side: side.row["spikes_per_sample"])
-        told.append(
+        sentences.append(
             f"On {data} the fewest spikes within one point of the best accuracy "
             f"({100 * best:.2f} %) are those of {least.name}: "
             f"{least.row['spikes_per_sample']:,.0f} a sample at "
             f"{100 * least.row['accuracy']:.2f} %."
         )
-    return " ".join(told)
+    return " ".join(sentences)
 
 
 def flatten(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

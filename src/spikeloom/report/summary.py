@@ -148,8 +148,8 @@ def paired_differences(groups: Sequence[Group]) -> list[Row]:
     """
     pairs: list[Row] = []
     for first, second in combinations(groups, 2):
-        one, other = first.accuracies, second.accuracies
-        apart = [other[seed] - one[seed] for seed in one if seed in other]
+        base, other = first.accuracies, second.accuracies
+        apart = [other[seed] - base[seed] for seed in base if seed in other]
         if len(apart) > 1:
             mean, deviation = mean_and_deviation(apart)
             row = {"first": first.name, "second": second.name, "seeds": len(apart)}

@@ -258,8 +258,8 @@ def _problem(values: object, name: str = "", depth: int = 12) -> str | None:
         inside: Iterable[tuple[object, object]] = values.items()
     else:
         inside = enumerate(values) if isinstance(values, list | tuple) else ()
-    found = (_problem(value, f"{name}.{key}", depth - 1) for key, value in inside)
-    return next((problem for problem in found if problem is not None), None)
+    problems = (_problem(value, f"{name}.{key}", depth - 1) for key, value in inside)
+    return next((problem for problem in problems if problem is not None), None)
 
 
 def evaluated_weights(

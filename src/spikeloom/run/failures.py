@@ -34,7 +34,7 @@ def explained(recipe: Recipe, device: torch.device) -> Iterator[None]:
         if not _is_shortage(error, text):
             raise
         raise OutOfMemoryError(
-            f"out of memory on {device}{_wanted(text)}: lower {_advice(recipe)}; "
+            f"out of memory on {device}{_amount(text)}: lower {_advice(recipe)}; "
             "`spikeloom train RECIPE --dry-run` estimates what a recipe needs"
         ) from error
 
@@ -44,7 +44,7 @@ def _is_shortage(error: Exception, text: str) -> bool:
     return known or any(phrase in text for phrase in _SHORTAGES)
 
 
-def _wanted(text: str) -> str:
+def _amount(text: str) -> str:
     amount = re.search(r"[Tt]ried to allocate ([\d.]+ (?:bytes|[KMGT]iB))", text)
     return f" (tried to allocate {amount[1]})" if amount else ""
 

@@ -231,7 +231,7 @@ def _in_order(content: bytes) -> bytes:
 def environment(device: torch.device) -> dict[str, object]:
     """What the numbers of a run may depend on besides its recipe."""
     facts: dict[str, object] = {
-        **begun(),
+        **start_facts(),
         "python": platform.python_version(),
         "spikeloom": __version__,  # which has no metadata where it runs from its source folder
         **{name: version(name) for name in ("torch", "numpy", "numba")},
@@ -250,7 +250,7 @@ def environment(device: torch.device) -> dict[str, object]:
     return facts
 
 
-def begun() -> dict[str, str]:
+def start_facts() -> dict[str, str]:
     """When, by which command, and from which commit of the library's source a run begins."""
     facts = {"started": datetime.now(UTC).isoformat(timespec="seconds")}
     # The name alone of a path: run folders travel.
@@ -259,10 +259,10 @@ def begun() -> dict[str, str]:
     facts["command"] = shlex.join(shown)
     source = Path(__file__).resolve().parents[3]
     if (source / ".git").exists():
-        asked = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=12"]
+        command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=12"]
         with suppress(OSError, subprocess.SubprocessError):
-            said = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True)
-            facts["commit"] = said.stdout.strip()
+            result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+            facts["commit"] = result.stdout.strip()
     return facts
 
 

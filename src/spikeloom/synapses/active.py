@@ -93,18 +93,18 @@ def total(x: Tensor) -> int | None:
 
 def list_rows(x: Tensor, counts: np.ndarray[Any, Any]) -> Active:
     """The lists of `x` `[R, I]`, contiguous."""
-    start, index, values, one = _space(counts, real(x.dtype))
+    start, index, values, same = _space(counts, real(x.dtype))
     array = flat(x)
-    arguments = array, x.shape[1], start, index, values, one
+    arguments = array, x.shape[1], start, index, values, same
     share(kernels("list").list_rows, len(counts), x.numel(), *arguments)
-    return _finish(start, np.empty(0, np.int32), index, values, one)
+    return _finish(start, np.empty(0, np.int32), index, values, same)
 
 
 def list_images(x: Tensor, counts: np.ndarray[Any, Any], groups: int) -> Active:
     """The lists of `x` `[N, C, H, W]`, contiguous or with the channel last in memory."""
     samples, channels, height, width = x.shape
     pixels = height * width
-    start, index, values, one = _space(counts, real(x.dtype))
+    start, index, values, same = _space(counts, real(x.dtype))
     ends = np.empty(samples * groups * (pixels + 1), np.int32)
     array = flat(_in_memory_order(x))
     shape = (height, width, groups, channels // groups)
@@ -113,16 +113,16 @@ def list_images(x: Tensor, counts: np.ndarray[Any, Any], groups: int) -> Active:
     def work(first: int, last: int) -> None:
         if last_channel:
             kernels("list").list_channels_last(
-                first, last, array, *shape, start, ends, index, values, one
+                first, last, array, *shape, start, ends, index, values, same
             )
         else:
             scratch, fill = np.empty(pixels, np.int32), np.empty(pixels, np.int64)
             kernels("list").list_channels_first(
-                first, last, array, *shape, start, ends, index, values, one, scratch, fill
+                first, last, array, *shape, start, ends, index, values, same, scratch, fill
             )
 
     share(work, samples, x.numel())
-    return _finish(start, ends, index, values, one)
+    return _finish(start, ends, index, values, same)
 
 
 def _in_memory_order(x: Tensor) -> Tensor:
@@ -141,14 +141,14 @@ def _finish(
     ends: np.ndarray[Any, Any],
     index: np.ndarray[Any, Any],
     values: np.ndarray[Any, Any],
-    one: np.ndarray[Any, Any],
+    same: np.ndarray[Any, Any],
 ) -> Active:
     """Where all values are the same, it is taken out of the sums."""
-    scale, same = 1.0, bool(one.all())
-    if same and len(index):
+    scale, uniform = 1.0, bool(same.all())
+    if uniform and len(index):
         firsts = values[start[:-1][np.diff(start) > 0]]
         scale = float(firsts[0])
-        same = bool((firsts == scale).all())
-    if same:
+        uniform = bool((firsts == scale).all())
+    if uniform:
         return Active(start, ends, index, values[:0], False, scale)
     return Active(start, ends, index, values, True, 1.0)

@@ -92,12 +92,12 @@ def conv1d(
 ) -> Tensor:
     """`torch.nn.functional.conv1d`, with its arguments and results."""
     settings = (stride, padding, dilation)
-    one = all(isinstance(value, int | str) or len(value) == 1 for value in settings)
-    if not one or obstacle(input, weight, bias) or (input.dim(), weight.dim()) != (3, 3):
+    single = all(isinstance(value, int | str) or len(value) == 1 for value in settings)
+    if not single or obstacle(input, weight, bias) or (input.dim(), weight.dim()) != (3, 3):
         return F.conv1d(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[arg-type]
 
-    def high(value: Pair, one: int) -> tuple[int, int]:
-        return one, value if isinstance(value, int) else value[0]
+    def high(value: Pair, height: int) -> tuple[int, int]:
+        return height, value if isinstance(value, int) else value[0]
 
     wide = padding if isinstance(padding, str) else high(padding, 0)
     lines, flat_weight = input.unsqueeze(2), weight.unsqueeze(2)
@@ -196,9 +196,9 @@ def _note(
     """Writes the decision down, for whoever collects them."""
     if switch.records.get() is None:
         return
-    asked = weight.requires_grad and torch.is_grad_enabled() if gradient is None else gradient
+    needed = weight.requires_grad and torch.is_grad_enabled() if gradient is None else gradient
     words = {True: "sparse", False: "dense"}
-    gradient_word = words[choice.weight] if asked else "-"
+    gradient_word = words[choice.weight] if needed else "-"
     switch.record(
         Decision(
             *(kind, id(weight), tuple(x.shape), x.dtype, density, words[choice.forward]),

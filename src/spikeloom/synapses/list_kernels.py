@@ -29,21 +29,21 @@ def count_rows(first, last, x, size, counts):
 
 
 @driver
-def list_rows(first, last, x, size, start, index, values, one):
+def list_rows(first, last, x, size, start, index, values, same):
     for r in range(first, last):
         k = start[r]
         list_nonzero(x, r * size, size, 0, index, k)
         for j in range(k, start[r + 1]):
             values[j] = widened(x, r * size + index[j])
         for j in range(k, start[r + 1]):
-            one[r] &= values[j] == values[k]
+            same[r] &= values[j] == values[k]
 
 
 @driver
 def list_channels_last(
-    first, last, x, height, width, groups, channels, start, ends, index, values, one
+    first, last, x, height, width, groups, channels, start, ends, index, values, same
 ):
-    """The lists of images `[H, W, groups * channels]`; `one[n]`: all their values are the same."""
+    """The lists of images `[H, W, groups * channels]`; `same[n]`: all their values are the same."""
     pixels = height * width
     for n in range(first, last):
         image = n * pixels * groups * channels
@@ -61,12 +61,12 @@ def list_channels_last(
                 k = e
             ends[at + pixels] = k - begin
         for j in range(begin, k):
-            one[n] &= values[j] == values[begin]
+            same[n] &= values[j] == values[begin]
 
 
 @driver
 def list_channels_first(
-    first, last, x, height, width, groups, channels, start, ends, index, values, one, scratch, fill
+    first, last, x, height, width, groups, channels, start, ends, index, values, same, scratch, fill
 ):
     """The same of images `[groups * channels, H, W]`: listed by channel, then sorted by pixel.
 
@@ -98,7 +98,7 @@ def list_channels_first(
                     fill[p] = k + 1
             done = ends[at + pixels]
         for j in range(begin, begin + done):
-            one[n] &= values[j] == values[begin]
+            same[n] &= values[j] == values[begin]
 
 
 @driver

@@ -184,8 +184,8 @@ def _chosen_lines(count, past_cache=False):
         store = put(builder, value, address)
         if past_cache:
             store.align = 64
-            one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-            store.set_metadata("nontemporal", one)
+            flag = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+            store.set_metadata("nontemporal", flag)
         return context.get_dummy_value()
 
     @intrinsic

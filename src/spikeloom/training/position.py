@@ -216,5 +216,5 @@ def _check_kind(given: object, usual: object) -> None:
     if isinstance(given, dict) and isinstance(usual, dict):
         given, usual = [given[key] for key in usual], list(usual.values())
     if isinstance(given, list | tuple) and isinstance(usual, list | tuple):
-        for one, other in zip(given, usual, strict=True):
-            _check_kind(one, other)
+        for value, other in zip(given, usual, strict=True):
+            _check_kind(value, other)

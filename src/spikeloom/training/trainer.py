@@ -81,7 +81,7 @@ class Trainer:
         scaled = recipe.training.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.callbacks: dict[str, Callback] = {
-            f"{i}.{one.kind}": one.build() for i, one in enumerate(recipe.callbacks)
+            f"{i}.{section.kind}": section.build() for i, section in enumerate(recipe.callbacks)
         }
         self.position = Position()
 

@@ -197,13 +197,13 @@ def namespace(dialect: Dialect, surrogates: dict[str, Any]) -> dict[str, Any]:
             arguments.pop("decay_input", None)
         if name == "LIFNode":
             arguments["tau"] = dialect.lif_tau
-        own = {"__module__": module, "arguments": arguments}
+        members = {"__module__": module, "arguments": arguments}
         if not dialect.decays_input:
-            own["decay_input"] = True
-        made[name] = type(name, (charge, root), own)
+            members["decay_input"] = True
+        made[name] = type(name, (charge, root), members)
         if single and many and dialect.number >= 6:
             tails = {"backend": "torch"} | ({"lava_s_cale": 64} if dialect.number >= 12 else {})
             arguments = {key: value for key, value in arguments.items() if key not in tail}
-            own = {"__module__": module, "arguments": {**arguments, **tails}}
-            made[f"MultiStep{name}"] = type(f"MultiStep{name}", (MultiStep, made[name]), own)
+            members = {"__module__": module, "arguments": {**arguments, **tails}}
+            made[f"MultiStep{name}"] = type(f"MultiStep{name}", (MultiStep, made[name]), members)
     return made

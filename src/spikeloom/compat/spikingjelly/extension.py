@@ -41,8 +41,8 @@ def namespace() -> dict[str, Any]:
     nodes = nodes_of(habits, surrogates)
     shared = {"__module__": f"{__name__.rpartition('.')[0]}.cext.neuron", "surrogates": surrogates}
     made: dict[str, Any] = {}
-    for name, own in _ARGUMENTS.items():
-        arguments = {**own, **_TAIL, "detach_reset": False}
+    for name, defaults in _ARGUMENTS.items():
+        arguments = {**defaults, **_TAIL, "detach_reset": False}
         members = {**shared, "arguments": arguments, "decay_input": True}
         made[name] = type(name, (ByName, nodes[name]), members)
         made[f"MultiStep{name}"] = type(f"MultiStep{name}", (MultiStep, made[name]), shared)

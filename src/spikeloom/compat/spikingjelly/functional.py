@@ -95,16 +95,16 @@ def spike_similar_loss(
     *args: float,
 ) -> Tensor:
     spikes = spikes.flatten(start_dim=1)
-    found = kernel_dot_product(spikes, spikes, kernel_type, *args)
+    similarity = kernel_dot_product(spikes, spikes, kernel_type, *args)
     if kernel_type == "linear":
         lengths = spikes.norm(p=2, dim=1, keepdim=True)
-        found = found / (lengths.mm(lengths.t()) + 1e-8)
+        similarity = similarity / (lengths.mm(lengths.t()) + 1e-8)
     labels = labels.float()
-    wanted = labels.mm(labels.t()).clamp_max(1)
+    expected = labels.mm(labels.t()).clamp_max(1)
     losses = {"mse": F.mse_loss, "l1": F.l1_loss, "bce": F.binary_cross_entropy}
     if loss_type not in losses:
         raise NotImplementedError(f"loss_type={loss_type!r}: expected one of {', '.join(losses)}")
-    return losses[loss_type](found, wanted)
+    return losses[loss_type](similarity, expected)
 
 
 def temporal_efficient_training_cross_entropy(x_seq: Tensor, target: Tensor) -> Tensor:

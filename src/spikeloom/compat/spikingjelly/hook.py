@@ -43,7 +43,7 @@ def modules(version: str) -> dict[str, dict[str, Any]]:
     surrogate = surrogates.namespace(habits)
     neuron = charges.namespace(habits, surrogate)
     base = ("StepModule", "SingleStepModule", "MultiStepModule", "MemoryModule")
-    found = {
+    namespaces = {
         "surrogate": surrogate,
         "neuron": neuron,
         "layer": layers.namespace(habits),
@@ -53,12 +53,12 @@ def modules(version: str) -> dict[str, dict[str, Any]]:
         "base": {name: getattr(memory, name) for name in base},
     }
     if habits.learns_alpha:  # 0.0.0.0.2
-        found["accelerating"] = {
+        namespaces["accelerating"] = {
             "add": lambda x, spike: x + spike,
             "sub": lambda x, spike: x - spike,
             "mul": lambda x, spike, spike_mul_spike=False: x * spike,
         }
-    return found
+    return namespaces
 
 
 def _public(module: types.ModuleType) -> dict[str, Any]:

@@ -36,9 +36,9 @@ class Node(MemoryModule):
     def __init_subclass__(cls, **options: Any) -> None:
         """What a subclass of the user's writes for one step gets a kernel too."""
         super().__init_subclass__(**options)
-        own = cls.__dict__.get(cls.step_method)
-        if own is not None and not hasattr(own, "is_fusing") and cls.step_method != "one_step":
-            setattr(cls, cls.step_method, fusing(own))
+        step = cls.__dict__.get(cls.step_method)
+        if step is not None and not hasattr(step, "is_fusing") and cls.step_method != "one_step":
+            setattr(cls, cls.step_method, fusing(step))
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__()

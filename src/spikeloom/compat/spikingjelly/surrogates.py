@@ -270,12 +270,12 @@ def namespace(dialect: Dialect) -> dict[str, Any]:
         if name == "Sigmoid":
             shape = shape._replace(constants={"alpha": dialect.sigmoid_alpha})
         order = (*shape.constants, "spiking")
-        own = {**habits, "form": _form(name, dialect), "constants": shape.constants}
+        members = {**habits, "form": _form(name, dialect), "constants": shape.constants}
         if dialect.learns_alpha and name != "ATan":
-            own["quiet"] = False
-        own["order"] = order if dialect.refits else _LATE_ORDER.get(name, order)
+            members["quiet"] = False
+        members["order"] = order if dialect.refits else _LATE_ORDER.get(name, order)
         parent = base if tuple(shape.constants) == ("alpha",) else several
-        made[name] = type(name, (parent,), own)
+        made[name] = type(name, (parent,), members)
         made[_small(name)] = _functional(made[name], _small(name), module)
     return made
 

@@ -133,8 +133,8 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
         var: segment.array(f"sum_{var}", "scratch", pieces.vector_sum(count, j))
         for j, var in enumerate(vectors)
     }
-    wanted = [*(["grad:x"] if wants_x else []), *(f"grad:{n}" for n in (*step.states, *leaves))]
-    lines, results = writer.lines(writer.trace.adjoint.select(wanted), inputs)
+    gradients = [*(["grad:x"] if wants_x else []), *(f"grad:{n}" for n in (*step.states, *leaves))]
+    lines, results = writer.lines(writer.trace.adjoint.select(gradients), inputs)
     body = [
         f"x_i = {writer.load('x', x)}",
         f"g_i = {writer.load('g', g)}",

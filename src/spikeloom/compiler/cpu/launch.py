@@ -119,8 +119,8 @@ class CpuKernel(BoundKernel):
         self, started: bool, ended: bool, want_x: bool, want_coefs: tuple[bool, ...]
     ) -> _Driver:
         trace, (_, tiles), plan = self.key.trace, self._tiles, self.plan
-        wanted = zip(trace.signature.coefs, want_coefs, strict=True)
-        leaves = [name for name, want in wanted if want] + ["x"] * want_x
+        pairs = zip(trace.signature.coefs, want_coefs, strict=True)
+        leaves = [name for name, want in pairs if want] + ["x"] * want_x
         variant = self._variant(gradients=frozenset(leaves))
         parameters = backward_parameters(trace, variant)
         fixed = self._fixed(tiles, parameters)

@@ -41,9 +41,9 @@ def put(builder, value, address):
 def spread(builder, value, count):
     """A vector of `count` times the value."""
     nothing = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
-    one = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+    first = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
     mask = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
-    return builder.shuffle_vector(one, nothing, mask)
+    return builder.shuffle_vector(first, nothing, mask)
 
 
 def as_floats(builder, vector):

@@ -97,7 +97,7 @@ def summed(segment: Segment, body: list[str], scalars: list[str]) -> tuple[list[
     call = segment.call()
     if sums:
         call[0] = f"{', '.join(sums)} = {call[0]}"
-    return call, segment.text(body, [f"{one} = ZERO" for one in sums], ", ".join(sums) or "None")
+    return call, segment.text(body, [f"{var} = ZERO" for var in sums], ", ".join(sums) or "None")
 
 
 def coef_parameters(trace: Trace) -> list[Parameter]:

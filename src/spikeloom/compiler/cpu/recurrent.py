@@ -199,8 +199,8 @@ def _adjoint(
     sum_at = {var: segment.array(f"sum_{var}", "scratch", at) for var, at in sums.items()}
     scalars = [writer.coef(name) for name in leaves if name not in variant.vectors]
     inputs |= {"grad:spikes": "g_i"} | grads.inputs("grad:")
-    wanted = ["grad:x", *(f"grad:{name}" for name in (*step.states, *leaves))]
-    lines, results = writer.lines(writer.trace.adjoint.select(wanted), inputs)
+    gradients = ["grad:x", *(f"grad:{name}" for name in (*step.states, *leaves))]
+    lines, results = writer.lines(writer.trace.adjoint.select(gradients), inputs)
     body = [*reads, f"g_i = g[{g}] + due[{due}]", *grads.reads(), *lines]
     body += [f"gx[{gx}] = {results['grad:x']}", *grads.writes(results, "grad:")]
     body += summing(writer, leaves, sum_at, results)

@@ -100,23 +100,23 @@ def _row_sums(vectors, unroll, weighted):
 def _row_adder(weighted):
     """The sum of rows of any number of whole vectors, by as many at a time as are left. Written out
     where it is called: a call more costs what adding a few short rows does."""
-    one, two, four, eight = (_row_sums(n, max(1, 4 // n), weighted) for n in (1, 2, 4, 8))
+    add_1, add_2, add_4, add_8 = (_row_sums(n, max(1, 4 // n), weighted) for n in (1, 2, 4, 8))
 
     @njit(error_model="numpy", inline="always")
     def add(width, out, at, table, base, stride, index, values, first, last):
         step = lanes(out)
         done = 0
         while done + 8 * step <= width:
-            eight(out, at + done, table, base + done, stride, index, values, first, last)
+            add_8(out, at + done, table, base + done, stride, index, values, first, last)
             done += 8 * step
         if done + 4 * step <= width:
-            four(out, at + done, table, base + done, stride, index, values, first, last)
+            add_4(out, at + done, table, base + done, stride, index, values, first, last)
             done += 4 * step
         if done + 2 * step <= width:
-            two(out, at + done, table, base + done, stride, index, values, first, last)
+            add_2(out, at + done, table, base + done, stride, index, values, first, last)
             done += 2 * step
         if done + step <= width:
-            one(out, at + done, table, base + done, stride, index, values, first, last)
+            add_1(out, at + done, table, base + done, stride, index, values, first, last)
 
     return add
 

@@ -102,7 +102,7 @@ def exact_function(function: types.FunctionType) -> object:
     reads.function((), function)
     if reads.problem:
         raise NotAValue
-    return "function", tuple(reads.found.items())
+    return "function", tuple(reads.values.items())
 
 
 def members_of(kind: type) -> object:
@@ -179,7 +179,7 @@ class Reads:
     """Paths and exact values, as they are found; the first that cannot be one is the `problem`."""
 
     def __init__(self) -> None:
-        self.found: dict[Path, object] = {}
+        self.values: dict[Path, object] = {}
         self.problem = ""
         self.tensors: dict[str, Tensor] = {}
         self._copies: dict[Path, tuple[Any, object]] = {}
@@ -193,7 +193,7 @@ class Reads:
     def value(self, path: Path, value: Any, *, lent: bool = False) -> Any:
         """Notes a value; returns it, or a copy of what the step might change (if it is `lent`)."""
         if isinstance(value, Tensor):
-            self.found[path] = kind_of(value)
+            self.values[path] = kind_of(value)
             return self.tensors.setdefault(shown(path), torch.empty_like(value, device="meta"))
         if getattr(value, "__module__", None) in _MOODS and callable(value):
             self._mood(shown(path))
@@ -203,9 +203,9 @@ class Reads:
             self.function(path, value)
             return value
         try:
-            key = self.found[path] = exact(value)
+            key = self.values[path] = exact(value)
         except NotAValue:
-            self.found[path] = "<not a value>"
+            self.values[path] = "<not a value>"
             self.refuse(
                 f"reads {shown(path)}, a {type(value).__name__}, whose value cannot be compared "
                 "from call to call: make it a plain number, a tuple or frozen dataclass of them, "
@@ -241,7 +241,7 @@ class Reads:
     def function(self, path: Path, function: Any) -> None:
         """Notes a function: its code, and what it names outside itself."""
         code = function.__code__
-        self.found[(*path, ("get", "__code__"))] = exact(code)
+        self.values[(*path, ("get", "__code__"))] = exact(code)
         if is_library(function.__module__) or id(function) in self._visited:
             return
         self._visited.add(id(function))

@@ -116,7 +116,7 @@ def _attribute(copy: Any, state: dict[str, Any], name: str) -> Any:
     for kept in ("_parameters", "_buffers", "_modules"):
         if name in state[kept]:
             return reads.value(path, state[kept][name], lent=True)
-    reads.found[path] = exact(MISSING)
+    reads.values[path] = exact(MISSING)
     raise AttributeError(f"{type(copy).__name__!r} object has no attribute {name!r}")
 
 
@@ -163,8 +163,8 @@ class Recording:
 
     def name_of(self, tensor: Tensor) -> str | None:
         """How the step wrote a tensor that it read, or None."""
-        found = self._reads.tensors.items()
-        return next((name for name, read in found if read is tensor), None)
+        tensors = self._reads.tensors.items()
+        return next((name for name, read in tensors if read is tensor), None)
 
     @property
     def tensors(self) -> list[str]:
@@ -174,8 +174,8 @@ class Recording:
     @property
     def asked_evaluation(self) -> bool:
         """Whether the step asked if it trains, and was told that it does not."""
-        found = self._reads.found.items()
-        return any(path[-1] == ("get", "training") and key == exact(False) for path, key in found)
+        values = self._reads.values.items()
+        return any(path[-1] == ("get", "training") and key == exact(False) for path, key in values)
 
     def paths(self) -> tuple[Path, ...]:
-        return tuple(self._reads.found)
+        return tuple(self._reads.values)

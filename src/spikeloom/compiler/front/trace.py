@@ -135,8 +135,8 @@ def _lowered(
             results = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
         else:
             values[node] = _lower(step, node, values, builder, like)
-    found = [values[r] if isinstance(r, Node) else builder.constant(r or 0.0) for r in results]
-    floats = [builder.emit("cast_float", value) for value in found]
+    lowered = [values[r] if isinstance(r, Node) else builder.constant(r or 0.0) for r in results]
+    floats = [builder.emit("cast_float", value) for value in lowered]
     return Graph(inputs, dict(zip(outputs, floats, strict=True)))
 
 

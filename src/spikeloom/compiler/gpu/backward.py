@@ -214,8 +214,8 @@ def _adjoint(
     for name, value, var in zip(step.states, states, writer.states, strict=True):
         inputs |= {name: value, f"grad:{name}": f"g_{var}"}
     wants_x = "x" in variant.gradients
-    wanted = [*(["grad:x"] if wants_x else []), *(f"grad:{n}" for n in (*step.states, *leaves))]
-    graph = writer.trace.adjoint.select(wanted)
+    gradients = [*(["grad:x"] if wants_x else []), *(f"grad:{n}" for n in (*step.states, *leaves))]
+    graph = writer.trace.adjoint.select(gradients)
     lines, results = writer.lines(graph, inputs, f"a{j}_", exact=False)
     if wants_x and variant.static:
         added = pieces.spread(results["grad:x"], shape)

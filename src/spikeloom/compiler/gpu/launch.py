@@ -72,17 +72,17 @@ class GpuLaunch:
 
     def arguments(self, tensors: Iterable[Tensor], g_time: int) -> dict[str, Any]:
         """All arguments of the kernel."""
-        found = self.fixed | dict(zip(self.names, tensors, strict=True))
-        if "g" in found:
-            found["g_time"] = g_time
+        arguments = self.fixed | dict(zip(self.names, tensors, strict=True))
+        if "g" in arguments:
+            arguments["g_time"] = g_time
         for name, stride in self.moving:
             jump = self.steps * (g_time if stride is None else stride)
-            found[f"{name}_jump"] = jump
-            found[f"{name}_last"] = (found["segments"] - 1) * jump
+            arguments[f"{name}_jump"] = jump
+            arguments[f"{name}_last"] = (arguments["segments"] - 1) * jump
         if self.notes:
             size = self.programs * self.notes
-            found["scratch"] = torch.empty(size, dtype=self.dtype, device=self.device)
-        return found
+            arguments["scratch"] = torch.empty(size, dtype=self.dtype, device=self.device)
+        return arguments
 
     def run(self, tensors: Iterable[Tensor], g_time: int) -> None:
         arguments = self.arguments(tensors, g_time)

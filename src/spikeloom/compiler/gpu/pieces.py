@@ -83,14 +83,14 @@ def _load_coef(variant: Variant, name: str, var: str, to: str, pointer: str) -> 
 def coef_parameters(writer: Writer, variant: Variant) -> list[str]:
     """A coef as arguments: where it lies, its width (where it changes over time), its stride over
     channels."""
-    found = []
+    parameters = []
     for name, var in zip(writer.trace.signature.coefs, writer.coefs, strict=True):
-        found.append(f"{var}at")
+        parameters.append(f"{var}at")
         if name in variant.timed:
-            found.append(f"{var}width")
+            parameters.append(f"{var}width")
         if variant.nest == "row" and not variant.flat:
-            found.append(f"{var}channel")
-    return found
+            parameters.append(f"{var}channel")
+    return parameters
 
 
 def spread(expression: str, shape: str) -> str:

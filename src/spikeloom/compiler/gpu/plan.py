@@ -41,8 +41,8 @@ def machine(index: int | None) -> Machine:
     if interpreting():
         return Machine(2, 1 << 14)
     device = torch.cuda.current_device() if index is None else index
-    found = torch.cuda.get_device_properties(device)
-    return Machine(found.multi_processor_count, found.L2_cache_size)
+    properties = torch.cuda.get_device_properties(device)
+    return Machine(properties.multi_processor_count, properties.L2_cache_size)
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ def per_thread(key: TraceKey, leaves: tuple[str, ...], steps: int) -> int:
     fits."""
     trace = key.trace
     states = len(trace.signature.states)
-    wanted = ["grad:x", *(f"grad:{name}" for name in (*trace.signature.states, *leaves))]
-    alive = live_values(trace.adjoint.select(wanted))
+    gradients = ["grad:x", *(f"grad:{name}" for name in (*trace.signature.states, *leaves))]
+    alive = live_values(trace.adjoint.select(gradients))
     needed = states * (steps + 1) + 2 * steps + alive + len(leaves)
     needed *= 2 if trace.double else 1
     return next((each for each in (4, 2, 1) if 24 + each * needed <= REGISTERS), 0)

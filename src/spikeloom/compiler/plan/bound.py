@@ -113,14 +113,14 @@ class BoundKernel(ABC):
         self, started: bool, ended: bool, want_x: bool, want_coefs: tuple[bool, ...]
     ) -> list[str]:
         """What the tensors of a backward launch are called."""
-        wanted = zip(self.coefs, want_coefs, strict=True)
+        pairs = zip(self.coefs, want_coefs, strict=True)
         return [
             *("x", "g", *["gx"] * want_x),
             *(f"{var}start" for var in self.states if started),
             *(f"{var}grad_final" for var in self.states if ended),
             *(f"{var}grad_start" for var in self.states if started),
             *self.coefs,
-            *(f"part_{var}" for var, want in wanted if want),
+            *(f"part_{var}" for var, want in pairs if want),
         ]
 
     def forward(

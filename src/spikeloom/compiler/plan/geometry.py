@@ -83,8 +83,8 @@ class Layout:
     def fits_strides(self, strides: tuple[int, ...]) -> bool:
         """Whether time steps with these strides lie in this order."""
         return all(
-            size == 1 or stride == wanted
-            for size, stride, wanted in zip(self.shape, strides, self.strides, strict=True)
+            size == 1 or stride == expected
+            for size, stride, expected in zip(self.shape, strides, self.strides, strict=True)
         )
 
     def bring(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -221,8 +221,8 @@ def find_plan(
         for name, coef, timed in zip(signature.coefs, coef_shapes, per_time, strict=True)
     )
     layout = Layout.of(shape, strides)
-    found = None if layout is None else plan(layout, kinds, per_time)
-    if found is None:
-        found = plan(Layout.contiguous(shape), kinds, per_time)
-    assert found is not None
-    return found
+    chosen = None if layout is None else plan(layout, kinds, per_time)
+    if chosen is None:
+        chosen = plan(Layout.contiguous(shape), kinds, per_time)
+    assert chosen is not None
+    return chosen

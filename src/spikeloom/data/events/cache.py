@@ -134,8 +134,8 @@ def prepared(
 def cache_key(recordings: Recordings, framing: Framing, meaning: str = "") -> str:
     """16 hexadecimal digits that change with everything that the counts depend on."""
     frames = sorted(asdict(framing).items())
-    told = (VERSION, recordings.fingerprint(), recordings.size, frames, meaning)
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    facts = (VERSION, recordings.fingerprint(), recordings.size, frames, meaning)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def stored() -> list[Prepared]:

@@ -93,7 +93,7 @@ class Camera:
         before = _log(self._view(light, room, 0.0, 0.0))
         # what a pixel reported last is not known: somewhere within a threshold of what it sees now
         reference = before + phase * threshold
-        found: list[npt.NDArray[np.int64]] = []
+        parts: list[npt.NDArray[np.int64]] = []
         corners = np.arange(len(PATH)) * self.saccade
         for end in range(self.step, 3 * self.saccade + 1, self.step):
             x, y = (self.amplitude * np.interp(end, corners, PATH[:, axis]) for axis in (0, 1))
@@ -101,12 +101,12 @@ class Camera:
             crossings = np.trunc((after - reference) / threshold).astype(np.int64)
             place = np.flatnonzero(crossings)
             if len(place):
-                found.append(
+                parts.append(
                     self._crossed(place, crossings, reference, threshold, before, after, end)
                 )
                 reference += crossings * threshold
             before = after
-        rows = np.concatenate(found) if found else np.zeros((0, 5), np.int64)
+        rows = np.concatenate(parts) if parts else np.zeros((0, 5), np.int64)
         order = np.argsort(rows[:, 0], kind="stable")
         ends = np.searchsorted(rows[order, 0], np.arange(len(light) + 1))
         return [rows[order[a:b], 1:] for a, b in pairwise(ends)]

@@ -100,9 +100,9 @@ def understood(columns: Columns, meaning: Meaning, source: object) -> Events:
 
 def guess_unit(all_columns: list[Columns]) -> tuple[str, str]:
     """The unit of the times of some recordings, and why."""
-    told = {columns.unit for columns in all_columns} - {""}
-    if len(told) == 1:
-        return told.pop(), "by the format or the column's name"
+    units = {columns.unit for columns in all_columns} - {""}
+    if len(units) == 1:
+        return units.pop(), "by the format or the column's name"
     times = [columns.t for columns in all_columns if len(columns.t)]
     if not times:
         return "us", "usual"
@@ -268,8 +268,8 @@ def _hdf5(data: bytes, name: str, order: str) -> Columns:
     import h5py
 
     with reading(name, "events"), h5py.File(io.BytesIO(data), "r") as file:
-        told = str(file.attrs.get("geometry", ""))
-        width, _, height = told.partition("x")
+        geometry = str(file.attrs.get("geometry", ""))
+        width, _, height = geometry.partition("x")
         size = (int(height), int(width)) if width.isdigit() and height.isdigit() else None
         for place in ("CD/events", "events", "data/0", "/"):
             node: Any = file.get(place)

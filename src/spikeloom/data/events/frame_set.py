@@ -64,22 +64,22 @@ class FrameSplit(Split):
 
 def notes(name: str, split: FrameSplit, framing: Framing, usual: bool) -> list[str]:
     """What the frames do not show; `usual`: they are cut as is usual for the data set."""
-    told = []
+    lines = []
     frames = split.frames
     if frames.damaged:
         shown = ", ".join(split.recordings.title(row) for row in frames.damaged[:5])
-        told.append(f"{name}: {len(frames.damaged):,} damaged recordings are left out ({shown})")
+        lines.append(f"{name}: {len(frames.damaged):,} damaged recordings are left out ({shown})")
     kept, there = frames.events["kept"], frames.events["there"]
     if not usual and kept < SEEN * there:
-        told.append(
+        lines.append(
             f"{name}: {there - kept:,} of {there:,} events lie outside the {framing.T} windows of "
             f"{framing.dt / 1000:g} ms and are dropped: is data.frames.dt (milliseconds) or "
             "data.frames.begin as it was meant?"
         )
     if frames.events["empty"]:
-        told.append(f"{name}: {frames.events['empty']:,} recordings give frames without an event")
+        lines.append(f"{name}: {frames.events['empty']:,} recordings give frames without an event")
     if frames.events["unsorted"]:
-        told.append(
+        lines.append(
             f"{name}: {frames.events['unsorted']:,} recordings are not in time order"
             + (
                 " and were sorted"
@@ -87,7 +87,7 @@ def notes(name: str, split: FrameSplit, framing: Framing, usual: bool) -> list[s
                 else ": frames by number follow the order of the file"
             )
         )
-    return told
+    return lines
 
 
 def sample(

@@ -39,7 +39,7 @@ def write_part(
     counts: npt.NDArray[Any] = np.zeros((len(rows), *framing.shape(recordings.size)), np.uint8)
     durations = np.ones((len(rows), framing.steps))
     damaged: list[tuple[int, str]] = []
-    told = dict.fromkeys(("there", "kept", "empty", "unsorted"), 0)
+    totals = dict.fromkeys(("there", "kept", "empty", "unsorted"), 0)
     for place, row in enumerate(rows):
         try:
             frames = recordings.frames(row, framing)
@@ -48,10 +48,10 @@ def write_part(
             if len(damaged) >= MOST_DAMAGED:
                 break
             continue
-        told["there"] += frames.there
-        told["kept"] += frames.kept
-        told["empty"] += not frames.kept
-        told["unsorted"] += not frames.in_order
+        totals["there"] += frames.there
+        totals["kept"] += frames.kept
+        totals["empty"] += not frames.kept
+        totals["unsorted"] += not frames.in_order
         if frames.counts.dtype.itemsize > counts.dtype.itemsize:
             counts = counts.astype(frames.counts.dtype)
         counts[place] = frames.counts
@@ -66,7 +66,7 @@ def write_part(
         "largest": int(counts.max(initial=0)),
         "durations": durations,
         "rows": len(rows),
-        "events": told,
+        "events": totals,
         "damaged": damaged,
     }
 

@@ -82,9 +82,9 @@ def _header(data: bytes) -> tuple[str, int]:
 def _version(head: str, source: object) -> tuple[str, Callable[[Any], Any], int]:
     known = {"2.0": (evt2, 4), "2.1": (evt21, 8), "3.0": (evt3, 2)}
     names = {"EVT2": "2.0", "EVT21": "2.1", "EVT3": "3.0"}
-    told = re.search(r"^% evt (\d\.\d)", head, re.MULTILINE)
+    match = re.search(r"^% evt (\d\.\d)", head, re.MULTILINE)
     named = re.search(r"^% format (EVT\d+)", head, re.MULTILINE)
-    version = told[1] if told else names.get(named[1], named[1]) if named else "none"
+    version = match[1] if match else names.get(named[1], named[1]) if named else "none"
     if version not in known:
         raise DataError(
             f"{source}: the header names the version {version!r}, expected a line '% evt' with "

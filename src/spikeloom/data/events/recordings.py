@@ -144,11 +144,11 @@ class EventSet(Source):
                 skip_damaged=skip_damaged,
             )
             splits[name] = FrameSplit(recordings, frames, normalization, flat=self.audio)
-        told = [*pair.notes, *missing_samples(self.name, self.published, **splits)]
+        lines = [*pair.notes, *missing_samples(self.name, self.published, **splits)]
         for name, split in splits.items():
-            told += notes(f"{self.name} {name}", split, framing, framing == self.framing)
+            lines += notes(f"{self.name} {name}", split, framing, framing == self.framing)
         plain = (0.0,) * shape[0], (1.0,) * shape[0]
-        return DataSet(spec, splits["train"], splits["test"], *plain, tuple(told))
+        return DataSet(spec, splits["train"], splits["test"], *plain, tuple(lines))
 
     def for_recipe(
         self,

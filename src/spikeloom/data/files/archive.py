@@ -187,8 +187,8 @@ def fingerprint(entries: Iterable[Entry]) -> str:
     small = sum(entry.size for entry in entries) <= SMALL
     digest = hashlib.sha256()
     for entry in entries:
-        told = hashlib.sha256(entry.read()).hexdigest() if small else entry.stamp
-        digest.update(f"{entry.name}\0{entry.size}\0{told}\n".encode("utf-8", "surrogateescape"))
+        mark = hashlib.sha256(entry.read()).hexdigest() if small else entry.stamp
+        digest.update(f"{entry.name}\0{entry.size}\0{mark}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -321,14 +321,14 @@ def _zip_members(path: Path, prefix: str) -> list[Entry]:
                 "folder"
             )
         if not info.filename.startswith("__MACOSX"):
-            told = f"crc {info.CRC:08x}"
-            entries.append(Entry(prefix + info.filename, path, info.file_size, told, info.filename))
+            mark = f"crc {info.CRC:08x}"
+            entries.append(Entry(prefix + info.filename, path, info.file_size, mark, info.filename))
     return entries
 
 
 def tar_members(path: Path, prefix: str) -> list[Entry]:
     """The regular files in an uncompressed tar, with where they begin."""
-    told = stamp(path)
+    mark = stamp(path)
     end = path.stat().st_size
     entries = []
     with tarfile.open(path, "r:") as archive:
@@ -338,7 +338,7 @@ def tar_members(path: Path, prefix: str) -> list[Entry]:
             if info.size > end - info.offset_data:
                 raise ValueError(f"member {info.name} claims {info.size} bytes")
             entries.append(
-                Entry(prefix + info.name, path, info.size, told, info.name, info.offset_data)
+                Entry(prefix + info.name, path, info.size, mark, info.name, info.offset_data)
             )
     return entries
 

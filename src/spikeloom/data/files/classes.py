@@ -69,8 +69,8 @@ def divided(
         mask = [folders.index(_top(entry).lower()) for entry in samples]
     else:
         labelled = _labelled(samples, 0, root)
-        mask, told = _mask(labelled, options, root)
-        notes += told
+        mask, lines = _mask(labelled, options, root)
+        notes += lines
     label_of = {name: i for i, name in enumerate(sorted({name for _, name in labelled}))}
     sides: tuple[list[tuple[Entry, int]], ...] = ([], [])
     for (entry, name), side in zip(labelled, mask, strict=True):
@@ -132,7 +132,7 @@ def _mask(
     mask = held_out(labels, groups if options["group"] else None, part, seed)
     text = f"{part:g} of each class is held out for testing by seed {seed}"
     if options["group"]:
-        tested = sorted({group for group, held in zip(groups, mask, strict=True) if held})
+        tested = sorted({group for group, chosen in zip(groups, mask, strict=True) if chosen})
         shown = ", ".join(tested[:8]) + (", ..." if len(tested) > 8 else "")
         text = f"of {len(set(groups))} groups, {len(tested)} test: {shown}"
     return mask.astype(int).tolist(), [text]

@@ -27,10 +27,10 @@ def reading(source: object, what: str) -> Iterator[None]:
         raise
     except BROKEN as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        told = "the file is damaged or of another layout"
+        hint = "the file is damaged or of another layout"
         if "unable to lock file" in text.lower() or getattr(error, "errno", None):
-            told = advice(error) if getattr(error, "errno", None) else _LOCKED
-        raise DataError(f"{source}: {what} cannot be read ({text}); {told}") from error
+            hint = advice(error) if getattr(error, "errno", None) else _LOCKED
+        raise DataError(f"{source}: {what} cannot be read ({text}); {hint}") from error
 
 
 def opened(path: Path) -> Any:

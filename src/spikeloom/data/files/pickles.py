@@ -96,7 +96,7 @@ def read_pickle(data: bytes, name: str) -> object:
 def _plain(value: Any) -> Any:
     """`value` with arrays in place of what stands for them."""
     if isinstance(value, dict):
-        return {_plain(key): _plain(one) for key, one in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_plain(one) for one in value)
+        return type(value)(_plain(item) for item in value)
     return value.values if isinstance(value, _Array) else value

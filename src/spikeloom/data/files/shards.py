@@ -220,11 +220,11 @@ def _read_index(
     try:
         # NumPy leaves a file open that it cannot read; one that it is given, it does not.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as index:
-            names, told, table = index["names"], index["sizes"], index["table"].astype(np.int64)
+            names, noted, table = index["names"], index["sizes"], index["table"].astype(np.int64)
     except BROKEN:  # a member may be no array at all
         return None
     there = [shard.name for shard in paths]
-    if list(names) != there or list(told) != list(sizes) or table.ndim != 2 or not len(table):
+    if list(names) != there or list(noted) != list(sizes) or table.ndim != 2 or not len(table):
         return None
     if table.shape[1] != 4:
         return None

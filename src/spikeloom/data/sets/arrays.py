@@ -101,7 +101,7 @@ class Arrays(Source):
                 coded = in_parts(series, steps)
             values, split = coded.astype(np.float32), SeriesSplit
             spec = DataSpec(self.name, values.shape[2:], classes, "events", targets)
-        train, held = (
+        train, other = (
             split(torch.from_numpy(values[side]), torch.from_numpy(labels[side]))
             for side in (~test, test)
         )
@@ -113,7 +113,7 @@ class Arrays(Source):
             mean, std = seen.mean((0, 1)), seen.std((0, 1)).clamp_min(1e-12)
         else:
             mean, std = torch.zeros(spec.shape), torch.ones(spec.shape)
-        return DataSet(spec, train, held, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes))
+        return DataSet(spec, train, other, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes))
 
     def for_recipe(
         self, config: DataConfig, T: int | None, accept: Accept | None = None
@@ -167,10 +167,10 @@ def delta(values: Array, threshold: Array, steps: int) -> Array:
     """
     count, length, channels = values.shape
     out = np.zeros((count, steps, 2, channels))
-    told = values[:, 0].copy()
+    reported = values[:, 0].copy()
     for now in range(1, length):
-        crossings = np.trunc((values[:, now] - told) / threshold)
-        told += crossings * threshold
+        crossings = np.trunc((values[:, now] - reported) / threshold)
+        reported += crossings * threshold
         step = min(now * steps // length, steps - 1)
         out[:, step, 0] += np.maximum(crossings, 0)
         out[:, step, 1] += np.maximum(-crossings, 0)

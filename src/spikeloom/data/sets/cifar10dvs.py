@@ -63,9 +63,9 @@ def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     test: list[tuple[Entry, int]] = []
     for label in range(len(CLASSES)):
         numbers = [number for of, number in files if of == label]
-        kept, held = split_numbers(numbers, cast(Literal["numeric", "sorted"], options["split"]))
-        train += [(files[label, number], label) for number in kept]
-        test += [(files[label, number], label) for number in held]
+        first, last = split_numbers(numbers, cast(Literal["numeric", "sorted"], options["split"]))
+        train += [(files[label, number], label) for number in first]
+        test += [(files[label, number], label) for number in last]
     return Pair(of_files(train, decode, DVS128), of_files(test, decode, DVS128))
 
 

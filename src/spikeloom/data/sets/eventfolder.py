@@ -54,27 +54,27 @@ def meaning_of(
     all_columns: list[Columns], options: Mapping[str, str]
 ) -> tuple[Meaning, tuple[str, ...]]:
     """What some recordings tell about all of them, and sentences about it."""
-    told = []
+    lines = []
     unit = options["unit"]
     if not unit:
         unit, why = guess_unit(all_columns)
-        told.append(f"times in {unit} ({why})")
+        lines.append(f"times in {unit} ({why})")
     sides = {columns.size for columns in all_columns if columns.size is not None}
     if options["size"]:
         height, width = _size(options["size"])
     elif len(sides) == 1:
         height, width = sides.pop()
-        told.append(f"a sensor of {width}x{height} (as the files say)")
+        lines.append(f"a sensor of {width}x{height} (as the files say)")
     else:
         seen = [int(max((c.y.max() for c in all_columns if len(c.y)), default=0)) + 1]
         seen.append(int(max((c.x.max() for c in all_columns if len(c.x)), default=0)) + 1)
         height, width, why = _sensor(seen[0], seen[1])
-        told.append(f"a sensor of {width}x{height} ({why})")
+        lines.append(f"a sensor of {width}x{height} ({why})")
     merged = options["polarity"] == "merged" or any(columns.p is None for columns in all_columns)
     if any(columns.p is None for columns in all_columns):
-        told.append("no polarity: one channel")
+        lines.append("no polarity: one channel")
     size = 1 if merged else 2, height, width
-    return Meaning(size, unit, options["columns"], options["polarity"]), tuple(told)
+    return Meaning(size, unit, options["columns"], options["polarity"]), tuple(lines)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -103,13 +103,13 @@ def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
         read_columns(samples[place].read(), str(samples[place]), options["columns"])
         for place in places
     ]
-    meaning, told = meaning_of(looked_at, options)
+    meaning, lines = meaning_of(looked_at, options)
     as_events = partial(decode, meaning=meaning)
     return Pair(
         of_files(classes.train, as_events, meaning.size, sort=True),
         of_files(classes.test, as_events, meaning.size, sort=True),
         classes=classes.names,
-        notes=(*told, *classes.notes),
+        notes=(*lines, *classes.notes),
     )
 
 

@@ -119,12 +119,12 @@ class ImageFolder(Source):
                 )
             both = [_listed(folder, classes) for folder in places]
             notes = _left_out(places[1])
-        one, two = (ImageSplit(labels, images, files) for labels, files in both)
+        train, test = (ImageSplit(labels, images, files) for labels, files in both)
         if skip_damaged:
-            one, two = (_sound(split, notes) for split in (one, two))
+            train, test = (_sound(split, notes) for split in (train, test))
         spec = DataSpec(self.name, (3, images.size, images.size), tuple(classes))
-        notes += missing_samples(self.name, self.published, one, two)
-        return DataSet(spec, one, two, self.mean, self.std, tuple(notes))
+        notes += missing_samples(self.name, self.published, train, test)
+        return DataSet(spec, train, test, self.mean, self.std, tuple(notes))
 
     def for_recipe(
         self, config: DataConfig, T: int | None, accept: Accept | None = None

@@ -163,11 +163,11 @@ class _Representation(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, grad_threshold, None, None
         share = neuron.slope / T if ctx.time_steps is None else neuron.slope
-        one = total.mul_(share).mul_((sides & _PASSES).to(total.dtype)).to(g.dtype)
+        grad_x = total.mul_(share).mul_((sides & _PASSES).to(total.dtype)).to(g.dtype)
         if not ctx.time_steps:
             # Written out here, because autograd would do it with the channel first in memory.
-            one = torch.cat([one] * T).unflatten(0, (T, -1))
-        return one, grad_threshold, None, None
+            grad_x = torch.cat([grad_x] * T).unflatten(0, (T, -1))
+        return grad_x, grad_threshold, None, None
 
 
 def _sum(g: Tensor, weights: Sequence[float], even: bool) -> Tensor:

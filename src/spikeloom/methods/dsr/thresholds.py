@@ -88,7 +88,7 @@ def calibrate(
                 classifier(inputs)
     finally:
         classifier.train(training)
-    return {name: one.value() for name, one in largest.items()}
+    return {name: top.value() for name, top in largest.items()}
 
 
 def _collect(largest: _Largest, samples: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

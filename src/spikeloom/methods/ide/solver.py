@@ -30,7 +30,7 @@ Total = Callable[[Tensor], Tensor]
 """Adds up what each holder of a part of the vectors has summed over its own part."""
 
 
-def _own(part: Tensor) -> Tensor:
+def _identity(part: Tensor) -> Tensor:
     return part
 
 
@@ -47,7 +47,7 @@ class Settings:
     max_iter: int = 30
     tol: float | None = None
     damping: float = 0.5
-    total: Total = _own
+    total: Total = _identity
 
     def tolerance(self, dtype: torch.dtype) -> float:
         if self.tol is not None:
@@ -70,7 +70,7 @@ class Solution:
 class Search:
     """The best iterate so far and the course of the residual."""
 
-    def __init__(self, b: Tensor, goal: float, total: Total = _own) -> None:
+    def __init__(self, b: Tensor, goal: float, total: Total = _identity) -> None:
         self.goal = goal
         self._total = total
         self.scale = self._norm(b)
@@ -88,7 +88,7 @@ class Search:
         return residual >= self.goal
 
     def _norm(self, a: Tensor) -> float:
-        if self._total is _own:
+        if self._total is _identity:
             return a.norm().item()
         return self._total(a.square().sum()).sqrt().item()
 

@@ -37,8 +37,8 @@ class Masks:
     def apply(self, name: str, current: Tensor) -> Tensor:
         """`current` `[B, ...]` or `[T, B, ...]` times the mask of the transform `name`."""
         if name not in self._masks and self.p > 0:
-            one = torch.empty(current.shape, dtype=current.dtype, device=current.device)
-            self._masks[name] = one.bernoulli_(1 - self.p).div_(1 - self.p)
+            mask = torch.empty(current.shape, dtype=current.dtype, device=current.device)
+            self._masks[name] = mask.bernoulli_(1 - self.p).div_(1 - self.p)
         return current * self._masks[name] if name in self._masks else current
 
 
