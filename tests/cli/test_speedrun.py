@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from cli_runner import Run
 
 from spikeloom import speedrun
@@ -44,10 +45,19 @@ def test_a_run_becomes_an_entry_by_the_rules(
 
     ann, hybrid = tmp_path / "ann", tmp_path / "hybrid"
     run("train", "dsr/cifar10-compact-ann", *SMALL, "--out", str(ann))
-    run("train", "dsr/cifar10-compact-hybrid", *SMALL, f"ann={ann}", "--out", str(hybrid))
+    thresholds = tmp_path / "thresholds.safetensors"
+    files = f"ann={ann}", f"thresholds={thresholds}"
+    measured = run("calibrate", str(ann), "--batches", "1", "--out", str(thresholds))
+    assert measured.code == 0
+    run("train", "dsr/cifar10-compact-hybrid", *SMALL, *files, "--out", str(hybrid))
     both = json.loads(run("speedrun", str(hybrid), "--json").out)
     assert both["epochs"] == 4 and both["seconds"] > both["log"][-1]["seconds"]
-    assert both["command"] == f"{told['command']} && {told['command']}"  # that of this process
+    assert both["command"] == " && ".join([told["command"]] * 3)  # that of this process
+
+    activations = safetensors.numpy.load_file(thresholds)
+    safetensors.numpy.save_file(activations, thresholds)
+    refused = run("speedrun", str(hybrid))
+    assert refused.code != 0 and "write it with `spikeloom calibrate`" in refused.err
 
     monkeypatch.setattr(speedrun, "FOLDER", tmp_path / "records")
     speedrun.FOLDER.mkdir()

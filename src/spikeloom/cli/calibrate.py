@@ -1,5 +1,6 @@
 """`spikeloom calibrate`: from a trained ANN to the thresholds of a spiking network."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -70,10 +71,11 @@ def calibrate(
     recipe = None if check is None else load_recipe(check, [*files, *(overrides or ())])
 
     from spikeloom.evaluation.evaluation import accuracy_at_start, load_run
+    from spikeloom.run.folder import start_facts
 
     run = load_run(folder, checkpoint, device=device)
     size = batch_size or run.recipe.data.batch_size
-    about = {"checkpoint": f"{checkpoint}, after {run.epochs} epochs"}
+    about = {"checkpoint": f"{checkpoint}, after {run.epochs} epochs", **start_facts()}
     fraction = percentile / 100
     values = calibrate_run(run, out, fraction, batches, size, split, order, seed, about)
     samples, accuracy = batches * size, run.measure(run.classifier, "float32").accuracy
@@ -150,6 +152,7 @@ def calibrate_run(
         device=run.device,
         workers=recipe.data.workers,
     )
+    wall, cpu = time.monotonic(), time.process_time()
     with surroundings(recipe.training, run.device), autocast("float32", run.device):
         inputs = (batch.inputs for batch in loader.epoch(0))
         values = thresholds.calibrate(run.classifier, inputs, count, fraction)
@@ -158,6 +161,8 @@ def calibrate_run(
         "data": recipe.data.name,
         "samples": f"{count}, {split} split, in {order} order",
         "fraction": repr(fraction),
+        "seconds": f"{time.monotonic() - wall:.1f}",
+        "cpu_seconds": f"{time.process_time() - cpu:.1f}",
     }
     try:
         thresholds.write_thresholds(out, values, facts | dict(about or {}))

@@ -72,16 +72,26 @@ def entries() -> list[SpeedrunEntry]:
 def entry_of(folder: Path) -> SpeedrunEntry:
     """The record of a finished run; the network is evaluated anew.
 
-    Where it began with an ANN (DSR's hybrid), times, epochs and commands are those of both runs.
+    Where it began with an ANN (DSR's hybrid), times, epochs and commands are those of both runs,
+    and of the calibration between them.
 
     Raises:
-        RunError: the run is not finished, or is no entry by the rules; or the ANN's run is not.
+        RunError: the run is not finished, or is no entry by the rules; or the ANN's run is not; or
+            its thresholds are not those of `spikeloom calibrate`.
     """
     run = _finished(folder)
     ann = run.setting("network.ann")
     runs = [run] if ann is None else [_finished(Path(ann)), run]
     ends = [part.end for part in runs if part.end is not None]
     best = ends[-1].best
+    wall = [end.seconds or 0.0 for end in ends]
+    cpu = [end.cpu_seconds for end in ends if end.cpu_seconds is not None]
+    commands = [part.command for part in runs]
+    if (thresholds := run.setting("network.thresholds")) is not None:
+        facts = _calibration(Path(thresholds))
+        wall.append(float(facts["seconds"]))
+        cpu.append(float(facts["cpu_seconds"]))
+        commands.insert(-1, facts["command"])
 
     from spikeloom.evaluation.evaluation import evaluate
 
@@ -99,18 +109,17 @@ def entry_of(folder: Path) -> SpeedrunEntry:
                 test=None if epoch.test is None else epoch.test.accuracy,
             )
         )
-    cpu = [end.cpu_seconds for end in ends if end.cpu_seconds is not None]
     return SpeedrunEntry(
         title=run.title,
         method=str(run.setting("method")),
-        command=" && ".join(part.command for part in runs),
+        command=" && ".join(commands),
         accuracy=result.accuracy,
         mirrored=result.mirrored_accuracy,
         validation=best.value,
         epoch=best.epoch,
         epochs=sum(len(part.epochs) for part in runs),
-        seconds=round(sum(end.seconds or 0 for end in ends), 1),
-        cpu_seconds=round(sum(cpu), 1) if len(cpu) == len(ends) else None,
+        seconds=round(sum(wall), 1),
+        cpu_seconds=round(sum(cpu), 1) if len(cpu) == len(wall) else None,
         time_steps=run.time_steps,
         parameters=run.start.parameters or 0,
         spikes=round(sum(result.spikes.values()), 1),
@@ -121,6 +130,16 @@ def entry_of(folder: Path) -> SpeedrunEntry:
         started=str(facts["started"]),
         log=tuple(log),
     )
+
+
+def _calibration(path: Path) -> dict[str, str]:
+    """How the thresholds in `path` came about: command and times."""
+    from spikeloom.methods.dsr.thresholds import facts_of
+
+    facts = facts_of(path)
+    if not facts.keys() >= {"command", "seconds", "cpu_seconds"}:
+        raise RunError(f"{path} does not say how it was made: write it with `spikeloom calibrate`")
+    return facts
 
 
 def _finished(folder: Path) -> reading.RunRecord:

@@ -153,6 +153,15 @@ def _ann_state(path: Path) -> dict[str, Tensor]:
     return translate(path, content.get("model", content.get("state_dict", content)))
 
 
+def facts_of(path: Path) -> dict[str, str]:
+    """What `write_thresholds` was told of the file at `path`; nothing of a published one."""
+    if not _is_safetensors(path):
+        return {}
+    _read_safetensors(path)  # says what is wrong with it
+    with safetensors.safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
 def _is_safetensors(path: Path) -> bool:
     return path.suffix == ".safetensors"
 
