@@ -79,9 +79,9 @@ def forget(place: Path) -> None:
     """Every module of the repositories and of SpikingJelly is imported anew the next time."""
     for name, module in list(sys.modules.items()):
         known = vars(module) if isinstance(module, types.ModuleType) else {}
-        homes = [known.get("__file__") or "", *(known.get("__path__") or ())]
+        origins = [known.get("__file__") or "", *(known.get("__path__") or ())]
         ours = name.partition(".")[0] == "spikingjelly"
-        if ours or any(str(home).startswith(str(place)) for home in homes):
+        if ours or any(str(origin).startswith(str(place)) for origin in origins):
             del sys.modules[name]
 
 

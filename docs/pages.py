@@ -52,13 +52,13 @@ ALIASES = {
 
 def public(module: str) -> list[str]:
     """The public names of a module: its `__all__`, or the classes and functions it defines."""
-    home = importlib.import_module(module)
-    listed = getattr(home, "__all__", None)
+    package = importlib.import_module(module)
+    listed = getattr(package, "__all__", None)
     if listed is not None:
         return sorted(listed, key=str.lower)
     defined = [
         name
-        for name, value in vars(home).items()
+        for name, value in vars(package).items()
         if name[0] != "_" and getattr(value, "__module__", "") == module and callable(value)
     ]
     return sorted(defined, key=str.lower)

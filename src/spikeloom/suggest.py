@@ -44,22 +44,22 @@ ELSEWHERE = {
 """What keys are called in other programs."""
 
 
-def did_you_mean_key(key: str, known: Iterable[str]) -> str:
+def did_you_mean_key(key: str, keys: Iterable[str]) -> str:
     """The same for a dotted key: its own section is searched first, then the last part in all."""
-    known = list(known)
+    keys = list(keys)
     section, _, leaf = key.rpartition(".")
-    if (ours := ELSEWHERE.get(leaf.lower())) in known:
+    if (ours := ELSEWHERE.get(leaf.lower())) in keys:
         return f'; did you mean "{ours}"?'
-    siblings = {name.rpartition(".")[2]: name for name in known if _section(name) == section}
+    siblings = {name.rpartition(".")[2]: name for name in keys if _section(name) == section}
     if near := nearest(leaf, siblings):
         return f'; did you mean "{siblings[near]}"?'
     by_leaf: dict[str, list[str]] = {}
-    for name in known:
+    for name in keys:
         by_leaf.setdefault(name.rpartition(".")[2], []).append(name)
     if near := nearest(leaf, by_leaf):
         quoted = " or ".join(f'"{name}"' for name in by_leaf[near])
         return f"; did you mean {quoted}?"
-    return did_you_mean(leaf, siblings or [name for name in known if "." not in name])
+    return did_you_mean(leaf, siblings or [name for name in keys if "." not in name])
 
 
 def _section(key: str) -> str:

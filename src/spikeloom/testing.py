@@ -119,15 +119,15 @@ def _run(neuron: Neuron, x: Tensor, pieces: int = 0) -> dict[str, Tensor]:
 
 
 def _agree(
-    what: str, actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float
+    label: str, actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float
 ) -> None:
-    assert actual.keys() == expected.keys(), f"{what}: {set(actual) ^ set(expected)}"
+    assert actual.keys() == expected.keys(), f"{label}: {set(actual) ^ set(expected)}"
     for name, value in actual.items():
         want = expected[name]
         size = want.double().abs().max().item() if want.numel() else 0.0
         error = (value.double() - want.double()).abs().max().item() if want.numel() else 0.0
         assert error <= tolerance * max(size, 1e-3), (
-            f"{what}: {name} differs by {error:.3g} of {size:.3g}"
+            f"{label}: {name} differs by {error:.3g} of {size:.3g}"
         )
 
 

@@ -33,7 +33,7 @@ def test_freed_memory_is_used_again_and_memory_in_use_is_not() -> None:
     assert torch.equal(again, spikes)
     del again
     assert memory._used >= 0
-    assert memory._used + memory._kept <= memory._most
+    assert memory._used + memory._idle <= memory._most
 
 
 @pytest.mark.kernels
@@ -47,7 +47,7 @@ def test_memory_of_another_size_makes_room() -> None:
             places |= {first.data_ptr(), second.data_ptr()}
             del first, second
         assert len(places) == 2
-    assert memory._used + memory._kept <= memory._most
+    assert memory._used + memory._idle <= memory._most
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

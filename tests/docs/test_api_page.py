@@ -36,9 +36,9 @@ def test_every_name_of_the_package_is_on_the_page() -> None:
 
 @pytest.mark.parametrize("module", ["", *spikeloom._MODULES])
 def test_names_complete_in_a_notebook(module: str) -> None:
-    home = importlib.import_module(f"spikeloom.{module}".rstrip("."))
-    assert set(home.__all__) <= set(dir(home))
-    assert all(getattr(home, name, None) is not None for name in home.__all__)
+    package = importlib.import_module(f"spikeloom.{module}".rstrip("."))
+    assert set(package.__all__) <= set(dir(package))
+    assert all(getattr(package, name, None) is not None for name in package.__all__)
 
 
 def test_every_name_on_the_page_exists_and_says_what_it_is() -> None:

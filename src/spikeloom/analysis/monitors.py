@@ -52,11 +52,11 @@ class Course:
 
     @property
     def mean(self) -> Tensor:
-        return self._known(self._sum) / self.steps
+        return self._measured(self._sum) / self.steps
 
     @property
     def deviation(self) -> Tensor:
-        variance = self._known(self._squares) / self.steps - self.mean.square()
+        variance = self._measured(self._squares) / self.steps - self.mean.square()
         return variance.clamp(min=0).sqrt()
 
     @property
@@ -64,7 +64,7 @@ class Course:
         """Of the bins of `histogram`, `[bins + 1]`."""
         return torch.linspace(*self._limits, self._bins + 1)
 
-    def _known(self, value: Tensor | None) -> Tensor:
+    def _measured(self, value: Tensor | None) -> Tensor:
         if value is None:
             raise ValueError("the layer has not run inside the block of the monitor yet")
         return value
@@ -101,17 +101,17 @@ class Monitor(Watching):
         Raises:
             ValueError: there is no such layer, or one has no such value.
         """
-        known = neuron_layers(network)
-        chosen = list(known) if layers is None else list(layers)
+        neurons = neuron_layers(network)
+        chosen = list(neurons) if layers is None else list(layers)
         for path in chosen:
-            if path not in known:
+            if path not in neurons:
                 raise ValueError(
-                    f"no neuron layer {path!r}: there are {', '.join(known) or 'none'}"
+                    f"no neuron layer {path!r}: there are {', '.join(neurons) or 'none'}"
                 )
-            values = (SPIKES, *known[path].states, *known[path].observed)
+            values = (SPIKES, *neurons[path].states, *neurons[path].observed)
             if odd := [name for name in of if name not in values]:
                 raise ValueError(f"{path} has no {odd[0]!r}: it has {', '.join(values)}")
-        self._layers = {path: known[path] for path in chosen}
+        self._layers = {path: neurons[path] for path in chosen}
         self._names = tuple(name for name in of if name != SPIKES)
         self._courses = {(path, name): Course(last, bins, limits) for path in chosen for name in of}
 

@@ -209,8 +209,8 @@ class SynapticOperations(Watching):
         `samples`: how many ran, where the network's input does not tell (see `batch_axis`).
         """
         constants = constants or EnergyConstants()
-        seen = self._samples if samples is None else samples
-        samples = max(seen, 1)
+        total = self._samples if samples is None else samples
+        samples = max(total, 1)
         layers = tuple(
             LayerOperations(
                 layer=path,
@@ -225,7 +225,7 @@ class SynapticOperations(Watching):
         )
         return Operations(
             layers,
-            seen,
+            total,
             updates=self._updates / samples,
             neurons=sum(self._neurons.values()),
             constants=constants,

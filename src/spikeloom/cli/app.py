@@ -111,15 +111,15 @@ def _run(arguments: Sequence[str] | None) -> None:
         # One of several processes: warnings of torch's C++ parts would come from each of them. Read
         # when torch is loaded, too.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     # People add --debug at the end of the line that failed, where only the verb's options may be.
-    debug = "--debug" in given
+    debug = "--debug" in words
     rank = 0
     try:
         rank = environment.number("RANK", 0)
-        given = [argument for argument in given if argument != "--debug"]
-        _refuse_keys_as_options(given)
-        app(args=given)
+        words = [argument for argument in words if argument != "--debug"]
+        _refuse_keys_as_options(words)
+        app(args=words)
     except SpikeloomError as error:
         if debug:
             raise
@@ -139,12 +139,12 @@ def _refuse_keys_as_options(arguments: Sequence[str]) -> None:
     if verb not in ("train", "resume", "sweep"):
         return
     command: Any = typer.main.get_command(app)
-    known = {"--help"}
+    options = {"--help"}
     for parameter in command.commands[verb].params:
-        known.update(parameter.opts, parameter.secondary_opts)
+        options.update(parameter.opts, parameter.secondary_opts)
     for position, argument in enumerate(rest):
         option, _, value = argument.partition("=")
-        if argument.startswith("--") and len(option) > 2 and option not in known:
+        if argument.startswith("--") and len(option) > 2 and option not in options:
             value = value or next(iter(rest[position + 1 : position + 2]), "VALUE")
             setting = f"{option[2:].replace('-', '_')}={value}"
             raise ConfigError(

@@ -40,12 +40,12 @@ def fingerprint() -> str:
     import llvmlite.binding
     import numba
 
-    here = Path(__file__).parent
+    folder = Path(__file__).parent
     called = (
         *("cpu/jit.py", "cpu/llvm.py", "cpu/mathlib.py", "cpu/products.py", "cpu/rows.py"),
         "gpu/mathlib.py",
     )
-    helpers = [(here / name).read_bytes() for name in called]
+    helpers = [(folder / name).read_bytes() for name in called]
     return repr(
         (
             sys.version_info[:3],

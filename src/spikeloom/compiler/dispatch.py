@@ -80,7 +80,7 @@ class _Variants:
         return None
 
 
-_known: WeakKeyDictionary[type, dict[Purpose, _Variants]] = WeakKeyDictionary()
+_by_type: WeakKeyDictionary[type, dict[Purpose, _Variants]] = WeakKeyDictionary()
 _variants: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
 _tracing = threading.local()
 _lock = threading.Lock()
@@ -152,9 +152,9 @@ def choose(
         return Choice("eager", "SPIKELOOM_BACKEND=eager")
     purpose = (backend, device, dtype, coefs)
     memo: Memo | None = neuron.__dict__.get("_memo")
-    known = None if memo is None else memo.choices.get(purpose)
-    if known is not None and _moment() is None and known[0](neuron):
-        return known[1]
+    entry = None if memo is None else memo.choices.get(purpose)
+    if entry is not None and _moment() is None and entry[0](neuron):
+        return entry[1]
     if backend == "eager":
         return Choice("eager", "asked for")
     if backend not in BACKENDS:
@@ -188,12 +188,12 @@ def remember(
     """Keeps on the neuron what runs calls of a form, for as long as the choice holds that was made
     for `purpose`: backend, device, dtype, and names of the coefs."""
     memo: Memo | None = neuron.__dict__.get("_memo")
-    known = None if memo is None else memo.choices.get(purpose)
-    if memo is None or known is None:
+    choice = None if memo is None else memo.choices.get(purpose)
+    if memo is None or choice is None:
         return
     if len(memo.bindings) >= FORMS:
         memo.bindings.clear()
-    memo.bindings[form] = known[0], binding
+    memo.bindings[form] = choice[0], binding
 
 
 def _obstacle(target: TargetName | None, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -234,21 +234,21 @@ def _program(
     if getattr(_tracing, "on", False):
         return StepError("inside the step of another neuron"), None
     with _lock:
-        variants = _known.setdefault(type(neuron), {}).setdefault(purpose, _Variants())
-        known = variants.find(neuron)
-        if known is None:
+        variants = _by_type.setdefault(type(neuron), {}).setdefault(purpose, _Variants())
+        entry = variants.find(neuron)
+        if entry is None:
             step, recording = record(purpose[2])
             program = _in_quiet(lambda: _compile(step, recording, purpose))
-            known = recording.paths(), program
+            entry = recording.paths(), program
             if isinstance(program, UnexplainedError):
                 variants.failures += 1
                 if variants.failures < TRIES:
                     return program, None
             variants.failures = 0
-            values = variants.by_paths.setdefault(known[0], {})
-            values[key_of(neuron, known[0])] = program
+            values = variants.by_paths.setdefault(entry[0], {})
+            values[key_of(neuron, entry[0])] = program
             _count_variant(type(neuron), program)
-    return known[1], unchanged(neuron, known[0])
+    return entry[1], unchanged(neuron, entry[0])
 
 
 def _in_quiet(work: "Callable[[], str | StepError]") -> "str | StepError":

@@ -27,7 +27,7 @@ _STEP = 1 << 18
 _lock = threading.RLock()  # a garbage collection may free a block while one is taken
 _free: dict[int, list[mmap.mmap]] = {}
 """Blocks by size, the size that was given back last at the end."""
-_used = _most = _kept = 0
+_used = _most = _idle = 0
 
 
 def _forget() -> None:
@@ -58,11 +58,11 @@ def _is_on() -> bool:
 
 def _take(size: int) -> "np.ndarray":
     """A block of `size` bytes; it comes back when nothing refers to it any more."""
-    global _used, _most, _kept
+    global _used, _most, _idle
     with _lock:
         if blocks := _free.get(size):
             pages = blocks.pop()
-            _kept -= size
+            _idle -= size
         else:
             # private: a forked child must not write into its parent's memory
             try:
@@ -79,17 +79,17 @@ def _take(size: int) -> "np.ndarray":
 
 
 def _give_back(pages: mmap.mmap, size: int) -> None:
-    global _used, _kept
+    global _used, _idle
     with _lock:
         _used -= size
         blocks = _free.pop(size, [])
         blocks.append(pages)
         _free[size] = blocks
-        _kept += size
-        while _used + _kept > _most:  # what has lain there longest makes room
+        _idle += size
+        while _used + _idle > _most:  # what has lain there longest makes room
             oldest = next(iter(_free))
             if _free[oldest]:
                 _free[oldest].pop()
-                _kept -= oldest
+                _idle -= oldest
             if not _free[oldest]:
                 del _free[oldest]

@@ -84,7 +84,7 @@ def _promised_gradients(
     ]
 
 
-def _kept(results: Sequence[Tensor | None], promised: list[Tensor]) -> list[Tensor]:
+def _as_promised(results: Sequence[Tensor | None], promised: list[Tensor]) -> list[Tensor]:
     """The results in the strides that were promised for them."""
     return [
         promise
@@ -112,7 +112,7 @@ def _steps(
         x, tuple(starts), tuple(coefs), _names(record), want_state
     )
     promised = _promised(x, time_steps, static, rest, record, want_state)
-    return _kept([spikes, *finals, *records], promised)
+    return _as_promised([spikes, *finals, *records], promised)
 
 
 def _steps_backward(
@@ -133,7 +133,7 @@ def _steps_backward(
         x, tuple(starts), tuple(coefs), want_x, tuple(want_coefs), grad_spikes, *grad_finals
     )
     shape = (x, starts, coefs, time_steps, static)
-    return _kept(results, _promised_gradients(*shape, want_x, want_coefs))
+    return _as_promised(results, _promised_gradients(*shape, want_x, want_coefs))
 
 
 for _device in ("CPU", "CUDA"):

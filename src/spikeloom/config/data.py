@@ -49,12 +49,12 @@ class ImagesConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _followed(cls, given: Any) -> Any:
+    def _followed(cls, values: Any) -> Any:
         """What follows from `size` is not kept: run folders of 0.1 have it written out."""
-        as_written = isinstance(given, dict) and given.get("shorter_side") == 256
-        if as_written and given.get("size", 224) == 224:
-            return {key: value for key, value in given.items() if key != "shorter_side"}
-        return given
+        as_written = isinstance(values, dict) and values.get("shorter_side") == 256
+        if as_written and values.get("size", 224) == 224:
+            return {key: value for key, value in values.items() if key != "shorter_side"}
+        return values
 
     @model_validator(mode="after")
     def _ordered(self) -> "ImagesConfig":

@@ -39,7 +39,7 @@ def keys(network: type[Section] | None, recipe: Recipe | None = None) -> dict[st
     Where a section is one of several, those of all of them, or of the one that `recipe` has. The
     origin is left out: the loader sets it.
     """
-    known: dict[str, Key] = {}
+    entries: dict[str, Key] = {}
     todo: list[tuple[type[Section], str, Section | None]] = [(Recipe, "", recipe)]
     while todo:
         schema, prefix, values = todo.pop()
@@ -51,12 +51,12 @@ def keys(network: type[Section] | None, recipe: Recipe | None = None) -> dict[st
         inner = []
         for section in sections:
             for name, info in section.model_fields.items():
-                key = known.get(prefix + name)
+                key = entries.get(prefix + name)
                 if key is None:
                     of_field = section_of(info.annotation)
                     if schema is Recipe and name == "network":
                         of_field = network or of_field
-                    known[prefix + name] = Key(prefix + name, info, of_field)
+                    entries[prefix + name] = Key(prefix + name, info, of_field)
                     if of_field is not None:
                         value = None if values is None else getattr(values, name)
                         inner.append((of_field, f"{prefix}{name}.", value))
@@ -64,9 +64,9 @@ def keys(network: type[Section] | None, recipe: Recipe | None = None) -> dict[st
             for name in {name for section in sections[1:] for name in section.model_fields}:
                 having = tuple(n for n, k in schema.choices().items() if name in k.model_fields)
                 of = having if len(having) < len(sections) - 1 else ()
-                known[prefix + name] = replace(known[prefix + name], of=of)
+                entries[prefix + name] = replace(entries[prefix + name], of=of)
         todo += inner
-    order = sorted(known.items(), key=lambda item: _place(item[0]))
+    order = sorted(entries.items(), key=lambda item: _place(item[0]))
     return {name: key for name, key in order if name != "origin"}
 
 
@@ -170,7 +170,7 @@ class KeyExplanation:
 
 def explain(recipe: Recipe | None, network: type[Section] | None) -> list[KeyExplanation]:
     """All keys in schema order, sections left out; `network` is the method's network schema."""
-    known = keys(network, recipe)
+    entries = keys(network, recipe)
     return [
         KeyExplanation(
             key=name,
@@ -180,7 +180,7 @@ def explain(recipe: Recipe | None, network: type[Section] | None) -> list[KeyExp
             default=default_text(key.info),
             value=None if recipe is None else value_text(_value(recipe, name)),
         )
-        for name, key in known.items()
+        for name, key in entries.items()
         if key.section is None
     ]
 

@@ -48,7 +48,7 @@ class Library:
         raise ConfigError(f"{name}: unknown recipe{hint} (or give the path of a .toml file)")
 
 
-def load(name_or_path: str | Path, given: Sequence[str], library: Library) -> Recipe:
+def load(name_or_path: str | Path, texts: Sequence[str], library: Library) -> Recipe:
     """The recipe with overrides applied.
 
     Raises ConfigError with one line for each mistake.
@@ -61,14 +61,14 @@ def load(name_or_path: str | Path, given: Sequence[str], library: Library) -> Re
         merged.update(file_label, values)
     if not merged.values.get("origin"):
         merged.values["origin"] = label if label in library.recipes else _shown(path.stem)
-    return _check(merged, given, library)
+    return _check(merged, texts, library)
 
 
-def parse(text: str, library: Library, label: str = "recipe", given: Sequence[str] = ()) -> Recipe:
+def parse(text: str, library: Library, label: str = "recipe", texts: Sequence[str] = ()) -> Recipe:
     """The recipe that `dump` wrote, with overrides; `label` names its source in error texts."""
     merged = _Merged(label, resolved=True)
     merged.update(label, _parse_toml(text, label))
-    return _check(merged, given, library)
+    return _check(merged, texts, library)
 
 
 def dump(recipe: Recipe) -> str:
@@ -136,24 +136,24 @@ class _Merged:
         self, target: dict[str, Any], new: Any, source: tuple[int, str], at: Location
     ) -> None:
         for key, value in new.items():
-            here = (*at, key)
-            self.sources[here] = source
+            location = (*at, key)
+            self.sources[location] = source
             if isinstance(value, dict):
                 if not isinstance(target.get(key), dict):
                     target[key] = {}
-                self._merge(target[key], value, source, here)
+                self._merge(target[key], value, source, location)
             else:
                 target[key] = value
 
 
-def _check(merged: _Merged, given: Sequence[str], library: Library) -> Recipe:
-    parsed, lines = _split(given)
+def _check(merged: _Merged, texts: Sequence[str], library: Library) -> Recipe:
+    parsed, lines = _split(texts)
     network, unknown = _network_of(merged, parsed, library)
-    known = functools.cache(lambda: keys(network))
-    written = copy.deepcopy(merged.values) if given else merged.values
+    all_keys = functools.cache(lambda: keys(network))
+    written = copy.deepcopy(merged.values) if texts else merged.values
     lines += unknown
     if parsed:
-        lines += _apply(parsed, merged, known(), complete=network is not None)
+        lines += _apply(parsed, merged, all_keys(), complete=network is not None)
     merged.drop_unused()
     section = Section()
     if network is not None:
@@ -161,20 +161,20 @@ def _check(merged: _Merged, given: Sequence[str], library: Library) -> Recipe:
         try:
             section = network.model_validate(values)
         except ValidationError as error:
-            lines += problems(error, network, values, merged.source, known(), ("network",))
+            lines += problems(error, network, values, merged.source, all_keys(), ("network",))
     try:
         recipe = Recipe.model_validate({**merged.values, "network": section})
     except ValidationError as error:
-        lines += problems(error, Recipe, merged.values, merged.source, known())
+        lines += problems(error, Recipe, merged.values, merged.source, all_keys())
         raise ConfigError("\n".join(lines)) from None
     if lines:
         raise ConfigError("\n".join(lines))
-    return recipe if not given else _without_foreign_figures(recipe, written)
+    return recipe if not texts else _without_foreign_figures(recipe, written)
 
 
-def _split(given: Sequence[str]) -> tuple[list[Override], list[str]]:
+def _split(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
     parsed, lines = [], []
-    for text in given:
+    for text in texts:
         try:
             parsed.append(overrides.split(text))
         except ConfigError as error:
@@ -199,22 +199,22 @@ def _network_of(
 
 
 def _apply(
-    parsed: list[Override], merged: _Merged, known: Mapping[str, Key], complete: bool
+    parsed: list[Override], merged: _Merged, all_keys: Mapping[str, Key], complete: bool
 ) -> list[str]:
     """Merge the overrides. If the network's keys are not known (not `complete`), an unknown key
     may be one of them and is no mistake of its own."""
     lines: list[str] = []
-    seen: dict[str, Override] = {}
+    first: dict[str, Override] = {}
     for override in parsed:
         try:
-            name, value = overrides.resolve(override, known)
+            name, value = overrides.resolve(override, all_keys)
         except ConfigError as error:
             if complete or override.key.partition(".")[0] in Recipe.model_fields:
                 lines.append(str(error))
             continue
-        if name in seen:
-            lines.append(f"{override.label}: {name} is already set by {seen[name].text}; keep one")
-        seen[name] = override
+        if name in first:
+            lines.append(f"{override.label}: {name} is already set by {first[name].text}; keep one")
+        first[name] = override
         merged.set(override.label, name, value)
     return lines
 
@@ -240,12 +240,12 @@ def _shown(name: str) -> str:
 def _read_chain(label: str, path: Path, library: Library) -> list[tuple[str, dict[str, Any]]]:
     """Label and values of a file and of all that it extends, the most basic first."""
     chain: list[tuple[str, dict[str, Any]]] = []
-    seen: dict[Path, str] = {}
+    labels: dict[Path, str] = {}
     while True:
-        if path.resolve() in seen:
-            cycle = " -> ".join([*seen.values(), label])
+        if path.resolve() in labels:
+            cycle = " -> ".join([*labels.values(), label])
             raise ConfigError(f"{label}: extends runs in a circle: {cycle}; remove one extends")
-        seen[path.resolve()] = label
+        labels[path.resolve()] = label
         values = _parse_toml(_text_of(path, label), label)
         parent = values.pop("extends", None)
         chain.insert(0, (label, values))

@@ -28,21 +28,21 @@ def problems(
     schema: type[Section],
     values: object,
     source: Callable[[Location], str],
-    known: Iterable[str],
+    names: Iterable[str],
     within: Location = (),
 ) -> list[str]:
     """One line per mistake in the `values` that `schema` refused.
 
     They lie at `within` in the recipe. `source` names the file or override that a location came
-    from; `known` are the dotted names of all keys of the recipe, for suggestions.
+    from; `names` are the dotted names of all keys of the recipe, for suggestions.
     """
-    known = list(known)
+    names = list(names)
     # Several elements of one list may be wrong; the list is then reported once.
     lines: dict[str, None] = {}
     for detail in error.errors(include_url=False):
         place = _locate(schema, detail["loc"], values)
         location = within + place.location
-        text = _text(detail, place, _dotted(location), _at(values, place.location), known)
+        text = _text(detail, place, _dotted(location), _at(values, place.location), names)
         lines[f"{source(location)}: {_dotted(location)}: {text}"] = None
     return list(lines)
 
@@ -71,24 +71,24 @@ def _locate(schema: type[Section], loc: Location, values: object) -> _Place:
     return _Place(location, info, section)
 
 
-def _text(detail: Any, place: _Place, key: str, given: object, known: list[str]) -> str:
+def _text(detail: Any, place: _Place, key: str, value: object, names: list[str]) -> str:
     kind = detail["type"]
     if kind == "extra_forbidden":
         prefix = key.rpartition(".")[0]
         siblings = [f"{prefix}.{name}" for name in place.section.model_fields] if prefix else []
-        return "unknown key" + did_you_mean_key(key, [*siblings, *known])
+        return "unknown key" + did_you_mean_key(key, [*siblings, *names])
     if kind == "choice":
-        return f"{'missing' if given is _MISSING else f'got {value_text(given)}'}, {detail['msg']}"
+        return f"{'missing' if value is _MISSING else f'got {value_text(value)}'}, {detail['msg']}"
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     if place.info is None:
-        return f"got {value_text(given)}, expected a table"
-    if given is _MISSING:
+        return f"got {value_text(value)}, expected a table"
+    if value is _MISSING:
         return f"missing, expected {expected(place.info)}"
     if isinstance(place.location[-1], int):
         item = type_text(items_of(place.info.annotation))
-        return f"got {value_text(given)}, expected a {item}"
-    return f"got {value_text(given)}, expected {expected(place.info)}"
+        return f"got {value_text(value)}, expected a {item}"
+    return f"got {value_text(value)}, expected {expected(place.info)}"
 
 
 _MISSING = object()

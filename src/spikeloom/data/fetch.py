@@ -29,13 +29,13 @@ def get(name: str, root: Path | None = None, progress: Progress | None = None) -
     allows no download (the manual step is named), the connection fails for good, the disk is full,
     or a check sum differs.
     """
-    known = source(name)  # a wrong name is told with the nearest right one
-    if not known.remotes:
-        step = f"get {known.origin} by hand" if known.origin else "it needs no files"
-        tree = f"; expected below the data root: {known.layout}" if known.layout else ""
+    entry = source(name)  # a wrong name is told with the nearest right one
+    if not entry.remotes:
+        step = f"get {entry.origin} by hand" if entry.origin else "it needs no files"
+        tree = f"; expected below the data root: {entry.layout}" if entry.layout else ""
         raise DataError(f"{name} cannot be downloaded: {step}{tree}")
     base = (root or data_root()).expanduser()
-    return tuple(download(remote, base / remote.path, progress) for remote in known.remotes)
+    return tuple(download(remote, base / remote.path, progress) for remote in entry.remotes)
 
 
 def download(remote: Remote, path: Path, progress: Progress | None = None) -> Path:

@@ -73,7 +73,7 @@ def keep(folder: Path, speed: Speed) -> None:
     files.write(folder / NAME, json.dumps(asdict(speed), indent=2) + "\n")
 
 
-def kept(folder: Path) -> Speed | None:
+def stored(folder: Path) -> Speed | None:
     """What `keep` wrote; None if nothing, or something else."""
     try:
         return Speed(**files.parse_json((folder / NAME).read_bytes()))

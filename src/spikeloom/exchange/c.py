@@ -173,15 +173,15 @@ def _each(count: int, statement: str) -> str:
 def _copies(step: Lowered, places: Sequence[str], courses: int) -> list[str]:
     """The new states into the old, none before what still reads it."""
     pairs = zip(places, step.outputs[courses:], strict=True)
-    left = [(place, buffer) for place, buffer in pairs if buffer.name != place]
+    pending = [(place, buffer) for place, buffer in pairs if buffer.name != place]
     lines: list[str] = []
-    while left:
-        ready = [c for c in left if all(b.name != c[0] for p, b in left if p != c[0])]
+    while pending:
+        ready = [c for c in pending if all(b.name != c[0] for p, b in pending if p != c[0])]
         if not ready:
             raise ExportError("states of this network change places in a step: no C form")
         for place, buffer in ready:
             lines.append(_copied(place, buffer))
-            left.remove((place, buffer))
+            pending.remove((place, buffer))
     return lines
 
 
@@ -257,12 +257,12 @@ class CNetwork:
         return output.transpose(0, 1), scores[:, : self.code.scores]
 
 
-def compile_c(sources: Sequence[Path], made: Path, flags: Sequence[str]) -> None:
+def compile_c(sources: Sequence[Path], program: Path, flags: Sequence[str]) -> None:
     """Calls the machine's C compiler."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise ExportError("no C compiler here (gcc or cc): install one to check C")
-    command = [compiler, *flags, *map(str, sources), "-o", str(made), "-lm"]
+    command = [compiler, *flags, *map(str, sources), "-o", str(program), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ExportError(f"{compiler}: {done.stderr.strip().splitlines()[0]}")

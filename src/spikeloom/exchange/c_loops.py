@@ -100,26 +100,26 @@ def number(value: Any) -> str:
     return f"{text}f" if any(mark in text for mark in ".e") else f"{text}.0f"
 
 
-def index_in(given: tuple[int, ...], shape: tuple[int, ...], node: Node) -> tuple[str, int]:
-    """How an operand of shape `given` is read in a loop over `shape`: at each element, one for all,
+def index_in(operand: tuple[int, ...], shape: tuple[int, ...], node: Node) -> tuple[str, int]:
+    """How an `operand` of this shape is read in a loop over `shape`: at each element, one for all,
     or one per channel, that is for so many elements in a row."""
-    if prod(given) == prod(shape):
+    if prod(operand) == prod(shape):
         return "each", 0
-    if prod(given) == 1:
+    if prod(operand) == 1:
         return "one", 0
-    axes = [1] * (len(shape) - len(given)) + list(given)
+    axes = [1] * (len(shape) - len(operand)) + list(operand)
     wide = [i for i, size in enumerate(axes) if size > 1]
     outer = prod(shape[: wide[0]])
     inside = shape[wide[0] : wide[-1] + 1]
     if outer != 1 or tuple(axes[wide[0] : wide[-1] + 1]) != tuple(inside):
-        raise refused(node, f"broadcast of {list(given)} over {list(shape)}")
+        raise refused(node, f"broadcast of {list(operand)} over {list(shape)}")
     return "channel", prod(shape[wide[-1] + 1 :])
 
 
-def refused(node: Node, what: str) -> ExportError:
+def refused(node: Node, operation: str) -> ExportError:
     paths = [str(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
     place = f" (in {paths[-1]})" if paths and paths[-1] else ""
     return ExportError(
-        f"no C form for aten::{what}{place}: use linear and convolution layers, pooling, "
+        f"no C form for aten::{operation}{place}: use linear and convolution layers, pooling, "
         "normalisation and neurons, or export to onnx"
     )

@@ -89,19 +89,19 @@ def _linear(node: Node, array: Any, constants: Any, keep: Any) -> str:
 def _conv(node: Node, array: Any, constants: Any, keep: Any) -> str:
     """Each output adds its products in the order channel, row, column, as the loops stand."""
     names = ("x", "w", "bias", "stride", "padding", "dilation", "groups")
-    given: dict[str, Any] = dict(zip(names, node.args, strict=False))
-    matrix, bias = constants[given["w"]], given.get("bias")
+    values: dict[str, Any] = dict(zip(names, node.args, strict=False))
+    matrix, bias = constants[values["w"]], values.get("bias")
     flat = matrix.dim() == 3
-    stride, dilation = (_pair(given.get(k, 1), flat, 1) for k in ("stride", "dilation"))
-    padding = given.get("padding", 0)
+    stride, dilation = (_pair(values.get(k, 1), flat, 1) for k in ("stride", "dilation"))
+    padding = values.get("padding", 0)
     if isinstance(padding, str):
         raise ExportError(f"no C form for a convolution with padding={padding!r}: give a number")
     padding = _pair(padding, flat, 0)
-    (C, H, W), (O, P, Q) = _image(given["x"]), _image(node)
-    groups = given.get("groups", 1)
+    (C, H, W), (O, P, Q) = _image(values["x"]), _image(node)
+    groups = values.get("groups", 1)
     kh, kw = (1, matrix.shape[2]) if flat else matrix.shape[2:]
     start = "0.0f" if bias is None else f"{array(bias)}[o]"
-    source = array(given["x"])
+    source = array(values["x"])
     place = f"y[(o * {P} + r) * {Q} + q]"
     return f"""{{
     const float *x = {source};
@@ -223,16 +223,16 @@ def _cat(node: Node, array: Any, constants: Any, keep: Any) -> str:
 
 def _slice(node: Node, array: Any, constants: Any, keep: Any) -> str:
     """Rows in a row."""
-    given: dict[str, Any] = dict(
+    values: dict[str, Any] = dict(
         zip(("x", "axis", "start", "end", "step"), node.args, strict=False)
     )
-    if given.get("axis", 0) != 0 or given.get("step", 1) != 1:
+    if values.get("axis", 0) != 0 or values.get("step", 1) != 1:
         raise ExportError("no C form for a slice other than of rows")
-    shape, start = given["x"].meta["val"].shape, given.get("start") or 0
-    row = given["x"].meta["val"].numel() // shape[0]
+    shape, start = values["x"].meta["val"].shape, values.get("start") or 0
+    row = values["x"].meta["val"].numel() // shape[0]
     first = (start + shape[0] if start < 0 else start) * row
     size = node.meta["val"].numel()
-    return f"memcpy(@out, {array(given['x'])} + {first}, {size} * sizeof(float));"
+    return f"memcpy(@out, {array(values['x'])} + {first}, {size} * sizeof(float));"
 
 
 def _gather(node: Node, array: Any, constants: Any, keep: Any) -> str:

@@ -74,7 +74,7 @@ class Lowering:
         self.out = Lowered()
         self.constants: dict[Node, Any] = {}
         self.buffers: dict[Node, Any] = {}
-        self.done: set[Node] = set()
+        self.handled: set[Node] = set()
         self.repeated: set[Node] = set()
         self._group = Fusion(0)
         self._scratch: list[Buffer] = []
@@ -84,7 +84,7 @@ class Lowering:
 
     def run(self) -> Lowered:
         graph = self.program.graph
-        kept = {**self.program.state_dict, **self.program.constants}
+        tensors = {**self.program.state_dict, **self.program.constants}
         signature = self.program.graph_signature
         targets = {
             **signature.inputs_to_parameters,
@@ -96,14 +96,14 @@ class Lowering:
         self._results = list(results)  # type: ignore[arg-type]
         for node in graph.nodes:
             if node.op == "placeholder" and node.name in targets:
-                self.constants[node] = kept[targets[node.name]]
+                self.constants[node] = tensors[targets[node.name]]
             elif node.op == "placeholder":
                 name = next(names)
                 self.buffers[node] = Buffer(_size(node), name)
                 self._places[name] = node
             elif node.op == "call_function":
                 self._call(node)
-                self.done.add(node)
+                self.handled.add(node)
         self._flush()
         for result in self._results:
             if result in self.constants:
@@ -226,7 +226,7 @@ class Lowering:
     def _layer(self, node: Node, name: str) -> None:
         """What is no elementwise operation: it reads buffers, and writes one of its own."""
         self._flush()
-        made = self._new(_size(node))
+        buffer = self._new(_size(node))
         read: list[Buffer] = []
 
         def array(argument: Any) -> str:
@@ -240,8 +240,8 @@ class Lowering:
         text = layer_text(node, name, array, self.constants, self.weights.name)
         if text is None:
             raise refused(node, name)
-        self._emit(text.replace("@out", made.name), [*read, made])
-        self.buffers[node] = made
+        self._emit(text.replace("@out", buffer.name), [*read, buffer])
+        self.buffers[node] = buffer
 
     def _flush(self) -> None:
         """The group becomes a loop; what others read of it is stored."""
@@ -272,7 +272,7 @@ class Lowering:
             if result is not node and self._group_source(result) is not node:
                 continue
             free = all(
-                user in self.done or user in group.values or _idle(user) for user in old.users
+                user in self.handled or user in group.values or _idle(user) for user in old.users
             )
             if free and group.only_in_step(self.buffers[old]):
                 return self.buffers[old]

@@ -232,12 +232,12 @@ def _neuron(to: _Writer, path: str, neuron: Any, shape: Shape) -> str:
     kind = type(neuron).__name__
     if getattr(neuron, "v_reset", 0.0) is None:
         to.refuse(path, f"{kind} resets by subtraction", "it is reset to 0")
-    made = FORMS.get(kind)
-    if made is None:
+    form = FORMS.get(kind)
+    if form is None:
         raise ExportError(
             f"{path}: {kind} has no form in NIR, which knows IF, LIF, LI and current-based LIF"
         )
-    name, values = made(neuron, to.dt, path)
+    name, values = form(neuron, to.dt, path)
     hint = {"spikeloom": json.dumps(_hint(neuron))}
     hint |= {key: value.detach().numpy()[()] for key, value in neuron.state_dict().items()}
     arrays = {key: array_of(full(torch.as_tensor(v), shape)) for key, v in values.items()}

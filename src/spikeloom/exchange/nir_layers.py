@@ -53,12 +53,12 @@ class Branches(nn.Module):
         self.reads, self.last = reads, last
 
     def forward(self, x: Tensor) -> Tensor:
-        given = [x]
+        outputs = [x]
 
         def total(numbers: tuple[int, ...]) -> Tensor:
-            return reduce(add, (given[number] for number in numbers))
+            return reduce(add, (outputs[number] for number in numbers))
 
         for layer, numbers in zip(self.layers, self.reads, strict=True):
             y = total(numbers)
-            given.append(layer(y) if is_time_aware(layer) else apply([layer], y))
+            outputs.append(layer(y) if is_time_aware(layer) else apply([layer], y))
         return total(self.last)

@@ -243,17 +243,17 @@ def _remembered(node: Any, dt: float, delays: int) -> Neuron | None:
     kind, strict = constants.pop("kind"), constants.pop("strict")
     if kind not in FORMS or kind == "EulerLIF":
         return None
-    made = _build(kind, constants, hint)
-    if made is None or (type(node).__name__ == "CubaLIF" and made.delay > delays):  # type: ignore[operator]
+    neuron = _build(kind, constants, hint)
+    if neuron is None or (type(node).__name__ == "CubaLIF" and neuron.delay > delays):  # type: ignore[operator]
         return None
-    made.surrogate.strict = strict
-    name, values = FORMS[kind](made, dt, "")
+    neuron.surrogate.strict = strict
+    name, values = FORMS[kind](neuron, dt, "")
     shape = np.asarray(node.v_leak if hasattr(node, "v_leak") else node.r).shape
     same = all(
         np.array_equal(np.asarray(getattr(node, key)), array_of(full(torch.as_tensor(v), shape)))
         for key, v in values.items()
     )
-    return made.eval() if same and type(node).__name__ == name else None
+    return neuron.eval() if same and type(node).__name__ == name else None
 
 
 def _build(kind: str, constants: dict[str, Any], tensors: dict[str, Any]) -> Neuron | None:
@@ -262,16 +262,16 @@ def _build(kind: str, constants: dict[str, Any], tensors: dict[str, Any]) -> Neu
         "PLIF": {"tau": 2.0},
         "PCuLIF": {"tau_m": 2.0, "tau_s": 2.0},
     }
-    given = {**constants, **starts.get(kind, {})}
+    arguments = {**constants, **starts.get(kind, {})}
     size = next((np.shape(tensors[key]) for key in ("w", "membrane") if key in tensors), None)
     if size is not None:
-        given["shape"] = tuple(size)
+        arguments["shape"] = tuple(size)
     if kind in ("GLIF", "FusedGLIF"):
         width = np.asarray(tensors.get("alpha", tensors.get("tau", 0.0)))
-        given["channels"] = len(width) if width.ndim else None
+        arguments["channels"] = len(width) if width.ndim else None
     try:
-        made = getattr(neurons, kind)(**given)
-        made.load_state_dict({k: torch.as_tensor(np.asarray(v)) for k, v in tensors.items()})
+        neuron = getattr(neurons, kind)(**arguments)
+        neuron.load_state_dict({k: torch.as_tensor(np.asarray(v)) for k, v in tensors.items()})
     except (TypeError, ValueError, RuntimeError, KeyError):
         return None
-    return made
+    return neuron

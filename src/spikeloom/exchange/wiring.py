@@ -30,11 +30,11 @@ _SUMS = frozenset(("add", "add_", "__add__", "__radd__", "__iadd__"))
 
 @dataclass(eq=False)
 class Wire:
-    """Values between layers: a layer's output, a sum of two (`parts`), or `made` otherwise."""
+    """Values between layers: a layer's output, a sum of two (`parts`), or of another `origin`."""
 
     shape: Shape
     parts: tuple["Wire", ...] = ()
-    made: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def wiring(
     if not trace.calls:
         raise ExportError(f"{type(net).__name__} has no layers that could go to NIR")
     last = trace.wire(answer)
-    if last is None or last.made:
+    if last is None or last.origin:
         raise ExportError(_unwired("the network's answer", last))
     return trace.calls, first, last
 
@@ -100,7 +100,7 @@ class _Trace(TorchFunctionMode):
             x, y = inputs[0], answer if isinstance(answer, Tensor) else answer[0]
             axes = 2 if is_time_aware(layer) else 1
             before, wire, name = tuple(x.shape[axes:]), self.wire(x), path or type(layer).__name__
-            if wire is None or wire.made:
+            if wire is None or wire.origin:
                 raise ExportError(_unwired(f"{name}: its input", wire))
             if self._absent(layer):
                 self.keep(y, wire)
@@ -131,14 +131,14 @@ def _followed(
     name: str, tensors: list[Tensor], wires: list[Wire], args: tuple[Any, ...], y: Tensor
 ) -> Wire:
     for wire in wires:
-        if wire.made:
+        if wire.origin:
             return wire
     if len(tensors) == 1 and (name in _SAME or (name in _ONE_STEP and _steps_of(tensors[0], y))):
         return wires[0]
     alike = len(wires) == len(tensors) == len(args) == 2 and tensors[0].shape == tensors[1].shape
     if name in _SUMS and alike and y.shape == tensors[0].shape:
         return Wire(wires[0].shape or wires[1].shape, tuple(wires))
-    return Wire((), made=name.strip("_"))
+    return Wire((), origin=name.strip("_"))
 
 
 def _steps_of(x: Tensor, y: Tensor) -> bool:
@@ -155,9 +155,9 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _unwired(what: str, wire: Wire | None) -> str:
-    how = f"comes from {wire.made!r} between layers" if wire else "comes from no layer before it"
-    return f"{what} {how}: only outputs of layers and sums of two go to NIR"
+def _unwired(subject: str, wire: Wire | None) -> str:
+    how = f"comes from {wire.origin!r} between layers" if wire else "comes from no layer before it"
+    return f"{subject} {how}: only outputs of layers and sums of two go to NIR"
 
 
 def _leaves(net: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:

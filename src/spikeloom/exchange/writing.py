@@ -93,8 +93,8 @@ def export(
     x = example if example is not None else _example(network)  # type: ignore[arg-type]
     title = card.short_name(network) if network else type(net).__name__.lower()
     path = Path(out) if out is not None else Path(f"{title}{SUFFIXES[to]}")
-    made = [path, *([path.with_suffix(".h")] if to == "c" else []), card.beside(path)]
-    for file in made:
+    outputs = [path, *([path.with_suffix(".h")] if to == "c" else []), card.beside(path)]
+    for file in outputs:
         if file.exists() and not overwrite:
             raise ExportError(f"{file} exists already: give another --out, or --overwrite")
     if not path.parent.is_dir():
@@ -116,7 +116,7 @@ def export(
     files.write(
         card.beside(path), card.text(path, to, chosen, net, network, record, about, checked)
     )
-    return ExportResult(tuple(made), checked)
+    return ExportResult(tuple(outputs), checked)
 
 
 Written = tuple[dict[str, bytes | str], str, str]
@@ -171,10 +171,10 @@ def _c(net: nn.Module, x: Tensor, path: Path) -> Written:
         if "no C compiler" not in str(error):
             raise
         return texts, f"not checked: {error}", about
-    made = _Made(net, x)
-    made.answer = made.answer.flatten(2)
-    actual = compiled(made.frames())[0][:, :, : made.answer.shape[2]]
-    return texts, made.agreement("C", actual), about
+    case = _Case(net, x)
+    case.answer = case.answer.flatten(2)
+    actual = compiled(case.frames())[0][:, :, : case.answer.shape[2]]
+    return texts, case.agreement("C", actual), about
 
 
 def _nir(net: nn.Module, x: Tensor, dt: float | None, allow_lossy: bool) -> Written:
@@ -183,9 +183,9 @@ def _nir(net: nn.Module, x: Tensor, dt: float | None, allow_lossy: bool) -> Writ
     back = from_nir(nir_graph(content), dt=dt or DT)
     if lost:
         return {".nir": content}, f"not checked: {'; '.join(lost)}", about
-    made = _Made(net, x)
+    case = _Case(net, x)
     with torch.no_grad():
-        return {".nir": content}, made.agreement("NIR, read back", back(made.frames())), about
+        return {".nir": content}, case.agreement("NIR, read back", back(case.frames())), about
 
 
 def _weights(source: object, network: Network | None) -> Written:
@@ -208,7 +208,7 @@ def _example(network: Network) -> Tensor:
 _SAMPLES = 4
 
 
-class _Made:
+class _Case:
     """Samples in the shape of an input on which a file is compared with the network: small counts,
     as frames of events have. `answer`: the network's course, or its scores where it has no steps.
     """
@@ -263,14 +263,14 @@ def _checked(
     answer: Callable[[Tensor, list[Tensor]], list[Tensor]],
 ) -> str:
     """How the file answers samples of made input, against the network."""
-    made = _Made(net, x)
+    case = _Case(net, x)
     with torch.no_grad():
         if form != "step":
-            return made.agreement(runtime, answer(made.input, [])[made.place])
+            return case.agreement(runtime, answer(case.input, [])[case.place])
         stepped = StepForm(net, x)
         states, course = stepped.at_rest(_SAMPLES), []
-        for frame in made.frames():
+        for frame in case.frames():
             outputs = answer(frame, states)
             course.append(outputs[0])
             states = outputs[len(stepped.names) :]
-    return made.agreement(runtime, torch.stack(course))
+    return case.agreement(runtime, torch.stack(course))

@@ -142,7 +142,7 @@ class Run:
         self._clock = Clock()
         self._score: Score | None = None
         self._sums: dict[str, Tensor] = {}
-        self._seen: dict[str, Evaluated] = {}
+        self._results: dict[str, Evaluated] = {}
         self._samples: int | None = None
         self._look = True
         self._lr = 0.0
@@ -304,7 +304,7 @@ class Run:
             seen = evaluate(self.network, answer, batches, loss, classes, examined=split == "test")
         finally:
             self.network.train(was_training)
-        self._seen[split] = seen
+        self._results[split] = seen
         return seen.measurement
 
     def stop(self) -> None:
@@ -342,8 +342,8 @@ class Run:
                 "after each step"
             )
         self._check(score.loss)
-        seen, improved = self._seen.get("test"), False
-        measurements = {split: seen.measurement for split, seen in self._seen.items()}
+        result, improved = self._results.get("test"), False
+        measurements = {split: seen.measurement for split, seen in self._results.items()}
         test, val = measurements.get("test"), measurements.get("val")
         if test is not None:
             protocol = BestTestEpoch() if val is None else BestValidationEpoch()
@@ -352,12 +352,12 @@ class Run:
         figures = self._figures.values
         self._journal.epoch(position, self._lr, score, self.network, val, test, figures)
         position.next_epoch(score.loss)
-        self._score, self._sums, self._seen = None, {}, {}
+        self._score, self._sums, self._results = None, {}, {}
         self._save()
         if improved or (last and position.best is None):
             self._saver.keep_best(self._parts)
-            if seen is not None and seen.examination is not None:
-                keep_examination(self.folder, seen.examination)
+            if result is not None and result.examination is not None:
+                keep_examination(self.folder, result.examination)
 
     def _save(self) -> None:
         self._clock.stop(self.position)

@@ -46,19 +46,19 @@ class FixedConstants(nn.Module):
         saved, ours = dict(local_metadata.get("constants", {})), self.fixed()
         kind, our_kind = saved.pop("kind", None), ours.pop("kind", None)
         different = [name for name in saved if name in ours and ours[name] != saved[name]]
-        made, here = (
+        saved_text, our_text = (
             ", ".join(f"{name}={constants[name]!r}" for name in different)
             for constants in (saved, ours)
         )
         # A subclass may take the weights of its base, and the other way round.
         if kind and our_kind and kind[0] not in our_kind and our_kind[0] not in kind:
-            made, here = kind[0], our_kind[0]
-        if not made:
+            saved_text, our_text = kind[0], our_kind[0]
+        if not saved_text:
             return
         errors.append(
-            f"{prefix[:-1] or type(self).__name__}: the weights were made with {made}, and this "
-            f"network has {here}: build it with the same constants, or load dict(state_dict), "
-            "which does not know them, to change them on purpose."
+            f"{prefix[:-1] or type(self).__name__}: the weights were made with {saved_text}, and "
+            f"this network has {our_text}: build it with the same constants, or load "
+            "dict(state_dict), which does not know them, to change them on purpose."
         )
 
 

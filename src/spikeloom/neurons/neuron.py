@@ -164,15 +164,15 @@ class Neuron(FixedConstants):
         return Response(*self._run(x, state, tuple(record), True))
 
     def _run(
-        self, x: Tensor, given: GivenState, record: tuple[str, ...], want_state: bool
+        self, x: Tensor, start: GivenState, record: tuple[str, ...], want_state: bool
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
         coefs, rest = self._all_coefs(), self.rest()
-        state, clock = given or (), ()
+        state, clock = start or (), ()
         if self.time_coefs and want_state:
-            self._check(x, given, record)
-            state, clock, coefs = self._part(x, given, coefs)
+            self._check(x, start, record)
+            state, clock, coefs = self._part(x, start, coefs)
         if torch.compiler.is_compiling() or is_watched(x):
-            return self._run_watched(x, given, state, clock, coefs, record, want_state)
+            return self._run_watched(x, start, state, clock, coefs, record, want_state)
         tensors = (*state, *coefs.values())
         # all that decides how the kernel is called: one look-up finds it
         form = (
@@ -185,7 +185,7 @@ class Neuron(FixedConstants):
         if known is not None and known[0](self):
             binding = known[1]
         else:
-            binding = self._bind(form, x, given, tensors, coefs, record, want_state)
+            binding = self._bind(form, x, start, tensors, coefs, record, want_state)
         if binding is None:
             values = [*coefs.values()]
             spikes, final, records = self._run_eager(tuple(coefs), record, x, state, values)
@@ -198,14 +198,14 @@ class Neuron(FixedConstants):
         self,
         form: tuple[object, ...],
         x: Tensor,
-        given: GivenState,
+        start: GivenState,
         tensors: tuple[Tensor, ...],
         coefs: dict[str, Tensor],
         record: tuple[str, ...],
         want_state: bool,
     ) -> Binding | None:
         """What runs calls of this form, kept for the next; None if it is the step in PyTorch."""
-        self._check(x, given, record)
+        self._check(x, start, record)
         names = tuple(coefs)
         program = self._choose(x.device, x.dtype, names).program
         if program is None:
@@ -220,7 +220,7 @@ class Neuron(FixedConstants):
     def _run_watched(
         self,
         x: Tensor,
-        given: GivenState,
+        start: GivenState,
         state: State,
         clock: State,
         coefs: dict[str, Tensor],
@@ -228,7 +228,7 @@ class Neuron(FixedConstants):
         want_state: bool,
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
         """A call in operators that whoever looks at it knows: `torch.compile`, a profiler, ..."""
-        self._check(x, given, record)
+        self._check(x, start, record)
         program = ""
         if not is_exported():
             # what dynamo hands over it guards by identity: the graph serves no other neuron
@@ -267,21 +267,21 @@ class Neuron(FixedConstants):
         return tuple([rest.get(name, 0.0) for name in self.states])
 
     def _part(
-        self, x: Tensor, given: GivenState, coefs: dict[str, Tensor]
+        self, x: Tensor, start: GivenState, coefs: dict[str, Tensor]
     ) -> tuple[State, State, dict[str, Tensor]]:
         """The state without its number of steps, that number after `x`, and of the coefs that
         differ from step to step those that belong to `x`.
         """
-        if given and is_exported():
+        if start and is_exported():
             # Which steps these are is known only where the graph will run.
-            at = given[-1] + torch.arange(x.shape[0], device=x.device)
+            at = start[-1] + torch.arange(x.shape[0], device=x.device)
             coefs = coefs | {name: coefs[name].index_select(0, at) for name in self.time_coefs}
-            return given[:-1], (given[-1] + x.shape[0],), coefs
-        begin = int(given[-1]) if given else 0
+            return start[:-1], (start[-1] + x.shape[0],), coefs
+        begin = int(start[-1]) if start else 0
         end = begin + x.shape[0]
-        if given is not False:
+        if start is not False:
             coefs = coefs | {name: coefs[name][begin:end] for name in self.time_coefs}
-        return given[:-1] if given else (), (torch.tensor(end),), coefs
+        return start[:-1] if start else (), (torch.tensor(end),), coefs
 
     def _check(self, x: Tensor, state: GivenState, record: tuple[str, ...]) -> None:
         if not isinstance(x, Tensor):

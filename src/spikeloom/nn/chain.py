@@ -160,9 +160,9 @@ class _Run:
         neurons = link.neurons_for(dtype)
         assert neurons is not None
         window = self.links[behind].window if pooled else (1, 1)
-        return Firing(neurons, shape, window, self._given(at, shape), self.want_state)
+        return Firing(neurons, shape, window, self._start(at, shape), self.want_state)
 
-    def _given(self, at: int, shape: tuple[int, ...]) -> Any:
+    def _start(self, at: int, shape: tuple[int, ...]) -> Any:
         """The state before the neurons `at`, for a current of `shape`; refused as they would."""
         link = self.links[at]
         state = self.before.get(link.name)
@@ -239,7 +239,7 @@ class _Run:
             link.step = LinearStep(neurons, linear.by_input(), linear.bias)
         rows = x.shape[0] * x.shape[1]
         most = linear.most(rows)
-        given = self._given(following, (*x.shape[:2], linear.weight.shape[0]))
+        given = self._start(following, (*x.shape[:2], linear.weight.shape[0]))
         y, state, counts = link.step(x.contiguous(), given, self.want_state, most)
         if max(counts) > most:
             return None

@@ -75,7 +75,7 @@ class Recurrent(StatefulLayer):
         """The number of the state that hears the feedback; -1 for the input."""
         return -1 if self.into == "input" else self.neuron.states.index(self.into)
 
-    def _in_one_kernel(self, program: str, x: Tensor, given: GivenState) -> tuple[Tensor, State]:
+    def _in_one_kernel(self, program: str, x: Tensor, start: GivenState) -> tuple[Tensor, State]:
         from spikeloom.compiler import recurrent
         from spikeloom.compiler.function import trace_of
 
@@ -85,9 +85,9 @@ class Recurrent(StatefulLayer):
         rest = tuple(self.neuron.rest().get(name, 0.0) for name in self.neuron.states)
         layer = recurrent.Layer(trace_of(program), self._place, rest)
         spikes, finals = recurrent.run(
-            layer, x, self.recurrent.weight, given or None, list(coefs.values()), given is not False
+            layer, x, self.recurrent.weight, start or None, list(coefs.values()), start is not False
         )
-        last = spikes[-1] if len(spikes) else given[-1] if given else x.new_zeros(x.shape[1:])
+        last = spikes[-1] if len(spikes) else start[-1] if start else x.new_zeros(x.shape[1:])
         return spikes, (*finals, last)
 
     def _step_by_step(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -72,12 +72,12 @@ def constants(source: Source, name: str | None = None, *, ax: "Axes | None" = No
     lines = []
     for layer, hue in zip(layers, palette(len(layers)), strict=True):
         key = f"{layer}/{name}"
-        known = [(e.epoch, e.constants[key]) for e in run.epochs if key in e.constants]
-        line = Line.of(layer, ((epoch, spread.mean) for epoch, spread in known), hue)
+        points = [(e.epoch, e.constants[key]) for e in run.epochs if key in e.constants]
+        line = Line.of(layer, ((epoch, spread.mean) for epoch, spread in points), hue)
         if len(layers) <= _MOST_BANDS:
-            low, high = ([getattr(spread, end) for _, spread in known] for end in ("min", "max"))
+            low, high = ([getattr(spread, end) for _, spread in points] for end in ("min", "max"))
             line = replace(line, low=low, high=high)
-        if known:
+        if points:
             lines.append(line)
     ends = (lambda value: f"{value:.3g}") if len(lines) <= _MOST_ENDS else None
     return curves(lines, y=f"{name}, {constant_words(name).unit}", log=True, ends=ends, ax=ax)

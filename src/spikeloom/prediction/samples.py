@@ -21,14 +21,14 @@ Read = Callable[[bytes, str], Tensor]
 """From a file's content and its name to one raw sample."""
 
 
-def as_samples(given: Any, read: Read, spec: DataSpec) -> Iterator[tuple[str, Tensor]]:
-    """(name, raw sample) of everything in `given`: files, folders, images, arrays, lists of them.
+def as_samples(source: Any, read: Read, spec: DataSpec) -> Iterator[tuple[str, Tensor]]:
+    """(name, raw sample) of everything in `source`: files, folders, images, arrays, lists of them.
 
     Raises `DataError` for what is no sample of the shape in `spec`.
     """
     count = 0
     samples: Iterable[tuple[str, Tensor]]
-    for item in _items(given):
+    for item in _items(source):
         if isinstance(item, Path):
             samples = ((str(path), read(_content(path), str(path))) for path in _files(item))
         elif isinstance(item, bytes):
@@ -41,14 +41,14 @@ def as_samples(given: Any, read: Read, spec: DataSpec) -> Iterator[tuple[str, Te
             count += 1
 
 
-def _items(given: Any) -> Iterator[Any]:
-    if isinstance(given, str | os.PathLike):
-        yield Path(given).expanduser()
-    elif isinstance(given, list | tuple):
-        for item in given:
+def _items(source: Any) -> Iterator[Any]:
+    if isinstance(source, str | os.PathLike):
+        yield Path(source).expanduser()
+    elif isinstance(source, list | tuple):
+        for item in source:
             yield from _items(item)
     else:
-        yield given
+        yield source
 
 
 def _files(path: Path) -> list[Path]:

@@ -73,14 +73,14 @@ def curves(
     return chart(describe, lambda ax: plot.curves(lines, floor=floor, ax=ax, **options), size, cut)
 
 
-def epoch_lines(run: RunRecord, what: str) -> list[Line]:
+def epoch_lines(run: RunRecord, figure: str) -> list[Line]:
     """Loss or accuracy of each split over the epochs."""
 
     def value(epoch: EpochRecord, split: str) -> float | None:
         if split == "training":
-            return epoch.train_loss if what == "loss" else epoch.train_accuracy
+            return epoch.train_loss if figure == "loss" else epoch.train_accuracy
         score = epoch.val if split == "validation" else epoch.test
-        return None if score is None else getattr(score, what)
+        return None if score is None else getattr(score, figure)
 
     lines = [
         Line.of(split, ((e.epoch, value(e, split)) for e in run.epochs), colour)

@@ -66,17 +66,17 @@ def answer(sides: Sequence[Side]) -> str:
     """Who needs the fewest spikes among those about as accurate as the best on the same data."""
     sentences = []
     for data in dict.fromkeys(side.row["data"] for side in sides):
-        here = [
+        compared = [
             side
             for side in sides
             if side.row["data"] == data
             and side.row["accuracy"] is not None
             and side.row["spikes_per_sample"]
         ]
-        if len(here) < 2:
+        if len(compared) < 2:
             continue
-        best = max(side.row["accuracy"] for side in here)
-        near = [side for side in here if side.row["accuracy"] >= best - 0.01]
+        best = max(side.row["accuracy"] for side in compared)
+        near = [side for side in compared if side.row["accuracy"] >= best - 0.01]
         least = min(near, key=lambda side: side.row["spikes_per_sample"])
         sentences.append(
             f"On {data} the fewest spikes within one point of the best accuracy "

@@ -117,7 +117,7 @@ def _examine(run: RunRecord, samples: int) -> Examination:
 
         observers = [observe_latency(latency), observe_decisions(decisions), look]
         with SynapticOperations(network) as operations:
-            seen = take(network, with_rates=True, observers=observers)
+            measured = take(network, with_rates=True, observers=observers)
         origin = None if regression else _origin(fresh, accuracies)
         few = chosen[:_FIGURE_SAMPLES]
         inputs = transform(data.test.read(few).to(trained.device), unused)
@@ -126,13 +126,13 @@ def _examine(run: RunRecord, samples: int) -> Examination:
         classes=data.spec.classes or tuple(f"target {k}" for k in range(data.spec.targets)),
         samples=count,
         test_samples=len(data.test),
-        accuracy=seen.accuracy,
-        spikes=seen.spikes,
-        neurons=seen.neurons,
-        rate=seen.rate,
+        accuracy=measured.accuracy,
+        spikes=measured.spikes,
+        neurons=measured.neurons,
+        rate=measured.rate,
         operations=operations.per_sample(),
         latency=tuple(latency.accuracy()),
-        confusion=tuple(tuple(row) for row in seen.confusion.tolist()),
+        confusion=tuple(tuple(row) for row in measured.confusion.tolist()),
         image=image[:, 0] if data.spec.kind == "events" else image[0],
         label=-1 if regression else int(data.test.labels[0]),
         scores=tuple(scores.tolist()),

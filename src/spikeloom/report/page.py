@@ -139,7 +139,7 @@ def _result(run: RunRecord) -> str:
 
 def _tiles(run: RunRecord, examination: Examination | str) -> list[tuple[str, object, str]]:
     """Key figures: name, value, and a line of explanation."""
-    from spikeloom.evaluation.speed import kept
+    from spikeloom.evaluation.speed import stored
 
     done, planned = len(run.epochs), run.planned_epochs
     last = max((epoch.step for epoch in run.epochs), default=0)
@@ -160,7 +160,7 @@ def _tiles(run: RunRecord, examination: Examination | str) -> list[tuple[str, ob
         ),
         ("samples", count(run.start.train_samples), f"test: {count(run.test_samples)}"),
     ]
-    if (speed := kept(run.folder)) is not None:
+    if (speed := stored(run.folder)) is not None:
         where = f"one sample at a time, {speed.device}, {speed.per_second:,.0f} a second"
         tiles.append(("latency", f"{speed.median_ms:.2f} ms", where))
     if isinstance(examination, Examination):

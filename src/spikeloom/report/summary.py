@@ -67,9 +67,9 @@ def interval(run: RunRecord) -> tuple[float, float] | None:
 
 def summary(run: RunRecord, examination: Examination | str) -> Row:
     """The figures of one run; `examination` is what its network showed, or why it could not."""
-    from spikeloom.evaluation.speed import kept
+    from spikeloom.evaluation.speed import stored
 
-    speed = kept(run.folder)
+    speed = stored(run.folder)
     best = run.best
     low, high = interval(run) or (None, None)
     steps = max((epoch.step for epoch in run.epochs), default=0)

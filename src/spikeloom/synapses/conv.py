@@ -85,11 +85,11 @@ def conv_forward(
     bias: Tensor | None,
     geometry: Geometry,
     last: bool,
-    kept: str = "",
+    slot: str = "",
     begin: Tensor | None = None,
 ) -> Tensor:
     """The convolution of images of `shape` `[N, C, H, W]`, whose lists are `active`; `last`: the
-    channel of the result is last in memory. `kept`: the result is good until this thread's next
+    channel of the result is last in memory. `slot`: the result is good until this thread's next
     with that name. `begin`: sums of N / k images, the channel last in memory, to which those of k
     images each are added."""
     samples, channels, height, width = shape
@@ -97,8 +97,8 @@ def conv_forward(
     high, wide = geometry.output(height, width)
     features = geometry.groups * table.features
     kind = real(dtype)
-    if kept:
-        memory = workspace(kept, samples * features * high * wide, table.values.dtype)
+    if slot:
+        memory = workspace(slot, samples * features * high * wide, table.values.dtype)
         out = torch.from_numpy(memory).view(dtype)
         out = out.view(samples, high, wide, features).permute(0, 3, 1, 2)
     else:

@@ -131,7 +131,7 @@ def conv_weight(
             count = min(block, width_sums - column)
             packed = -1
             for c in range(first, last):
-                here = (c - first) * handful
+                begin = (c - first) * handful
                 group = c // channels
                 if group != packed:
                     packed = group
@@ -150,18 +150,18 @@ def conv_weight(
                 for tap in range(taps):
                     target = (c * taps + tap) * width_sums + column
                     if len(shift):
-                        end = here + counts[c - first]
+                        end = begin + counts[c - first]
                         base = shift[tap] * count
                         if weighted:
                             add_weighted_rows(
                                 count, sums, target, table, base, count, places, place_values,
-                                here, end,
+                                begin, end,
                             )  # fmt: skip
                         else:
-                            add_rows(count, sums, target, table, base, count, places, here, end)
+                            add_rows(count, sums, target, table, base, count, places, begin, end)
                         continue
                     k = 0
-                    for j in range(here, here + counts[c - first]):
+                    for j in range(begin, begin + counts[c - first]):
                         place = to_output[tap * handful + places[j]]
                         picked[k] = place
                         if weighted:

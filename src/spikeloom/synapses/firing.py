@@ -48,7 +48,7 @@ def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         [f"{each} + q" for each in at],
     )
     place = "place = (i * tall + h) * line + w0 * window * channels"
-    given = "sample * rows * tall * line + place"
+    address = "sample * rows * tall * line + place"
     body = [
         "line = wide * window * channels",
         "tile = tall * together * window * channels",
@@ -63,7 +63,7 @@ def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         "            m = across" if not vectors else "            m = channels",
         "            for h in range(tall):",
         f"                {place}",
-        *indent(copied_in(writer, at, given, "across"), 4),
+        *indent(copied_in(writer, at, address, "across"), 4),
         "            for t in range(T):",
         "                for h in range(tall):",
         f"                    {place}",
@@ -82,7 +82,7 @@ def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         "                ends[ends_at + pixels] = k - begin",
         "            for h in range(tall):",
         f"                {place}",
-        *indent(only_if("want_final", copied_out(writer, at, given, "across", "final")), 4),
+        *indent(only_if("want_final", copied_out(writer, at, address, "across", "final")), 4),
     ]
     parameters: list[Parameter] = [
         *((name, "integer") for name in _SIZES),

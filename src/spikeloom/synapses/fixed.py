@@ -237,7 +237,7 @@ class FixedConv2d:
         """The sums over the lists of images of `shape`: see `conv_forward`."""
         return conv_forward(shape, lists, self.table, self.bias, self.geometry, last)
 
-    def of_fired(self, fired: Fired, kept: str = "") -> Tensor:
+    def of_fired(self, fired: Fired, slot: str = "") -> Tensor:
         """`[T, B, features, high, wide]` of spikes: see `conv_forward`."""
         steps, batch = fired.time_steps, fired.batch
         begin = None
@@ -245,7 +245,7 @@ class FixedConv2d:
             shape, unbiased = (batch, *fired.size), (self.table, None, self.geometry, True)
             begin = conv_forward(shape, fired.constant, *unbiased, "constant current")
         shape, biased = (steps * batch, *fired.size), (self.table, self.bias, self.geometry, True)
-        y = conv_forward(shape, fired.images, *biased, kept, begin)
+        y = conv_forward(shape, fired.images, *biased, slot, begin)
         return y.unflatten(0, (batch, steps)).transpose(0, 1)
 
 
@@ -265,12 +265,12 @@ def pays(
 ) -> bool:
     """Whether the sum over active inputs is taken, as `sl.sparse` says; told to `sl.explain`."""
     forced = setting.mode == "on"
-    taken = forced or sparse < dense
+    is_sparse = forced or sparse < dense
     if records.get() is not None:
-        word, why = "sparse" if taken else "dense", "switched on" if forced else "fixed weights"
+        word, why = "sparse" if is_sparse else "dense", "switched on" if forced else "fixed weights"
         density = fired / np.prod(shape)
         record(Decision(kind, id(weight), shape, weight.dtype, float(density), word, "-", why))
-    return taken
+    return is_sparse
 
 
 def _cost(per_operation: float, operations: float, weight: Tensor) -> float:

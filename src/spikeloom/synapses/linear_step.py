@@ -77,7 +77,7 @@ class LinearStep:
         self.bias = by_input.new_zeros(self.features) if bias is None else bias.contiguous()
         self.kernel = _step_kernel(neurons.key, neurons.dtype, neurons.vectors)
         kind = real(neurons.dtype)
-        self._places, self._kept = np.empty(self.inputs, np.int32), np.empty(self.inputs, kind)
+        self._places, self._values = np.empty(self.inputs, np.int32), np.empty(self.inputs, kind)
         self._scratch = np.empty((len(neurons.rest) + 1) * self.features, kind)
         self._scratch_at = self._scratch.ctypes.data
         self._counts = array("i", [0] * MOST)
@@ -86,7 +86,7 @@ class LinearStep:
             {
                 **{"F": self.features, "inputs": self.inputs},
                 **{"table": by_input.data_ptr(), "bias": self.bias.data_ptr()},
-                **{"places": self._places.ctypes.data, "kept": self._kept.ctypes.data},
+                **{"places": self._places.ctypes.data, "kept": self._values.ctypes.data},
                 "counts": self._counts.buffer_info()[0],
             },
         )

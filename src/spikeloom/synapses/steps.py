@@ -66,10 +66,10 @@ class Kernel:
         given |= {var: coef.data_ptr() for var, coef in coefs}
         return words_of(self.parameters.items(), given)
 
-    def states(self, what: str) -> list[int]:
+    def states(self, suffix: str) -> list[int]:
         """The places of the states' addresses: `start` or `final`."""
         arrays = (name for name, kind in self.parameters.items() if kind == "reals")
-        return [self.at[name] for name in arrays if name.endswith(f"_{what}")]
+        return [self.at[name] for name in arrays if name.endswith(f"_{suffix}")]
 
 
 def neuron_parameters(writer: Writer) -> list[Parameter]:

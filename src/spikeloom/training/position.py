@@ -208,13 +208,13 @@ def put_back(path: Path, state: State, parts: TrainedParts) -> Position:
         ) from error
 
 
-def _check_kind(given: object, usual: object) -> None:
-    """Raises TypeError where `given` is not built of the same kinds of values as `usual`."""
-    kinds = {type(given), type(usual)}
+def _check_kind(saved: object, usual: object) -> None:
+    """Raises TypeError where `saved` is not built of the same kinds of values as `usual`."""
+    kinds = {type(saved), type(usual)}
     if len(kinds) > 1 and kinds != {int, float}:
-        raise TypeError(f"{given} in place of {usual}")
-    if isinstance(given, dict) and isinstance(usual, dict):
-        given, usual = [given[key] for key in usual], list(usual.values())
-    if isinstance(given, list | tuple) and isinstance(usual, list | tuple):
-        for value, other in zip(given, usual, strict=True):
+        raise TypeError(f"{saved} in place of {usual}")
+    if isinstance(saved, dict) and isinstance(usual, dict):
+        saved, usual = [saved[key] for key in usual], list(usual.values())
+    if isinstance(saved, list | tuple) and isinstance(usual, list | tuple):
+        for value, other in zip(saved, usual, strict=True):
             _check_kind(value, other)

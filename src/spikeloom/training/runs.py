@@ -107,13 +107,13 @@ def resume(
             return trainer.fit(run)
 
 
-def _rescheduled(run: RunFolder, before: Recipe, recipe: Recipe, how: str) -> Recipe:
+def _rescheduled(run: RunFolder, before: Recipe, recipe: Recipe, mode: str) -> Recipe:
     """`recipe` with the schedule of `before` for its other number of epochs."""
     old, new = before.training.epochs, recipe.training.epochs
     if old == new:
-        raise RunError(f"schedule = {how}: give other epochs than the {old} of {run.path}")
+        raise RunError(f"schedule = {mode}: give other epochs than the {old} of {run.path}")
     begin = before.schedule.begin
-    if how == "restart":
+    if mode == "restart":
         done = read(Checkpoints(run.checkpoints).last)["epoch"]
         factor, begin = (new - done) / max(1, old - begin), done
     else:

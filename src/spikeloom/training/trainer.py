@@ -366,12 +366,12 @@ class Trainer:
         if not self.watches_every_step or not distributed.any_of(self.watch.bad()):
             return
         bad = self.watch.names()
-        what = f"{bad[0]} became non-finite" if bad else "another process is not finite"
+        problem = f"{bad[0]} became non-finite" if bad else "another process is not finite"
         find = functools.partial(self.watch.origin, bad, batch)
-        raise self.non_finite(what, find, batch, bool(bad))
+        raise self.non_finite(problem, find, batch, bool(bad))
 
     def non_finite(
-        self, what: str, find: Callable[[], str], batch: Batch, mine: bool
+        self, problem: str, find: Callable[[], str], batch: Batch, mine: bool
     ) -> NonFiniteError:
         """The error to raise. `find` does the step on `batch` again and says where it began;
         `mine`: this process has found the fault in what it computed."""
@@ -379,7 +379,7 @@ class Trainer:
         with autocast(self.recipe.training.precision, self.device), own_batches(self.classifier):
             where = find()
         error = NonFiniteError(
-            f"{what} in epoch {self.epoch}, step {self.step} (optimizer step "
+            f"{problem} in epoch {self.epoch}, step {self.step} (optimizer step "
             f"{self.position.global_step}): it began in {where}; {self.saver.good}; "
             "train again with a lower optimizer.lr, or with training.clip_norm"
         )

@@ -34,14 +34,14 @@ class LeakyCharge:
         if self.decay_input:
             self.v = v + self.share(x - above)
         elif zero and not self.refits:
-            self.v = v * self.kept() + x
+            self.v = v * self.remaining() + x
         else:
             self.v = v - self.share(above) + x
 
     def share(self: Any, value: Tensor) -> Tensor:
         return value / self.tau
 
-    def kept(self: Any) -> Any:
+    def remaining(self: Any) -> Any:
         return 1.0 - 1.0 / self.tau
 
 
@@ -59,7 +59,7 @@ class ParametricCharge(LeakyCharge):
     def share(self: Any, value: Tensor) -> Tensor:
         return value * self.w.sigmoid()
 
-    def kept(self: Any) -> Any:
+    def remaining(self: Any) -> Any:
         return 1.0 - self.w.sigmoid()
 
 
@@ -188,7 +188,7 @@ def namespace(dialect: Dialect, surrogates: dict[str, Any]) -> dict[str, Any]:
         tail = {"step_mode": "s", "store_v_seq": False}
         tail = tail if dialect.refits else {"step_mode": "s", "backend": "torch", **tail}
     root = type("BaseNode", (Node,), {**base, **step, "arguments": {**Node.arguments, **tail}})
-    made: dict[str, Any] = {"BaseNode": root}
+    nodes: dict[str, Any] = {"BaseNode": root}
     for name, charge, since, many in _CHARGES:
         if dialect.number < since or (name == "GeneralNode" and not single):
             continue
@@ -200,10 +200,10 @@ def namespace(dialect: Dialect, surrogates: dict[str, Any]) -> dict[str, Any]:
         members = {"__module__": module, "arguments": arguments}
         if not dialect.decays_input:
             members["decay_input"] = True
-        made[name] = type(name, (charge, root), members)
+        nodes[name] = type(name, (charge, root), members)
         if single and many and dialect.number >= 6:
             tails = {"backend": "torch"} | ({"lava_s_cale": 64} if dialect.number >= 12 else {})
             arguments = {key: value for key, value in arguments.items() if key not in tail}
             members = {"__module__": module, "arguments": {**arguments, **tails}}
-            made[f"MultiStep{name}"] = type(f"MultiStep{name}", (MultiStep, made[name]), members)
-    return made
+            nodes[f"MultiStep{name}"] = type(f"MultiStep{name}", (MultiStep, nodes[name]), members)
+    return nodes

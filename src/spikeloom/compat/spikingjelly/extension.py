@@ -40,11 +40,11 @@ def namespace() -> dict[str, Any]:
     surrogates = surrogates_of(habits)
     nodes = nodes_of(habits, surrogates)
     shared = {"__module__": f"{__name__.rpartition('.')[0]}.cext.neuron", "surrogates": surrogates}
-    made: dict[str, Any] = {}
+    classes: dict[str, Any] = {}
     for name, defaults in _ARGUMENTS.items():
         arguments = {**defaults, **_TAIL, "detach_reset": False}
         members = {**shared, "arguments": arguments, "decay_input": True}
-        made[name] = type(name, (ByName, nodes[name]), members)
-        made[f"MultiStep{name}"] = type(f"MultiStep{name}", (MultiStep, made[name]), shared)
-    made["BaseNode"] = nodes["BaseNode"]
-    return made
+        classes[name] = type(name, (ByName, nodes[name]), members)
+        classes[f"MultiStep{name}"] = type(f"MultiStep{name}", (MultiStep, classes[name]), shared)
+    classes["BaseNode"] = nodes["BaseNode"]
+    return classes

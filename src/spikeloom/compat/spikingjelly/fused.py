@@ -1,6 +1,6 @@
 """A node written for SpikingJelly, as one compiled step.
 
-Its state lives in attributes and its equations in methods that change them. The step that is traced
+Its state is in attributes and its equations in methods that change them. The step that is traced
 calls those methods on a copy whose memories and parameters are the step's arguments. So a node of
 the user's own, a subclass that overrides how it charges, fires or resets, gets a kernel as ours do.
 """
@@ -69,12 +69,12 @@ class Written(Neuron):
                 f"{type(self).__name__} ran on a kernel, which has no second derivatives: "
                 "SPIKELOOM_BACKEND=eager runs it as it is written"
             )
-        given: dict[str, Any] = dict(zip(self.states, values, strict=True))
-        given |= {name.removeprefix("own."): value for name, value in coefs.items()}
-        given |= dict.fromkeys(self.node.outputs)
+        attributes: dict[str, Any] = dict(zip(self.states, values, strict=True))
+        attributes |= {name.removeprefix("own."): value for name, value in coefs.items()}
+        attributes |= dict.fromkeys(self.node.outputs)
         if self.learns:
-            given["surrogate_function"] = self.surrogate
-        with carrying(self.node, given) as carried:
+            attributes["surrogate_function"] = self.surrogate
+        with carrying(self.node, attributes) as carried:
             spikes = getattr(self.node, self.node.step_method)(x)
             return spikes, *(carried[name] for name in self.states)
 
@@ -84,15 +84,15 @@ def _written(node: Any) -> Written | None:
     states = tuple(
         name for name, value in node._memories.items() if isinstance(value, (float, Tensor))
     )
-    known = node.__dict__.get("_written")
-    if known is None or known.node is not node or known.states != states:
+    written = node.__dict__.get("_written")
+    if written is None or written.node is not node or written.states != states:
         if len(states) < len(node._memories):
             return None
         kind = type(node)
         if kind not in _kinds:
             _kinds[kind] = type(kind.__name__, (Written,), {})
-        known = node.__dict__["_written"] = _kinds[kind](node, states)
-    return known
+        written = node.__dict__["_written"] = _kinds[kind](node, states)
+    return written
 
 
 def advance(node: Any, x: Tensor) -> Tensor | None:

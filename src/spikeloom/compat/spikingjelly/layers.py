@@ -301,33 +301,33 @@ def namespace(dialect: Dialect) -> dict[str, Any]:
     """The names of `layer` in a version of SpikingJelly."""
     attributes = {"__module__": f"{__name__.rpartition('.')[0]}.{dialect.package}.layer"}
 
-    def made(name: str, *bases: type, **members: Any) -> type:
+    def make(name: str, *bases: type, **members: Any) -> type:
         return type(name, bases, {**attributes, **members})
 
     flat = {"drop": staticmethod(F.dropout2d), "default_p": 0.2}
     shared: list[type] = [NeuNorm, SynapseFilter, PrintShapeModule]
     shared += [ElementWiseRecurrentContainer, LinearRecurrentContainer]
-    names: dict[str, Any] = {kind.__name__: made(kind.__name__, kind) for kind in shared}
-    drop = made("Dropout", DroppingOut, drop=staticmethod(F.dropout))
-    names |= {"Dropout": drop, "Dropout2d": made("Dropout2d", drop, **flat)}
+    names: dict[str, Any] = {kind.__name__: make(kind.__name__, kind) for kind in shared}
+    drop = make("Dropout", DroppingOut, drop=staticmethod(F.dropout))
+    names |= {"Dropout": drop, "Dropout2d": make("Dropout2d", drop, **flat)}
     container = _Wrapped if dialect.wraps_layers else Contained
     runs: dict[str, Any] = {"MultiStepContainer": functional.multi_step_forward}
     runs["SeqToANNContainer"] = functional.seq_to_ann_forward
-    names |= {name: made(name, container, run=staticmethod(run)) for name, run in runs.items()}
+    names |= {name: make(name, container, run=staticmethod(run)) for name, run in runs.items()}
     prefix = "MultiStep" if dialect.single else ""
     for axes in ("1d", "2d", "3d"):
         name = f"{prefix}ThresholdDependentBatchNorm{axes}"
-        names[name] = made(name, TemporalBatchNorm)
+        names[name] = make(name, TemporalBatchNorm)
     name = f"{prefix}TemporalWiseAttention"
-    names[name] = made(name, TemporalWiseAttention)
+    names[name] = make(name, TemporalWiseAttention)
     if dialect.single:
         for name in ("Dropout", "Dropout2d"):
             many = {"forward": DroppingOut.multi_step_forward, "default_p": 0.5}
-            names[f"MultiStep{name}"] = made(f"MultiStep{name}", names[name], **many)
+            names[f"MultiStep{name}"] = make(f"MultiStep{name}", names[name], **many)
         return names
     for name, axes in _AXES.items():
-        names[name] = made(name, Stepped, getattr(nn, name), axes=axes)
+        names[name] = make(name, Stepped, getattr(nn, name), axes=axes)
     late = {"StepModeContainer": StepModeContainer, "VotingLayer": VotingLayer}
     for name, kind in {**late, "Delay": SteppedDelay}.items():
-        names[name] = made(name, kind)
+        names[name] = make(name, kind)
     return names

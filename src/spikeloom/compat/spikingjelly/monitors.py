@@ -83,7 +83,7 @@ class LayerMonitor(BaseMonitor):
 
     def watch(self, name: str, module: nn.Module) -> Any:
         hooked = getattr(module, f"register_{self.hook}_hook")
-        return hooked(lambda *given: self.keep(name, _single(given[self.place])))
+        return hooked(lambda *arguments: self.keep(name, _single(arguments[self.place])))
 
 
 class AttributeMonitor(BaseMonitor):

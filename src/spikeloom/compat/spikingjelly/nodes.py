@@ -65,20 +65,20 @@ class Node(MemoryModule):
 
     def _bound(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """The arguments by name."""
-        known, name = self.arguments, type(self).__name__
-        if len(args) > len(known):
-            raise TypeError(f"{name} takes {len(known)} arguments, {len(args)} were given")
-        given = dict(zip(known, args, strict=False))
+        defaults, name = self.arguments, type(self).__name__
+        if len(args) > len(defaults):
+            raise TypeError(f"{name} takes {len(defaults)} arguments, {len(args)} were given")
+        values = dict(zip(defaults, args, strict=False))
         for key, value in options.items():
-            if key not in known:
+            if key not in defaults:
                 raise TypeError(
                     f"{name} of SpikingJelly {self.dialect.version} has no argument {key!r}: it "
-                    f"takes {', '.join(known)}"
+                    f"takes {', '.join(defaults)}"
                 )
-            if key in given:
+            if key in values:
                 raise TypeError(f"{name} got {key!r} twice")
-            given[key] = value
-        return {**known, **given}
+            values[key] = value
+        return {**defaults, **values}
 
     def built(self, values: dict[str, Any]) -> None:
         """Keep the arguments that are this node's own."""
@@ -125,13 +125,13 @@ class Node(MemoryModule):
         return spike
 
     def neuronal_reset(self, spike: Tensor | None = None) -> None:
-        kept: Tensor = self.spike if spike is None else spike
-        kept = kept.detach() if self.detach_reset else kept
+        fired: Tensor = self.spike if spike is None else spike
+        fired = fired.detach() if self.detach_reset else fired
         if self.v_reset is None:
-            self.v = self.v - kept * self.v_threshold
+            self.v = self.v - fired * self.v_threshold
         else:
-            v = (1.0 - kept) * self.v
-            self.v = v + kept * self.v_reset if self.v_reset else v
+            v = (1.0 - fired) * self.v
+            self.v = v + fired * self.v_reset if self.v_reset else v
 
     def spiking(self) -> Tensor:
         """Fire and reset: what a node of 0.0.0.0.2 calls after it has charged."""

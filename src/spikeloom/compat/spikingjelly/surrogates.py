@@ -198,9 +198,9 @@ class Shaped(Surrogate):
     def coefs(self) -> dict[str, Tensor]:
         return {"alpha": self.alpha} if self.learnable else {}  # type: ignore[dict-item]
 
-    def _constants(self, given: dict[str, Any]) -> dict[str, Any]:
-        if given:
-            return given
+    def _constants(self, constants: dict[str, Any]) -> dict[str, Any]:
+        if constants:
+            return constants
         if "alpha" in self._buffers:
             return {"alpha": self._number}
         return {name: getattr(self, name) for name in self.names}
@@ -262,8 +262,8 @@ def namespace(dialect: Dialect) -> dict[str, Any]:
     base = type("SurrogateFunctionBase", (Shaped,), habits)
     few = {"order": ("spiking",), **habits}
     several = type("MultiArgsSurrogateFunctionBase", (base,), few)
-    made: dict[str, Any] = {"SurrogateFunctionBase": base, "heaviside": heaviside}
-    made |= {"MultiArgsSurrogateFunctionBase": several, "check_manual_grad": check_manual_grad}
+    classes: dict[str, Any] = {"SurrogateFunctionBase": base, "heaviside": heaviside}
+    classes |= {"MultiArgsSurrogateFunctionBase": several, "check_manual_grad": check_manual_grad}
     for name, shape in SHAPES.items():
         if dialect.number < shape.since or " " in name:
             continue
@@ -275,9 +275,9 @@ def namespace(dialect: Dialect) -> dict[str, Any]:
             members["quiet"] = False
         members["order"] = order if dialect.refits else _LATE_ORDER.get(name, order)
         parent = base if tuple(shape.constants) == ("alpha",) else several
-        made[name] = type(name, (parent,), members)
-        made[_small(name)] = _functional(made[name], _small(name), module)
-    return made
+        classes[name] = type(name, (parent,), members)
+        classes[_small(name)] = _functional(classes[name], _small(name), module)
+    return classes
 
 
 def _form(name: str, dialect: Dialect) -> str:

@@ -155,12 +155,12 @@ def install() -> None:
     else:
         return
     base = {"__module__": __name__}
-    made = {name: type(name, (Images,), {**base, "name": ours}) for name, ours in DATASETS.items()}
-    globals().update(made)  # so that worker processes can unpickle them
+    sets = {name: type(name, (Images,), {**base, "name": ours}) for name, ours in DATASETS.items()}
+    globals().update(sets)  # so that worker processes can unpickle them
     contents: dict[str, dict[str, Any]] = {
         "torchvision": {"__version__": "0 (spikeloom's stand-in)"},
         "torchvision.transforms": {kind.__name__: kind for kind in TRANSFORMS},
-        "torchvision.datasets": made,
+        "torchvision.datasets": sets,
     }
     for name, names in contents.items():
         module = types.ModuleType(name, __doc__)

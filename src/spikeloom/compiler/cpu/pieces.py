@@ -114,29 +114,29 @@ def _span(name: str, begin: str, size: str) -> str:
 def copied_in(
     writer: Writer,
     at: list[str],
-    given: str,
+    begin: str,
     size: str,
-    what: str = "start",
+    suffix: str = "start",
     otherwise: str = "{}rest",
     flag: str = "has_start",
 ) -> list[str]:
-    """Each state's places `at` in the scratch before a walk through time: its array `what` from
-    `given` on, or the value `otherwise` where `flag` says that there is none."""
+    """Each state's places `at` in the scratch before a walk through time: its array `suffix` from
+    `begin` on, or the value `otherwise` where `flag` says that there is none."""
     lines = []
     for var, place in zip(writer.states, at, strict=True):
         target = _span("scratch", place, size)
         lines += [
             f"if {flag}:",
-            f"    copy({target}, {_span(f'{var}{what}', given, size)})",
+            f"    copy({target}, {_span(f'{var}{suffix}', begin, size)})",
             "else:",
             f"    fill({target}, {otherwise.format(var)})",
         ]
     return lines
 
 
-def copied_out(writer: Writer, at: list[str], given: str, size: str, what: str) -> list[str]:
-    """Each state's array `what` after a walk, from its places `at` in the scratch."""
+def copied_out(writer: Writer, at: list[str], begin: str, size: str, suffix: str) -> list[str]:
+    """Each state's array `suffix` after a walk, from its places `at` in the scratch."""
     return [
-        f"copy({_span(f'{var}{what}', given, size)}, {_span('scratch', place, size)})"
+        f"copy({_span(f'{var}{suffix}', begin, size)}, {_span('scratch', place, size)})"
         for var, place in zip(writer.states, at, strict=True)
     ]

@@ -82,13 +82,13 @@ def product(out, at, width, rows, inputs, values, first, count):
     for column in range(0, whole, panel):
         n = 0
         while n < count:
-            here = first + n * inputs
+            source = first + n * inputs
             goal = at + n * width + column
             if n + 8 <= count:
-                _product8(values, here, inputs, inputs, rows, column, width, out, goal, width)
+                _product8(values, source, inputs, inputs, rows, column, width, out, goal, width)
                 n += 8
             else:
-                _product1(values, here, inputs, inputs, rows, column, width, out, goal, width)
+                _product1(values, source, inputs, inputs, rows, column, width, out, goal, width)
                 n += 1
     if whole < width:
         for n in range(count):

@@ -114,7 +114,7 @@ class Writer:
         text = {"inf": "np.inf", "-inf": "-np.inf", "nan": "np.nan"}.get(text, text)
         return text if self.trace.double else f"f4({text})"
 
-    def module(self, what: str, *functions: str) -> str:
+    def module(self, title: str, *functions: str) -> str:
         """The whole module."""
         imports = ", ".join(sorted(self.helpers))
         calls = "".join(
@@ -123,7 +123,7 @@ class Writer:
         )
         real = "np.float64" if self.trace.double else "np.float32"
         name = self.trace.signature.name
-        header = f'''"""{what} of {name}, written by spikeloom's step compiler."""
+        header = f'''"""{title} of {name}, written by spikeloom's step compiler."""
 
 import math
 

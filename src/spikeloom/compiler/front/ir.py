@@ -69,7 +69,7 @@ class Builder:
 
     def __init__(self, double: bool) -> None:
         self.double = double
-        self._known: dict[tuple[object, ...], Value] = {}
+        self._values: dict[tuple[object, ...], Value] = {}
 
     def input(self, name: str) -> Value:
         return self._once(("input", name), lambda: Value("input", name=name))
@@ -124,9 +124,9 @@ class Builder:
         return None
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Value]) -> Value:
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
+        if key not in self._values:
+            self._values[key] = make()
+        return self._values[key]
 
 
 BOOLEAN = frozenset(

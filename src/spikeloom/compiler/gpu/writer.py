@@ -103,13 +103,13 @@ class Writer:
         self.helpers.add(helper)
         return f"{helper}({', '.join(f'{{{i}}}' for i in range(count))})"
 
-    def module(self, what: str, name: str, arguments: list[str], body: list[str]) -> str:
+    def module(self, title: str, name: str, arguments: list[str], body: list[str]) -> str:
         """The whole module: one kernel `name`, with constants before `body`."""
         text = "\n".join(indent([*self.constant_lines(), *body]))
         imports = ", ".join(sorted(self.helpers))
         helpers = f"\nfrom spikeloom.compiler.gpu.mathlib import {imports}\n" if imports else ""
         head = ",\n    ".join(arguments)
-        of = f"{what} of {self.trace.signature.name}, written by spikeloom's step compiler."
+        of = f"{title} of {self.trace.signature.name}, written by spikeloom's step compiler."
         return f'''"""{of}"""
 
 import triton

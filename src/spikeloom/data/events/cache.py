@@ -119,16 +119,16 @@ def prepared(
     base = root or cache_root()
     folder = base / "frames" / f"{name}-{cache_key(recordings, framing, meaning)}"
     check_trust(base, folder.parent, folder)
-    there = _open(folder)
-    if there is not None:
-        return there
+    existing = _open(folder)
+    if existing is not None:
+        return existing
     with writing(folder, "prepared frames"):
         make_own(folder.parent)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # without locks every process prepares for itself
             stack.enter_context(files.locked(folder.with_suffix(".lock")))
-        there = _open(folder)  # another process may have been faster
-        return there or _prepare(folder, recordings, framing, workers, progress, skip_damaged)
+        existing = _open(folder)  # another process may have been faster
+        return existing or _prepare(folder, recordings, framing, workers, progress, skip_damaged)
 
 
 def cache_key(recordings: Recordings, framing: Framing, meaning: str = "") -> str:

@@ -74,14 +74,14 @@ class Camera:
             raise DataError(
                 f"brightness runs from {light.min():g} to {light.max():g}, expected 0 to 1"
             )
-        room = int(np.ceil(self.amplitude)) + 1
-        light = _centred(light, self.height + 2 * room, self.width + 2 * room)
+        margin = int(np.ceil(self.amplitude)) + 1
+        light = _centred(light, self.height + 2 * margin, self.width + 2 * margin)
         draws = [np.random.default_rng((seed, index)) for index in range(len(light))]
-        rows = self._signal(light, room, draws) if draws else []
+        rows = self._signal(light, margin, draws) if draws else []
         return [self._finish(events, draw) for events, draw in zip(rows, draws, strict=True)]
 
     def _signal(
-        self, light: Light, room: int, draws: Sequence[np.random.Generator]
+        self, light: Light, margin: int, draws: Sequence[np.random.Generator]
     ) -> list[npt.NDArray[np.int64]]:
         """Events caused by movement, rows (t, x, y, p) for each image."""
         shape = len(light), self.height, self.width
@@ -90,14 +90,14 @@ class Camera:
             image += self.mismatch * draw.standard_normal(image.shape, np.float32)
         threshold = self.threshold * np.maximum(spread, 0.1)
         phase = np.stack([draw.random(shape[1:], np.float32) - np.float32(0.5) for draw in draws])
-        before = _log(self._view(light, room, 0.0, 0.0))
+        before = _log(self._view(light, margin, 0.0, 0.0))
         # what a pixel reported last is not known: somewhere within a threshold of what it sees now
         reference = before + phase * threshold
         parts: list[npt.NDArray[np.int64]] = []
         corners = np.arange(len(PATH)) * self.saccade
         for end in range(self.step, 3 * self.saccade + 1, self.step):
             x, y = (self.amplitude * np.interp(end, corners, PATH[:, axis]) for axis in (0, 1))
-            after = _log(self._view(light, room, x, y))
+            after = _log(self._view(light, margin, x, y))
             crossings = np.trunc((after - reference) / threshold).astype(np.int64)
             place = np.flatnonzero(crossings)
             if len(place):
@@ -141,13 +141,13 @@ class Camera:
         )
         return joined([events(*rows.T, size=size), noise]).in_time_order()
 
-    def _view(self, light: Light, room: int, x: float, y: float):
+    def _view(self, light: Light, margin: int, x: float, y: float):
         """What the sensor sees when the picture has moved by (x, y) pixels: bilinear."""
         column, row = int(np.floor(x)), int(np.floor(y))
         right, down = np.float32(x - column), np.float32(y - row)
 
         def window(dx: int, dy: int):
-            top, left = room - row - dy, room - column - dx
+            top, left = margin - row - dy, margin - column - dx
             return light[:, top : top + self.height, left : left + self.width]
 
         upper = (1 - right) * window(0, 0) + right * window(1, 0)

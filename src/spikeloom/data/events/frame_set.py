@@ -118,14 +118,14 @@ def describe(data: DataSet) -> str:
     )
 
 
-def normalize(counts: Tensor, how: Normalization, durations: Tensor | None = None) -> Tensor:
+def normalize(counts: Tensor, kind: Normalization, durations: Tensor | None = None) -> Tensor:
     """Frames `[T, ..., H, W]` of any type, normalised: float64 stays, others become float32.
 
     `durations` [T] or [T, B] in microseconds is needed for "frequency".
     """
     values = counts if counts.dtype == torch.float64 else counts.to(torch.float32)
     plane = (-2, -1)
-    match how:
+    match kind:
         case "none":
             return values
         case "frequency":
@@ -141,4 +141,4 @@ def normalize(counts: Tensor, how: Normalization, durations: Tensor | None = Non
             mean = values.mean(plane, keepdim=True)
             spread = values.var(plane, keepdim=True)
             return (values - mean) / spread.clamp_min(FLOOR).sqrt()
-    raise ValueError(f"normalization {how!r}: expected none, frequency, max, sum or norm")
+    raise ValueError(f"normalization {kind!r}: expected none, frequency, max, sum or norm")

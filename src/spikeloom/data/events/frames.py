@@ -124,13 +124,13 @@ class Frames:
     """Counts `[T, P, H, W]` (uint8, uint16 or uint32) and the time that each frame stands for.
 
     `durations` float64 [T] in microseconds, at least 1: what a count is divided by to become a
-    frequency. Of the recording's events `there`, `kept` fell into a frame.
+    frequency. Of the recording's `total` events, `counted` fell into a frame.
     """
 
     counts: npt.NDArray[np.unsignedinteger]
     durations: npt.NDArray[np.float64]
-    there: int = 0
-    kept: int = 0
+    total: int = 0
+    counted: int = 0
     in_order: bool = True
 
 
@@ -142,12 +142,12 @@ def integrate(recording: Events, framing: Framing) -> Frames:
     the order of the recording, as the published programs do.
     """
     shape = framing.shape(recording.size)
-    there, in_order = len(recording), is_sorted(recording.t)
+    total, in_order = len(recording), is_sorted(recording.t)
     cells, durations = _place(recording, framing)
     counts = np.bincount(cells, minlength=int(np.prod(shape)))
     if framing.binary:
         counts = counts > 0
-    return Frames(smallest(counts).reshape(shape), durations, there, len(cells), in_order)
+    return Frames(smallest(counts).reshape(shape), durations, total, len(cells), in_order)
 
 
 def smallest(

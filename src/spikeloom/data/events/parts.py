@@ -48,9 +48,9 @@ def write_part(
             if len(damaged) >= MOST_DAMAGED:
                 break
             continue
-        totals["there"] += frames.there
-        totals["kept"] += frames.kept
-        totals["empty"] += not frames.kept
+        totals["there"] += frames.total
+        totals["kept"] += frames.counted
+        totals["empty"] += not frames.counted
         totals["unsorted"] += not frames.in_order
         if frames.counts.dtype.itemsize > counts.dtype.itemsize:
             counts = counts.astype(frames.counts.dtype)
@@ -72,13 +72,13 @@ def write_part(
 
 
 @contextmanager
-def writing(path: Path, what: str) -> Iterator[None]:
-    """Around writing `what` to `path`: a failure is a `DataError` that says what to do."""
+def writing(path: Path, content: str) -> Iterator[None]:
+    """Around writing `content` to `path`: a failure is a `DataError` that says what to do."""
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"{path}: {what} cannot be written ({error.strerror or error}); free some space, or "
+            f"{path}: {content} cannot be written ({error.strerror or error}); free some space, or "
             "name another place with $SPIKELOOM_CACHE"
         ) from error
 
@@ -144,13 +144,13 @@ def _end_with_parent() -> None:
 def _main_left_alone() -> Iterator[None]:
     """While processes start: they would run the user's script again, which needs no guard so."""
     main = sys.modules["__main__"].__dict__
-    kept = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+    saved = {name: main[name] for name in ("__spec__", "__file__") if name in main}
     main["__spec__"] = None
     main.pop("__file__", None)
     try:
         yield
     finally:
-        main.update(kept)
+        main.update(saved)
 
 
 def _can_travel(recordings: Recordings) -> bool:

@@ -80,17 +80,17 @@ def _header(data: bytes) -> tuple[str, int]:
 
 
 def _version(head: str, source: object) -> tuple[str, Callable[[Any], Any], int]:
-    known = {"2.0": (evt2, 4), "2.1": (evt21, 8), "3.0": (evt3, 2)}
+    formats = {"2.0": (evt2, 4), "2.1": (evt21, 8), "3.0": (evt3, 2)}
     names = {"EVT2": "2.0", "EVT21": "2.1", "EVT3": "3.0"}
     match = re.search(r"^% evt (\d\.\d)", head, re.MULTILINE)
     named = re.search(r"^% format (EVT\d+)", head, re.MULTILINE)
     version = match[1] if match else names.get(named[1], named[1]) if named else "none"
-    if version not in known:
+    if version not in formats:
         raise DataError(
             f"{source}: the header names the version {version!r}, expected a line '% evt' with "
             "2.0, 2.1 or 3.0; the file is damaged or of another format"
         )
-    return version, *known[version]
+    return version, *formats[version]
 
 
 def _size(head: str) -> tuple[int, int] | None:
@@ -162,9 +162,9 @@ def evt3(words: Words) -> tuple[Ints, Ints, Ints, Ints]:
     return (high[at] << 12) | low[at], x[order], y[at], p[order]
 
 
-def _last(there: npt.NDArray[np.bool_], values: Ints) -> Ints:
-    """The value at the last place up to here where `there` holds; -1 before the first."""
-    index = np.maximum.accumulate(np.where(there, np.arange(len(there)), -1))
+def _last(mask: npt.NDArray[np.bool_], values: Ints) -> Ints:
+    """The value at the last place up to here where `mask` holds; -1 before the first."""
+    index = np.maximum.accumulate(np.where(mask, np.arange(len(mask)), -1))
     return np.where(index >= 0, values[index], -1)
 
 
@@ -174,9 +174,9 @@ def _unwrapped(values: Ints, bits: int) -> Ints:
     return values + (np.cumsum(back) << bits)
 
 
-def _unwrapped_at(there: npt.NDArray[np.bool_], values: Ints, bits: int) -> Ints:
+def _unwrapped_at(mask: npt.NDArray[np.bool_], values: Ints, bits: int) -> Ints:
     out = np.zeros(len(values), np.int64)
-    out[there] = _unwrapped(values[there], bits)
+    out[mask] = _unwrapped(values[mask], bits)
     return out
 
 

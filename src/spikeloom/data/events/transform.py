@@ -32,19 +32,19 @@ class FrameTransform:
     std: tuple[float, ...]
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        how = self.config.frames
-        if self.training and how.choose is not None:
-            inputs = choose_frames(inputs, how.choose, generator)
+        config = self.config.frames
+        if self.training and config.choose is not None:
+            inputs = choose_frames(inputs, config.choose, generator)
         frames = inputs.to(torch.float32)
         if self.mean:
             frames = (frames - frames.new_tensor(self.mean)) / frames.new_tensor(self.std)
-        if self.training and how.deletion:
-            frames = delete_events(frames, how.deletion, generator)
-        if how.resize is not None:
-            frames = resize(frames, how.resize, antialias=how.antialias)
+        if self.training and config.deletion:
+            frames = delete_events(frames, config.deletion, generator)
+        if config.resize is not None:
+            frames = resize(frames, config.resize, antialias=config.antialias)
         if self.training and self.config.augment:
             frames = augment_frames(frames, self.config.augment, generator)
-        return roll(frames, how.roll, generator) if self.training and how.roll else frames
+        return roll(frames, config.roll, generator) if self.training and config.roll else frames
 
 
 def frame_transform(

@@ -81,13 +81,13 @@ class Entry:
         return str(self.path) if self.member is None else f"{self.path}:{self.member}"
 
 
-def unreadable(what: object, error: BaseException) -> DataError:
+def unreadable(source: object, error: BaseException) -> DataError:
     """The error for a file that the operating system or a decompressor gives up on.
 
     What passes (a lock, too many open files) is not called damage.
     """
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return DataError(f"{what}: cannot be read ({reason}): {advice(error)}")
+    return DataError(f"{source}: cannot be read ({reason}): {advice(error)}")
 
 
 def advice(error: BaseException) -> str:
@@ -198,21 +198,21 @@ def read_members(archive: Path, names: Iterable[str]) -> Iterator[tuple[str, byt
     They come as a stream: nothing is written to the disk. Raises `DataError` if it is damaged, its
     check sum included, or a member is missing.
     """
-    left = set(names)
+    missing = set(names)
     try:
         with _streamed(archive) as tar:
             for info in tar:
                 name = info.name.removeprefix("./")
-                if name in left and info.isreg() and (file := tar.extractfile(info)):
+                if name in missing and info.isreg() and (file := tar.extractfile(info)):
                     content = file.read()
                     if len(content) != info.size:
                         raise EOFError(f"member {name} is cut short")
-                    left.discard(name)
+                    missing.discard(name)
                     yield name, content
     except BROKEN as error:
         raise unreadable(archive, error) from error
-    if left:
-        raise DataError(f"{archive}: has no file {min(left)}: fetch the archive again")
+    if missing:
+        raise DataError(f"{archive}: has no file {min(missing)}: fetch the archive again")
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ _LOCKED = "another program has it open: close that, or set HDF5_USE_FILE_LOCKING
 
 
 @contextmanager
-def reading(source: object, what: str) -> Iterator[None]:
+def reading(source: object, content: str) -> Iterator[None]:
     """Turns whatever a reader raises on damaged or foreign content into a `DataError`."""
     try:
         yield
@@ -30,7 +30,7 @@ def reading(source: object, what: str) -> Iterator[None]:
         hint = "the file is damaged or of another layout"
         if "unable to lock file" in text.lower() or getattr(error, "errno", None):
             hint = advice(error) if getattr(error, "errno", None) else _LOCKED
-        raise DataError(f"{source}: {what} cannot be read ({text}); {hint}") from error
+        raise DataError(f"{source}: {content} cannot be read ({text}); {hint}") from error
 
 
 def opened(path: Path) -> Any:

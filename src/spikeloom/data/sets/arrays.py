@@ -105,12 +105,12 @@ class Arrays(Source):
             split(torch.from_numpy(values[side]), torch.from_numpy(labels[side]))
             for side in (~test, test)
         )
-        seen = train.inputs.double()
+        inputs = train.inputs.double()
         if kind == "images":
-            seen = seen / 255
-            mean, std = seen.mean((0, 2, 3)), seen.std((0, 2, 3)).clamp_min(1e-6)
+            inputs = inputs / 255
+            mean, std = inputs.mean((0, 2, 3)), inputs.std((0, 2, 3)).clamp_min(1e-6)
         elif chosen["encoding"] == "current":
-            mean, std = seen.mean((0, 1)), seen.std((0, 1)).clamp_min(1e-12)
+            mean, std = inputs.mean((0, 1)), inputs.std((0, 1)).clamp_min(1e-12)
         else:
             mean, std = torch.zeros(spec.shape), torch.ones(spec.shape)
         return DataSet(spec, train, other, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes))

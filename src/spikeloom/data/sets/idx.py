@@ -118,16 +118,16 @@ class IdxImages(Source):
             for layout in ("", "raw", f"{self.folder}/raw")
         ]
         for place in places:
-            there = [_plain_or_packed(place, stem) for stem in _STEMS]
-            if not any(there):
+            paths = [_plain_or_packed(place, stem) for stem in _STEMS]
+            if not any(paths):
                 continue
-            for stem, path in zip(_STEMS, there, strict=True):
+            for stem, path in zip(_STEMS, paths, strict=True):
                 if path is None:
                     raise DataError(
                         f"{place / stem}: missing, and no {stem}.gz either, though other files of "
                         f"{self.name} are there: get it from {self.origin}"
                     )
-            return tuple(path for path in there if path is not None)
+            return tuple(path for path in paths if path is not None)
         stems = "".join(f"\n    {stem}[.gz]" for stem in _STEMS)
         tree = f"{self.folder}/   (or {self.folder}/raw/){stems}"
         raise self.missing((place / _STEMS[0] for place in places), tree)

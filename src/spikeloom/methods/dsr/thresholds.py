@@ -40,21 +40,21 @@ class _Largest:
 
     def __init__(self, fraction: float, samples: int) -> None:
         self.fraction, self.samples = fraction, samples
-        self.kept: Tensor | None = None
-        self.keep = self.seen = 0
+        self.pool: Tensor | None = None
+        self.keep = self.counted = 0
 
     def add(self, values: Tensor, samples: int) -> None:
         """`values` of so many samples, in any order."""
         n = values.numel() // samples * self.samples
         # int(q n) can be n itself for q = 1, or by rounding: then it is the maximum.
         self.keep = max(1, n - int(self.fraction * n))
-        self.seen += samples
-        flat = values.flatten() if self.kept is None else torch.cat([self.kept, values.flatten()])
-        self.kept = flat.topk(self.keep).values if flat.numel() > self.keep else flat
+        self.counted += samples
+        flat = values.flatten() if self.pool is None else torch.cat([self.pool, values.flatten()])
+        self.pool = flat.topk(self.keep).values if flat.numel() > self.keep else flat
 
     def value(self) -> Tensor:
-        assert self.kept is not None and self.seen == self.samples
-        return self.kept.min().double().cpu()
+        assert self.pool is not None and self.counted == self.samples
+        return self.pool.min().double().cpu()
 
 
 @torch.no_grad()

@@ -55,12 +55,12 @@ def build(network: GlifNetwork, data: DataSpec) -> "GlifClassifier":
             f"{KINDS[data.kind]}: use network.name = {' or '.join(names)}"
         )
     if network.name in _RESNETS:
-        made: GlifClassifier = ResNet(network, data)
+        classifier: GlifClassifier = ResNet(network, data)
     else:
         kinds = {"cifarnet": CifarNet, "compact": CompactNet}
-        made = kinds.get(network.name, SewNet)(network, data)
+        classifier = kinds.get(network.name, SewNet)(network, data)
     # with the channel last in memory torch pools faster on a CPU
-    return made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return classifier.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 class GlifClassifier(LogitClassifier):
