@@ -284,13 +284,13 @@ def runs_of(origin: str) -> Path:
 
 
 @contextmanager
-def new_folder(chosen: Path | None, parent: Path) -> Iterator[Path]:
-    """The folder that was `chosen`, or a new numbered one in `parent`, removed if it stays empty.
+def new_folder(given: Path | None, parent: Path) -> Iterator[Path]:
+    """The folder that was given, or a new numbered one in `parent`, removed if it stays empty.
 
     It is the same one in all processes that train together: the main one chooses.
     """
-    if chosen is not None:
-        yield chosen
+    if given is not None:
+        yield given
         return
     folder = distributed.from_main(lambda: _claim_number(parent))
     try:
@@ -317,22 +317,22 @@ def _claim_number(parent: Path) -> Path:
         raise RunError(f"cannot create a run folder in {parent}: {error.strerror}") from error
 
 
-def restarted_folder(chosen: Path | None, parent: Path) -> Path | None:
+def restarted_folder(given: Path | None, parent: Path) -> Path | None:
     """The run folder that this launch trained into before torchrun started it again; asked by all
     processes.
 
-    None if it is the first start, or nothing was begun. `chosen`: the folder that was asked for;
+    None if it is the first start, or nothing was begun. `given`: the folder that was asked for;
     else the newest in `parent` that this launch has made.
     """
     # each machine counts its own restarts
     again = distributed.any_of(environ.number("TORCHELASTIC_RESTART_COUNT", 0) > 0)
-    return distributed.from_main(lambda: _of_this_launch(chosen, parent) if again else None)
+    return distributed.from_main(lambda: _of_this_launch(given, parent) if again else None)
 
 
-def _of_this_launch(chosen: Path | None, parent: Path) -> Path | None:
+def _of_this_launch(given: Path | None, parent: Path) -> Path | None:
     if (name := launch_id()) is None:
         return None
-    folders = [chosen] if chosen is not None else list(parent.glob("*"))
+    folders = [given] if given is not None else list(parent.glob("*"))
     runs = [RunFolder(folder) for folder in folders]
     mine = [run.path for run in runs if run.recipe.is_file() and run.fact("launch") == name]
     return max(mine, key=lambda folder: folder.stat().st_mtime_ns, default=None)
