@@ -11,13 +11,18 @@ in 3.29 seconds", 2024), with spikes in place of its GELUs; w = 64 there.
 """
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
-from spikeloom.errors import ConfigError
+from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.methods import shared
+from spikeloom.methods.ann import CompactFromAnn
+from spikeloom.methods.published import fit, tensors
+from spikeloom.neurons import Neuron
 from spikeloom.nn import Sequential
 
 WIDTH = 64
@@ -126,6 +131,90 @@ class CompactBody(nn.Module):
     def course(self, current: Tensor) -> Tensor:
         """The logits of each step."""
         return self.readout(self.layers(current))
+
+
+class CompactNetwork:
+    """What a `Classifier` with a `body` does with it, for T steps, and where it starts."""
+
+    network: CompactFromAnn
+    time_steps: int
+    body: CompactBody
+
+    def current(self, inputs: Tensor) -> Tensor:
+        """`inputs`: images `[B, C, H, W]`."""
+        return self.body.current(inputs, self.time_steps)
+
+    def course(self, current: Tensor) -> tuple[Tensor, ...]:
+        return (self.body.course(current),)
+
+    def start(self) -> None:
+        """From the ANN, where the recipe names one."""
+        if self.network.ann is not None and self.network.thresholds is not None:
+            paths = Path(self.network.ann), Path(self.network.thresholds)
+            start_from_ann(self.body, self.time_steps, *paths)
+
+    @property
+    def starts_from(self) -> str | None:
+        """The trained ANN."""
+        return self.network.ann
+
+
+@torch.no_grad()
+def start_from_ann(body: CompactBody, time_steps: int, ann: Path, thresholds: Path) -> None:
+    """Gives `body` the weights of an ANN with these layers, activations taken for rates of spikes.
+
+        weight, bias of the norm before a layer of neurons   times  2 c / a
+        running mean and variance of the norm behind it      over   a, a^2
+        weight of the readout                                times  a of the last layer
+
+    a is the activation that `thresholds` (of `spikeloom calibrate`) has for the layer; c, of each
+    channel, the smallest constant current that makes a neuron at rest fire in the first step. A
+    spike of 1 then stands for the activation a, and is fired from a / 2 on: rounded, not cut off.
+
+    Source: data-based normalisation, Diehl et al., IJCNN 2015; training goes on from there as in
+    Rathi et al., "Enabling deep SNNs with hybrid conversion and spike timing dependent
+    backpropagation", ICLR 2020.
+
+    Raises CheckpointError for files that are missing, damaged, or of another network.
+    """
+    path = ann / "weights.safetensors" if ann.is_dir() else ann
+    neurons = {n: m for n, m in body.layers.named_children() if isinstance(m, Neuron)}
+    weights = {name.rpartition("body.")[2]: value for name, value in tensors(path).items()}
+    of_neurons = tuple(f"layers.{n}.{key}" for n, m in neurons.items() for key in m.state_dict())
+    body.load_state_dict(fit(path, weights, body.state_dict(), optional=of_neurons))
+    activations = {
+        name.rpartition("layers.")[2]: float(value) for name, value in tensors(thresholds).items()
+    }
+    if activations.keys() != neurons.keys() or min(activations.values()) <= 0:
+        raise CheckpointError(
+            f"{thresholds}: expected activations above 0 of {len(neurons)} layers; calibrate the "
+            "ANN of dsr/cifar10-compact-ann, or of a recipe with its layers"
+        )
+    norm: Any = body.stem[-1]
+    activation = 1.0
+    for name, layer in body.layers.named_children():
+        if name in neurons:
+            activation = activations[name]
+            factor = 2 * firing_current(neurons[name], len(norm.weight), time_steps) / activation
+            norm.weight.mul_(factor / getattr(norm, "scale", 1.0))
+            norm.bias.mul_(factor)
+        elif hasattr(layer, "running_var"):
+            norm = layer
+            norm.running_mean.div_(activation)
+            norm.running_var.div_(activation**2)
+    readout: Any = body.readout[-1]
+    readout.weight.mul_(activation)
+
+
+def firing_current(neuron: Neuron, channels: int, time_steps: int) -> Tensor:
+    """The smallest of the constant currents 0.01, 0.02, ... 16 at which a neuron of each channel
+    fires in the first of `time_steps` steps: `[C]`."""
+    currents = torch.arange(1, 1601) / 100
+    shape = (time_steps, len(currents), channels, 1, 1)
+    spikes = neuron(currents.view(-1, 1, 1, 1).expand(shape).contiguous())[0, ..., 0, 0]
+    if not spikes[-1].all():
+        raise CheckpointError(f"{neuron}: no current up to 16 makes it fire in a step")
+    return currents[(spikes != 0).int().argmax(0)]
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from spikeloom.config.section import Section
+from spikeloom.methods.ann import FromAnn
 
 _NETWORKS = Literal[
     "preresnet18",
@@ -19,7 +19,7 @@ _NETWORKS = Literal[
 ]
 
 
-class DsrNetwork(Section):
+class DsrNetwork(FromAnn):
     """A network of the DSR paper and its code: published layers and widths unless others are given.
 
     preresnet18                     pre-activation ResNet for small images (CIFAR)
@@ -73,16 +73,6 @@ class DsrNetwork(Section):
     blocks: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         default=None,
         description="residual blocks (resnet) or convolutions (vgg) per stage; none: as published",
-    )
-    ann: str | None = Field(
-        default=None,
-        min_length=1,
-        description="trained ANN to start from: its run folder or a weights file",
-    )
-    thresholds: str | None = Field(
-        default=None,
-        min_length=1,
-        description="thresholds to start from: a file of `spikeloom calibrate`",
     )
 
     @model_validator(mode="after")

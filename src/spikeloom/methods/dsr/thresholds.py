@@ -26,7 +26,7 @@ from spikeloom.hooks import hooked
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.importing import BODY, read_thresholds, translate
 from spikeloom.methods.dsr.representation import DsrLIF, Represented
-from spikeloom.methods.published import fit, saved
+from spikeloom.methods.published import fit, saved, tensors
 from spikeloom.nn import Classifier
 
 
@@ -125,7 +125,7 @@ def start_from_files(classifier: Classifier, network: DsrNetwork) -> None:
 @torch.no_grad()
 def set_thresholds(classifier: Classifier, path: Path) -> None:
     """The calibrated thresholds of the file at `path`, ours or the published program's."""
-    activations = _read_safetensors(path) if _is_safetensors(path) else read_thresholds(path)
+    activations = tensors(path) if _is_safetensors(path) else read_thresholds(path)
     neurons = {
         name.removeprefix(BODY): module
         for name, module in classifier.named_modules()
@@ -147,7 +147,7 @@ def _ann_state(path: Path) -> dict[str, Tensor]:
     if path.is_dir():
         path = path / "weights.safetensors"
     if _is_safetensors(path):
-        return _read_safetensors(path)
+        return tensors(path)
     content = saved(path)
     # A checkpoint of this library has its state under "model", a published one under "state_dict".
     return translate(path, content.get("model", content.get("state_dict", content)))
@@ -157,21 +157,10 @@ def facts_of(path: Path) -> dict[str, str]:
     """What `write_thresholds` was told of the file at `path`; nothing of a published one."""
     if not _is_safetensors(path):
         return {}
-    _read_safetensors(path)  # says what is wrong with it
+    tensors(path)  # says what is wrong with it
     with safetensors.safe_open(path, "pt") as file:
         return file.metadata() or {}
 
 
 def _is_safetensors(path: Path) -> bool:
     return path.suffix == ".safetensors"
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} does not exist: give a finished run, or a file that was written by one"
-        ) from error
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): write it again") from error

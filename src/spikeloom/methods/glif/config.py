@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from spikeloom.config.section import Section
+from spikeloom.methods.ann import CompactFromAnn
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 Open = Annotated[float, Field(gt=0, lt=1)]
@@ -17,7 +17,7 @@ IMAGE_NETWORKS: tuple[str, ...] = get_args(Image)
 EVENT_NETWORKS: tuple[str, ...] = get_args(Events)
 
 
-class GlifNetwork(Section):
+class GlifNetwork(CompactFromAnn):
     """A network of the GLIF paper and its code.
 
     resnet18    images, 3x3 stem, 2+2+2+2 basic blocks of 64, 128, 256, 512 channels (CIFAR)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
-from spikeloom.methods.compact import WIDTH, CompactBody
+from spikeloom.methods.compact import WIDTH, CompactBody, CompactNetwork
 from spikeloom.methods.glif.blocks import BasicBlock, MembraneBlock, Parts, SewBlock
 from spikeloom.methods.glif.config import EVENT_NETWORKS, IMAGE_NETWORKS, GlifNetwork
 from spikeloom.methods.shared import (
@@ -167,19 +167,14 @@ class CifarNet(GlifClassifier):
         return (self.lastave(self.features(current)),)
 
 
-class CompactNet(GlifClassifier):
+class CompactNet(CompactNetwork, GlifClassifier):
     """The small network of `methods.compact`."""
 
     def __init__(self, network: GlifNetwork, data: DataSpec) -> None:
         super().__init__(network)
+        self.network = network
         parts, width = Parts(network), network.channels or WIDTH
         self.body = CompactBody(data, width, norm=parts.norm, neuron=parts.neuron)
-
-    def current(self, inputs: Tensor) -> Tensor:
-        return self.body.current(inputs, self.time_steps)
-
-    def course(self, current: Tensor) -> tuple[Tensor, ...]:
-        return (self.body.course(current),)
 
 
 class SewNet(GlifClassifier):

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spikeloom.config.section import Section
+from spikeloom.methods.ann import CompactFromAnn
 
 
-class PlifNetwork(Section):
+class PlifNetwork(CompactFromAnn):
     """A network of the PLIF paper: published layers and widths unless a width is given.
 
     mnist          image, 2 convolutions of 128 channels, 2 linear layers (also Fashion-MNIST)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
-from spikeloom.methods.compact import WIDTH, CompactBody
+from spikeloom.methods.compact import WIDTH, CompactBody, CompactNetwork
 from spikeloom.methods.plif.config import PlifNetwork
 from spikeloom.methods.shared import KINDS, LogitClassifier, frames, full, images
 from spikeloom.neurons import LIF, PLIF, ATan, Neuron
@@ -159,11 +159,12 @@ class FrameClassifier(PlifClassifier):
         return frames(inputs, self.time_steps)
 
 
-class CompactClassifier(LogitClassifier):
+class CompactClassifier(CompactNetwork, LogitClassifier):
     """The small network of `methods.compact`."""
 
     def __init__(self, network: PlifNetwork, data: DataSpec) -> None:
         super().__init__()
+        self.network = network
         self.time_steps = network.T
         self.body = CompactBody(
             data,
@@ -171,13 +172,6 @@ class CompactClassifier(LogitClassifier):
             norm=lambda channels: BatchNorm(channels, statistics=network.batchnorm),
             neuron=lambda _: _neuron(network),
         )
-
-    def current(self, inputs: Tensor) -> Tensor:
-        """`inputs`: images `[B, C, H, W]`."""
-        return self.body.current(inputs, self.time_steps)
-
-    def course(self, current: Tensor) -> tuple[Tensor, ...]:
-        return (self.body.course(current),)
 
 
 def _readout(
