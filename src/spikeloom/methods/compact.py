@@ -211,7 +211,7 @@ def firing_current(neuron: Neuron, channels: int, time_steps: int) -> Tensor:
     fires in the first of `time_steps` steps: `[C]`."""
     currents = torch.arange(1, 1601) / 100
     shape = (time_steps, len(currents), channels, 1, 1)
-    spikes = neuron(currents.view(-1, 1, 1, 1).expand(shape).contiguous())[0, ..., 0, 0]
+    spikes = neuron(currents.view(-1, 1, 1, 1).expand(shape))[0, ..., 0, 0]
     if not spikes[-1].all():
         raise CheckpointError(f"{neuron}: no current up to 16 makes it fire in a step")
     return currents[(spikes != 0).int().argmax(0)]
