@@ -37,7 +37,7 @@ from spikeloom.data.sets import cifar, dvsgesture, dvsplane, idx, nmnist, ntidig
 from spikeloom.data.sets.imagefolder import Files
 from spikeloom.errors import CheckpointError, SpikeloomError
 from spikeloom.methods import catalog
-from spikeloom.methods.dsr import thresholds
+from spikeloom.methods.published import tensors
 from spikeloom.run import checkpoint, reading, records
 
 rng = np.random.default_rng(0)
@@ -363,7 +363,7 @@ def metrics() -> list[bytes]:
 
 def parse_safetensors(data: bytes) -> None:
     with as_file(data, "weights.safetensors") as path:
-        thresholds._read_safetensors(path)
+        tensors(path)
 
 
 def safetensors_files() -> list[bytes]:

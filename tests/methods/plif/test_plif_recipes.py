@@ -11,6 +11,7 @@ RECIPES = [
     *(
         "plif/cifar10",
         "plif/cifar10-compact",
+        "plif/cifar10-compact-hybrid",
         "plif/cifar10-dvs",
         "plif/digits",
         "plif/digits-callbacks",
