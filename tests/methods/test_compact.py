@@ -75,9 +75,9 @@ def test_firing_current_is_the_one_that_reaches_the_threshold_at_once():
     neuron = PLIF(tau=2.0, v_threshold=0.5, shape=(3, 1, 1))
     with torch.no_grad():
         neuron.w.copy_(-(tau - 1).log().view(3, 1, 1))
-    assert torch.allclose(firing_current(neuron, 3, 2), 0.5 * tau, atol=0.0101)
+    assert torch.allclose(firing_current(neuron, torch.zeros(3), 2), 0.5 * tau, atol=0.0101)
     with pytest.raises(CheckpointError, match="no current up to 16"):
-        firing_current(LIF(tau=2.0, v_threshold=9.0), 1, 1)
+        firing_current(LIF(tau=2.0, v_threshold=9.0), torch.zeros(1), 1)
 
 
 @pytest.mark.parametrize("method", ["plif", "glif"])
@@ -105,7 +105,7 @@ def test_an_ann_hands_its_weights_to_neurons_that_fire_at_its_rates(method: str,
 
     activation = safetensors.torch.load_file(thresholds)["body.layers.0"].item()
     neuron, before = network.body.layers[0], ann.body.body.current(images, 1)
-    factor = 2 * firing_current(neuron, 8, 8).view(8, 1, 1) / activation
+    factor = 2 * firing_current(neuron, torch.zeros(8), 8).view(8, 1, 1) / activation
     current = network.body.current(images, 8)
     assert torch.allclose(current[0], before[0] * factor, atol=1e-5)
     # A spike stands for the calibrated activation, and every neuron of the ANN above half of it

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeloom.analysis.rates import neuron_layers
 from spikeloom.data.base import DataSpec
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.methods import shared
@@ -178,7 +179,7 @@ def start_from_ann(body: CompactBody, time_steps: int, ann: Path, thresholds: Pa
     Raises CheckpointError for files that are missing, damaged, or of another network.
     """
     path = ann / "weights.safetensors" if ann.is_dir() else ann
-    neurons = {n: m for n, m in body.layers.named_children() if isinstance(m, Neuron)}
+    neurons = neuron_layers(body.layers)
     weights = {name.rpartition("body.")[2]: value for name, value in tensors(path).items()}
     of_neurons = tuple(f"layers.{n}.{key}" for n, m in neurons.items() for key in m.state_dict())
     body.load_state_dict(fit(path, weights, body.state_dict(), optional=of_neurons))
@@ -195,7 +196,8 @@ def start_from_ann(body: CompactBody, time_steps: int, ann: Path, thresholds: Pa
     for name, layer in body.layers.named_children():
         if name in neurons:
             activation = activations[name]
-            factor = 2 * firing_current(neurons[name], len(norm.weight), time_steps) / activation
+            current = firing_current(neurons[name], norm.weight, time_steps)
+            factor = 2 * current / activation
             norm.weight.mul_(factor / getattr(norm, "scale", 1.0))
             norm.bias.mul_(factor)
         elif hasattr(layer, "running_var"):
@@ -206,11 +208,11 @@ def start_from_ann(body: CompactBody, time_steps: int, ann: Path, thresholds: Pa
     readout.weight.mul_(activation)
 
 
-def firing_current(neuron: Neuron, channels: int, time_steps: int) -> Tensor:
+def firing_current(neuron: Neuron, like: Tensor, time_steps: int) -> Tensor:
     """The smallest of the constant currents 0.01, 0.02, ... 16 at which a neuron of each channel
-    fires in the first of `time_steps` steps: `[C]`."""
-    currents = torch.arange(1, 1601) / 100
-    shape = (time_steps, len(currents), channels, 1, 1)
+    fires in the first of `time_steps` steps: `[C]`, on the device of `like` `[C]`."""
+    currents = torch.arange(1, 1601, device=like.device) / 100
+    shape = (time_steps, len(currents), len(like), 1, 1)
     spikes = neuron(currents.view(-1, 1, 1, 1).expand(shape))[0, ..., 0, 0]
     if not spikes[-1].all():
         raise CheckpointError(f"{neuron}: no current up to 16 makes it fire in a step")
