@@ -36,6 +36,13 @@ class Kept:
     test_samples: int
     epochs: tuple[tuple[int, float, float | None], ...]
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What the run said of its data."""
+
+    @property
+    def length(self) -> int:
+        """Epochs trained; the last one is always tested."""
+        return self.epochs[-1][0] + 1
 
     @property
     def accuracy_a(self) -> float:
@@ -76,6 +83,7 @@ def keep(folder: Path, name: str) -> Path:
         "train_samples": run.start.train_samples,
         "test_samples": run.start.test_samples,
         "seconds": round(run.end.seconds, 1),
+        "notes": run.start.notes,
         "epochs": [
             [
                 e.epoch,
@@ -105,6 +113,7 @@ def read(path: Path) -> Kept:
         test_samples=told["test_samples"],
         epochs=tuple((epoch, test, val) for epoch, test, val in told["epochs"]),
         seconds=told["seconds"],
+        notes=tuple(told.get("notes", ())),
     )
 
 

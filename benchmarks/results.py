@@ -117,12 +117,13 @@ def _row(row: Row, recipe: Recipe, found: Sequence[Sequence[Kept]]) -> list[tupl
 
 def _other(group: Sequence[Kept]) -> tuple[str, ...]:
     first = group[0]
+    copied = any(note.startswith("not the publisher's files") for note in first.notes)
     return (
-        first.recipe.data.name,
+        first.recipe.data.name + " (not the publisher's files)" * copied,
         f"{first.train_samples:,} / {first.test_samples:,}",
         _mean([record.accuracy_a for record in group]),
         _b(group),
-        f"{len(first.epochs)}",
+        f"{first.length}",
         f"{statistics.mean(record.seconds for record in group):,.0f} s",
         _machine(first),
         _command(group),
@@ -142,7 +143,7 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _epochs(record: Kept, published: int) -> str:
-    ours = len(record.epochs)
+    ours = record.length
     return f"{ours:,}" if ours == published else f"{ours:,} of {published:,}"
 
 
