@@ -1,6 +1,8 @@
 """The small network of four methods: its fixed first layer, its shapes, and that it learns."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -68,6 +70,17 @@ def test_it_learns_what_it_is_shown(method: str):
 def test_samples_that_do_not_fit_are_named(method: str):
     with pytest.raises(ConfigError, match="'compact' takes images of 9x9 or more"):
         compact(method, size=8)
+
+
+@pytest.mark.parametrize("method", ["plif", "glif", "dsr"])
+@pytest.mark.parametrize("kind", ["", "-hybrid"])
+def test_the_callbacks_of_the_recipes_fit_their_networks(method: str, kind: str):
+    recipe = catalog.load_recipe(f"{method}/cifar10-compact{kind}", ["channels=4"])
+    spec = DataSpec("made", (3, 12, 12), tuple("0123456789"))
+    classifier = catalog.method_of(recipe).build(recipe.network, spec)
+    training: Any = SimpleNamespace(recipe=recipe, classifier=classifier, epoch=0)
+    for section in recipe.callbacks:
+        section.build().before_epoch(training)
 
 
 def test_firing_current_is_the_one_that_reaches_the_threshold_at_once():

@@ -46,7 +46,7 @@ def speedrun(
         print_json([record.model_dump() for record in records])
         return
     _print(records)
-    typer.echo(f"{len(records)} records in {FOLDER}; their logs: --json. To add one:")
+    typer.echo(f"records: {len(records)}, in {FOLDER}; their logs: --json. To add one:")
     typer.echo(f"spikeloom speedrun METHOD, which trains METHOD/{RECIPE}; rules: docs/speedrun.md")
 
 
@@ -79,7 +79,7 @@ def _print(records: "Sequence[SpeedrunEntry]") -> None:
                 str(record.time_steps or ""),
                 f"{record.parameters:,}",
                 f"{record.spikes:,.0f}",
-                f"{record.machine}, {record.threads} threads",
+                f"{record.machine}, {record.threads} thread{'s' * (record.threads > 1)}",
                 record.command,
             )
             for record in records
