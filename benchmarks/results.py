@@ -13,6 +13,7 @@ from benchmarks.published import Row, rows
 from benchmarks.records import Kept, kept
 from spikeloom import files
 from spikeloom.config.schema import Recipe
+from spikeloom.data.survey import FOREIGN
 from spikeloom.errors import ConfigError
 from spikeloom.methods.catalog import load_recipe
 
@@ -117,9 +118,9 @@ def _row(row: Row, recipe: Recipe, found: Sequence[Sequence[Kept]]) -> list[tupl
 
 def _other(group: Sequence[Kept]) -> tuple[str, ...]:
     first = group[0]
-    copied = any(note.startswith("not the publisher's files") for note in first.notes)
+    copied = any(note.startswith(FOREIGN) for note in first.notes)
     return (
-        first.recipe.data.name + " (not the publisher's files)" * copied,
+        first.recipe.data.name + f" ({FOREIGN})" * copied,
         f"{first.train_samples:,} / {first.test_samples:,}",
         _mean([record.accuracy_a for record in group]),
         _b(group),

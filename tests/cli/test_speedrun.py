@@ -57,7 +57,14 @@ def test_a_run_becomes_an_entry_by_the_rules(
     ends = [reading.read(folder).end for folder in (ann, hybrid)]
     parts = [end.seconds or 0 for end in ends if end] + [float(facts_of(thresholds)["seconds"])]
     assert both["epochs"] == 4 and both["seconds"] == round(sum(parts), 1) and len(parts) == 3
-    assert both["command"] == " && ".join([told["command"]] * 3)  # that of this process
+    this = told["command"]  # of this process, whatever it runs
+    assert both["command"] == f"{this} --out {ann} && {this} && {this}"
+
+    other = tmp_path / "other"
+    small = [text.replace("val_ratio=0.2", "val_ratio=0.3") for text in SMALL]
+    run("train", "dsr/cifar10-compact-hybrid", *small, *files, "--out", str(other))
+    refused = run("speedrun", str(other))
+    assert refused.code == 2 and "its ANN was trained with another" in refused.err
 
     activations = safetensors.numpy.load_file(thresholds)
     safetensors.numpy.save_file(activations, thresholds)

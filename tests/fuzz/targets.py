@@ -32,12 +32,12 @@ from spikeloom.data.events.array import spikes
 from spikeloom.data.events.atis import read_bin
 from spikeloom.data.events.audio import read_wav
 from spikeloom.data.files import archive, hdf5, saved_tensors, shards
+from spikeloom.data.files import weights as weight_files
 from spikeloom.data.images.decode import ImageSplit
 from spikeloom.data.sets import cifar, dvsgesture, dvsplane, idx, nmnist, ntidigits, shd
 from spikeloom.data.sets.imagefolder import Files
 from spikeloom.errors import CheckpointError, SpikeloomError
 from spikeloom.methods import catalog
-from spikeloom.methods.published import tensors
 from spikeloom.run import checkpoint, reading, records
 
 rng = np.random.default_rng(0)
@@ -363,7 +363,7 @@ def metrics() -> list[bytes]:
 
 def parse_safetensors(data: bytes) -> None:
     with as_file(data, "weights.safetensors") as path:
-        tensors(path)
+        weight_files.read(path)
 
 
 def safetensors_files() -> list[bytes]:

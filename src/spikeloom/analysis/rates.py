@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spikeloom.hooks import Look, Watching
 from spikeloom.neurons import Neuron
-from spikeloom.synapses.active import total
+from spikeloom.synapses.active import count_all
 from spikeloom.synapses.functional import obstacle
 
 # What a neuron answers: its spikes, or (spikes, state) where a state was given.
@@ -107,7 +107,7 @@ class FiringRates(LayerSums):
         # int64: a float32 sum stops being exact at 2^24 spikes, a bfloat16 one at 2^8.
         spikes = spikes.detach()
         if spikes.numel() >= _LARGE and obstacle(spikes) is None:
-            counted = total(spikes)
+            counted = count_all(spikes)
             if counted is not None:
                 return torch.tensor(counted)
         return torch.count_nonzero(spikes)

@@ -16,6 +16,9 @@ from spikeloom.data.files.archive import scan, walk
 from spikeloom.data.images.decode import SUFFIXES
 from spikeloom.errors import DataError
 
+FOREIGN = "not the publisher's files"
+"""How the note begins that files have other check sums."""
+
 _CHUNK = 1024
 _BYTES = 64 << 20
 
@@ -106,7 +109,7 @@ def _changed(files: "Mapping[Path, FileReport]") -> tuple[str, ...]:
     if not changed:
         return ()
     names = ", ".join(changed)
-    return (f"not the publisher's files, so results may not compare with published ones: {names}",)
+    return (f"{FOREIGN}, so results may not compare with published ones: {names}",)
 
 
 def prepare(name: str, root: str | Path | None = None) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import safetensors
 import torch
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from spikeloom.analysis.decisions import DecisionCounter, Decisions, LatencyCour
 from spikeloom.analysis.operations import Operations, SynapticOperations
 from spikeloom.config.schema import Recipe
 from spikeloom.data.base import Batch, DataSet, DataSpec
+from spikeloom.data.files import weights as weight_files
 from spikeloom.data.for_recipe import load_data, make_loaders
 from spikeloom.data.loader import Loader
 from spikeloom.errors import CheckpointError, ConfigError, DataError
@@ -189,14 +189,7 @@ def recipe_of(source: Path | str) -> Recipe:
 
 def _weights_file(path: Path) -> tuple[Recipe, Inputs, dict[str, Tensor]]:
     """What a `weights.safetensors` holds, of any precision."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error}): give a run folder, or its weights.safetensors"
-        ) from error
+    weights, about = weight_files.read(path)
     if not {"recipe", "inputs"} <= about.keys():
         raise CheckpointError(
             f"{path}: holds weights alone, without recipe and inputs: give the run folder they are "

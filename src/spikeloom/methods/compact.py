@@ -7,7 +7,8 @@
 
 Conv is 3x3 with padding 1 and no bias, Pool the maximum of 2x2, N a layer of the method's neurons,
 BN its norm. The layers and the whitening are those of Jordan's CIFAR-10 speedrun ("94% on CIFAR-10
-in 3.29 seconds", 2024), with spikes in place of its GELUs; w = 64 there.
+in 3.29 seconds", 2024), with spikes in place of its GELUs; w = 64 there. `start_from_ann` begins
+with the weights of an ANN of these layers.
 """
 
 from collections.abc import Callable
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 
 from spikeloom.analysis.rates import neuron_layers
 from spikeloom.data.base import DataSpec
+from spikeloom.data.files import weights as weight_files
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.methods import shared
 from spikeloom.methods.ann import CompactFromAnn
-from spikeloom.methods.published import fit, tensors
+from spikeloom.methods.published import fit
 from spikeloom.neurons import Neuron
 from spikeloom.nn import Sequential
 
@@ -180,12 +182,12 @@ def start_from_ann(body: CompactBody, time_steps: int, ann: Path, thresholds: Pa
     """
     path = ann / "weights.safetensors" if ann.is_dir() else ann
     neurons = neuron_layers(body.layers)
-    weights = {name.rpartition("body.")[2]: value for name, value in tensors(path).items()}
+    tensors, _ = weight_files.read(path)
+    weights = {name.rpartition("body.")[2]: value for name, value in tensors.items()}
     of_neurons = tuple(f"layers.{n}.{key}" for n, m in neurons.items() for key in m.state_dict())
     body.load_state_dict(fit(path, weights, body.state_dict(), optional=of_neurons))
-    activations = {
-        name.rpartition("layers.")[2]: float(value) for name, value in tensors(thresholds).items()
-    }
+    tensors, _ = weight_files.read(thresholds)
+    activations = {name.rpartition("layers.")[2]: float(value) for name, value in tensors.items()}
     if activations.keys() != neurons.keys() or min(activations.values()) <= 0:
         raise CheckpointError(
             f"{thresholds}: expected activations above 0 of {len(neurons)} layers; calibrate the "

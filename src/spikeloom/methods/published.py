@@ -1,12 +1,9 @@
-"""Files of trained networks, the authors' of a method and ours, read without running anything they
-contain."""
+"""Files that the authors of a method published, read without running anything they contain."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from spikeloom.data.files import saved_tensors
@@ -35,22 +32,6 @@ def saved(path: Path) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}: expected a dictionary")
     return content
-
-
-def tensors(path: Path) -> dict[str, Tensor]:
-    """Those of a safetensors file.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-    """
-    try:
-        return safetensors.torch.load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} does not exist: give a finished run, or a file that was written by one"
-        ) from error
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): write it again") from error
 
 
 def network_in(path: Path, *keys: str) -> dict[str, Tensor]:

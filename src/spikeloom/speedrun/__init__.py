@@ -82,16 +82,22 @@ def entry_of(folder: Path) -> SpeedrunEntry:
     run = _finished(folder)
     ann = run.setting("network.ann")
     runs = [run] if ann is None else [_finished(Path(ann)), run]
+    if len({part.setting("protocol.val_ratio") for part in runs}) > 1:
+        raise RunError(
+            f"{folder} is no entry of the speedrun: its ANN was trained with another "
+            "protocol.val_ratio, so on images that this run held out"
+        )
     ends = [part.end for part in runs if part.end is not None]
     best = ends[-1].best
     wall = [end.seconds or 0.0 for end in ends]
     cpu = [end.cpu_seconds for end in ends if end.cpu_seconds is not None]
-    commands = [part.command for part in runs]
+    # The ANN's run is named by those that follow it.
+    commands = [run.command] if ann is None else [f"{runs[0].command} --out {ann}", run.command]
     if (thresholds := run.setting("network.thresholds")) is not None:
-        facts = _calibration(Path(thresholds))
-        wall.append(float(facts["seconds"]))
-        cpu.append(float(facts["cpu_seconds"]))
-        commands.insert(-1, facts["command"])
+        calibration = _calibration(Path(thresholds))
+        wall.append(float(calibration["seconds"]))
+        cpu.append(float(calibration["cpu_seconds"]))
+        commands.insert(-1, calibration["command"])
 
     from spikeloom.evaluation.evaluation import evaluate
 

@@ -85,7 +85,7 @@ def count(x: Tensor) -> np.ndarray[Any, Any]:
     return counts
 
 
-def total(x: Tensor) -> int | None:
+def count_all(x: Tensor) -> int | None:
     """The nonzeros of `x`, in whatever order its axes lie in memory; None where that has gaps."""
     x = x.permute(sorted(range(x.dim()), key=x.stride, reverse=True))
     return int(count(x).sum()) if x.is_contiguous() else None

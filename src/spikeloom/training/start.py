@@ -4,14 +4,13 @@ import hashlib
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from spikeloom import zoo
 from spikeloom.config.schema import StartConfig
 from spikeloom.data.base import DataSet, Split
+from spikeloom.data.files import weights as weight_files
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.run import checkpoint
 from spikeloom.run.folder import RunFolder, environment
@@ -106,14 +105,6 @@ def _weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".pt":
         state = checkpoint.read(path)
         return checkpoint.evaluated_weights(state["model"], state["callbacks"])
-    try:
-        weights = safetensors.torch.load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"start: {path} does not exist: give a run folder with a finished epoch, a file of "
-            "weights (.safetensors) or a checkpoint (.pt)"
-        ) from error
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"start: {path} is damaged ({error}): write it again") from error
+    weights, _ = weight_files.read(path, "start: ")
     checkpoint.check_finite(weights)
     return weights

@@ -15,18 +15,18 @@ activation before it is scaled, and in the metadata what it was measured on.
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from spikeloom import files
+from spikeloom.data.files import weights
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.hooks import hooked
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.importing import BODY, read_thresholds, translate
 from spikeloom.methods.dsr.representation import DsrLIF, Represented
-from spikeloom.methods.published import fit, saved, tensors
+from spikeloom.methods.published import fit, saved
 from spikeloom.nn import Classifier
 
 
@@ -125,7 +125,7 @@ def start_from_files(classifier: Classifier, network: DsrNetwork) -> None:
 @torch.no_grad()
 def set_thresholds(classifier: Classifier, path: Path) -> None:
     """The calibrated thresholds of the file at `path`, ours or the published program's."""
-    activations = tensors(path) if _is_safetensors(path) else read_thresholds(path)
+    activations = weights.read(path)[0] if _is_safetensors(path) else read_thresholds(path)
     neurons = {
         name.removeprefix(BODY): module
         for name, module in classifier.named_modules()
@@ -147,7 +147,7 @@ def _ann_state(path: Path) -> dict[str, Tensor]:
     if path.is_dir():
         path = path / "weights.safetensors"
     if _is_safetensors(path):
-        return tensors(path)
+        return weights.read(path)[0]
     content = saved(path)
     # A checkpoint of this library has its state under "model", a published one under "state_dict".
     return translate(path, content.get("model", content.get("state_dict", content)))
@@ -155,11 +155,7 @@ def _ann_state(path: Path) -> dict[str, Tensor]:
 
 def facts_of(path: Path) -> dict[str, str]:
     """What `write_thresholds` was told of the file at `path`; nothing of a published one."""
-    if not _is_safetensors(path):
-        return {}
-    tensors(path)  # says what is wrong with it
-    with safetensors.safe_open(path, "pt") as file:
-        return file.metadata() or {}
+    return weights.read(path)[1] if _is_safetensors(path) else {}
 
 
 def _is_safetensors(path: Path) -> bool:
