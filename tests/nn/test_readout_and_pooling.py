@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from spikeloom.neurons import PLIF
 from spikeloom.nn import StaticCoding, Voting, is_constant
 
 
@@ -29,6 +30,19 @@ def test_static_coding_runs_once_and_sums_gradients_over_time():
     (got,) = torch.autograd.grad((current * weight).sum(), conv.weight)
     (want,) = torch.autograd.grad((norm(conv(image)) * weight.sum(0)).sum(), conv.weight)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)  # sums of 4 x 27 float32 products
+
+
+@pytest.mark.parametrize("time_steps", [1, 4])
+def test_gradients_of_static_coding_keep_the_channel_last(time_steps):
+    norm = nn.BatchNorm2d(8)
+    net = nn.Sequential(StaticCoding(time_steps, nn.Conv2d(1, 8, 3), norm), PLIF(tau=2.0))
+    net.to(memory_format=torch.channels_last)
+    gradients = []
+    norm.register_forward_hook(lambda _, __, y: y.register_hook(gradients.append) and None)
+    spikes = net(torch.rand(3, 1, 6, 6))
+    (spikes * torch.rand_like(spikes)).sum().backward()
+    (gradient,) = gradients
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_static_coding_needs_a_time_step():

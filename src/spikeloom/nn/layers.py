@@ -39,6 +39,10 @@ class StaticCoding(nn.Module):
         current = image
         for i in range(self.count):
             current = self.get_submodule(str(i))(current)
+        if self.time_steps == 1:
+            # The gradient of an expansion is a sum, which forgets that channels are last in memory:
+            # torch's BatchNorm then takes its slowest path.
+            return current.unsqueeze(0)
         return current.expand(self.time_steps, *current.shape)
 
     def extra_repr(self) -> str:

@@ -17,7 +17,8 @@ RECIPES = [
         "plif/digits-callbacks",
     ),
     *("plif/digits-events",),
-    *("plif/dvs128-gesture", "plif/fashion-mnist", "plif/mnist", "plif/nmnist"),
+    *("plif/dvs128-gesture", "plif/fashion-mnist", "plif/fashion-mnist-short"),
+    *("plif/mnist", "plif/mnist-short", "plif/nmnist"),
 ]
 PUBLISHED = {
     "plif/mnist": {"A": 99.72, "B": 99.63},
