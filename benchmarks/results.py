@@ -16,8 +16,11 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data.survey import FOREIGN
 from spikeloom.errors import ConfigError
 from spikeloom.methods.catalog import load_recipe
+from spikeloom.plot.style import axes, palette
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+CURVES = PAGE.parent / "images" / "results.svg"
+CURVES_OF = ("mnist", "fashion-mnist")
 AT_HAND = ("mnist", "fashion-mnist", "cifar10")  # whole, as published
 HEAD = """\
 # Results
@@ -34,10 +37,18 @@ seed make a run repeat bit for bit on one machine and version. A record is of th
 since then kernels may add in another order, which moves an accuracy by a few samples.
 
 """
+CURVES_TEXT = """\
+## Curves
+
+Test error by epoch, of every record on MNIST and Fashion-MNIST; of several seeds the mean.
+
+![Test error by epoch](images/results.svg)
+"""
 OURS = """\
 ## Networks of ours
 
-Smaller networks, data that come with the package, and parts of data sets: no paper has these rows.
+Smaller networks, short schedules, data that come with the package, and parts of data sets: no paper
+has these rows.
 What A and B have in one row is of one training, with the validation set left out. Times are those
 of a machine that others used. The weights are in the package: `spikeloom zoo`.
 
@@ -61,7 +72,7 @@ def page() -> str:
     text += "## FS coding\n\nIts paper's code came without a table of accuracies.\n\n" + OURS
     columns = ("data", "samples", "A", "B", "epochs", "time", "machine", "command")
     others = [group for group in groups if group[0].name not in used]
-    return text + _table(columns, [_other(group) for group in others])
+    return f"{text}{_table(columns, [_other(group) for group in others])}\n{CURVES_TEXT}"
 
 
 def write(*, check: bool) -> None:
@@ -69,8 +80,38 @@ def write(*, check: bool) -> None:
     text = page()
     if not check:
         files.write(PAGE, text)
+        _draw()
     elif not PAGE.exists() or PAGE.read_text() != text:
         raise ConfigError("docs/results.md is not current: run `python -m benchmarks results`")
+
+
+def _draw() -> None:
+    """The picture of the curves."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "results"
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, len(CURVES_OF), figsize=(9, 3.4), layout="constrained")
+    for panel, data in zip(panels, CURVES_OF, strict=True):
+        groups = [g for g in _groups(kept()) if g[0].recipe.data.name == data]
+        for group, colour in zip(groups, palette(len(groups)), strict=True):
+            epochs = [[epoch + 1 for epoch, _, _ in record.epochs] for record in group]
+            errors = [[100 * (1 - test) for _, test, _ in record.epochs] for record in group]
+            mean = [statistics.mean(column) for column in zip(*errors, strict=True)]
+            label = group[0].command.partition("train ")[2].partition(" ")[0]
+            if group[0].recipe.network.model_dump().get("channels"):
+                label += ", small"
+            panel.plot(epochs[0], mean, color=colour, marker=".", markersize=3, label=label)
+        axes(panel)
+        panel.set(title=data, xlabel="epoch", ylabel="test error, %", xscale="log", yscale="log")
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("")
+        panel.yaxis.set_minor_formatter("{x:g}")
+        panel.legend(fontsize=7)
+    figure.savefig(CURVES, metadata={"Date": None})
 
 
 def _groups(records: Sequence[Kept]) -> list[list[Kept]]:
