@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from spikeloom.neurons import PLIF
-from spikeloom.nn import StaticCoding, Voting, is_constant
+from spikeloom.nn import Sequential, StaticCoding, Voting, is_constant
 
 
 def test_a_class_is_the_mean_of_its_own_neurons():
@@ -30,6 +30,13 @@ def test_static_coding_runs_once_and_sums_gradients_over_time():
     (got,) = torch.autograd.grad((current * weight).sum(), conv.weight)
     (want,) = torch.autograd.grad((norm(conv(image)) * weight.sum(0)).sum(), conv.weight)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)  # sums of 4 x 27 float32 products
+
+
+def test_static_coding_before_a_chain_takes_images():
+    conv, neuron = nn.Conv2d(3, 8, 3), PLIF(tau=2.0)
+    image = torch.rand(2, 3, 5, 5)
+    spikes = Sequential(StaticCoding(4, conv), neuron)(image)
+    assert torch.equal(spikes, neuron(conv(image).expand(4, 2, 8, 3, 3)))
 
 
 @pytest.mark.parametrize("time_steps", [1, 4])

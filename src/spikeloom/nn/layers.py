@@ -23,8 +23,10 @@ class StaticCoding(nn.Module):
     copies. Its BatchNorm layers are ordinary ones (`nn.BatchNorm2d`) and update their running
     statistics once; gradients accumulate over T.
 
-    `time_steps`: T, at least 1.
+    `time_steps`: T, at least 1. First in a `Sequential`, it makes the network one for images.
     """
+
+    time_first = True
 
     def __init__(self, time_steps: int, *layers: nn.Module) -> None:
         super().__init__()
