@@ -1,5 +1,8 @@
 """Random layers, encoders and readouts over time."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,6 +24,15 @@ class Noise(nn.Module):
         return x + torch.randn_like(x)
 
 
+class NumpyNoise(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws = np.random.default_rng(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.from_numpy(self.draws.random(x.shape)).float()
+
+
 def patterns(y: Tensor) -> int:
     return len(torch.unique(y.flatten(1), dim=0))
 
@@ -33,6 +45,9 @@ RANDOM = {
     "inside": lambda: nn.Sequential(nn.Linear(16, 16), nn.Sequential(nn.ReLU(), nn.Dropout(0.3))),
     "functional": lambda: _Lambda(lambda x: F.dropout(x, 0.5)),
     "hook": lambda: _hooked(nn.Linear(16, 16)),
+    "numpy": lambda: _Lambda(lambda x: x + torch.from_numpy(np.random.rand(*x.shape)).float()),  # noqa: NPY002
+    "python": lambda: _Lambda(lambda x: x + torch.tensor([[random.random()] for _ in x])),
+    "numpy's of its own": lambda: NumpyNoise(),
 }
 
 
