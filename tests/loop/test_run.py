@@ -167,6 +167,52 @@ def test_a_regression_reports_r2(tmp_path: Path):
     assert "r2" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_generators_that_a_loader_and_a_program_were_given_go_on(tmp_path: Path):
+    quiet = Console(file=io.StringIO())
+
+    def orders(folder: Path, *, stop_in: int = -1) -> list[list]:
+        """What each epoch saw: the order of the samples, and the program's own random numbers."""
+        net = torch.nn.Linear(6, 3)
+        own = torch.Generator().manual_seed(5)
+        numpys = np.random.default_rng(5)
+        loader = torch.utils.data.DataLoader(
+            samples(), 16, shuffle=True, generator=torch.Generator().manual_seed(1)
+        )
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        keep = {"own": own, "numpys": numpys}
+        seen = []
+        with sl.Run(folder, net, optimizer, keep=keep, console=quiet, write_report=False) as run:
+            for epoch in run.epochs(4):
+                if epoch == stop_in:
+                    return seen
+                seen.append([torch.rand((), generator=own).item(), numpys.random()])
+                for x, y in run.batches(loader):
+                    seen[-1].append(x[:, 0].tolist())
+                    run.log(cross_entropy(net(x), y), net(x), y)
+        return seen
+
+    whole = orders(tmp_path / "whole")
+    assert whole[0][2:] != whole[1][2:]
+    assert orders(tmp_path / "cut", stop_in=2) + orders(tmp_path / "cut") == whole
+
+
+def test_what_can_not_be_kept_or_recorded_is_named_at_once(tmp_path: Path):
+    net = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(ConfigError, match="noise is a Random: give what has state_dict"):
+        sl.Run(tmp_path / "run", net, optimizer, keep={"noise": random.Random()})
+    quiet = Console(file=io.StringIO())
+    x, y = torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)
+    for figure in (torch.nan, float("inf"), torch.ones(2), "much", None):
+        with (
+            sl.Run(tmp_path / "run", net, optimizer, console=quiet) as run,
+            pytest.raises(ConfigError, match=r"log\(penalty=.*\): give a finite number"),
+        ):
+            for _ in run.epochs(1):
+                for inputs, targets in run.batches([(x, y)]):
+                    run.log(cross_entropy(net(inputs), y), net(inputs), targets, penalty=figure)
+
+
 def test_a_loss_that_is_not_finite_stops_it(tmp_path: Path):
     net = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

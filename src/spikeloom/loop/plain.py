@@ -4,23 +4,48 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from spikeloom.components.callbacks import Callback
+from spikeloom.errors import ConfigError
 from spikeloom.training.position import Stateful
+
+Generators = torch.Generator | np.random.Generator
 
 
 class Kept(Callback):
-    """An object with `state_dict` and `load_state_dict`, as a callback of the trainer is kept."""
+    """An object with `state_dict` and `load_state_dict`, as a callback of the trainer is kept; or
+    a generator of torch or numpy.
 
-    def __init__(self, stateful: Stateful) -> None:
-        self._stateful = stateful
+    Raises:
+        ConfigError: `kept`, given as `name`, is neither.
+    """
+
+    def __init__(self, name: str, kept: "Stateful | Generators") -> None:
+        known = all(hasattr(kept, method) for method in ("state_dict", "load_state_dict"))
+        if not known and not isinstance(kept, Generators):
+            raise ConfigError(
+                f"{name} is a {type(kept).__name__}: give what has state_dict and "
+                "load_state_dict, or a generator of torch or numpy"
+            )
+        self._kept: Any = kept
 
     def state(self) -> dict[str, Any]:
-        return packed(self._stateful.state_dict())
+        if isinstance(self._kept, torch.Generator):
+            return {"state": self._kept.get_state()}
+        if isinstance(self._kept, np.random.Generator):
+            return packed(self._kept.bit_generator.state)
+        return packed(self._kept.state_dict())
 
     def load(self, state: dict[str, Any]) -> None:
-        self._stateful.load_state_dict(unpacked(state))
+        if isinstance(self._kept, torch.Generator):
+            self._kept.set_state(state["state"])
+        elif isinstance(self._kept, np.random.Generator):
+            self._kept.bit_generator.state = unpacked(state)
+        else:
+            self._kept.load_state_dict(unpacked(state))
 
 
 class Figures(Callback):
@@ -29,6 +54,18 @@ class Figures(Callback):
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
         self.stopped = False
+
+    def take(self, figures: Mapping[str, Any]) -> None:
+        """Remembers numbers by name. Raises ConfigError for one that is not finite, or is none."""
+        for name, value in figures.items():
+            try:
+                number = float(value)
+            except (TypeError, ValueError, RuntimeError):
+                number = math.nan
+            if not math.isfinite(number):
+                given = value.tolist() if isinstance(value, Tensor) else value
+                raise ConfigError(f"log({name}={given!r}): give a finite number")
+            self.values[name] = number
 
     def state(self) -> dict[str, Any]:
         return packed({"values": self.values, "stopped": self.stopped})

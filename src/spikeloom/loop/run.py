@@ -77,7 +77,7 @@ class Run:
         *,
         schedule: Stateful | None = None,
         scaler: "torch.amp.GradScaler | None" = None,
-        keep: Mapping[str, Stateful] | None = None,
+        keep: Mapping[str, Stateful | plain.Generators] | None = None,
         data: DataSet | None = None,
         title: str = "",
         seed: int = 0,
@@ -97,7 +97,8 @@ class Run:
             optimizer: Of its parameters.
             schedule: A learning rate schedule of PyTorch, or whatever has its two methods.
             scaler: The GradScaler of a training in float16.
-            keep: By name, what else has `state_dict` and `load_state_dict`.
+            keep: By name, what else has `state_dict` and `load_state_dict`; and generators of
+                torch and numpy that your program draws from.
             data: The data set, if it is one of `data.load`: classes are named in the report, and
                 its notes are told.
             title: What the report is called; the folder's name by default.
@@ -121,7 +122,7 @@ class Run:
         self.position = Position()
         self._figures = plain.Figures()
         objects = {"schedule": schedule, **(keep or {})}
-        others = {name: plain.Kept(it) for name, it in objects.items() if it is not None}
+        others = {name: plain.Kept(name, it) for name, it in objects.items() if it is not None}
         scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         self._parts = TrainedParts(network, optimizer, scaler, others | {"run": self._figures})
         self._data, self._seed = data, seed
@@ -216,6 +217,7 @@ class Run:
         steps = _length(loader)
         begin = self.position.step
         self._set_generators(self.epoch, "order")
+        _seed_loader(loader, stream(self._seed, self.epoch, "order"))
         if hasattr(loader, "epoch"):
             batches = loader.epoch(self.epoch, begin)  # type: ignore[attr-defined]
         else:
@@ -249,12 +251,13 @@ class Run:
 
         Raises:
             NonFiniteError: the loss is NaN or infinite.
+            ConfigError: a figure is, or it is no number.
         """
         answer = scored(output)
         scores = answer.scores.detach()
         targets = on_device(targets, scores.device)
         loss = loss.detach()
-        self._figures.values |= {name: float(value) for name, value in figures.items()}
+        self._figures.take(figures)
         if self._score is None:
             self._score = score_for(scores, targets)
             if self._sums:
@@ -371,6 +374,16 @@ class Run:
             f"the loss is {loss} in epoch {self.epoch}, step {self.position.step}: "
             f"{self._saver.good}; train again with a lower learning rate, or clip gradients"
         )
+
+
+def _seed_loader(loader: object, seed: int) -> None:
+    """Sets the generators that a DataLoader or its sampler was given: else a resumed epoch would
+    have another order than the one that was cut."""
+    inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+    for holder in (loader, getattr(loader, "sampler", None), inner):
+        generator = getattr(holder, "generator", None)
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(seed)
 
 
 def _length(iterable: object) -> int | None:
