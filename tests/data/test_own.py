@@ -273,9 +273,40 @@ def test_arrays_that_are_divided_already_and_labels_from_one(tmp_path: Path) -> 
     assert data.spec.classes == ("1", "2", "3") and data.train.labels.min() == 0
 
 
+def test_one_hot_labels_are_classes_and_what_is_not_read_is_told(tmp_path: Path) -> None:
+    x, y = draw.normal(size=(30, 4, 1)), np.arange(30) % 3
+    plain = source("arrays").load(arrays(tmp_path, x=x, y=y))
+    for kind in (np.int64, np.float32, bool):
+        coded = arrays(tmp_path, x=x, y=np.eye(3, dtype=kind)[y], x_val=x, y_val=y)
+        data = source("arrays").load(coded)
+        assert not data.spec.targets and data.train.labels.equal(plain.train.labels)
+        assert any("one-hot" in note for note in data.notes)
+        assert "not read of the file: x_val, y_val" in data.notes
+
+
+@pytest.mark.parametrize("encoding", ["current", "delta"])
+def test_a_channel_that_stands_still_in_training_is_not_blown_up(tmp_path, encoding) -> None:
+    x, y = draw.normal(size=(40, 6, 2)), np.arange(40) % 2
+    x[:, :, 1] = 0.1
+    x[30:, 3:, 1] = 0.2
+    path = arrays(tmp_path, x_train=x[:30], y_train=y[:30], x_test=x[30:], y_test=y[30:])
+    data = source("arrays").load(path, options={"encoding": encoding})
+    assert any("not scaled: 1" in note for note in data.notes)
+    values = data.test.read(torch.arange(10))
+    mean, std = torch.tensor(data.mean), torch.tensor(data.std)
+    assert ((values - mean) / std)[..., 1::2].abs().max() < 1
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [
+        (
+            {
+                **{"x_train": np.ones((6, 3)), "y_train": np.arange(5)},
+                **{"x_test": np.ones((2, 3)), "y_test": np.arange(3)},
+            },
+            r"x is \(6, 3\) and y \(5,\)",
+        ),
         ({"x": np.ones((4, 3, 1))}, "expected one of y"),
         ({"x": np.ones((4, 3, 1)), "y": np.arange(3)}, r"\(4, 3, 1\) and y \(3,\)"),
         ({"x": np.full((4, 3, 1), np.nan), "y": np.arange(4) % 2}, "sample 0 has values that are"),

@@ -94,7 +94,8 @@ class Arrays(Source):
                 f"time steps, encoding = {chosen['encoding']}"
             )
             if chosen["encoding"] == "delta":
-                deviation = series[~test].std((0, 1)).clip(1e-12)
+                known = torch.from_numpy(series[~test])
+                deviation = _deviations(known.mean((0, 1)), known.std((0, 1)), notes).numpy()
                 threshold = _number(chosen["threshold"] or "0.5", "threshold")
                 coded = delta(series, deviation * threshold, steps)
             else:
@@ -108,9 +109,11 @@ class Arrays(Source):
         inputs = train.inputs.double()
         if kind == "images":
             inputs = inputs / 255
-            mean, std = inputs.mean((0, 2, 3)), inputs.std((0, 2, 3)).clamp_min(1e-6)
+            mean, std = inputs.mean((0, 2, 3)), inputs.std((0, 2, 3))
+            std = _deviations(mean, std, notes)
         elif chosen["encoding"] == "current":
-            mean, std = inputs.mean((0, 1)), inputs.std((0, 1)).clamp_min(1e-12)
+            mean = inputs.mean((0, 1))
+            std = _deviations(mean, inputs.std((0, 1)), notes)
         else:
             mean, std = torch.zeros(spec.shape), torch.ones(spec.shape)
         return DataSet(spec, train, other, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes))
@@ -212,11 +215,15 @@ def _divided(
         ]
         if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
             raise DataError(f"{path}: x_train is {parts[0][0].shape}, x_test {parts[1][0].shape}")
+        for side in parts:
+            _same_length(side[0], side[1], path)
         x, y = (np.concatenate([side[i] for side in parts]) for i in (0, 1))
-        _same_length(x, y, path)
-        return x, y, np.arange(len(x)) >= len(parts[0][0])
+        _note_unread(arrays, [array for side in parts for array in side], notes)
+        return x, _labels(y, notes), np.arange(len(x)) >= len(parts[0][0])
     x, y = _pick(arrays, _X, path), _pick(arrays, _Y, path)
+    _note_unread(arrays, [x, y, arrays.get(options["group"])], notes)
     _same_length(x, y, path)
+    y = _labels(y, notes)
     labels = np.zeros(len(y), np.int64)
     if not _target_count(y, path):
         _, labels = np.unique(y.reshape(-1), return_inverse=True)
@@ -231,6 +238,22 @@ def _divided(
         f"testing by seed {seed}"
     )
     return x, y, held_out(labels, groups, part, seed)
+
+
+def _note_unread(arrays: Mapping[str, Array], read: list[Array | None], notes: list[str]) -> None:
+    unread = [name for name, array in arrays.items() if not any(array is it for it in read)]
+    if unread:
+        notes.append(f"not read of the file: {', '.join(unread)}")
+
+
+def _labels(y: Array, notes: list[str]) -> Array:
+    """`y`, one-hot rows as labels [N]."""
+    if y.ndim != 2 or y.shape[1] < 2 or y.dtype.kind not in "iubf":
+        return y
+    if not np.isin(y, (0, 1)).all() or not (y.sum(1) == 1).all():
+        return y
+    notes.append(f"rows of y are one-hot: its {y.shape[1]} columns are taken for the classes")
+    return y.argmax(1)
 
 
 def _same_length(x: Array, y: Array, path: Path) -> None:
@@ -306,6 +329,15 @@ def _series(x: Array, path: Path) -> npt.NDArray[np.float64]:
         raise DataError(f"{path}: x is {x.dtype} {x.shape}, expected series [N, T, C]")
     _finite(x, path)
     return x.astype(np.float64)
+
+
+def _deviations(mean: Tensor, std: Tensor, notes: list[str]) -> Tensor:
+    """What channels are divided by: 1 where one does not vary, not what rounding leaves of it."""
+    constant = std <= 1e-7 * mean.abs()
+    if constant.any():
+        numbers = ", ".join(map(str, torch.nonzero(constant).flatten().tolist()))
+        notes.append(f"channels that do not vary in training are not scaled: {numbers}")
+    return torch.where(constant, 1.0, std)
 
 
 def _finite(x: Array, path: Path) -> None:
