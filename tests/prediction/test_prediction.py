@@ -17,6 +17,7 @@ from rich.console import Console
 import spikeloom as sl
 from spikeloom import data, machine
 from spikeloom.errors import CheckpointError, ConfigError, DataError, RunError
+from spikeloom.prediction.samples import as_samples
 from spikeloom.training import load_run
 
 SMALL = dict(epochs=1, channels=4, hidden=16, threads=1)
@@ -212,3 +213,16 @@ def test_a_few_files_go_through_the_eager_steps(run: Path, images: torch.Tensor)
         answer.scores for answer in sl.load(run).predict(images)
     ]
     assert {m.backend for m in eager.classifier.modules() if hasattr(m, "backend")} == {"eager"}
+
+
+def test_frames_of_another_number_of_steps_are_refused() -> None:
+    spec = data.DataSpec("series", (3,), ("a", "b"), "events")
+    for shape, count in (((5, 3), 1), ((5, 7, 3), 7)):
+        assert len(list(as_samples(torch.zeros(shape), never, spec, 5))) == count
+        assert len(list(as_samples(torch.zeros(shape), never, spec))) == count
+        with pytest.raises(DataError, match=r"sample 0 has shape .*: give frames \[6, 3\]"):
+            list(as_samples(torch.zeros(shape), never, spec, 6))
+
+
+def never(content: bytes, name: str) -> torch.Tensor:
+    raise AssertionError

@@ -66,6 +66,11 @@ class Network:
         """Names of the classes, in the order of labels."""
         return self.spec.classes
 
+    @property
+    def _T(self) -> int | None:
+        """The time steps of recordings, where the recipe says them."""
+        return getattr(self.recipe.network, "T", None)
+
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.spec.shape))
         kind = "targets" if self.spec.targets else "classes"
@@ -91,7 +96,7 @@ class Network:
         """As `predict`, one after the other: memory holds no more than a batch."""
         names: list[str] = []
         raw: list[Tensor] = []
-        for name, sample in as_samples(samples, self._read, self.spec):
+        for name, sample in as_samples(samples, self._read, self.spec, self._T):
             names.append(name)
             raw.append(sample)
             if len(raw) == batch_size:
@@ -101,8 +106,7 @@ class Network:
             yield from self._answers(names, raw)
 
     def _read(self, content: bytes, name: str) -> Tensor:
-        T = getattr(self.recipe.network, "T", None)
-        return self._source.sample(content, name, self.recipe.data, T, self.spec)
+        return self._source.sample(content, name, self.recipe.data, self._T, self.spec)
 
     def _answers(self, names: Sequence[str], raw: Sequence[Tensor]) -> Iterator[Prediction]:
         axis = 1 if self.spec.kind == "events" else 0

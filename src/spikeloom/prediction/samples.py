@@ -21,10 +21,13 @@ Read = Callable[[bytes, str], Tensor]
 """From a file's content and its name to one raw sample."""
 
 
-def as_samples(source: Any, read: Read, spec: DataSpec) -> Iterator[tuple[str, Tensor]]:
+def as_samples(
+    source: Any, read: Read, spec: DataSpec, steps: int | None = None
+) -> Iterator[tuple[str, Tensor]]:
     """(name, raw sample) of everything in `source`: files, folders, images, arrays, lists of them.
 
-    Raises `DataError` for what is no sample of the shape in `spec`.
+    `steps`: the time steps of frames, where they are known. Raises `DataError` for what is no
+    sample of the shape in `spec`.
     """
     count = 0
     samples: Iterable[tuple[str, Tensor]]
@@ -34,7 +37,7 @@ def as_samples(source: Any, read: Read, spec: DataSpec) -> Iterator[tuple[str, T
         elif isinstance(item, bytes):
             samples = [("standard input", read(item, "standard input"))]
         else:
-            rows = _rows(item, spec, f"sample {count}")
+            rows = _rows(item, spec, steps, f"sample {count}")
             samples = [(f"sample {row}", sample) for row, sample in enumerate(rows, count)]
         for name, sample in samples:
             yield name, sample
@@ -72,7 +75,7 @@ def _content(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror}): give a file") from error
 
 
-def _rows(item: Any, spec: DataSpec, name: str) -> list[Tensor]:
+def _rows(item: Any, spec: DataSpec, steps: int | None, name: str) -> list[Tensor]:
     """The samples in one array, tensor, or image of Pillow."""
     if not isinstance(item, Tensor):
         array = np.array(item)  # a copy: what is handed in may be read-only
@@ -83,7 +86,7 @@ def _rows(item: Any, spec: DataSpec, name: str) -> list[Tensor]:
         item = torch.from_numpy(array)
     values = item.detach().cpu()
     if spec.kind == "events":
-        return _frames(values, spec, name)
+        return _frames(values, spec, steps, name)
     return list(_bytes(_images(values, spec, name), name))
 
 
@@ -119,14 +122,16 @@ def _bytes(batch: Tensor, name: str) -> Tensor:
     return (batch * 255).round().to(torch.uint8) if fractions else batch.to(torch.uint8)
 
 
-def _frames(values: Tensor, spec: DataSpec, name: str) -> list[Tensor]:
+def _frames(values: Tensor, spec: DataSpec, steps: int | None, name: str) -> list[Tensor]:
     axes = len(spec.shape)
-    if values.shape[-axes:] == spec.shape and values.dim() == axes + 1:
+    fits = values.shape[-axes:] == spec.shape and (steps is None or values.shape[0] == steps)
+    if fits and values.dim() == axes + 1:
         return [values]
-    if values.shape[-axes:] == spec.shape and values.dim() == axes + 2:
+    if fits and values.dim() == axes + 2:
         return list(values.unbind(1))
     shape = ", ".join(map(str, spec.shape))
     raise DataError(
-        f"{name} has shape {list(values.shape)}: give frames [T, {shape}], or [T, B, {shape}] for "
-        "several"
+        f"{name} has shape {list(values.shape)}: give frames [{steps or 'T'}, {shape}], or "
+        f"[{steps or 'T'}, B, {shape}] for several; a recording or series in a file is brought to "
+        "the time steps of the training"
     )
