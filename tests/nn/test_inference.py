@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import spikeloom as sl
 from spikeloom import data
@@ -237,3 +238,14 @@ def test_networks_of_all_methods_give_equal_scores(name):
         wanted = network(inputs).scores
         scores = sl.inference(network, inputs)(inputs).scores
     torch.testing.assert_close(scores, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_copied_is_told() -> None:
+    net = Sequential(nn.Linear(4, 4), sl.LIF())
+    prune.l1_unstructured(net[0], "weight", 0.5)
+    net(torch.rand(2, 3, 4)).sum().backward()
+    with pytest.raises(ValueError, match=r"Sequential cannot be copied .*prune.remove"):
+        sl.inference(net)
+    prune.remove(net[0], "weight")
+    x = torch.rand(2, 3, 4)
+    assert torch.equal(sl.inference(net)(x), net(x))

@@ -56,7 +56,13 @@ class Inference(nn.Module):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.network = copy.deepcopy(net).eval().requires_grad_(False)
+        try:
+            self.network = copy.deepcopy(net).eval().requires_grad_(False)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{type(net).__name__} cannot be copied ({str(error).splitlines()[0]}): where "
+                "layers are pruned, make it lasting with torch.nn.utils.prune.remove first"
+            ) from error
         self.folded: tuple[Pair, ...] = ()
         self._prepared = False
 
