@@ -22,7 +22,8 @@ EXACT: dict[str, Function] = {
     "multiply by a number": lambda x, y: x * 0.1,
     "divide by a number": lambda x, y: x / 3.0,
     "divide": lambda x, y: x / (y.abs() + 0.5),
-    "divide, rounded down": lambda x, y: torch.div(x, y.abs() + 0.5, rounding_mode="floor") * 0 + x,
+    "divide, rounded down": lambda x, y: torch.div(x, y.abs() + 0.5, rounding_mode="floor") * y,
+    "divide by a number, rounded down": lambda x, y: torch.div(x, 0.1, rounding_mode="floor") * y,
     "negative": lambda x, y: -x,
     "reciprocal": lambda x, y: torch.reciprocal(x.abs() + 0.25),
     "absolute": lambda x, y: x.abs(),
@@ -51,6 +52,7 @@ EXACT: dict[str, Function] = {
         torch.logical_or(torch.logical_not(x), y > 0), x * 2, y
     ),
     "exclusive or": lambda x, y: x * ((x > 0) ^ (y > 0)),
+    "sums of truths": lambda x, y: x * ((x > 0) + (y > 0) + (x > 1)) + y * ((x > 0) * (y > 0) + 1),
     "where with numbers": lambda x, y: torch.where(x > 0, 0.5, -0.25) * y,
     "where with one number": lambda x, y: torch.where(x > 0, x, 0.5),
     "where, number first": lambda x, y: torch.where(x > 0, 0.5, x),

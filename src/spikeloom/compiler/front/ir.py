@@ -90,6 +90,9 @@ class Builder:
             return args[0]
         if op == "cast_bool" and args[0].dtype == "bool":
             return args[0]
+        if op in ("add", "mul") and all(a.dtype == "bool" for a in args):
+            # PyTorch's sum and product of truth values are truth values
+            return self.emit("or" if op == "add" else "and", *args)
         if op in ARITHMETIC:
             args = tuple(self.emit("cast_float", a) if a.dtype == "bool" else a for a in args)
         if op == "where":

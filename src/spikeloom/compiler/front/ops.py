@@ -40,9 +40,15 @@ def _rsub(b: Builder, left: Argument, right: Argument, alpha: float = 1) -> Valu
 
 
 def _div(b: Builder, left: Argument, right: Argument, rounding_mode: str | None = None) -> Value:
-    quotient = b.emit("div", _value(b, left), _value(b, right))
+    top, bottom = _value(b, left), _value(b, right)
+    quotient = b.emit("div", top, bottom)
     if rounding_mode == "floor":
-        return b.emit("floor", quotient)
+        # as ATen: the quotient of what is left without the rest, 1 // 0.1 = 9 and not 10
+        exact = b.emit("div", b.emit("sub", top, b.emit("remainder", top, bottom)), bottom)
+        low = b.emit("floor", exact)
+        rounded_up = b.emit("gt", b.emit("sub", exact, low), b.constant(0.5))
+        low = b.emit("where", rounded_up, b.emit("add", low, b.constant(1.0)), low)
+        return b.emit("where", b.emit("eq", bottom, b.constant(0.0)), quotient, low)
     if rounding_mode is not None:
         raise KeyError(f"aten::div with rounding_mode={rounding_mode!r}")
     return quotient
