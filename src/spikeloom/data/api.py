@@ -102,7 +102,6 @@ class Source(ABC):
         `accept` is asked before anything is prepared that takes long.
         """
         del T, accept
-        self.refuse_unused(config)
         return self.load(None if config.root is None else Path(config.root))
 
     def sample(

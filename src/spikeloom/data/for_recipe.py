@@ -45,9 +45,10 @@ def prepare(recipe: Recipe) -> str:
 
 
 def _as_stored(recipe: Recipe, accept: Accept | None = None) -> DataSet:
-    T = getattr(recipe.network, "T", None)
+    source = registry.source(recipe.data.name)
+    source.refuse_unused(recipe.data)
     try:
-        return registry.source(recipe.data.name).for_recipe(recipe.data, T, accept)
+        return source.for_recipe(recipe.data, getattr(recipe.network, "T", None), accept)
     except OSError as error:
         raise DataError(f"{recipe.data.name}: {error.filename}: {error.strerror}") from error
 

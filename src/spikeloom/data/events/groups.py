@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spikeloom.data.events.array import Events, events
-from spikeloom.data.events.recordings import Pair, Recordings
-from spikeloom.data.files.archive import Entry, local, matching, stamp
+from spikeloom.data.events.splits import Pair, Recordings
+from spikeloom.data.files.archive import Entry, local, split_files, stamp
 from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError
 
@@ -49,8 +49,8 @@ class Groups(Recordings):
         return events(t, x, y, p, self.size, source=self.title(index))
 
 
-def open_groups(path: Path, size: tuple[int, int, int], classes: int) -> Groups:
-    """The recordings of a file in either layout. Raises `DataError` for a gap or a wrong label."""
+def open_groups(path: Path, size: tuple[int, int, int]) -> Groups:
+    """The recordings of a file in either layout. Raises `DataError` for a gap."""
     file = opened(path)
     with reading(path, "the list of samples"):
         prefix = next((f"{split}/" for split in ("train", "test") if split in file), "")
@@ -63,20 +63,12 @@ def open_groups(path: Path, size: tuple[int, int, int], classes: int) -> Groups:
         labels = [
             int(np.asarray(file[f"{prefix}{key}/labels"][()]).item()) for key in range(len(names))
         ]
-    wrong = [label for label in labels if not 0 <= label < classes]
-    if wrong:
-        raise DataError(f"{path}: label {wrong[0]}, expected 0 to {classes - 1}")
-    return Groups(path, stamp(path), np.array(labels, np.int64), prefix, size)
+        return Groups(path, stamp(path), np.array(labels, np.int64), prefix, size)
 
 
-def open_layout(
-    entries: list[Entry], pattern: str, size: tuple[int, int, int], classes: int
-) -> Pair | None:
+def open_layout(entries: list[Entry], pattern: str, size: tuple[int, int, int]) -> Pair | None:
     """Both splits in the files matched by `pattern` (its group: train or test), None if absent."""
-    splits = {match[2]: entry for match, entry in matching(entries, pattern)}
-    if not splits:
+    files = split_files(entries, pattern)
+    if not files:
         return None
-    for split in ("train", "test"):
-        if split not in splits:
-            raise DataError(f"{next(iter(splits.values()))}: the {split} file beside it is missing")
-    return Pair(*(open_groups(local(splits[split]), size, classes) for split in ("train", "test")))
+    return Pair(*(open_groups(local(files[split]), size) for split in ("train", "test")))

@@ -178,6 +178,15 @@ def matching(entries: Iterable[Entry], pattern: str) -> Iterator[tuple[re.Match[
             yield match, entry
 
 
+def split_files(entries: Iterable[Entry], pattern: str) -> dict[str, Entry]:
+    """The file of each split that the group of `pattern` names: none, or at least train, test."""
+    files = {match[2]: entry for match, entry in matching(entries, pattern)}
+    for split in ("train", "test"):
+        if files and split not in files:
+            raise DataError(f"{next(iter(files.values()))}: the {split} file beside it is missing")
+    return files
+
+
 def fingerprint(entries: Iterable[Entry]) -> str:
     """A digest that is equal as long as nothing was added, removed or changed.
 

@@ -118,7 +118,6 @@ class Arrays(Source):
     def for_recipe(
         self, config: DataConfig, T: int | None, accept: Accept | None = None
     ) -> DataSet:
-        self.refuse_unused(config)
         root = None if config.root is None else Path(config.root)
         return self.load(root, T, config.options)
 

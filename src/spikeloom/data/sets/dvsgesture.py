@@ -106,18 +106,16 @@ def _trial(entry: Entry) -> Events:
 def _find(entries: list[Entry], options: Mapping[str, str], *, other: bool) -> Pair:
     del options
     if not other:
-        authors = open_layout(entries, r"DVS-Gesture-(train|test)10\.hdf5", DVS128, OTHER)
+        authors = open_layout(entries, r"DVS-Gesture-(train|test)10\.hdf5", DVS128)
         if authors:
             return authors
     files = {match[1]: entry for match, entry in matching(entries, r"[^/]+\.(?:aedat|csv|txt)")}
     splits = []
     for split in ("train", "test"):
         name = f"trials_to_{split}.txt"
-        if name not in files:
-            splits.append(SegmentRecordings((), np.zeros(0, np.int64)))
-            continue
+        listed = files[name].read() if name in files else b""
         segments: list[Gesture] = []
-        for trial in sorted(files[name].read().decode("utf-8", "replace").split()):
+        for trial in sorted(listed.decode("utf-8", "replace").split()):
             table = trial.removesuffix(".aedat") + "_labels.csv"
             for needed in (trial, table):
                 if needed not in files:

@@ -88,7 +88,7 @@ def _decode(data: bytes, source: object, *, clip: bool) -> Events:
 
 
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
-    layout = open_layout(entries, r"DVSPlane-(train|test)\.hdf5", SIZE, len(CLASSES))
+    layout = open_layout(entries, r"DVSPlane-(train|test)\.hdf5", SIZE)
     if layout:
         return layout
     decode = partial(_decode, clip=options["part"] == "active")

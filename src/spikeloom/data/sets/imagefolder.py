@@ -129,7 +129,6 @@ class ImageFolder(Source):
     def for_recipe(
         self, config: DataConfig, T: int | None, accept: Accept | None = None
     ) -> DataSet:
-        self.refuse_unused(config)
         root = None if config.root is None else Path(config.root)
         return self.load(root, config.images, config.options, config.skip_damaged)
 

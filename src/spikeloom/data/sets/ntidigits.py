@@ -85,9 +85,8 @@ def _authors(path: Path, file: Any) -> Pair:
         keys = column(file, f"extra/{split}_keys", path).astype(np.int64).reshape(-1)
         with reading(path, "labels"):
             labels = [int(column(file, f"data/{key}/labels", path).reshape(-1)[0]) for key in keys]
-        splits.append(
-            _utterances(path, labels, [(f"data/{key}/times", f"data/{key}/addrs") for key in keys])
-        )
+            columns = tuple((f"data/{key}/times", f"data/{key}/addrs") for key in keys)
+            splits.append(Utterances(path, stamp(path), np.array(labels, np.int64), columns))
     return Pair(*splits)
 
 
@@ -99,26 +98,20 @@ def _publisher(path: Path, file: Any) -> Pair:
                 name.decode() if isinstance(name, bytes) else str(name)
                 for name in file[f"{split}_labels"][()].reshape(-1)
             ]
-        single = [(name, label) for name in names if (label := single_digit(name)) is not None]
-        columns = [
-            (f"{split}_timestamps/{name}", f"{split}_addresses/{name}") for name, _ in single
-        ]
-        splits.append(_utterances(path, [label for _, label in single], columns))
+        single = [name for name in names if single_digit(name) is not None]
+        labels = np.array([single_digit(name) for name in single], np.int64)
+        columns = tuple(
+            (f"{split}_timestamps/{name}", f"{split}_addresses/{name}") for name in single
+        )
+        splits.append(Utterances(path, stamp(path), labels, columns))
     return Pair(*splits)
 
 
-def _utterances(path: Path, labels: list[int], columns: list[tuple[str, str]]) -> Utterances:
-    if any(not 0 <= label < len(CLASSES) for label in labels):
-        raise DataError(f"{path}: labels up to {max(labels)}, expected 0 to {len(CLASSES) - 1}")
-    return Utterances(path, stamp(path), np.array(labels, np.int64), tuple(columns))
-
-
-def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
+def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair | None:
     del options
     files = [entry for _, entry in matching(entries, r"n-tidigits(?:-single)?\.hdf5")]
     if not files:
-        empty = Utterances(Path(), "", np.zeros(0, np.int64), ())
-        return Pair(empty, empty)
+        return None
     # where both lie, the authors' file: it is the one that published results were made with
     files.sort(key=lambda entry: "single" not in entry.name)
     return open_utterances(local(files[0]))
