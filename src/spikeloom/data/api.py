@@ -77,11 +77,8 @@ class Source(ABC):
     checksums: Mapping[str, str] = MappingProxyType({})
     options: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     sections: tuple[str, ...] = ()
-
-    @property
-    def events(self) -> Any:
-        """Its recordings, an `EventSet`; None where it has none."""
-        return None
+    events: Any = None
+    """Its recordings, an `EventSet`; None where it has none."""
 
     @abstractmethod
     def load(self, root: Path | None = None) -> "DataSet":

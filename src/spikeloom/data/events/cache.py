@@ -186,12 +186,12 @@ def _prepare(
     for remains in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(remains, ignore_errors=True)
     per_part = max(1, min(count, PART_BYTES // int(np.prod(shape))))
-    with contextlib.ExitStack() as stack:
-        with writing(folder, "prepared frames"):
-            place = tempfile.TemporaryDirectory(
-                prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
-            )
-        work = Path(stack.enter_context(place))
+    with writing(folder, "prepared frames"):
+        place = tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
+        )
+    with place as name:
+        work = Path(name)
         parts = write_parts(work, per_part, recordings, framing, workers, progress)
         damaged = [pair for part in parts for pair in part["damaged"]]
         if damaged and (not skip_damaged or len(damaged) == count):

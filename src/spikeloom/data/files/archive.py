@@ -15,6 +15,7 @@ import contextlib
 import gzip
 import hashlib
 import lzma
+import operator
 import os
 import re
 import shutil
@@ -35,6 +36,8 @@ from spikeloom.errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 SMALL = 64 << 20  # bytes of files that are told apart by their content, not by size and time
+
+_name = operator.attrgetter("name")
 
 BROKEN = (
     *(OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError),
@@ -261,11 +264,6 @@ def local(entry: Entry) -> Path:
     """An entry as a plain file, which HDF5 needs; packed ones are unpacked once."""
     if entry.member is None and entry.path.suffix != ".gz":
         return entry.path
-    return unpacked_member(entry, cache_root() / "unpacked")
-
-
-def unpacked_member(entry: Entry, below: Path) -> Path:
-    """A member of an archive, or the content of a .gz file, as a file in the folder `below`."""
 
     def unpack(place: Path) -> None:
         if entry.member is not None:
@@ -274,7 +272,7 @@ def unpacked_member(entry: Entry, below: Path) -> Path:
         with gzip.open(entry.path) as packed, open(place, "xb") as plain:
             shutil.copyfileobj(packed, plain, 1 << 20)
 
-    return _made_once(Path(str(entry)), entry.stamp, below, unpack)
+    return _made_once(Path(str(entry)), entry.stamp, cache_root() / "unpacked", unpack)
 
 
 def _made_once(path: Path, stamp: str, below: Path, unpack: Callable[[Path], None]) -> Path:
@@ -322,7 +320,7 @@ def _open(path: Path, prefix: str) -> list[Entry]:
 def _zip_members(path: Path, prefix: str) -> list[Entry]:
     entries = []
     for info in _zip(path, stamp(path), os.getpid()).infolist():
-        if info.is_dir() or any(map(hidden, PurePosixPath(info.filename).parts[-1:])):
+        if info.is_dir() or hidden(PurePosixPath(info.filename).name):
             continue
         if info.filename.endswith(".zip"):
             raise DataError(
@@ -366,7 +364,3 @@ def _entry(path: Path, name: str, info: os.stat_result | None = None) -> Entry:
 def is_archive(path: Path) -> bool:
     """Whether a file's name is that of an archive."""
     return path.name.lower().endswith(ARCHIVES)
-
-
-def _name(entry: Entry) -> str:
-    return entry.name

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloom.errors import DataError
+from spikeloom.errors import DataError, first_line
 
 
 class _DType:
@@ -85,10 +85,9 @@ def read_pickle(data: bytes, name: str) -> object:
         if file.tell() != len(data):
             raise pickle.UnpicklingError("bytes go on after the end of the pickle")
     except Exception as error:  # a damaged pickle raises whatever its numbers lead to
-        text = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
             f"{name}: the pickle is damaged or holds other than numbers, texts and arrays "
-            f"({text[:200]}): fetch the file again"
+            f"({first_line(error)}): fetch the file again"
         ) from error
     return value
 

@@ -29,7 +29,7 @@ from spikeloom.config.data import DataConfig
 from spikeloom.data.api import Accept, Source, candidates
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit
 from spikeloom.data.files.classes import held_out, share, whole
-from spikeloom.errors import ConfigError, DataError
+from spikeloom.errors import ConfigError, DataError, first_line
 
 Array = npt.NDArray[Any]
 
@@ -185,8 +185,7 @@ def _read(file: Path | io.BytesIO, path: Path, labels: str) -> dict[str, Array]:
         if labels:
             arrays["y"] = np.load(Path(labels).expanduser(), allow_pickle=False)
     except Exception as error:  # a damaged header raises whatever it leads to
-        text = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: cannot be read as NumPy arrays ({text[:200]})") from error
+        raise DataError(f"{path}: cannot be read as NumPy arrays ({first_line(error)})") from error
     return arrays
 
 

@@ -12,7 +12,7 @@ from folders as from the shards that `spikeloom data shards` makes of them.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -59,31 +59,25 @@ class Members:
         return str(self.entries[index])
 
 
+@dataclass(frozen=True, kw_only=True)
 class ImageFolder(Source):
-    """A data set in the layout above. Without published numbers it takes what it finds."""
+    """A data set in the layout above. Without published numbers it takes what it finds.
+
+    folders  names of its folder; test: names of the folder of test images in it
+    """
+
+    name: str
+    title: str
+    folders: tuple[str, ...]
+    layout: str
+    published: Mapping[str, int]
+    origin: str
+    test: tuple[str, ...] = TEST
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     sections = ("images",)
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
-
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        *,
-        folders: tuple[str, ...],
-        published: Mapping[str, int],
-        origin: str,
-        test: tuple[str, ...] = TEST,
-        options: Mapping[str, tuple[str, ...]] | None = None,
-    ) -> None:
-        self.name = name
-        self.title = title
-        self.published = published
-        self.origin = origin
-        self.layout = f"{folders[0]}/\n    train/<class>/*.jpeg\n    val/<class>/*.jpeg"
-        self.options = options or {}
-        self._folders, self._test = folders, test
 
     def load(
         self,
@@ -163,9 +157,9 @@ class ImageFolder(Source):
     def files(self, root: Path | None) -> tuple[Path, ...]:
         """The two folders, or the one of images that are not divided; images are too many."""
         looked_for = []
-        bases = candidates(root, self._folders)
+        bases = candidates(root, self.folders)
         for base in bases:
-            for test in self._test:
+            for test in self.test:
                 if (base / "train").is_dir() and _holds_samples(base / test):
                     return base / "train", base / test
             looked_for.append(base / "train")
@@ -272,17 +266,19 @@ def _listed(folder: Path, classes: list[str]) -> tuple[list[int], Files]:
 
 DATA_SETS = (
     ImageFolder(
-        "imagenet",
-        "ImageNet (ILSVRC 2012), photographs in 1,000 classes",
+        name="imagenet",
+        title="ImageNet (ILSVRC 2012), photographs in 1,000 classes",
         folders=("imagenet", "ImageNet", "ILSVRC2012"),
+        layout="imagenet/\n    train/<class>/*.jpeg\n    val/<class>/*.jpeg",
         published={"train": 1_281_167, "test": 50_000},
         origin="https://image-net.org (validation images sorted into class folders)",
         test=("val", "validation"),
     ),
     ImageFolder(
-        "imagefolder",
-        "images of your own, one folder per class",
+        name="imagefolder",
+        title="images of your own, one folder per class",
         folders=("imagefolder",),
+        layout="imagefolder/\n    train/<class>/*.jpeg\n    val/<class>/*.jpeg",
         published={"train": 0, "test": 0},
         origin="wherever they are: data.root names the folder that holds train and val, or classes",
         options=OPTIONS,
