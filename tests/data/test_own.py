@@ -273,6 +273,12 @@ def test_arrays_that_are_divided_already_and_labels_from_one(tmp_path: Path) -> 
     assert data.spec.classes == ("1", "2", "3") and data.train.labels.min() == 0
 
 
+def test_a_regression_is_shown_without_classes(tmp_path: Path) -> None:
+    path = arrays(tmp_path, x=draw.normal(size=(40, 20, 2)), y=draw.normal(size=40))
+    lines = describe_own(path).splitlines()
+    assert lines[1:3] == ["  train: 32 samples", "  test: 8 samples"]
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spikeloom.config.fields import value_text
 from spikeloom.errors import ConfigError, DataError
 from spikeloom.machine import DATA, data_root
@@ -50,6 +52,16 @@ def candidates(root: Path | None, folders: Sequence[str]) -> list[Path]:
         root = root.expanduser()
         return list(dict.fromkeys([*(root / folder for folder in folders), root]))
     return [data_root() / folder for folder in folders]
+
+
+def count_lines(train: Any, test: Any, classes: Sequence[str], what: str) -> list[str]:
+    """A line for each split, by its labels: how many there are, and of each class."""
+    lines = []
+    for name, labels in (("train", train), ("test", test)):
+        counts = np.bincount(labels, minlength=len(classes)) if classes else ()
+        each = ", ".join(f"{count} {of}" for count, of in zip(counts, classes, strict=True))
+        lines.append(f"  {name}: {len(labels):,} {what}" + f" ({each})" * bool(each))
+    return lines
 
 
 class Source(ABC):
@@ -127,17 +139,7 @@ class Source(ABC):
         """Lines about what is at `root` and what was guessed about it; for data of one's own."""
         del options
         data = self.load(root)
-        lines = [
-            f"  {name}: {len(split):,} samples ("
-            + ", ".join(
-                f"{count} {label}"
-                for label, count in zip(
-                    data.spec.classes, split.labels.bincount().tolist(), strict=False
-                )
-            )
-            + ")"
-            for name, split in (("train", data.train), ("test", data.test))
-        ]
+        lines = count_lines(data.train.labels, data.test.labels, data.spec.classes, "samples")
         return "\n".join([*lines, *(f"  {note}" for note in data.notes)])
 
     def make_shards(

@@ -28,15 +28,14 @@ def load_data(recipe: Recipe, accept: Accept | None = None) -> DataSet:
     or damaged.
     """
     side = recipe.data.frames.resize
-    if side is None:
-        return _as_stored(recipe, accept)
-    given = None if accept is None else lambda spec: accept(_resized(spec, side))
-    data = _as_stored(recipe, given)
-    return replace(data, spec=_resized(data.spec, side))
 
+    def resized(spec: DataSpec) -> DataSpec:
+        if side is None or len(spec.shape) != 3:
+            return spec
+        return replace(spec, shape=(spec.shape[0], side, side))
 
-def _resized(spec: DataSpec, side: int) -> DataSpec:
-    return spec if len(spec.shape) != 3 else replace(spec, shape=(spec.shape[0], side, side))
+    data = _as_stored(recipe, None if accept is None else lambda spec: accept(resized(spec)))
+    return replace(data, spec=resized(data.spec))
 
 
 def prepare(recipe: Recipe) -> str:

@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import zlib
@@ -149,21 +150,17 @@ def clear(name: str = "") -> int:
 
     Remains of killed preparations go too, and unpacked archives when everything goes.
     """
-    freed = 0
-    for folder in (cache_root() / "frames").glob("*"):
-        # what begins with the name of another set, as "shd-x" with "shd", has no split after the
-        # name
-        rest = folder.name.lstrip(".").removeprefix(name + "-" if name else "")
-        if not name or (rest != folder.name.lstrip(".") and rest.startswith(("train-", "test-"))):
-            freed += _size(folder)
-            if folder.is_dir():
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                folder.unlink(missing_ok=True)
+    # the split comes after the name: the frames of "shd-x" are none of "shd"
+    of_set = re.compile(rf"\.?{re.escape(name)}-(train|test)-" if name else "")
+    paths = [path for path in (cache_root() / "frames").glob("*") if of_set.match(path.name)]
     if not name:
-        for folder in ("unpacked", "made"):
-            freed += _size(cache_root() / folder)
-            shutil.rmtree(cache_root() / folder, ignore_errors=True)
+        paths.append(cache_root() / "unpacked")
+    freed = sum(map(_size, paths))
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return freed
 
 

@@ -6,12 +6,12 @@ Nothing here imports torch: the processes that prepare frames start in a fractio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.api import Accept, Progress, Remote, Source, candidates
+from spikeloom.data.api import Accept, Progress, Remote, Source, candidates, count_lines
 from spikeloom.data.events.array import Events
 from spikeloom.data.events.frames import Framing, make_framing
 from spikeloom.data.events.splits import Pair, Recordings
@@ -128,16 +128,10 @@ class EventSet(Source):
         if accept is not None:
             accept(spec)
         meaning = f"{self.version} {sorted(chosen.items())}" + " skip" * skip_damaged
+        how: dict[str, Any] = dict(meaning=meaning, progress=progress, skip_damaged=skip_damaged)
         splits = {}
         for name, recordings in sides.items():
-            frames = prepared(
-                f"{self.name}-{name}",
-                recordings,
-                framing,
-                meaning=meaning,
-                progress=progress,
-                skip_damaged=skip_damaged,
-            )
+            frames = prepared(f"{self.name}-{name}", recordings, framing, **how)
             splits[name] = FrameSplit(recordings, frames, normalization, flat=self.audio)
         lines = [*pair.notes, *missing_samples(self.name, self.published, **splits)]
         for name, split in splits.items():
@@ -173,12 +167,8 @@ class EventSet(Source):
 
     def understood(self, root: Path, options: Mapping[str, str] | None = None) -> str:
         pair = self.open(root, options)
-        names = self.class_names(pair)
-        lines = []
-        for side, recordings in (("train", pair.train), ("test", pair.test)):
-            counts = np.bincount(recordings.labels, minlength=len(names))
-            each = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
-            lines.append(f"  {side}: {len(recordings.labels):,} recordings ({each})")
+        labels = pair.train.labels, pair.test.labels
+        lines = count_lines(*labels, self.class_names(pair), "recordings")
         some = np.unique(np.linspace(0, len(pair.train.labels) - 1, 5).astype(np.int64))
         read = [pair.train.read(int(index)) for index in some]
         longest, most = max(r.duration for r in read), max(map(len, read))
