@@ -28,8 +28,10 @@ def reading(source: object, content: str) -> Iterator[None]:
     except BROKEN as error:
         text = first_line(error)
         hint = "the file is damaged or of another layout"
-        if "unable to lock file" in text.lower() or getattr(error, "errno", None):
-            hint = advice(error) if getattr(error, "errno", None) else _LOCKED
+        if getattr(error, "errno", None):
+            hint = advice(error)
+        elif "unable to lock file" in text.lower():
+            hint = _LOCKED
         raise DataError(f"{source}: {content} cannot be read ({text}); {hint}") from error
 
 

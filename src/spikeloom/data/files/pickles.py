@@ -37,17 +37,13 @@ class _Array:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, fortran, data = state
         data = data.encode("latin1") if isinstance(data, str) else data
-        self.values = _values(data, kind, shape, bool(fortran))
-
-
-def _values(data: Any, kind: _DType, shape: Any, fortran: bool) -> np.ndarray[Any, Any]:
-    values = np.frombuffer(data, kind.dtype).copy()  # of its own, so that it can be written to
-    return values.reshape(shape, order="F" if fortran else "C")
+        values = np.frombuffer(data, kind.dtype).copy()  # of its own, so that it can be written to
+        self.values = values.reshape(shape, order="F" if fortran else "C")
 
 
 def _from_buffer(data: Any, kind: _DType, shape: Any, order: str) -> _Array:
     array = _Array()
-    array.values = _values(data, kind, shape, order == "F")
+    array.__setstate__((1, shape, kind, order == "F", data))
     return array
 
 

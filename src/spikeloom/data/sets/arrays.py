@@ -28,8 +28,8 @@ from torch import Tensor
 from spikeloom.config.data import DataConfig
 from spikeloom.data.api import Accept, Source, candidates
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit
-from spikeloom.data.files.classes import held_out, share, whole
-from spikeloom.errors import ConfigError, DataError, first_line
+from spikeloom.data.files.classes import drawn, number
+from spikeloom.errors import DataError, first_line
 
 Array = npt.NDArray[Any]
 
@@ -95,7 +95,7 @@ class Arrays(Source):
             )
             if chosen["encoding"] == "delta":
                 deviation = series[~test].std((0, 1)).clip(1e-12)
-                threshold = _number(chosen["threshold"] or "0.5", "threshold")
+                threshold = number(chosen["threshold"] or "0.5", "threshold")
                 coded = delta(series, deviation * threshold, steps)
             else:
                 coded = in_parts(series, steps)
@@ -218,17 +218,14 @@ def _divided(
     labels = np.zeros(len(y), np.int64)
     if not _target_count(y, path):
         _, labels = np.unique(y.reshape(-1), return_inverse=True)
-    part, seed = share(options["test"]), whole(options["seed"] or "0", "seed")
     groups = None
     if options["group"]:
         groups = [str(group) for group in _pick(arrays, (options["group"],), path)]
         if len(groups) != len(x):
             raise DataError(f"{path}: {len(groups)} groups for {len(x)} samples")
-    notes.append(
-        f"{part:g} of {'all, in whole groups,' if groups else 'each class'} is held out for "
-        f"testing by seed {seed}"
-    )
-    return x, y, held_out(labels, groups, part, seed)
+    test, note = drawn(labels, groups, options)
+    notes.append(note)
+    return x, y, test
 
 
 def _same_length(x: Array, y: Array, path: Path) -> None:
@@ -310,16 +307,6 @@ def _finite(x: Array, path: Path) -> None:
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         sample = int(np.argwhere(~np.isfinite(x))[0][0])
         raise DataError(f"{path}: sample {sample} has values that are no numbers; mend or drop it")
-
-
-def _number(text: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"data.options.{name} = {text!r}: give a number above 0")
-    return value
 
 
 DATA_SETS = (Arrays(),)
