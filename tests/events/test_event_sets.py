@@ -264,7 +264,7 @@ def test_a_file_alone_is_read_as_those_of_its_set(tmp_path: Path) -> None:
     spec = DataSpec("nmnist", (2, 34, 34), NMNIST.classes, "events")
     for source in (NMNIST, NMNIST_STABLE):
         train = source.open(tmp_path).train
-        content = train.entries[1].read()  # type: ignore[attr-defined]
+        content = train.entries[1].read_bytes()  # type: ignore[attr-defined]
         alone = source.recording(content, "alone.bin", {}, spec)
         assert np.array_equal(alone.table(), train.read(1).table())
     assert len(NMNIST_STABLE.recording(b"1\t3\t7\n", "alone.dat", {}, spec)) == 2
@@ -335,7 +335,7 @@ def test_stabilised_nmnist_is_the_same_from_text_and_from_the_raw_files(tmp_path
 def test_gestures_are_cut_out_of_their_trials(tmp_path: Path) -> None:
     _gesture(tmp_path / "DVSGesture")
     pair = dvsgesture.DVS_GESTURE.open(tmp_path)
-    trial = dvsgesture.read_aedat3(pair.train.segments[0].trial.read())  # type: ignore[attr-defined]
+    trial = dvsgesture.read_aedat3(pair.train.segments[0].trial.read_bytes())  # type: ignore[attr-defined]
     cut = pair.train.read(1)
     assert np.array_equal(cut.t + 30_000, trial.between(30_000, 60_000).t)
     assert "user01_led" in pair.train.title(0) and "user02_lab" in pair.train.title(3)

@@ -49,7 +49,7 @@ class FileRecordings(Recordings):
 
     def read(self, index: int) -> Events:
         entry = self.entries[index]
-        return self.decode(entry.read(), entry)
+        return self.decode(entry.read_bytes(), entry)
 
 
 Find = Callable[[list[Entry], Mapping[str, str]], Pair | None]

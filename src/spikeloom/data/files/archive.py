@@ -63,7 +63,7 @@ class Entry:
     member: str | None = None
     offset: int | None = None
 
-    def read(self) -> bytes:
+    def read_bytes(self) -> bytes:
         """The whole content."""
         try:
             if self.member is None:
@@ -199,7 +199,7 @@ def fingerprint(entries: Iterable[Entry]) -> str:
     small = sum(entry.size for entry in entries) <= SMALL
     digest = hashlib.sha256()
     for entry in entries:
-        mark = hashlib.sha256(entry.read()).hexdigest() if small else entry.stamp
+        mark = hashlib.sha256(entry.read_bytes()).hexdigest() if small else entry.stamp
         digest.update(f"{entry.name}\0{entry.size}\0{mark}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -267,7 +267,7 @@ def local(entry: Entry) -> Path:
 
     def unpack(place: Path) -> None:
         if entry.member is not None:
-            place.write_bytes(entry.read())
+            place.write_bytes(entry.read_bytes())
             return
         with gzip.open(entry.path) as packed, open(place, "xb") as plain:
             shutil.copyfileobj(packed, plain, 1 << 20)

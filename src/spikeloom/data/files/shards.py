@@ -192,7 +192,7 @@ def _samples(
         if f".{ending.lower()}" in suffixes:
             images[key] = (member.offset or 0, member.size)
         elif ending == "cls":
-            text = member.read()[:20].decode("ascii", "replace").strip()
+            text = member.read_bytes()[:20].decode("ascii", "replace").strip()
             if not re.fullmatch(r"\d{1,9}", text):
                 raise DataError(
                     f"{path}: {member.name} is {text!r}: expected a label in decimal digits"

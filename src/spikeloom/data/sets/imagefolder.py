@@ -11,7 +11,7 @@ from folders as from the shards that `spikeloom data shards` makes of them.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,9 +32,9 @@ TEST = ("test", "val", "validation", "valid")
 
 @dataclass(frozen=True)
 class Files:
-    """Each a file on the disk."""
+    """Each a file on the disk or in an archive."""
 
-    paths: list[Path]
+    paths: Sequence[Path | Entry]
 
     def read(self, index: int) -> bytes:
         try:
@@ -44,19 +44,6 @@ class Files:
 
     def name(self, index: int) -> str:
         return str(self.paths[index])
-
-
-@dataclass(frozen=True)
-class Members:
-    """Each in a folder or an archive."""
-
-    entries: list[Entry]
-
-    def read(self, index: int) -> bytes:
-        return self.entries[index].read()
-
-    def name(self, index: int) -> str:
-        return str(self.entries[index])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +85,7 @@ class ImageFolder(Source):
             sides = divided(scan(places[0]), SUFFIXES, chosen, str(places[0]))
             classes, notes = list(sides.names), list(sides.notes)
             both = [
-                ([label for _, label in side], Members([entry for entry, _ in side]))
+                ([label for _, label in side], Files([entry for entry, _ in side]))
                 for side in (sides.train, sides.test)
             ]
         elif shards.shard_files(places[0]):
@@ -111,7 +98,8 @@ class ImageFolder(Source):
                     f"{places[0]} has {len(classes)} class folders and {places[1]} has "
                     f"{len(others)}, {odd!r} in only one of them: give both the same"
                 )
-            both = [_listed(folder, classes) for folder in places]
+            listed = [_listed(folder, classes) for folder in places]
+            both = [(labels, Files(paths)) for labels, paths in listed]
             notes = _left_out(places[1])
         train, test = (ImageSplit(labels, images, files) for labels, files in both)
         if skip_damaged:
@@ -140,11 +128,10 @@ class ImageFolder(Source):
             raise DataError(f"{folders[0]}: shards are made of folders train/ and val/ of images")
         classes = class_folders(folders[0])
         for folder, place in zip(("train", "val"), folders, strict=True):
-            labels, files = _listed(place, classes)
-            samples = (
-                (files.read(index), path.suffix.lower(), label)
-                for index, (path, label) in enumerate(zip(files.paths, labels, strict=True))
-            )
+            labels, paths = _listed(place, classes)
+            contents = map(Files(paths).read, range(len(paths)))
+            suffixes = (path.suffix.lower() for path in paths)
+            samples = zip(contents, suffixes, labels, strict=True)
             shards.write_shards(
                 target / folder,
                 samples,
@@ -243,9 +230,9 @@ def _packed(train: Path, test: Path) -> tuple[list[str], list[tuple[list[int], s
     return classes, [(split.labels.tolist(), shards.Reader(split)) for split in packed]
 
 
-def _listed(folder: Path, classes: list[str]) -> tuple[list[int], Files]:
+def _listed(folder: Path, classes: list[str]) -> tuple[list[int], list[Path]]:
     """Labels and images of every class."""
-    files: list[Path] = []
+    paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         names = sorted(
@@ -259,9 +246,9 @@ def _listed(folder: Path, classes: list[str]) -> tuple[list[int], Files]:
             raise DataError(
                 f"{folder / name} holds no images: expected files that end in {', '.join(SUFFIXES)}"
             )
-        files += [folder / name / file for file in names]
+        paths += [folder / name / file for file in names]
         labels += [label] * len(names)
-    return labels, Files(files)
+    return labels, paths
 
 
 DATA_SETS = (
