@@ -277,6 +277,7 @@ def test_a_regression_is_shown_without_classes(tmp_path: Path) -> None:
     path = arrays(tmp_path, x=draw.normal(size=(40, 20, 2)), y=draw.normal(size=40))
     lines = describe_own(path).splitlines()
     assert lines[1:3] == ["  train: 32 samples", "  test: 8 samples"]
+    assert "  test: 20 samples" in describe_own(path, {"test": "0.5"})
 
 
 @pytest.mark.parametrize(

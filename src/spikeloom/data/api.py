@@ -137,8 +137,8 @@ class Source(ABC):
 
     def understood(self, root: Path, options: Mapping[str, str] | None = None) -> str:
         """Lines about what is at `root` and what was guessed about it; for data of one's own."""
-        del options
-        data = self.load(root)
+        given: dict[str, Any] = {"options": options} if options else {}
+        data = self.load(root, **given)
         lines = count_lines(data.train.labels, data.test.labels, data.spec.classes, "samples")
         return "\n".join([*lines, *(f"  {note}" for note in data.notes)])
 
