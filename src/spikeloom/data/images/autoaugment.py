@@ -186,10 +186,8 @@ def apply(image: Image.Image, name: str, level: int, sign: int, fill: int) -> Im
     return getattr(ImageOps, name.lower())(image)
 
 
-Matrix = tuple[float, float, float, float, float, float]
-
 # From a pixel of the result to its source: x = a X + b Y + c, y = d X + e Y + f.
-_MATRICES: dict[str, Callable[[float, int, int], Matrix]] = {
+_MATRICES: dict[str, Callable[[float, int, int], tuple[float, ...]]] = {
     "ShearX": lambda part, width, height: (1, 0.3 * part, 0, 0, 1, 0),
     "ShearY": lambda part, width, height: (1, 0, 0, 0.3 * part, 1, 0),
     "TranslateX": lambda part, width, height: (1, 0, int(_MOST_SHIFT * width * part), 0, 1, 0),
