@@ -177,9 +177,7 @@ def class_folders(folder: Path) -> list[str]:
 
 def _holds_samples(folder: Path) -> bool:
     """Whether there are class folders or shards; ImageNet's own test folder has images only."""
-    if not folder.is_dir():
-        return False
-    return any(
+    return folder.is_dir() and any(
         (entry.is_dir() and not hidden(entry.name)) or entry.name.endswith(".tar")
         for entry in list(os.scandir(folder))
     )
