@@ -12,7 +12,7 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
 from spikeloom.data.api import Accept
 from spikeloom.data.base import DataSet, DataSpec, Split
-from spikeloom.data.events.transform import frame_transform
+from spikeloom.data.events.transform import FrameTransform
 from spikeloom.data.images.augment import Transform
 from spikeloom.data.loader import BatchTransform, Loader
 from spikeloom.errors import ConfigError, DataError
@@ -113,7 +113,7 @@ def make_transform(
     mean, std = config.mean or mean, config.std or std
     if spec.kind == "events":
         mean, std = ((), ()) if plain else (mean, std)
-        return frame_transform(config, spec, training=training, mean=mean, std=std)
+        return FrameTransform(config, spec, training=training, mean=mean, std=std)
     channels = spec.shape[0]
     if plain:
         mean, std = (0.0,) * channels, (1.0,) * channels

@@ -166,8 +166,9 @@ class Loader:
             # Memory that a GPU can copy from by itself; a thread of this process copies into it.
             pin_memory=self.device.type == "cuda",
         )
+        answers = iter(ahead)
         try:
-            for answer in ahead:
+            for answer in answers:
                 if isinstance(answer, str):
                     raise DataError(answer)
                 yield answer
