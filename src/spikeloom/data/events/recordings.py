@@ -5,8 +5,9 @@ Nothing here imports torch: the processes that prepare frames start in a fractio
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -128,10 +129,12 @@ class EventSet(Source):
         if accept is not None:
             accept(spec)
         meaning = f"{self.version} {sorted(chosen.items())}" + " skip" * skip_damaged
-        how: dict[str, Any] = dict(meaning=meaning, progress=progress, skip_damaged=skip_damaged)
+        prepare = partial(
+            prepared, framing=framing, meaning=meaning, progress=progress, skip_damaged=skip_damaged
+        )
         splits = {}
         for name, recordings in sides.items():
-            frames = prepared(f"{self.name}-{name}", recordings, framing, **how)
+            frames = prepare(f"{self.name}-{name}", recordings)
             splits[name] = FrameSplit(recordings, frames, normalization, flat=self.audio)
         lines = [*pair.notes, *missing_samples(self.name, self.published, **splits)]
         for name, split in splits.items():
