@@ -82,8 +82,8 @@ def affine(inputs: Tensor, angle: Tensor, shift: Tensor, scale: Tensor, fill: in
     integers.
     """
     height, width = inputs.shape[2:]
-    numbers = (part.to("cpu", torch.float64).numpy() for part in (angle, shift, scale))
-    matrix = _inverse(*numbers, height, width)
+    turn, way, factor = (part.to("cpu", torch.float64).numpy() for part in (angle, shift, scale))
+    matrix = _inverse(turn, way, factor, height, width)
     per_x, per_y, start = torch.from_numpy(matrix).to(inputs.device)[..., None, None]
     x = torch.arange(width, device=inputs.device)
     y = torch.arange(height, device=inputs.device)[:, None]

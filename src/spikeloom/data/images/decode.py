@@ -67,9 +67,11 @@ class ImageFiles(Protocol):
 
     def read(self, index: int) -> bytes:
         """The bytes of one. Raises `DataError` if they cannot be read."""
+        ...
 
     def name(self, index: int) -> str:
         """Where it is, for people."""
+        ...
 
 
 class ImageSplit(Split):

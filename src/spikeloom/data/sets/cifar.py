@@ -150,8 +150,8 @@ class Cifar(Source):
         data, labels = (
             fields.get(key.encode(), fields.get(key)) for key in ("data", self.label_key)
         )
-        known = isinstance(data, np.ndarray) and data.dtype == np.uint8
-        if not known or data.shape[1:] != (_BYTES,):
+        row = (_BYTES,)
+        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != row:
             raise DataError(
                 f"{name}: entry 'data' is not an array of unsigned bytes [n, {_BYTES}]: "
                 "fetch the file again"
