@@ -272,6 +272,18 @@ def test_a_file_alone_is_read_as_those_of_its_set(tmp_path: Path) -> None:
         SHD.recording(b"", "a.h5", SHD.choices(None), spec)
 
 
+def test_a_label_of_no_class_is_named(tmp_path: Path) -> None:
+    (tmp_path / "SHD").mkdir()
+    times = np.array([[0.1], [0.2]], np.float16)
+    for split in ("train", "test"):
+        make.shd_file(tmp_path / "SHD" / f"shd_{split}.h5", times, [[3], [4]], [1, 20])
+    with pytest.raises(DataError, match=r"shd_train\.h5:1: label 20, expected 0 to 19"):
+        SHD.open(tmp_path)
+    (tmp_path / "SHD" / "shd_test.h5").unlink()
+    with pytest.raises(DataError, match=r"shd_train\.h5: the test file beside it is missing"):
+        SHD.open(tmp_path)
+
+
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "CIFAR10DVS"
     folder.mkdir()
