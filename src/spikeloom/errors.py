@@ -31,11 +31,6 @@ def no_tensor(who: str, given: object) -> TypeError:
     return TypeError(f"{who} got a {kind}, expected a tensor [T, B, ...]{advice}")
 
 
-def first_line(error: BaseException) -> str:
-    """What `error` says, at most 200 letters of one line: of what a file or a library worded."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
 class ConfigError(SpikeloomError):
     """A recipe, one of its keys, or a value is wrong."""
 

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from spikeloom import seeding
 from spikeloom.data.base import Batch, Split
-from spikeloom.errors import DataError, first_line
+from spikeloom.data.files.archive import first_line
+from spikeloom.errors import DataError
 
 
 class Draws(torch.Generator):

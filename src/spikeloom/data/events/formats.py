@@ -25,8 +25,9 @@ from spikeloom.data.events.aedat import aedat2_columns, aedat3_columns
 from spikeloom.data.events.array import Columns, Events, events
 from spikeloom.data.events.atis import read_bin
 from spikeloom.data.events.prophesee import read_dat, read_raw
+from spikeloom.data.files.archive import first_line
 from spikeloom.data.files.hdf5 import reading
-from spikeloom.errors import DataError, first_line
+from spikeloom.errors import DataError
 
 Table = npt.NDArray[Any]
 

@@ -111,6 +111,11 @@ def advice(error: BaseException) -> str:
     return "fetch or unpack it again"
 
 
+def first_line(error: BaseException) -> str:
+    """What `error` says, at most 200 letters of one line: of what a file or a library worded."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def stamp(path: Path) -> str:
     """Changes when the file does: size and times, that of the last change of any kind included."""
     info = path.stat()

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.files.archive import BROKEN, advice, stamp
-from spikeloom.errors import DataError, first_line
+from spikeloom.data.files.archive import BROKEN, advice, first_line, stamp
+from spikeloom.errors import DataError
 
 _LOCKED = "another program has it open: close that, or set HDF5_USE_FILE_LOCKING=FALSE"
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from spikeloom.errors import DataError, first_line
+from spikeloom.data.files.archive import first_line
+from spikeloom.errors import DataError
 
 
 class _DType:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import torch
 
-from spikeloom.errors import first_line
+from spikeloom.data.files.archive import first_line
 
 
 class RefusedError(Exception):

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from spikeloom.config.data import ImagesConfig
 from spikeloom.data.base import DataSpec, Split
-from spikeloom.data.files.archive import BROKEN
-from spikeloom.errors import DataError, first_line
+from spikeloom.data.files.archive import BROKEN, first_line
+from spikeloom.errors import DataError
 
 Cut = Callable[[Image.Image], Image.Image]
 """From a whole image to the part of it that is given to the network."""

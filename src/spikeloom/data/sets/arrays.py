@@ -28,8 +28,9 @@ from torch import Tensor
 from spikeloom.config.data import DataConfig
 from spikeloom.data.api import Accept, Source, candidates
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit
+from spikeloom.data.files.archive import first_line
 from spikeloom.data.files.classes import drawn, number
-from spikeloom.errors import DataError, first_line
+from spikeloom.errors import DataError
 
 Array = npt.NDArray[Any]
 
