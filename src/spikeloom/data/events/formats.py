@@ -218,14 +218,12 @@ def _guess_order(table: Table) -> str:
 def _numpy(data: bytes, name: str, order: str) -> Columns:
     try:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        arrays = {key: loaded[key] for key in loaded.files} if hasattr(loaded, "files") else {}
+        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"": loaded}
     except Exception as error:  # a damaged header raises whatever it leads to
         raise DataError(f"{name}: cannot be read as a NumPy file ({first_line(error)})") from error
-    if len(arrays) == 1:
-        loaded = next(iter(arrays.values()))
-    elif arrays:
+    if len(arrays) != 1:
         return _named(arrays, name)
-    return _array(loaded, name, order)
+    return _array(*arrays.values(), name, order)
 
 
 def _array(array: Table, name: str, order: str, size: tuple[int, int] | None = None) -> Columns:

@@ -180,9 +180,7 @@ def delta(values: Array, threshold: Array, steps: int) -> Array:
 def _read(file: Path | io.BytesIO, path: Path, labels: str) -> dict[str, Array]:
     try:
         loaded = np.load(file, allow_pickle=False)
-        arrays = {key: loaded[key] for key in loaded.files} if path.suffix == ".npz" else {}
-        if not arrays:
-            arrays = {"x": np.asarray(loaded)}
+        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
         if labels:
             arrays["y"] = np.load(Path(labels).expanduser(), allow_pickle=False)
     except Exception as error:  # a damaged header raises whatever it leads to
