@@ -164,14 +164,14 @@ def test_other_samples_than_images_of_8_bits_are_refused(inputs: torch.Tensor) -
 
 def test_recipes_of_event_frames_are_refused_before_they_start() -> None:
     from spikeloom.data.base import DataSpec
-    from spikeloom.data.events.transform import frame_transform
+    from spikeloom.data.events.transform import FrameTransform
 
     spec = DataSpec("made frames", (2, 8, 8), ("a", "b"), "events")
     config = load_recipe(
         "plif/digits-events", ['data.augment=[{ kind = "autoaugment" }, { kind = "cutout" }]']
     ).data
     with pytest.raises(ConfigError, match="made frames has event frames"):
-        frame_transform(config, spec, training=True)
+        FrameTransform(config, spec, training=True)
 
 
 @pytest.mark.parametrize("size", [1, 4, 5])

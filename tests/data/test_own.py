@@ -297,6 +297,13 @@ def test_a_channel_that_stands_still_in_training_is_not_blown_up(tmp_path, encod
     assert ((values - mean) / std)[..., 1::2].abs().max() < 1
 
 
+def test_a_regression_is_shown_without_classes(tmp_path: Path) -> None:
+    path = arrays(tmp_path, x=draw.normal(size=(40, 20, 2)), y=draw.normal(size=40))
+    lines = describe_own(path).splitlines()
+    assert lines[1:3] == ["  train: 32 samples", "  test: 8 samples"]
+    assert "  test: 20 samples" in describe_own(path, {"test": "0.5"})
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [

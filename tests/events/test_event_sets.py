@@ -264,12 +264,24 @@ def test_a_file_alone_is_read_as_those_of_its_set(tmp_path: Path) -> None:
     spec = DataSpec("nmnist", (2, 34, 34), NMNIST.classes, "events")
     for source in (NMNIST, NMNIST_STABLE):
         train = source.open(tmp_path).train
-        content = train.entries[1].read()  # type: ignore[attr-defined]
+        content = train.entries[1].read_bytes()  # type: ignore[attr-defined]
         alone = source.recording(content, "alone.bin", {}, spec)
         assert np.array_equal(alone.table(), train.read(1).table())
     assert len(NMNIST_STABLE.recording(b"1\t3\t7\n", "alone.dat", {}, spec)) == 2
     with pytest.raises(DataError, match="has no files of one recording each"):
         SHD.recording(b"", "a.h5", SHD.choices(None), spec)
+
+
+def test_a_label_of_no_class_is_named(tmp_path: Path) -> None:
+    (tmp_path / "SHD").mkdir()
+    times = np.array([[0.1], [0.2]], np.float16)
+    for split in ("train", "test"):
+        make.shd_file(tmp_path / "SHD" / f"shd_{split}.h5", times, [[3], [4]], [1, 20])
+    with pytest.raises(DataError, match=r"shd_train\.h5:1: label 20, expected 0 to 19"):
+        SHD.open(tmp_path)
+    (tmp_path / "SHD" / "shd_test.h5").unlink()
+    with pytest.raises(DataError, match=r"shd_train\.h5: the test file beside it is missing"):
+        SHD.open(tmp_path)
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
@@ -335,7 +347,7 @@ def test_stabilised_nmnist_is_the_same_from_text_and_from_the_raw_files(tmp_path
 def test_gestures_are_cut_out_of_their_trials(tmp_path: Path) -> None:
     _gesture(tmp_path / "DVSGesture")
     pair = dvsgesture.DVS_GESTURE.open(tmp_path)
-    trial = dvsgesture.read_aedat3(pair.train.segments[0].trial.read())  # type: ignore[attr-defined]
+    trial = dvsgesture.read_aedat3(pair.train.segments[0].trial.read_bytes())  # type: ignore[attr-defined]
     cut = pair.train.read(1)
     assert np.array_equal(cut.t + 30_000, trial.between(30_000, 60_000).t)
     assert "user01_led" in pair.train.title(0) and "user02_lab" in pair.train.title(3)

@@ -224,6 +224,13 @@ def test_impossible_records_are_named(row: str, message: str) -> None:
         decode(f"t,x,y,p\n0,0,0,0\n{row}\n".encode(), "a.csv", meaning=SIZE)
 
 
+def test_an_archive_of_no_arrays_is_refused() -> None:
+    out = io.BytesIO()
+    np.savez(out)
+    with pytest.raises(DataError, match=r"a\.npz: no column t or x among none"):
+        read_columns(out.getvalue(), "a.npz")
+
+
 def test_polarity_of_minus_one_is_off_and_may_be_swapped_or_merged() -> None:
     data = b"t,x,y,p\n0,0,0,-1\n5,1,1,1\n"
     for how, size, p in (("both", 2, [0, 1]), ("swapped", 2, [1, 0]), ("merged", 1, [0, 0])):

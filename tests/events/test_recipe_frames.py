@@ -8,7 +8,7 @@ from spikeloom.data import registry
 from spikeloom.data.base import DataSpec
 from spikeloom.data.events.frames import Framing, make_framing
 from spikeloom.data.events.recordings import EventSet
-from spikeloom.data.events.transform import frame_transform
+from spikeloom.data.events.transform import FrameTransform
 from spikeloom.data.for_recipe import load_data
 from spikeloom.errors import ConfigError, DataError
 from spikeloom.methods.catalog import build, load_recipe
@@ -110,7 +110,7 @@ def test_a_network_is_built_for_frames_as_they_are_resized(name: str) -> None:
     network = build(recipe, data.spec, torch.device("cpu"))
     frames = data.test.read(torch.arange(2))
     assert frames.shape[-2:] == (16, 16)
-    transform = frame_transform(recipe.data, data.spec, training=False)
+    transform = FrameTransform(recipe.data, data.spec, training=False)
     assert network(transform(frames, torch.Generator())).scores.shape == (2, 10)
 
 
@@ -122,7 +122,7 @@ def test_random_changes_are_for_training_only() -> None:
     )
     spec = DataSpec("x", (2, 8, 8), ("a",), "events")
     frames = torch.randint(0, 9, (3, 2, 2, 8, 8), dtype=torch.uint8)
-    test, train = (frame_transform(config, spec, training=on) for on in (False, True))
+    test, train = (FrameTransform(config, spec, training=on) for on in (False, True))
     draw = torch.Generator
     assert torch.equal(test(frames, draw()), test(frames, draw().manual_seed(5)))
     assert len(test(frames, draw())) == 3
@@ -141,4 +141,4 @@ def test_random_changes_are_for_training_only() -> None:
 def test_changes_that_do_not_fit_are_named(keys, shape, text: str) -> None:
     config = DataConfig(name="x", frames=FramesConfig(**keys))
     with pytest.raises(ConfigError, match=text):
-        frame_transform(config, DataSpec("x", shape, ("a",), "events"), training=True)
+        FrameTransform(config, DataSpec("x", shape, ("a",), "events"), training=True)

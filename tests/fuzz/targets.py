@@ -150,7 +150,7 @@ def parse_archive(data: bytes) -> None:
             else:
                 for entry in archive.scan(path)[:20]:
                     if entry.size < 1 << 20:
-                        entry.read()
+                        entry.read_bytes()
         finally:
             shutil.rmtree(place, ignore_errors=True)
 

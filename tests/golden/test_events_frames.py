@@ -48,14 +48,15 @@ def test_frequency_equals_the_plif_program(plif_frames: Arrays) -> None:
 def test_normalizations_equal_the_plif_program(plif_frames: Arrays, by, how) -> None:
     if f"{by}_{how}_dataset_f32" not in plif_frames:
         pytest.skip("the file holds counts only")
-    counts = torch.from_numpy(_plif(plif_frames, by).counts)
+    frames = _plif(plif_frames, by)
+    counts, durations = torch.from_numpy(frames.counts), torch.from_numpy(frames.durations)
     single, double = f"{by}_{how}_dataset_f32", f"{by}_{how}_numpy_f64"
     close = {"atol": 2e-6, "rtol": 2e-6}  # the README's float32 tolerance; `norm` crosses zero
     torch.testing.assert_close(
-        normalize(counts, how), torch.from_numpy(plif_frames[single]), **close
+        normalize(counts, how, durations), torch.from_numpy(plif_frames[single]), **close
     )
     if how != "norm":  # the published helper took the population variance of NumPy arrays
-        ours = normalize(counts.to(torch.float64), how)
+        ours = normalize(counts.to(torch.float64), how, durations)
         np.testing.assert_allclose(ours.numpy(), plif_frames[double], rtol=1e-13, atol=1e-13)
 
 

@@ -86,7 +86,7 @@ def test_camera_files_give_the_first_spike_programs_frames(
     path = tmp_path / "file.hdf5"
     make.write_groups(path, recordings, split=split)
     classes = len(fs_events[f"{name}_target0"])
-    read = groups.open_groups(path, size, classes)
+    read = groups.open_groups(path, size)
     framing = _framing(fs_events, name, downsample=(4, 4))
     for index in (0, 1):
         counts = read.frames(index, framing).counts.transpose(1, 2, 3, 0)

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spikeloom.config.fields import value_text
 from spikeloom.errors import ConfigError, DataError
 from spikeloom.machine import DATA, data_root
@@ -52,6 +54,16 @@ def candidates(root: Path | None, folders: Sequence[str]) -> list[Path]:
     return [data_root() / folder for folder in folders]
 
 
+def count_lines(train: Any, test: Any, classes: Sequence[str], what: str) -> list[str]:
+    """A line for each split, by its labels: how many there are, and of each class."""
+    lines = []
+    for name, labels in (("train", train), ("test", test)):
+        counts = np.bincount(labels, minlength=len(classes)) if classes else ()
+        each = ", ".join(f"{count} {of}" for count, of in zip(counts, classes, strict=True))
+        lines.append(f"  {name}: {len(labels):,} {what}" + f" ({each})" * bool(each))
+    return lines
+
+
 class Source(ABC):
     """One data set by name: where its files are, and how they become a `DataSet`.
 
@@ -77,11 +89,8 @@ class Source(ABC):
     checksums: Mapping[str, str] = MappingProxyType({})
     options: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     sections: tuple[str, ...] = ()
-
-    @property
-    def events(self) -> Any:
-        """Its recordings, an `EventSet`; None where it has none."""
-        return None
+    events: Any = None
+    """Its recordings, an `EventSet`; None where it has none."""
 
     @abstractmethod
     def load(self, root: Path | None = None) -> "DataSet":
@@ -102,7 +111,6 @@ class Source(ABC):
         `accept` is asked before anything is prepared that takes long.
         """
         del T, accept
-        self.refuse_unused(config)
         return self.load(None if config.root is None else Path(config.root))
 
     def sample(
@@ -129,19 +137,9 @@ class Source(ABC):
 
     def understood(self, root: Path, options: Mapping[str, str] | None = None) -> str:
         """Lines about what is at `root` and what was guessed about it; for data of one's own."""
-        del options
-        data = self.load(root)
-        lines = [
-            f"  {name}: {len(split):,} samples ("
-            + ", ".join(
-                f"{count} {label}"
-                for label, count in zip(
-                    data.spec.classes, split.labels.bincount().tolist(), strict=False
-                )
-            )
-            + ")"
-            for name, split in (("train", data.train), ("test", data.test))
-        ]
+        given: dict[str, Any] = {"options": options} if options else {}
+        data = self.load(root, **given)
+        lines = count_lines(data.train.labels, data.test.labels, data.spec.classes, "samples")
         return "\n".join([*lines, *(f"  {note}" for note in data.notes)])
 
     def make_shards(

@@ -83,9 +83,6 @@ class Split(Dataset[tuple[Tensor, Tensor]]):
         time_first = sample.dim() in (3, 5)  # series, frames of events
         return sample.select(1 if time_first else 0, 0), self.labels[index % size]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return map(self.__getitem__, range(len(self)))
-
 
 class TensorSplit(Split):
     """A split held as one tensor: `inputs` uint8 `[N, C, H, W]`, `labels` int64 `[N]`."""

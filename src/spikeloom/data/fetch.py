@@ -4,7 +4,6 @@ A file appears under its own name when it is whole and its check sum is right. A
 is tried again, with pauses; only http and https are followed, also where a server points elsewhere.
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def download(remote: Remote, path: Path, progress: Progress | None = None) -> Pa
 
     kind, _, digest = remote.digest.partition(":")
     if path.exists():
-        if digest and (there := _digest(path, kind)) != digest:
+        if digest and (there := pooch.file_hash(path, kind)) != digest:
             raise DataError(
                 f"{path} is there, but has {kind} {there}, expected {digest}; remove it and fetch "
                 "it again"
@@ -106,8 +105,3 @@ class _Told:
 def _line(error: BaseException) -> str:
     """An error's words in one line without control characters: some are the server's."""
     return "".join(c if c.isprintable() else " " for c in str(error))[:300]
-
-
-def _digest(path: Path, kind: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()

@@ -12,7 +12,7 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
 from spikeloom.data.api import Accept
 from spikeloom.data.base import DataSet, DataSpec, Split
-from spikeloom.data.events.transform import frame_transform
+from spikeloom.data.events.transform import FrameTransform
 from spikeloom.data.images.augment import Transform
 from spikeloom.data.loader import BatchTransform, Loader
 from spikeloom.errors import ConfigError, DataError
@@ -28,15 +28,14 @@ def load_data(recipe: Recipe, accept: Accept | None = None) -> DataSet:
     or damaged.
     """
     side = recipe.data.frames.resize
-    if side is None:
-        return _as_stored(recipe, accept)
-    given = None if accept is None else lambda spec: accept(_resized(spec, side))
-    data = _as_stored(recipe, given)
-    return replace(data, spec=_resized(data.spec, side))
 
+    def resized(spec: DataSpec) -> DataSpec:
+        if side is None or len(spec.shape) != 3:
+            return spec
+        return replace(spec, shape=(spec.shape[0], side, side))
 
-def _resized(spec: DataSpec, side: int) -> DataSpec:
-    return spec if len(spec.shape) != 3 else replace(spec, shape=(spec.shape[0], side, side))
+    data = _as_stored(recipe, None if accept is None else lambda spec: accept(resized(spec)))
+    return replace(data, spec=resized(data.spec))
 
 
 def prepare(recipe: Recipe) -> str:
@@ -45,9 +44,10 @@ def prepare(recipe: Recipe) -> str:
 
 
 def _as_stored(recipe: Recipe, accept: Accept | None = None) -> DataSet:
-    T = getattr(recipe.network, "T", None)
+    source = registry.source(recipe.data.name)
+    source.refuse_unused(recipe.data)
     try:
-        return registry.source(recipe.data.name).for_recipe(recipe.data, T, accept)
+        return source.for_recipe(recipe.data, getattr(recipe.network, "T", None), accept)
     except OSError as error:
         raise DataError(f"{recipe.data.name}: {error.filename}: {error.strerror}") from error
 
@@ -113,7 +113,7 @@ def make_transform(
     mean, std = config.mean or mean, config.std or std
     if spec.kind == "events":
         mean, std = ((), ()) if plain else (mean, std)
-        return frame_transform(config, spec, training=training, mean=mean, std=std)
+        return FrameTransform(config, spec, training=training, mean=mean, std=std)
     channels = spec.shape[0]
     if plain:
         mean, std = (0.0,) * channels, (1.0,) * channels

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from spikeloom import seeding
 from spikeloom.data.base import Batch, Split
+from spikeloom.data.files.archive import first_line
 from spikeloom.errors import DataError
 
 
@@ -167,16 +168,13 @@ class Loader:
             pin_memory=self.device.type == "cuda",
         )
         answers = iter(ahead)
-        while True:
-            try:
-                answer = next(answers, None)
-            except (OSError, EOFError) as error:  # the pipe to a process that is gone
-                raise DataError(dead_worker(error, self._workers)) from error
-            if answer is None:
-                return
-            if isinstance(answer, str):
-                raise DataError(answer)
-            yield answer
+        try:
+            for answer in answers:
+                if isinstance(answer, str):
+                    raise DataError(answer)
+                yield answer
+        except (OSError, EOFError) as error:  # the pipe to a process that is gone
+            raise DataError(dead_worker(error, self._workers)) from error
 
 
 def on_device(
@@ -216,10 +214,10 @@ def _arrived(pair: tuple[Tensor, Tensor], copying: torch.cuda.Stream) -> tuple[T
 
 def dead_worker(error: BaseException, workers: int) -> str:
     """What to say about a reading process that ended; PyTorch tells it in several ways."""
-    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
     return (
-        f"a process that reads samples ahead ended ({reason}): was it killed, or is the memory "
-        f"full? resume the run, with a lower data.workers ({workers} now) if it happens again"
+        f"a process that reads samples ahead ended ({first_line(error).rstrip('. ')}): was it "
+        "killed, or is the memory full? resume the run, with a lower data.workers "
+        f"({workers} now) if it happens again"
     )
 
 

@@ -83,8 +83,8 @@ def check(name: str, root: str | Path | None = None) -> CheckReport:
         title=source.title,
         files=files,
         splits={
-            "train": _examine(data.train, data.spec.class_count, data.spec.kind == "static"),
-            "test": _examine(data.test, data.spec.class_count, data.spec.kind == "static"),
+            name: _examine(split, data.spec.class_count, data.spec.kind == "static")
+            for name, split in (("train", data.train), ("test", data.test))
         },
         notes=(*data.notes, *_changed(files)),
     )

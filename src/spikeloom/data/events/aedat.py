@@ -36,11 +36,7 @@ def read_aedat2(data: bytes, source: object = "AEDAT 2 data", axes: Axes = "xy")
     the transposed picture: `x = 127 - (bits 8-14)`, `y = 127 - (bits 1-7)`. Both have `p = 1 - bit
     0`.
     """
-    if not data.startswith(b"#"):
-        raise DataError(
-            f"{source}: starts with {data[:4]!r}, expected the '#' of an AEDAT header; "
-            "the file is damaged or of another format"
-        )
+    _check_start(data, b"#", source)
     offset = _skip_text(data)
     address, t = _pairs(data, offset)
     body = len(data) - offset
@@ -62,11 +58,7 @@ def read_aedat3(data: bytes, *, source: object = "AEDAT 3.1 data") -> Events:
 
 def aedat3_columns(data: bytes, source: object = "AEDAT 3.1 data") -> Columns:
     """Polarity events of any camera in AEDAT 3.1."""
-    if not data.startswith(b"#!AER-DAT3.1"):
-        raise DataError(
-            f"{source}: starts with {data[:10]!r}, expected '#!AER-DAT3.1'; "
-            "the file is damaged or of another format"
-        )
+    _check_start(data, b"#!AER-DAT3.1", source)
     end = data.find(HEADER_END)
     offset = data.find(b"\n", end) + 1
     if end < 0 or offset == 0:
@@ -109,11 +101,7 @@ def aedat2_columns(data: bytes, source: object = "AEDAT 2 data") -> Columns:
     DVS128: as `read_aedat2`. DAVIS: polarity bit 11, x bits 12-21, y bits 22-30; bit 31 marks
     pictures and motion sensors, bit 10 other signals, neither of which is an event.
     """
-    if not data.startswith(b"#!AER-DAT2.0"):
-        raise DataError(
-            f"{source}: starts with {data[:12]!r}, expected '#!AER-DAT2.0'; the file is damaged or "
-            "of another version"
-        )
+    _check_start(data, b"#!AER-DAT2.0", source)
     offset = _skip_text(data)
     address, t = _pairs(data, offset)
     cut = (len(data) - offset) % 8
@@ -122,6 +110,14 @@ def aedat2_columns(data: bytes, source: object = "AEDAT 2 data") -> Columns:
     address, t = (column[(address & (1 << 31 | 1 << 10)) == 0] for column in (address, t))
     x, y, p = (address >> 12) & 1023, (address >> 22) & 511, (address >> 11) & 1
     return Columns(t, x, y, p, cut=cut)
+
+
+def _check_start(data: bytes, start: bytes, source: object) -> None:
+    if not data.startswith(start):
+        raise DataError(
+            f"{source}: starts with {data[:12]!r}, expected {start.decode()!r}; the file is "
+            "damaged or of another version or format"
+        )
 
 
 def _pairs(data: bytes, offset: int) -> npt.NDArray[np.int64]:

@@ -5,7 +5,6 @@ A cochlea is a sensor one pixel high with one polarity: its channel is `x`. Even
 their file.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,20 +139,6 @@ def spikes(
     """Spikes of a cochlea, a sensor (1, 1, channels): times [E] in microseconds, channels [E]."""
     zeros = np.zeros(np.shape(t), np.uint8)
     return events(t, channel, zeros, zeros, (1, 1, channels), source=source)
-
-
-def joined(parts: Sequence[Events]) -> Events:
-    """Recordings of one sensor, one after the other; times are not shifted."""
-    if len({part.size for part in parts}) != 1:
-        sizes = [part.size for part in parts]
-        raise DataError(f"recordings of sensors {sizes} cannot be joined; expected one size")
-    return Events(
-        t=np.concatenate([part.t for part in parts]),
-        x=np.concatenate([part.x for part in parts]),
-        y=np.concatenate([part.y for part in parts]),
-        p=np.concatenate([part.p for part in parts]),
-        size=parts[0].size,
-    )
 
 
 def is_sorted(t: npt.NDArray[np.int64]) -> bool:

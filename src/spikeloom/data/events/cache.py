@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import zlib
@@ -149,21 +150,17 @@ def clear(name: str = "") -> int:
 
     Remains of killed preparations go too, and unpacked archives when everything goes.
     """
-    freed = 0
-    for folder in (cache_root() / "frames").glob("*"):
-        # what begins with the name of another set, as "shd-x" with "shd", has no split after the
-        # name
-        rest = folder.name.lstrip(".").removeprefix(name + "-" if name else "")
-        if not name or (rest != folder.name.lstrip(".") and rest.startswith(("train-", "test-"))):
-            freed += _size(folder)
-            if folder.is_dir():
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                folder.unlink(missing_ok=True)
+    # the split comes after the name: the frames of "shd-x" are none of "shd"
+    of_set = re.compile(rf"\.?{re.escape(name)}-(train|test)-" if name else "")
+    paths = [path for path in (cache_root() / "frames").glob("*") if of_set.match(path.name)]
     if not name:
-        for folder in ("unpacked", "made"):
-            freed += _size(cache_root() / folder)
-            shutil.rmtree(cache_root() / folder, ignore_errors=True)
+        paths.append(cache_root() / "unpacked")
+    freed = sum(map(_size, paths))
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return freed
 
 
@@ -186,12 +183,12 @@ def _prepare(
     for remains in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(remains, ignore_errors=True)
     per_part = max(1, min(count, PART_BYTES // int(np.prod(shape))))
-    with contextlib.ExitStack() as stack:
-        with writing(folder, "prepared frames"):
-            place = tempfile.TemporaryDirectory(
-                prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
-            )
-        work = Path(stack.enter_context(place))
+    with writing(folder, "prepared frames"):
+        place = tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
+        )
+    with place as name:
+        work = Path(name)
         parts = write_parts(work, per_part, recordings, framing, workers, progress)
         damaged = [pair for part in parts for pair in part["damaged"]]
         if damaged and (not skip_damaged or len(damaged) == count):

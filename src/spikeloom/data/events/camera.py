@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.events.array import Events, events, joined
+from spikeloom.data.events.array import Events, events
 from spikeloom.errors import DataError
 
 Light = npt.NDArray[np.floating]
@@ -132,14 +132,9 @@ class Camera:
         size = (2, self.height, self.width)
         duration = 3 * self.saccade
         count = draw.poisson(self.noise * self.height * self.width * duration / 1e6)
-        noise = events(
-            draw.integers(0, duration, count),
-            draw.integers(0, self.width, count),
-            draw.integers(0, self.height, count),
-            draw.integers(0, 2, count),
-            size,
-        )
-        return joined([events(*rows.T, size=size), noise]).in_time_order()
+        limits = duration, self.width, self.height, 2
+        noise = np.stack([draw.integers(0, limit, count) for limit in limits], 1)
+        return events(*np.concatenate([rows, noise]).T, size=size).in_time_order()
 
     def _view(self, light: Light, margin: int, x: float, y: float):
         """What the sensor sees when the picture has moved by (x, y) pixels: bilinear."""
@@ -174,12 +169,9 @@ def _centred(light: Light, height: int, width: int) -> Light:
     count, rows, columns = light.shape
     field = np.zeros((count, height, width), np.float32)
     top, left = (height - rows) // 2, (width - columns) // 2
-    inside = light[:, max(-top, 0) : max(-top, 0) + height, max(-left, 0) : max(-left, 0) + width]
-    field[
-        :,
-        max(top, 0) : max(top, 0) + inside.shape[1],
-        max(left, 0) : max(left, 0) + inside.shape[2],
-    ] = inside
+    inside = light[:, max(-top, 0) :, max(-left, 0) :][:, :height, :width]
+    place = field[:, max(top, 0) :, max(left, 0) :]
+    place[:, : inside.shape[1], : inside.shape[2]] = inside
     return field
 
 

@@ -25,6 +25,7 @@ from spikeloom.data.events.aedat import aedat2_columns, aedat3_columns
 from spikeloom.data.events.array import Columns, Events, events
 from spikeloom.data.events.atis import read_bin
 from spikeloom.data.events.prophesee import read_dat, read_raw
+from spikeloom.data.files.archive import first_line
 from spikeloom.data.files.hdf5 import reading
 from spikeloom.errors import DataError
 
@@ -179,7 +180,7 @@ def _rows(table: Table, source: str, order: str, size: tuple[int, int] | None = 
             f"{source}: rows of shape {table.shape}, expected [events, 4] (or 3, without polarity)"
         )
     order = order or _guess_order(table)
-    if sorted(order) != sorted("txyp"[: table.shape[1]] if table.shape[1] == 4 else "txy"):
+    if sorted(order) != sorted("txyp"[: table.shape[1]]):
         raise DataError(
             f"{source}: {table.shape[1]} columns whose meaning cannot be told; give it, for "
             "example options.columns=txyp"
@@ -217,15 +218,12 @@ def _guess_order(table: Table) -> str:
 def _numpy(data: bytes, name: str, order: str) -> Columns:
     try:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        arrays = {key: loaded[key] for key in loaded.files} if hasattr(loaded, "files") else {}
+        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"": loaded}
     except Exception as error:  # a damaged header raises whatever it leads to
-        text = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{name}: cannot be read as a NumPy file ({text[:200]})") from error
-    if len(arrays) == 1:
-        loaded = next(iter(arrays.values()))
-    elif arrays:
+        raise DataError(f"{name}: cannot be read as a NumPy file ({first_line(error)})") from error
+    if len(arrays) != 1:
         return _named(arrays, name)
-    return _array(loaded, name, order)
+    return _array(*arrays.values(), name, order)
 
 
 def _array(array: Table, name: str, order: str, size: tuple[int, int] | None = None) -> Columns:
@@ -317,9 +315,8 @@ def _aedat4(data: bytes, name: str) -> Columns:
                 if packet["stream_id"] in streams
             ]
         except Exception as error:  # what the decoder raises on damaged files
-            text = (str(error) or type(error).__name__).splitlines()[0]
             raise DataError(
-                f"{name}: cannot be read as AEDAT 4 ({text[:200]}); the file is damaged"
+                f"{name}: cannot be read as AEDAT 4 ({first_line(error)}); the file is damaged"
             ) from error
     if len(streams) != 1:
         raise DataError(f"{name}: {len(streams)} streams of events, expected one")

@@ -56,9 +56,8 @@ class FrameSplit(Split):
     def read(self, indices: Tensor) -> Tensor:
         rows = self._rows[indices.numpy()]
         counts = torch.from_numpy(self.frames.read(rows))
-        if self.normalization != "none":
-            durations = torch.from_numpy(self.frames.durations[rows].T.copy())
-            counts = normalize(counts, self.normalization, durations)
+        durations = torch.from_numpy(self.frames.durations[rows].T.copy())
+        counts = normalize(counts, self.normalization, durations)
         return counts.flatten(2) if self._flat else counts
 
 
@@ -97,8 +96,7 @@ def sample(
     frames = integrate(recording, framing)
     kind = np.uint8 if frames.counts.dtype == np.uint8 else np.int32
     counts = torch.from_numpy(frames.counts.astype(kind))
-    if normalization != "none":
-        counts = normalize(counts, normalization, torch.from_numpy(frames.durations))
+    counts = normalize(counts, normalization, torch.from_numpy(frames.durations))
     return counts.flatten(1) if flat else counts
 
 
@@ -118,19 +116,17 @@ def describe(data: DataSet) -> str:
     )
 
 
-def normalize(counts: Tensor, kind: Normalization, durations: Tensor | None = None) -> Tensor:
+def normalize(counts: Tensor, kind: Normalization, durations: Tensor) -> Tensor:
     """Frames `[T, ..., H, W]` of any type, normalised: float64 stays, others become float32.
 
-    `durations` [T] or [T, B] in microseconds is needed for "frequency".
+    `durations` [T] or [T, B] in microseconds. "none" gives `counts` as they are.
     """
     values = counts if counts.dtype == torch.float64 else counts.to(torch.float32)
     plane = (-2, -1)
     match kind:
         case "none":
-            return values
+            return counts
         case "frequency":
-            if durations is None:
-                raise ValueError('normalize(..., "frequency") needs the durations of the frames')
             shape = durations.shape + (1,) * (counts.dim() - durations.dim())
             return (counts.to(torch.float64) / durations.view(shape)).to(values.dtype)
         case "max":
@@ -141,4 +137,3 @@ def normalize(counts: Tensor, kind: Normalization, durations: Tensor | None = No
             mean = values.mean(plane, keepdim=True)
             spread = values.var(plane, keepdim=True)
             return (values - mean) / spread.clamp_min(FLOOR).sqrt()
-    raise ValueError(f"normalization {kind!r}: expected none, frequency, max, sum or norm")

@@ -142,21 +142,13 @@ def integrate(recording: Events, framing: Framing) -> Frames:
     the order of the recording, as the published programs do.
     """
     shape = framing.shape(recording.size)
-    total, in_order = len(recording), is_sorted(recording.t)
     cells, durations = _place(recording, framing)
     counts = np.bincount(cells, minlength=int(np.prod(shape)))
     if framing.binary:
-        counts = counts > 0
-    return Frames(smallest(counts).reshape(shape), durations, total, len(cells), in_order)
-
-
-def smallest(
-    counts: npt.NDArray[np.integer] | npt.NDArray[np.bool_],
-) -> npt.NDArray[np.unsignedinteger]:
-    """Counts in the smallest unsigned type that holds them."""
-    largest = int(counts.max(initial=0))
-    kind = np.uint8 if largest < 1 << 8 else np.uint16 if largest < 1 << 16 else np.uint32
-    return counts.astype(kind)
+        counts = np.minimum(counts, 1)
+    counts = counts.astype(np.min_scalar_type(counts.max(initial=0)))
+    in_order = is_sorted(recording.t)
+    return Frames(counts.reshape(shape), durations, len(recording), len(cells), in_order)
 
 
 def _place(

@@ -1,4 +1,5 @@
-"""The first-spike authors' HDF5 layouts of camera data.
+"""Recordings that are two columns of an HDF5 file, and the first-spike authors' layouts of camera
+data.
 
 DVS Gesture   group `train` or `test`, in it a group per sample "0", "1", ...
 DVSPlane      a group per sample "0", "1", ... at the top
@@ -13,34 +14,41 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.events.array import Events, events
-from spikeloom.data.events.recordings import Pair, Recordings
-from spikeloom.data.files.archive import Entry, local, matching, stamp
+from spikeloom.data.events.array import Events, events, spikes
+from spikeloom.data.events.splits import Pair, Recordings
+from spikeloom.data.files.archive import Entry, local, split_files, stamp
 from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError
 
 
 @dataclass(frozen=True)
-class Groups(Recordings):
-    """Recordings of a file, one per numbered group below `prefix`."""
+class ColumnRecordings(Recordings):
+    """Recordings of a file.
+
+    names  of the two columns of each: times (integers in microseconds, floats in seconds), and
+           pixels [n, 3] = (x, y, p), or channels [n] of a cochlea
+    """
 
     path: Path
     stamp: str
     labels: npt.NDArray[np.int64]
-    prefix: str
+    names: tuple[tuple[str, str], ...]
     size: tuple[int, int, int]
 
     def fingerprint(self) -> str:
-        return f"{self.path.name} {self.stamp} {self.prefix}"
+        return f"{self.path.name} {self.stamp}"
 
     def title(self, index: int) -> str:
-        return f"{self.path}:{self.prefix}{index}"
+        return f"{self.path}:{self.names[index][0]}"
 
     def read(self, index: int) -> Events:
-        group = f"{self.prefix}{index}"
-        file = opened(self.path)
-        t = column(file, f"{group}/time", self.path).reshape(-1)
-        rows = column(file, f"{group}/data", self.path)
+        file, (times, places) = opened(self.path), self.names[index]
+        t = column(file, times, self.path).reshape(-1)
+        if t.dtype.kind == "f":
+            t = t.astype(np.float64) * 1e6
+        rows = column(file, places, self.path)
+        if self.size[:2] == (1, 1):
+            return spikes(t, rows.reshape(-1), self.size[2], source=self.title(index))
         if rows.ndim != 2 or rows.shape[1] != 3:
             raise DataError(
                 f"{self.title(index)}: data is {rows.shape}, expected [n, 3] with x, y, p"
@@ -49,8 +57,8 @@ class Groups(Recordings):
         return events(t, x, y, p, self.size, source=self.title(index))
 
 
-def open_groups(path: Path, size: tuple[int, int, int], classes: int) -> Groups:
-    """The recordings of a file in either layout. Raises `DataError` for a gap or a wrong label."""
+def open_groups(path: Path, size: tuple[int, int, int]) -> ColumnRecordings:
+    """The recordings of a file in either layout. Raises `DataError` for a gap."""
     file = opened(path)
     with reading(path, "the list of samples"):
         prefix = next((f"{split}/" for split in ("train", "test") if split in file), "")
@@ -60,23 +68,15 @@ def open_groups(path: Path, size: tuple[int, int, int], classes: int) -> Groups:
             raise DataError(
                 f"{path}: {len(names)} groups without one called {gap}; expected 0, 1, 2, ..."
             )
-        labels = [
-            int(np.asarray(file[f"{prefix}{key}/labels"][()]).item()) for key in range(len(names))
-        ]
-    wrong = [label for label in labels if not 0 <= label < classes]
-    if wrong:
-        raise DataError(f"{path}: label {wrong[0]}, expected 0 to {classes - 1}")
-    return Groups(path, stamp(path), np.array(labels, np.int64), prefix, size)
+        groups = [f"{prefix}{key}" for key in range(len(names))]
+        labels = [int(np.asarray(file[f"{group}/labels"][()]).item()) for group in groups]
+        columns = tuple((f"{group}/time", f"{group}/data") for group in groups)
+        return ColumnRecordings(path, stamp(path), np.array(labels, np.int64), columns, size)
 
 
-def open_layout(
-    entries: list[Entry], pattern: str, size: tuple[int, int, int], classes: int
-) -> Pair | None:
+def open_layout(entries: list[Entry], pattern: str, size: tuple[int, int, int]) -> Pair | None:
     """Both splits in the files matched by `pattern` (its group: train or test), None if absent."""
-    splits = {match[2]: entry for match, entry in matching(entries, pattern)}
-    if not splits:
+    files = split_files(entries, pattern)
+    if not files:
         return None
-    for split in ("train", "test"):
-        if split not in splits:
-            raise DataError(f"{next(iter(splits.values()))}: the {split} file beside it is missing")
-    return Pair(*(open_groups(local(splits[split]), size, classes) for split in ("train", "test")))
+    return Pair(*(open_groups(local(files[split]), size) for split in ("train", "test")))

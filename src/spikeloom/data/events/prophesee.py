@@ -35,12 +35,16 @@ Ints = npt.NDArray[np.int64]
 def read_raw(data: bytes, source: object = "RAW data") -> Columns:
     """Events of a .raw file of any of the three versions."""
     head, offset = _header(data)
-    version, decode, width = _version(head, source)
+    line = re.search(r"^% (?:evt (\d\.\d)|format (EVT\d+))", head, re.MULTILINE)
+    version = line[1] or line[2] if line else "none"
+    if version not in VERSIONS:
+        raise DataError(
+            f"{source}: the header names the version {version!r}, expected a line '% evt' with "
+            "2.0, 2.1 or 3.0; the file is damaged or of another format"
+        )
+    decode, width = VERSIONS[version]
     body = len(data) - offset
-    words = np.frombuffer(data, f"<u{width}", body // width, offset)
-    if version == "2.1":
-        words = _ordered(words)
-    t, x, y, p = decode(words)
+    t, x, y, p = decode(np.frombuffer(data, f"<u{width}", body // width, offset))
     return Columns(t, x, y, p, size=_size(head), cut=body % width)
 
 
@@ -79,20 +83,6 @@ def _header(data: bytes) -> tuple[str, int]:
     return data[:offset].decode("ascii", "replace"), offset
 
 
-def _version(head: str, source: object) -> tuple[str, Callable[[Any], Any], int]:
-    formats = {"2.0": (evt2, 4), "2.1": (evt21, 8), "3.0": (evt3, 2)}
-    names = {"EVT2": "2.0", "EVT21": "2.1", "EVT3": "3.0"}
-    match = re.search(r"^% evt (\d\.\d)", head, re.MULTILINE)
-    named = re.search(r"^% format (EVT\d+)", head, re.MULTILINE)
-    version = match[1] if match else names.get(named[1], named[1]) if named else "none"
-    if version not in formats:
-        raise DataError(
-            f"{source}: the header names the version {version!r}, expected a line '% evt' with "
-            "2.0, 2.1 or 3.0; the file is damaged or of another format"
-        )
-    return version, *formats[version]
-
-
 def _size(head: str) -> tuple[int, int] | None:
     """(height, width) of the sensor, where the header has it."""
     together = re.search(r"% geometry (\d+)x(\d+)", head, re.IGNORECASE)
@@ -125,6 +115,7 @@ def evt2(words: Words) -> tuple[Ints, Ints, Ints, Ints]:
 
 
 def evt21(words: Words) -> tuple[Ints, Ints, Ints, Ints]:
+    words = _ordered(words)
     kind = (words >> np.uint64(60)).astype(np.int64)
     high = (words >> np.uint64(32)).astype(np.int64)
     time = _last(kind == 8, _unwrapped_at(kind == 8, high & 0xFFFFFFF, 28))
@@ -184,3 +175,11 @@ def _fired(masks: Ints, width: int) -> tuple[Ints, Ints]:
     """Rows and bits that are set."""
     rows, bits = np.nonzero((masks[:, None] >> np.arange(width)) & 1)
     return rows, bits
+
+
+VERSIONS: dict[str, tuple[Callable[[Words], tuple[Ints, Ints, Ints, Ints]], int]] = {
+    **dict.fromkeys(("2.0", "EVT2"), (evt2, 4)),
+    **dict.fromkeys(("2.1", "EVT21"), (evt21, 8)),
+    **dict.fromkeys(("3.0", "EVT3"), (evt3, 2)),
+}
+"""Decoder and bytes of a word, by what a header calls the format."""

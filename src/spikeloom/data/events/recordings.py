@@ -4,16 +4,17 @@ Nothing here imports torch: the processes that prepare frames start in a fractio
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.api import Accept, Progress, Remote, Source, candidates
-from spikeloom.data.events.array import Events, is_sorted
-from spikeloom.data.events.frames import Frames, Framing, integrate, make_framing
+from spikeloom.data.api import Accept, Progress, Remote, Source, candidates, count_lines
+from spikeloom.data.events.array import Events
+from spikeloom.data.events.frames import Framing, make_framing
 from spikeloom.data.events.splits import Pair, Recordings
 from spikeloom.data.files.archive import Entry, fingerprint, scan
 from spikeloom.errors import DataError
@@ -41,12 +42,6 @@ class FileRecordings(Recordings):
     size: tuple[int, int, int]
     sort: bool = False
 
-    def frames(self, index: int, framing: Framing) -> Frames:
-        recording = self.read(index)
-        if not self.sort or is_sorted(recording.t):
-            return integrate(recording, framing)
-        return replace(integrate(recording.in_time_order(), framing), in_order=False)
-
     def fingerprint(self) -> str:
         return fingerprint(self.entries)
 
@@ -55,10 +50,10 @@ class FileRecordings(Recordings):
 
     def read(self, index: int) -> Events:
         entry = self.entries[index]
-        return self.decode(entry.read(), entry)
+        return self.decode(entry.read_bytes(), entry)
 
 
-Find = Callable[[list[Entry], Mapping[str, str]], Pair]
+Find = Callable[[list[Entry], Mapping[str, str]], Pair | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +63,8 @@ class EventSet(Source):
     folder     the publisher's folder below the data root
     classes    class names in label order
     framing    frames that the first paper to use it in this library takes
-    find       (files below the root, options) -> Pair; raises `DataError` if something is missing
+    find       (files below the root, options) -> Pair, or None where there is nothing; raises
+               `DataError` if something is missing
     archives   file names, in small letters, of archives that may stand in for folders
     audio      a sample is `[T, channels]`, not `[T, 2, H, W]`
     bundled    the library has all that it needs; no files are looked for
@@ -133,16 +129,12 @@ class EventSet(Source):
         if accept is not None:
             accept(spec)
         meaning = f"{self.version} {sorted(chosen.items())}" + " skip" * skip_damaged
+        prepare = partial(
+            prepared, framing=framing, meaning=meaning, progress=progress, skip_damaged=skip_damaged
+        )
         splits = {}
         for name, recordings in sides.items():
-            frames = prepared(
-                f"{self.name}-{name}",
-                recordings,
-                framing,
-                meaning=meaning,
-                progress=progress,
-                skip_damaged=skip_damaged,
-            )
+            frames = prepare(f"{self.name}-{name}", recordings)
             splits[name] = FrameSplit(recordings, frames, normalization, flat=self.audio)
         lines = [*pair.notes, *missing_samples(self.name, self.published, **splits)]
         for name, split in splits.items():
@@ -156,7 +148,6 @@ class EventSet(Source):
         T: int | None,
         accept: Accept | None = None,
     ) -> "DataSet":
-        self.refuse_unused(config)
         framing = make_framing(config.frames, self.framing, T)
         root = None if config.root is None else Path(config.root)
         with Bar(f"preparing {self.name}") as bar:
@@ -179,12 +170,8 @@ class EventSet(Source):
 
     def understood(self, root: Path, options: Mapping[str, str] | None = None) -> str:
         pair = self.open(root, options)
-        names = self.class_names(pair)
-        lines = []
-        for side, recordings in (("train", pair.train), ("test", pair.test)):
-            counts = np.bincount(recordings.labels, minlength=len(names))
-            each = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
-            lines.append(f"  {side}: {len(recordings.labels):,} recordings ({each})")
+        labels = pair.train.labels, pair.test.labels
+        lines = count_lines(*labels, self.class_names(pair), "recordings")
         some = np.unique(np.linspace(0, len(pair.train.labels) - 1, 5).astype(np.int64))
         read = [pair.train.read(int(index)) for index in some]
         longest, most = max(r.duration for r in read), max(map(len, read))
@@ -210,7 +197,8 @@ class EventSet(Source):
     ) -> Events:
         """The events in one file. `spec` is of the data that a network was trained on."""
         del spec
-        decode: Decode | None = getattr(self.find([], options).train, "decode", None)
+        pair = self.find([], options)
+        decode: Decode | None = getattr(pair.train, "decode", None) if pair else None
         if decode is None:
             raise DataError(f"{name}: {self.name} has no files of one recording each")
         return decode(content, name)
@@ -224,15 +212,25 @@ class EventSet(Source):
         return self._search(root, self.choices(options))[1]
 
     def _search(self, root: Path | None, options: Mapping[str, str]) -> tuple[Path, Pair]:
-        if self.bundled:
-            return Path(__file__).parents[1] / "bundled", self.find([], options)
-        places = candidates(root, [self.folder])
+        bundled = Path(__file__).parents[1] / "bundled"
+        places = [bundled] if self.bundled else candidates(root, [self.folder])
         for place in places:
             if place.exists():
                 pair = self.find(scan(place, self.archives), options)
-                if len(pair.train.labels) or len(pair.test.labels):
+                if pair and (len(pair.train.labels) or len(pair.test.labels)):
+                    self._check_labels(pair)
                     return place, pair
         raise self.missing(places)
+
+    def _check_labels(self, pair: Pair) -> None:
+        most = len(self.class_names(pair)) - 1
+        for recordings in (pair.train, pair.test):
+            labels = recordings.labels
+            wrong = np.flatnonzero((labels < 0) | (labels > most))
+            if len(wrong):
+                raise DataError(
+                    f"{recordings.title(wrong[0])}: label {labels[wrong[0]]}, expected 0 to {most}"
+                )
 
 
 def of_files(

@@ -4,7 +4,7 @@ Nothing here imports torch: the processes that prepare frames start in a fractio
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,10 @@ class Recordings(ABC):
 
     def frames(self, index: int, framing: Framing) -> Frames:
         """Recording `index` as frames; a data set may have a rule of its own."""
-        return integrate(self.read(index), framing)
+        recording = self.read(index)
+        ordered = recording.in_time_order() if self.sort else recording
+        frames = integrate(ordered, framing)
+        return frames if ordered is recording else replace(frames, in_order=False)
 
 
 @dataclass(frozen=True)

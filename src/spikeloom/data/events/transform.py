@@ -4,8 +4,8 @@ All frames and polarities of a sample change alike: one crop, one mirror image, 
 sample. Crop, flip and rotation are those of images (`augment`), on frames folded into channels.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from spikeloom.errors import ConfigError
 
 @dataclass(frozen=True)
 class FrameTransform:
-    """From raw frames to what a network is given: float32, resized, and changed for `training`.
+    """From raw frames of `spec`, on the device that they are on, to what a network is given:
+    float32, resized, and changed at random for `training`.
 
     `mean` and `std` `[C]` normalise series `[T, B, C]`. With `resize = 48` and a crop of padding 4
     this is the augmentation of the DSR and GLIF programs ("dsr_da"): resize for training and
@@ -27,9 +28,29 @@ class FrameTransform:
     """
 
     config: DataConfig
-    training: bool
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    spec: DataSpec
+    training: bool = field(kw_only=True)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        config, frames, name = self.config, self.config.frames, self.spec.name
+        if len(self.spec.shape) == 1 and (config.augment or frames.resize or frames.roll):
+            raise ConfigError(
+                "data.augment, data.frames.resize and data.frames.roll change pictures, and "
+                f"{name} has channels: remove them"
+            )
+        if images_only := next((step.kind for step in config.augment if not step.frames), None):
+            raise ConfigError(
+                f"data.augment has {images_only}, which is for images of 8 bits, and {name} has "
+                "event frames: remove it"
+            )
+        if frames.deletion and frames.normalization != "none":
+            raise ConfigError(
+                f"data.frames.deletion = {frames.deletion} deletes counted events, and "
+                f"normalization = {frames.normalization} leaves no counts: set one of them to its "
+                "default"
+            )
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         config = self.config.frames
@@ -45,34 +66,6 @@ class FrameTransform:
         if self.training and self.config.augment:
             frames = augment_frames(frames, self.config.augment, generator)
         return roll(frames, config.roll, generator) if self.training and config.roll else frames
-
-
-def frame_transform(
-    config: DataConfig,
-    spec: DataSpec,
-    *,
-    training: bool,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
-) -> FrameTransform:
-    """What happens to a batch of frames on the device, random changes only for `training`."""
-    frames = config.frames
-    if len(spec.shape) == 1 and (config.augment or frames.resize or frames.roll):
-        raise ConfigError(
-            "data.augment, data.frames.resize and data.frames.roll change pictures, and "
-            f"{spec.name} has channels: remove them"
-        )
-    if images_only := next((step.kind for step in config.augment if not step.frames), None):
-        raise ConfigError(
-            f"data.augment has {images_only}, which is for images of 8 bits, and "
-            f"{spec.name} has event frames: remove it"
-        )
-    if frames.deletion and frames.normalization != "none":
-        raise ConfigError(
-            f"data.frames.deletion = {frames.deletion} deletes counted events, and normalization = "
-            f"{frames.normalization} leaves no counts: set one of them to its default"
-        )
-    return FrameTransform(config, training, tuple(mean), tuple(std))
 
 
 def augment_frames(
@@ -113,8 +106,6 @@ def roll(frames: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
 
 def delete_events(frames: Tensor, p: float, generator: torch.Generator) -> Tensor:
     """Counts after each event was deleted with probability `p`: a binomial draw per cell."""
-    if not 0 <= p <= 1:
-        raise ValueError(f"p = {p}: give a probability of deletion from 0 to 1")
     kept = torch.full_like(frames, 1 - p)
     if generator.device != frames.device:
         return torch.binomial(frames.cpu(), kept.cpu(), generator=generator).to(frames.device)
@@ -123,7 +114,5 @@ def delete_events(frames: Tensor, p: float, generator: torch.Generator) -> Tenso
 
 def choose_frames(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """`count` of the T frames, drawn without replacement, in order, the same for all samples."""
-    if not 1 <= count <= len(frames):
-        raise ValueError(f"count = {count}: give 1 to {len(frames)}, the frames there are")
     drawn = torch.randperm(len(frames), generator=generator, device=generator.device)[:count]
     return frames[drawn.sort().values.to(frames.device)]

@@ -15,6 +15,7 @@ import contextlib
 import gzip
 import hashlib
 import lzma
+import operator
 import os
 import re
 import shutil
@@ -35,6 +36,8 @@ from spikeloom.errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 SMALL = 64 << 20  # bytes of files that are told apart by their content, not by size and time
+
+_name = operator.attrgetter("name")
 
 BROKEN = (
     *(OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError),
@@ -60,7 +63,7 @@ class Entry:
     member: str | None = None
     offset: int | None = None
 
-    def read(self) -> bytes:
+    def read_bytes(self) -> bytes:
         """The whole content."""
         try:
             if self.member is None:
@@ -106,6 +109,11 @@ def advice(error: BaseException) -> str:
         case errno.ENAMETOOLONG | errno.ENOSPC | errno.EROFS:
             return "free some space, or name another place with $SPIKELOOM_CACHE"
     return "fetch or unpack it again"
+
+
+def first_line(error: BaseException) -> str:
+    """What `error` says, at most 200 letters of one line: of what a file or a library worded."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def stamp(path: Path) -> str:
@@ -178,6 +186,15 @@ def matching(entries: Iterable[Entry], pattern: str) -> Iterator[tuple[re.Match[
             yield match, entry
 
 
+def split_files(entries: Iterable[Entry], pattern: str) -> dict[str, Entry]:
+    """The file of each split that the group of `pattern` names: none, or at least train, test."""
+    files = {match[2]: entry for match, entry in matching(entries, pattern)}
+    for split in ("train", "test"):
+        if files and split not in files:
+            raise DataError(f"{next(iter(files.values()))}: the {split} file beside it is missing")
+    return files
+
+
 def fingerprint(entries: Iterable[Entry]) -> str:
     """A digest that is equal as long as nothing was added, removed or changed.
 
@@ -187,7 +204,7 @@ def fingerprint(entries: Iterable[Entry]) -> str:
     small = sum(entry.size for entry in entries) <= SMALL
     digest = hashlib.sha256()
     for entry in entries:
-        mark = hashlib.sha256(entry.read()).hexdigest() if small else entry.stamp
+        mark = hashlib.sha256(entry.read_bytes()).hexdigest() if small else entry.stamp
         digest.update(f"{entry.name}\0{entry.size}\0{mark}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -252,20 +269,15 @@ def local(entry: Entry) -> Path:
     """An entry as a plain file, which HDF5 needs; packed ones are unpacked once."""
     if entry.member is None and entry.path.suffix != ".gz":
         return entry.path
-    return unpacked_member(entry, cache_root() / "unpacked")
-
-
-def unpacked_member(entry: Entry, below: Path) -> Path:
-    """A member of an archive, or the content of a .gz file, as a file in the folder `below`."""
 
     def unpack(place: Path) -> None:
         if entry.member is not None:
-            place.write_bytes(entry.read())
+            place.write_bytes(entry.read_bytes())
             return
         with gzip.open(entry.path) as packed, open(place, "xb") as plain:
             shutil.copyfileobj(packed, plain, 1 << 20)
 
-    return _made_once(Path(str(entry)), entry.stamp, below, unpack)
+    return _made_once(Path(str(entry)), entry.stamp, cache_root() / "unpacked", unpack)
 
 
 def _made_once(path: Path, stamp: str, below: Path, unpack: Callable[[Path], None]) -> Path:
@@ -313,7 +325,7 @@ def _open(path: Path, prefix: str) -> list[Entry]:
 def _zip_members(path: Path, prefix: str) -> list[Entry]:
     entries = []
     for info in _zip(path, stamp(path), os.getpid()).infolist():
-        if info.is_dir() or any(map(hidden, PurePosixPath(info.filename).parts[-1:])):
+        if info.is_dir() or hidden(PurePosixPath(info.filename).name):
             continue
         if info.filename.endswith(".zip"):
             raise DataError(
@@ -357,7 +369,3 @@ def _entry(path: Path, name: str, info: os.stat_result | None = None) -> Entry:
 def is_archive(path: Path) -> bool:
     """Whether a file's name is that of an archive."""
     return path.name.lower().endswith(ARCHIVES)
-
-
-def _name(entry: Entry) -> str:
-    return entry.name

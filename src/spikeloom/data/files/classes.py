@@ -9,6 +9,7 @@ every class; with `group`, whole groups (persons, recordings) go to one side.
 
 import csv
 import io
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -127,21 +128,14 @@ def _mask(
     if options["split"]:
         return _from_file(labelled, Path(options["split"]), root)
     _, labels = np.unique([name for _, name in labelled], return_inverse=True)
-    groups = [group_of(entry.name, options["group"]) for entry, _ in labelled]
-    part, seed = share(options["test"]), whole(options["seed"] or "0", "seed")
-    mask = held_out(labels, groups if options["group"] else None, part, seed)
-    text = f"{part:g} of each class is held out for testing by seed {seed}"
-    if options["group"]:
-        tested = sorted({group for group, chosen in zip(groups, mask, strict=True) if chosen})
-        shown = ", ".join(tested[:8]) + (", ..." if len(tested) > 8 else "")
-        text = f"of {len(set(groups))} groups, {len(tested)} test: {shown}"
-    return mask.astype(int).tolist(), [text]
+    pattern = options["group"]
+    groups = [_group(entry.name, pattern) for entry, _ in labelled] if pattern else None
+    mask, note = drawn(labels, groups, options)
+    return mask.astype(int).tolist(), [note]
 
 
-def group_of(name: str, pattern: str) -> str:
+def _group(name: str, pattern: str) -> str:
     """What `pattern` finds in a name: its first group, or all that it matches."""
-    if not pattern:
-        return name
     try:
         match = re.search(pattern, name)
     except re.error as error:
@@ -151,22 +145,31 @@ def group_of(name: str, pattern: str) -> str:
     return match[1] if match.re.groups else match[0]
 
 
-def share(text: str) -> float:
-    """The part that is held out; 0.2 where the option is empty."""
+def number(text: str, name: str, limit: float = math.inf) -> float:
+    """The option `name`, a number above 0 and below `limit`."""
     try:
-        part = float(text or 0.2)
+        value = float(text)
     except ValueError:
-        part = -1.0
-    if not 0 < part < 1:
-        raise ConfigError(f"data.options.test = {text!r}: give a part above 0 and below 1")
-    return part
+        value = 0.0
+    if not 0 < value < limit:
+        below = f" and below {limit:g}" if limit < math.inf else ""
+        raise ConfigError(f"data.options.{name} = {text!r}: give a number above 0{below}")
+    return value
 
 
-def whole(text: str, name: str) -> int:
-    """An option that is a number of 0 or more."""
-    if not text.isdigit():
-        raise ConfigError(f"data.options.{name} = {text!r}: give a whole number")
-    return int(text)
+def drawn(
+    labels: npt.NDArray[np.int64], groups: Sequence[str] | None, options: Mapping[str, str]
+) -> tuple[npt.NDArray[np.bool_], str]:
+    """The samples [N] that `held_out` draws as `options` say, and a note about them."""
+    part, seed = number(options["test"] or "0.2", "test", 1), options["seed"] or "0"
+    if not seed.isdigit():
+        raise ConfigError(f"data.options.seed = {seed!r}: give a whole number")
+    mask = held_out(labels, groups, part, int(seed))
+    if groups is None:
+        return mask, f"{part:g} of each class is held out for testing by seed {seed}"
+    tested = sorted({group for group, chosen in zip(groups, mask, strict=True) if chosen})
+    shown = ", ".join(tested[:8]) + (", ..." if len(tested) > 8 else "")
+    return mask, f"of {len(set(groups))} groups, {len(tested)} test: {shown}"
 
 
 def held_out(

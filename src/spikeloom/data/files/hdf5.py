@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikeloom.data.files.archive import BROKEN, advice, stamp
+from spikeloom.data.files.archive import BROKEN, advice, first_line, stamp
 from spikeloom.errors import DataError
 
 _LOCKED = "another program has it open: close that, or set HDF5_USE_FILE_LOCKING=FALSE"
@@ -26,10 +26,12 @@ def reading(source: object, content: str) -> Iterator[None]:
     except DataError:
         raise
     except BROKEN as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        text = first_line(error)
         hint = "the file is damaged or of another layout"
-        if "unable to lock file" in text.lower() or getattr(error, "errno", None):
-            hint = advice(error) if getattr(error, "errno", None) else _LOCKED
+        if getattr(error, "errno", None):
+            hint = advice(error)
+        elif "unable to lock file" in text.lower():
+            hint = _LOCKED
         raise DataError(f"{source}: {content} cannot be read ({text}); {hint}") from error
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from spikeloom.data.files.archive import first_line
 from spikeloom.errors import DataError
 
 
@@ -37,17 +38,13 @@ class _Array:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, fortran, data = state
         data = data.encode("latin1") if isinstance(data, str) else data
-        self.values = _values(data, kind, shape, bool(fortran))
-
-
-def _values(data: Any, kind: _DType, shape: Any, fortran: bool) -> np.ndarray[Any, Any]:
-    values = np.frombuffer(data, kind.dtype).copy()  # of its own, so that it can be written to
-    return values.reshape(shape, order="F" if fortran else "C")
+        values = np.frombuffer(data, kind.dtype).copy()  # of its own, so that it can be written to
+        self.values = values.reshape(shape, order="F" if fortran else "C")
 
 
 def _from_buffer(data: Any, kind: _DType, shape: Any, order: str) -> _Array:
     array = _Array()
-    array.values = _values(data, kind, shape, order == "F")
+    array.__setstate__((1, shape, kind, order == "F", data))
     return array
 
 
@@ -85,10 +82,9 @@ def read_pickle(data: bytes, name: str) -> object:
         if file.tell() != len(data):
             raise pickle.UnpicklingError("bytes go on after the end of the pickle")
     except Exception as error:  # a damaged pickle raises whatever its numbers lead to
-        text = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
             f"{name}: the pickle is damaged or holds other than numbers, texts and arrays "
-            f"({text[:200]}): fetch the file again"
+            f"({first_line(error)}): fetch the file again"
         ) from error
     return value
 

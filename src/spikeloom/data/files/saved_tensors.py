@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 import torch
 
+from spikeloom.data.files.archive import first_line
+
 
 class RefusedError(Exception):
     """The file is not one that torch.save wrote, or holds more than tensors and builtins."""
@@ -44,5 +46,4 @@ def load(file: Path | BinaryIO) -> object:
     except RefusedError:
         raise
     except Exception as error:  # a damaged pickle raises whatever its numbers lead to
-        text = str(error).strip() or type(error).__name__
-        raise RefusedError(text.splitlines()[0][:200]) from error
+        raise RefusedError(first_line(error)) from error

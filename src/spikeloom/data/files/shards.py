@@ -192,7 +192,7 @@ def _samples(
         if f".{ending.lower()}" in suffixes:
             images[key] = (member.offset or 0, member.size)
         elif ending == "cls":
-            text = member.read()[:20].decode("ascii", "replace").strip()
+            text = member.read_bytes()[:20].decode("ascii", "replace").strip()
             if not re.fullmatch(r"\d{1,9}", text):
                 raise DataError(
                     f"{path}: {member.name} is {text!r}: expected a label in decimal digits"
@@ -224,9 +224,9 @@ def _read_index(
     except BROKEN:  # a member may be no array at all
         return None
     there = [shard.name for shard in paths]
-    if list(names) != there or list(noted) != list(sizes) or table.ndim != 2 or not len(table):
+    if list(names) != there or list(noted) != list(sizes):
         return None
-    if table.shape[1] != 4:
+    if table.shape[1:] != (4,) or not len(table):
         return None
     shard, offset, size, label = table.T
     # Whoever wrote it, nothing outside the shards is read.

@@ -17,6 +17,8 @@ from torch.nn import functional
 
 from spikeloom.config.data import Augmentation
 
+Numbers = npt.NDArray[np.float64]
+
 _FIXED_POINT = 16
 """Binary places of source positions; the number that Pillow uses, so that ties round alike."""
 
@@ -80,7 +82,8 @@ def affine(inputs: Tensor, angle: Tensor, shift: Tensor, scale: Tensor, fill: in
     integers.
     """
     height, width = inputs.shape[2:]
-    matrix = _inverse(_numbers(angle), _numbers(shift), _numbers(scale), height, width)
+    turn, way, factor = (part.to("cpu", torch.float64).numpy() for part in (angle, shift, scale))
+    matrix = _inverse(turn, way, factor, height, width)
     per_x, per_y, start = torch.from_numpy(matrix).to(inputs.device)[..., None, None]
     x = torch.arange(width, device=inputs.device)
     y = torch.arange(height, device=inputs.device)[:, None]
@@ -92,16 +95,8 @@ def affine(inputs: Tensor, angle: Tensor, shift: Tensor, scale: Tensor, fill: in
     return _take(framed, torch.add(column, row, alpha=width + 2))
 
 
-def _numbers(tensor: Tensor) -> npt.NDArray[np.float64]:
-    return tensor.to("cpu", torch.float64).numpy()
-
-
 def _inverse(
-    angle: npt.NDArray[np.float64],
-    shift: npt.NDArray[np.float64],
-    scale: npt.NDArray[np.float64],
-    height: int,
-    width: int,
+    angle: Numbers, shift: Numbers, scale: Numbers, height: int, width: int
 ) -> npt.NDArray[np.int64]:
     """Source column and row as `per_x x + per_y y + start`: `[3, 2, B]`, in 2^-16 pixels.
 

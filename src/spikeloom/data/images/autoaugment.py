@@ -168,44 +168,28 @@ def random_policy(inputs: Tensor, name: Policy, fill: int, generator: torch.Gene
 def apply(image: Image.Image, name: str, level: int, sign: int, fill: int) -> Image.Image:
     """`image` after the change `name` at `level`, to the side that `sign` (1 or -1) says."""
     part = level / (_LEVELS - 1)
+    color = (fill,) * len(image.getbands())
     if name in _MATRICES:
         width, height = image.size
         matrix = _MATRICES[name](sign * part, width, height)
-        color = (fill,) * len(image.getbands())
         return image.transform(
             image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST, fillcolor=color
         )
     if name == "Rotate":
-        color = (fill,) * len(image.getbands())
         return image.rotate(sign * 30 * part, Image.Resampling.NEAREST, fillcolor=color)
-    if name in _ENHANCERS:
-        return _ENHANCERS[name](image).enhance(1 + sign * 0.9 * part)
+    if name in ("Brightness", "Color", "Contrast", "Sharpness"):
+        return getattr(ImageEnhance, name)(image).enhance(1 + sign * 0.9 * part)
     if name == "Posterize":
         return ImageOps.posterize(image, 8 - round(4 * part))
     if name == "Solarize":
         return ImageOps.solarize(image, math.ceil(256 * (1 - part)))
-    return _PLAIN[name](image)
+    return getattr(ImageOps, name.lower())(image)
 
-
-Matrix = tuple[float, float, float, float, float, float]
 
 # From a pixel of the result to its source: x = a X + b Y + c, y = d X + e Y + f.
-_MATRICES: dict[str, Callable[[float, int, int], Matrix]] = {
+_MATRICES: dict[str, Callable[[float, int, int], tuple[float, ...]]] = {
     "ShearX": lambda part, width, height: (1, 0.3 * part, 0, 0, 1, 0),
     "ShearY": lambda part, width, height: (1, 0, 0, 0.3 * part, 1, 0),
     "TranslateX": lambda part, width, height: (1, 0, int(_MOST_SHIFT * width * part), 0, 1, 0),
     "TranslateY": lambda part, width, height: (1, 0, 0, 0, 1, int(_MOST_SHIFT * height * part)),
-}
-
-_ENHANCERS: dict[str, Callable[[Image.Image], ImageEnhance._Enhance]] = {
-    "Brightness": ImageEnhance.Brightness,
-    "Color": ImageEnhance.Color,
-    "Contrast": ImageEnhance.Contrast,
-    "Sharpness": ImageEnhance.Sharpness,
-}
-
-_PLAIN: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "AutoContrast": ImageOps.autocontrast,
-    "Equalize": ImageOps.equalize,
-    "Invert": ImageOps.invert,
 }

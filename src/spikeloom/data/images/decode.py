@@ -18,7 +18,7 @@ from torch import Tensor
 
 from spikeloom.config.data import ImagesConfig
 from spikeloom.data.base import DataSpec, Split
-from spikeloom.data.files.archive import BROKEN
+from spikeloom.data.files.archive import BROKEN, first_line
 from spikeloom.errors import DataError
 
 Cut = Callable[[Image.Image], Image.Image]
@@ -46,7 +46,7 @@ def open_image(content: bytes, name: object, cut: Cut, mode: str = "RGB") -> Ima
             return cut(_in_8_bits(image, mode))
     except (*BROKEN, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{name}: cannot be decoded as an image ({str(error).splitlines()[0]}): fetch the file "
+            f"{name}: cannot be decoded as an image ({first_line(error)}): fetch the file "
             "again, or remove it"
         ) from error
 

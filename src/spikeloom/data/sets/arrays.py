@@ -28,8 +28,9 @@ from torch import Tensor
 from spikeloom.config.data import DataConfig
 from spikeloom.data.api import Accept, Source, candidates
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit
-from spikeloom.data.files.classes import held_out, share, whole
-from spikeloom.errors import ConfigError, DataError
+from spikeloom.data.files.archive import first_line
+from spikeloom.data.files.classes import drawn, number
+from spikeloom.errors import DataError
 
 Array = npt.NDArray[Any]
 
@@ -96,7 +97,7 @@ class Arrays(Source):
             if chosen["encoding"] == "delta":
                 known = torch.from_numpy(series[~test])
                 deviation = _deviations(known.mean((0, 1)), known.std((0, 1)), notes).numpy()
-                threshold = _number(chosen["threshold"] or "0.5", "threshold")
+                threshold = number(chosen["threshold"] or "0.5", "threshold")
                 coded = delta(series, deviation * threshold, steps)
             else:
                 coded = in_parts(series, steps)
@@ -121,7 +122,6 @@ class Arrays(Source):
     def for_recipe(
         self, config: DataConfig, T: int | None, accept: Accept | None = None
     ) -> DataSet:
-        self.refuse_unused(config)
         root = None if config.root is None else Path(config.root)
         return self.load(root, T, config.options)
 
@@ -183,14 +183,11 @@ def delta(values: Array, threshold: Array, steps: int) -> Array:
 def _read(file: Path | io.BytesIO, path: Path, labels: str) -> dict[str, Array]:
     try:
         loaded = np.load(file, allow_pickle=False)
-        arrays = {key: loaded[key] for key in loaded.files} if path.suffix == ".npz" else {}
-        if not arrays:
-            arrays = {"x": np.asarray(loaded)}
+        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
         if labels:
             arrays["y"] = np.load(Path(labels).expanduser(), allow_pickle=False)
     except Exception as error:  # a damaged header raises whatever it leads to
-        text = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: cannot be read as NumPy arrays ({text[:200]})") from error
+        raise DataError(f"{path}: cannot be read as NumPy arrays ({first_line(error)})") from error
     return arrays
 
 
@@ -227,17 +224,14 @@ def _divided(
     labels = np.zeros(len(y), np.int64)
     if not _target_count(y, path):
         _, labels = np.unique(y.reshape(-1), return_inverse=True)
-    part, seed = share(options["test"]), whole(options["seed"] or "0", "seed")
     groups = None
     if options["group"]:
         groups = [str(group) for group in _pick(arrays, (options["group"],), path)]
         if len(groups) != len(x):
             raise DataError(f"{path}: {len(groups)} groups for {len(x)} samples")
-    notes.append(
-        f"{part:g} of {'all, in whole groups,' if groups else 'each class'} is held out for "
-        f"testing by seed {seed}"
-    )
-    return x, y, held_out(labels, groups, part, seed)
+    test, note = drawn(labels, groups, options)
+    notes.append(note)
+    return x, y, test
 
 
 def _note_unread(arrays: Mapping[str, Array], read: list[Array | None], notes: list[str]) -> None:
@@ -344,16 +338,6 @@ def _finite(x: Array, path: Path) -> None:
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         sample = int(np.argwhere(~np.isfinite(x))[0][0])
         raise DataError(f"{path}: sample {sample} has values that are no numbers; mend or drop it")
-
-
-def _number(text: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"data.options.{name} = {text!r}: give a number above 0")
-    return value
 
 
 DATA_SETS = (Arrays(),)

@@ -14,6 +14,7 @@ row. An archive is read as a stream: nothing is unpacked to the disk.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,19 +33,13 @@ _HOME = "https://www.cs.toronto.edu/~kriz"
 _Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
-@dataclass(frozen=True)
-class _Form:
-    """One way in which the publisher packs the set: files of each split, inside `folder`."""
+class _Form(NamedTuple):
+    """One way in which the publisher packs the set: files inside `folder`, the last one to test."""
 
     folder: str
     archive: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
+    files: tuple[str, ...]
     binary: bool
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return self.train + self.test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +75,7 @@ class Cifar(Source):
                 torch.from_numpy(np.concatenate([batches[file][0] for file in files])),
                 torch.from_numpy(np.concatenate([batches[file][1] for file in files])),
             )
-            for files in (form.train, form.test)
+            for files in (form.files[:-1], form.files[-1:])
         )
         spec = DataSpec(self.name, _IMAGE, self.classes)
         notes = missing_samples(self.name, self.published, train, test)
@@ -155,12 +150,8 @@ class Cifar(Source):
         data, labels = (
             fields.get(key.encode(), fields.get(key)) for key in ("data", self.label_key)
         )
-        if (
-            not isinstance(data, np.ndarray)
-            or data.dtype != np.uint8
-            or data.ndim != 2
-            or data.shape[1] != _BYTES
-        ):
+        row = (_BYTES,)
+        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != row:
             raise DataError(
                 f"{name}: entry 'data' is not an array of unsigned bytes [n, {_BYTES}]: "
                 "fetch the file again"
@@ -177,8 +168,8 @@ class Cifar(Source):
         return data, numbers.astype(np.int64)
 
 
-def _cifar10(suffix: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return tuple(f"data_batch_{part}{suffix}" for part in range(1, 6)), (f"test_batch{suffix}",)
+def _cifar10(suffix: str) -> tuple[str, ...]:
+    return *(f"data_batch_{part}{suffix}" for part in range(1, 6)), f"test_batch{suffix}"
 
 
 _CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -223,8 +214,8 @@ DATA_SETS = (
         title="objects and animals in 10 classes, 32x32 colour (Krizhevsky)",
         folder="CIFAR10",
         forms=(
-            _Form("cifar-10-batches-py", "cifar-10-python.tar.gz", *_cifar10(""), binary=False),
-            _Form("cifar-10-batches-bin", "cifar-10-binary.tar.gz", *_cifar10(".bin"), binary=True),
+            _Form("cifar-10-batches-py", "cifar-10-python.tar.gz", _cifar10(""), binary=False),
+            _Form("cifar-10-batches-bin", "cifar-10-binary.tar.gz", _cifar10(".bin"), binary=True),
         ),
         label_key="labels",
         label_bytes=1,
@@ -239,10 +230,8 @@ DATA_SETS = (
         title="objects and animals in 100 classes, 32x32 colour (Krizhevsky)",
         folder="CIFAR100",
         forms=(
-            _Form("cifar-100-python", "cifar-100-python.tar.gz", ("train",), ("test",), False),
-            _Form(
-                "cifar-100-binary", "cifar-100-binary.tar.gz", ("train.bin",), ("test.bin",), True
-            ),
+            _Form("cifar-100-python", "cifar-100-python.tar.gz", ("train", "test"), False),
+            _Form("cifar-100-binary", "cifar-100-binary.tar.gz", ("train.bin", "test.bin"), True),
         ),
         label_key="fine_labels",
         label_bytes=2,

@@ -22,7 +22,7 @@ from typing import Literal, cast
 from spikeloom.data.api import Remote
 from spikeloom.data.events.aedat import DVS128, Axes, read_aedat2
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.events.recordings import EventSet, Pair, of_files
+from spikeloom.data.events.recordings import EventSet, Pair, pair_of_files
 from spikeloom.data.files.archive import Entry, matching
 
 FILES = (
@@ -59,14 +59,14 @@ def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
         for match, entry in matching(entries, rf"cifar10_({names})_(\d+)\.aedat")
     }
     decode = partial(read_aedat2, axes=cast(Axes, options["axes"]))
-    train: list[tuple[Entry, int]] = []
-    test: list[tuple[Entry, int]] = []
-    for label in range(len(CLASSES)):
-        numbers = [number for of, number in files if of == label]
-        first, last = split_numbers(numbers, cast(Literal["numeric", "sorted"], options["split"]))
-        train += [(files[label, number], label) for number in first]
-        test += [(files[label, number], label) for number in last]
-    return Pair(of_files(train, decode, DVS128), of_files(test, decode, DVS128))
+    how = cast(Literal["numeric", "sorted"], options["split"])
+    samples = [
+        (bool(tests), label, files[label, number])
+        for label in range(len(CLASSES))
+        for tests, side in enumerate(split_numbers([n for of, n in files if of == label], how))
+        for number in side
+    ]
+    return pair_of_files(samples, decode, DVS128)
 
 
 CIFAR10_DVS = EventSet(

@@ -8,7 +8,6 @@ The split is the library's own, and fixed: of the samples of each class, in file
 of every five is a test sample (1,438 for training, 359 for testing). Writers appear in both.
 """
 
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 
 from spikeloom.data.api import Source
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit
-from spikeloom.errors import DataError
+from spikeloom.data.sets.digits_events import BUNDLED, read_digits
 
 _DARKEST = 16
 
@@ -27,31 +26,19 @@ class Digits(Source):
     published = {"train": 1438, "test": 359}
 
     def files(self, root: Path | None) -> tuple[Path, ...]:
-        with as_file(files("spikeloom.data") / "bundled" / "digits.npz") as path:
-            return (path,)
+        return (BUNDLED,)
 
     def load(self, root: Path | None = None) -> DataSet:
         """The bundled images; `root` is not looked at."""
-        (path,) = self.files(root)
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                counts, labels = archive["images"], archive["labels"]
-        except (OSError, KeyError, ValueError) as error:
-            raise DataError(
-                f"{path}: cannot be read ({error}): install the library again"
-            ) from error
+        counts, labels, test = read_digits(*self.files(root))
         # 0..16 dark pixels become 0..255, rounded to the nearest.
         images = ((counts.astype(np.int32) * 255 + _DARKEST // 2) // _DARKEST).astype(np.uint8)
-        test = np.zeros(len(labels), dtype=bool)
-        for label in np.unique(labels):
-            test[np.flatnonzero(labels == label)[2::5]] = True
-        spec = DataSpec(self.name, (1, 8, 8), tuple("0123456789"))
-        samples, classes = torch.from_numpy(images[:, None]), torch.from_numpy(labels)
-        held_out = torch.from_numpy(test)
-        train = TensorSplit(samples[~held_out], classes[~held_out])
-        return DataSet(
-            spec, train, TensorSplit(samples[held_out], classes[held_out]), (0.0,), (1.0,)
+        train, held_out = (
+            TensorSplit(torch.from_numpy(images[side, None]), torch.from_numpy(labels[side]))
+            for side in (~test, test)
         )
+        spec = DataSpec(self.name, (1, 8, 8), tuple("0123456789"))
+        return DataSet(spec, train, held_out, (0.0,), (1.0,))
 
 
 DATA_SETS = (Digits(),)

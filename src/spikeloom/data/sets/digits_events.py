@@ -9,7 +9,7 @@ when they are first asked for, always the same ones.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,9 @@ from spikeloom.data.events.camera import Camera, enlarged
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import EventSet, Pair, Recordings
 from spikeloom.data.files.archive import Entry
+from spikeloom.errors import DataError
 
+BUNDLED = Path(__file__).parents[1] / "bundled" / "digits.npz"
 CAMERA = Camera(height=16, width=16, amplitude=3.0)
 SIDE = 12
 SEED = 1797
@@ -44,26 +46,32 @@ class MadeRecordings(Recordings):
         return _recordings()[self.indices[index]]
 
 
-def _bundled() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    with (
-        (files("spikeloom.data") / "bundled" / "digits.npz").open("rb") as file,
-        np.load(file, allow_pickle=False) as arrays,
-    ):
-        return arrays["images"], arrays["labels"].astype(np.int64)
+def read_digits(
+    path: Path,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Images `[N, 8, 8]` of 0 to 16, labels `[N]`, and which test: of each class the third of every
+    five.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"].astype(np.int64)
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}): install the library again") from error
+    test = np.zeros(len(labels), bool)
+    for label in range(10):
+        test[np.flatnonzero(labels == label)[2::5]] = True
+    return images, labels, test
 
 
 @lru_cache(maxsize=1)
 def _recordings() -> list[Events]:
-    images, _ = _bundled()
+    images, _, _ = read_digits(BUNDLED)
     return CAMERA.record(enlarged(images, SIDE, SIDE) / 16, SEED)
 
 
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     del entries, options
-    _, labels = _bundled()
-    test = np.zeros(len(labels), bool)
-    for label in range(10):  # the third of every five of a class, as `digits` has it
-        test[np.flatnonzero(labels == label)[2::5]] = True
+    _, labels, test = read_digits(BUNDLED)
     return Pair(
         *(MadeRecordings(np.flatnonzero(chosen), labels[chosen]) for chosen in (~test, test))
     )

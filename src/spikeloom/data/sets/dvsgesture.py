@@ -100,24 +100,22 @@ def read_labels(data: bytes, source: object = "labels") -> list[tuple[int, int, 
 
 @lru_cache(maxsize=1)
 def _trial(entry: Entry) -> Events:
-    return read_aedat3(entry.read(), source=entry)
+    return read_aedat3(entry.read_bytes(), source=entry)
 
 
 def _find(entries: list[Entry], options: Mapping[str, str], *, other: bool) -> Pair:
     del options
     if not other:
-        authors = open_layout(entries, r"DVS-Gesture-(train|test)10\.hdf5", DVS128, OTHER)
+        authors = open_layout(entries, r"DVS-Gesture-(train|test)10\.hdf5", DVS128)
         if authors:
             return authors
     files = {match[1]: entry for match, entry in matching(entries, r"[^/]+\.(?:aedat|csv|txt)")}
     splits = []
     for split in ("train", "test"):
         name = f"trials_to_{split}.txt"
-        if name not in files:
-            splits.append(SegmentRecordings((), np.zeros(0, np.int64)))
-            continue
+        listed = files[name].read_bytes() if name in files else b""
         segments: list[Gesture] = []
-        for trial in sorted(files[name].read().decode("utf-8", "replace").split()):
+        for trial in sorted(listed.decode("utf-8", "replace").split()):
             table = trial.removesuffix(".aedat") + "_labels.csv"
             for needed in (trial, table):
                 if needed not in files:
@@ -125,7 +123,8 @@ def _find(entries: list[Entry], options: Mapping[str, str], *, other: bool) -> P
                         f"{files[name]}: names {trial}, but {needed} is missing; unpack the "
                         "archive again"
                     )
-            rows = sorted(read_labels(files[table].read(), files[table]), key=lambda row: row[1])
+            entry = files[table]
+            rows = sorted(read_labels(entry.read_bytes(), entry), key=lambda row: row[1])
             segments += [
                 Gesture(files[trial], label - 1, start, stop)
                 for label, start, stop in rows

@@ -1,7 +1,7 @@
 """DVSPlane: four model planes before an ATIS camera, 304x240 pixels, 200 recordings per plane.
 
     DVSPlane/<plane>_<number>.mat                       the publisher's
-    DVSPlane/DVSPlane-train.hdf5, DVSPlane-test.hdf5    the first-spike authors', see `layouts`
+    DVSPlane/DVSPlane-train.hdf5, DVSPlane-test.hdf5    the first-spike authors', see `groups`
 
 A .mat file holds the struct TD with p (+1 or -1), ts (microseconds), x and y (from 1). Of each
 plane, numbers 1 to 160 train and 161 to 200 test. The authors keep the active part of a recording
@@ -88,7 +88,7 @@ def _decode(data: bytes, source: object, *, clip: bool) -> Events:
 
 
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
-    layout = open_layout(entries, r"DVSPlane-(train|test)\.hdf5", SIZE, len(CLASSES))
+    layout = open_layout(entries, r"DVSPlane-(train|test)\.hdf5", SIZE)
     if layout:
         return layout
     decode = partial(_decode, clip=options["part"] == "active")

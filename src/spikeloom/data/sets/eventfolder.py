@@ -100,7 +100,7 @@ def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     samples = [entry for entry, _ in classes.train + classes.test]
     places = np.unique(np.linspace(0, len(samples) - 1, LOOKED_AT).astype(np.int64))
     looked_at = [
-        read_columns(samples[place].read(), str(samples[place]), options["columns"])
+        read_columns(samples[place].read_bytes(), str(samples[place]), options["columns"])
         for place in places
     ]
     meaning, lines = meaning_of(looked_at, options)

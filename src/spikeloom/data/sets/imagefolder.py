@@ -11,8 +11,8 @@ from folders as from the shards that `spikeloom data shards` makes of them.
 """
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -32,9 +32,9 @@ TEST = ("test", "val", "validation", "valid")
 
 @dataclass(frozen=True)
 class Files:
-    """Each a file on the disk."""
+    """Each a file on the disk or in an archive."""
 
-    paths: list[Path]
+    paths: Sequence[Path | Entry]
 
     def read(self, index: int) -> bytes:
         try:
@@ -46,44 +46,25 @@ class Files:
         return str(self.paths[index])
 
 
-@dataclass(frozen=True)
-class Members:
-    """Each in a folder or an archive."""
-
-    entries: list[Entry]
-
-    def read(self, index: int) -> bytes:
-        return self.entries[index].read()
-
-    def name(self, index: int) -> str:
-        return str(self.entries[index])
-
-
+@dataclass(frozen=True, kw_only=True)
 class ImageFolder(Source):
-    """A data set in the layout above. Without published numbers it takes what it finds."""
+    """A data set in the layout above. Without published numbers it takes what it finds.
+
+    folders  names of its folder; test: names of the folder of test images in it
+    """
+
+    name: str
+    title: str
+    folders: tuple[str, ...]
+    layout: str
+    published: Mapping[str, int]
+    origin: str
+    test: tuple[str, ...] = TEST
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     sections = ("images",)
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
-
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        *,
-        folders: tuple[str, ...],
-        published: Mapping[str, int],
-        origin: str,
-        test: tuple[str, ...] = TEST,
-        options: Mapping[str, tuple[str, ...]] | None = None,
-    ) -> None:
-        self.name = name
-        self.title = title
-        self.published = published
-        self.origin = origin
-        self.layout = f"{folders[0]}/\n    train/<class>/*.jpeg\n    val/<class>/*.jpeg"
-        self.options = options or {}
-        self._folders, self._test = folders, test
 
     def load(
         self,
@@ -104,7 +85,7 @@ class ImageFolder(Source):
             sides = divided(scan(places[0]), SUFFIXES, chosen, str(places[0]))
             classes, notes = list(sides.names), list(sides.notes)
             both = [
-                ([label for _, label in side], Members([entry for entry, _ in side]))
+                ([label for _, label in side], Files([entry for entry, _ in side]))
                 for side in (sides.train, sides.test)
             ]
         elif shards.shard_files(places[0]):
@@ -117,7 +98,8 @@ class ImageFolder(Source):
                     f"{places[0]} has {len(classes)} class folders and {places[1]} has "
                     f"{len(others)}, {odd!r} in only one of them: give both the same"
                 )
-            both = [_listed(folder, classes) for folder in places]
+            listed = [_listed(folder, classes) for folder in places]
+            both = [(labels, Files(paths)) for labels, paths in listed]
             notes = _left_out(places[1])
         train, test = (ImageSplit(labels, images, files) for labels, files in both)
         if skip_damaged:
@@ -129,7 +111,6 @@ class ImageFolder(Source):
     def for_recipe(
         self, config: DataConfig, T: int | None, accept: Accept | None = None
     ) -> DataSet:
-        self.refuse_unused(config)
         root = None if config.root is None else Path(config.root)
         return self.load(root, config.images, config.options, config.skip_damaged)
 
@@ -147,11 +128,10 @@ class ImageFolder(Source):
             raise DataError(f"{folders[0]}: shards are made of folders train/ and val/ of images")
         classes = class_folders(folders[0])
         for folder, place in zip(("train", "val"), folders, strict=True):
-            labels, files = _listed(place, classes)
-            samples = (
-                (files.read(index), path.suffix.lower(), label)
-                for index, (path, label) in enumerate(zip(files.paths, labels, strict=True))
-            )
+            labels, paths = _listed(place, classes)
+            contents = map(Files(paths).read, range(len(paths)))
+            suffixes = (path.suffix.lower() for path in paths)
+            samples = zip(contents, suffixes, labels, strict=True)
             shards.write_shards(
                 target / folder,
                 samples,
@@ -164,9 +144,9 @@ class ImageFolder(Source):
     def files(self, root: Path | None) -> tuple[Path, ...]:
         """The two folders, or the one of images that are not divided; images are too many."""
         looked_for = []
-        bases = candidates(root, self._folders)
+        bases = candidates(root, self.folders)
         for base in bases:
-            for test in self._test:
+            for test in self.test:
                 if (base / "train").is_dir() and _holds_samples(base / test):
                     return base / "train", base / test
             looked_for.append(base / "train")
@@ -197,9 +177,7 @@ def class_folders(folder: Path) -> list[str]:
 
 def _holds_samples(folder: Path) -> bool:
     """Whether there are class folders or shards; ImageNet's own test folder has images only."""
-    if not folder.is_dir():
-        return False
-    return any(
+    return folder.is_dir() and any(
         (entry.is_dir() and not hidden(entry.name)) or entry.name.endswith(".tar")
         for entry in list(os.scandir(folder))
     )
@@ -250,9 +228,9 @@ def _packed(train: Path, test: Path) -> tuple[list[str], list[tuple[list[int], s
     return classes, [(split.labels.tolist(), shards.Reader(split)) for split in packed]
 
 
-def _listed(folder: Path, classes: list[str]) -> tuple[list[int], Files]:
+def _listed(folder: Path, classes: list[str]) -> tuple[list[int], list[Path]]:
     """Labels and images of every class."""
-    files: list[Path] = []
+    paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         names = sorted(
@@ -266,24 +244,26 @@ def _listed(folder: Path, classes: list[str]) -> tuple[list[int], Files]:
             raise DataError(
                 f"{folder / name} holds no images: expected files that end in {', '.join(SUFFIXES)}"
             )
-        files += [folder / name / file for file in names]
+        paths += [folder / name / file for file in names]
         labels += [label] * len(names)
-    return labels, Files(files)
+    return labels, paths
 
 
 DATA_SETS = (
     ImageFolder(
-        "imagenet",
-        "ImageNet (ILSVRC 2012), photographs in 1,000 classes",
+        name="imagenet",
+        title="ImageNet (ILSVRC 2012), photographs in 1,000 classes",
         folders=("imagenet", "ImageNet", "ILSVRC2012"),
+        layout="imagenet/\n    train/<class>/*.jpeg\n    val/<class>/*.jpeg",
         published={"train": 1_281_167, "test": 50_000},
         origin="https://image-net.org (validation images sorted into class folders)",
         test=("val", "validation"),
     ),
     ImageFolder(
-        "imagefolder",
-        "images of your own, one folder per class",
+        name="imagefolder",
+        title="images of your own, one folder per class",
         folders=("imagefolder",),
+        layout="imagefolder/\n    train/<class>/*.jpeg\n    val/<class>/*.jpeg",
         published={"train": 0, "test": 0},
         origin="wherever they are: data.root names the folder that holds train and val, or classes",
         options=OPTIONS,

@@ -60,8 +60,6 @@ def stable_framing(T: int) -> Framing:
 
     Only bins 1 to T - 1 are read: an event at t = 0 is lost and the last frame is always empty.
     """
-    if T < 2:
-        raise DataError(f"T = {T}: the stabilised N-MNIST needs T >= 2, its last frame is empty")
     return Framing(T=T - 1, by="window", dt=3000, origin=1, empty=1, binary=True)
 
 

@@ -15,48 +15,21 @@ Front. Neurosci. 2018.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from spikeloom.data.events.array import Events, spikes
 from spikeloom.data.events.frames import Framing
-from spikeloom.data.events.recordings import EventSet, Pair, Recordings
+from spikeloom.data.events.groups import ColumnRecordings
+from spikeloom.data.events.recordings import EventSet, Pair
 from spikeloom.data.files.archive import Entry, local, matching, stamp
 from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError
 
-CHANNELS = 64
+SIZE = (1, 1, 64)
 CLASSES = ("zero", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], "oh")
 CLASS_OF = {"z": 0, "o": 10} | {str(digit): digit for digit in range(1, 10)}
-
-
-@dataclass(frozen=True)
-class Utterances(Recordings):
-    """Recordings of an HDF5 file: times and channels at two data set names each."""
-
-    path: Path
-    stamp: str
-    labels: npt.NDArray[np.int64]
-    columns: tuple[tuple[str, str], ...]
-    size: tuple[int, int, int] = (1, 1, CHANNELS)
-
-    def fingerprint(self) -> str:
-        return f"{self.path.name} {self.stamp}"
-
-    def title(self, index: int) -> str:
-        return f"{self.path}:{self.columns[index][0]}"
-
-    def read(self, index: int) -> Events:
-        file, (times, channels) = opened(self.path), self.columns[index]
-        t = column(file, times, self.path).reshape(-1)
-        address = column(file, channels, self.path).reshape(-1)
-        if t.dtype.kind == "f":  # the publisher's seconds; the authors have microseconds
-            t = t.astype(np.float64) * 1e6
-        return spikes(t, address, CHANNELS, source=self.title(index))
 
 
 def single_digit(label: str) -> int | None:
@@ -85,9 +58,10 @@ def _authors(path: Path, file: Any) -> Pair:
         keys = column(file, f"extra/{split}_keys", path).astype(np.int64).reshape(-1)
         with reading(path, "labels"):
             labels = [int(column(file, f"data/{key}/labels", path).reshape(-1)[0]) for key in keys]
-        splits.append(
-            _utterances(path, labels, [(f"data/{key}/times", f"data/{key}/addrs") for key in keys])
-        )
+            columns = tuple((f"data/{key}/times", f"data/{key}/addrs") for key in keys)
+            splits.append(
+                ColumnRecordings(path, stamp(path), np.array(labels, np.int64), columns, SIZE)
+            )
     return Pair(*splits)
 
 
@@ -99,26 +73,20 @@ def _publisher(path: Path, file: Any) -> Pair:
                 name.decode() if isinstance(name, bytes) else str(name)
                 for name in file[f"{split}_labels"][()].reshape(-1)
             ]
-        single = [(name, label) for name in names if (label := single_digit(name)) is not None]
-        columns = [
-            (f"{split}_timestamps/{name}", f"{split}_addresses/{name}") for name, _ in single
-        ]
-        splits.append(_utterances(path, [label for _, label in single], columns))
+        single = [name for name in names if single_digit(name) is not None]
+        labels = np.array([single_digit(name) for name in single], np.int64)
+        columns = tuple(
+            (f"{split}_timestamps/{name}", f"{split}_addresses/{name}") for name in single
+        )
+        splits.append(ColumnRecordings(path, stamp(path), labels, columns, SIZE))
     return Pair(*splits)
 
 
-def _utterances(path: Path, labels: list[int], columns: list[tuple[str, str]]) -> Utterances:
-    if any(not 0 <= label < len(CLASSES) for label in labels):
-        raise DataError(f"{path}: labels up to {max(labels)}, expected 0 to {len(CLASSES) - 1}")
-    return Utterances(path, stamp(path), np.array(labels, np.int64), tuple(columns))
-
-
-def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
+def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair | None:
     del options
     files = [entry for _, entry in matching(entries, r"n-tidigits(?:-single)?\.hdf5")]
     if not files:
-        empty = Utterances(Path(), "", np.zeros(0, np.int64), ())
-        return Pair(empty, empty)
+        return None
     # where both lie, the authors' file: it is the one that published results were made with
     files.sort(key=lambda entry: "single" not in entry.name)
     return open_utterances(local(files[0]))

@@ -28,7 +28,7 @@ from spikeloom.data.api import Remote
 from spikeloom.data.events.array import Events, spikes
 from spikeloom.data.events.frames import Frames, Framing, integrate
 from spikeloom.data.events.recordings import EventSet, Pair, Recordings
-from spikeloom.data.files.archive import Entry, local, matching, stamp
+from spikeloom.data.files.archive import Entry, local, split_files, stamp
 from spikeloom.data.files.hdf5 import column, opened, reading
 from spikeloom.errors import DataError
 
@@ -112,33 +112,15 @@ def open_spikes(path: Path, *, binning: Binning = "float16") -> SpikeFile:
             f"{path}: {labels.shape} labels for {counts} recordings; expected one integer label "
             "each"
         )
-    if len(labels) and not 0 <= labels.min() <= labels.max() < 1 << 15:
-        raise DataError(
-            f"{path}: labels run from {labels.min()} to {labels.max()}; the file is damaged"
-        )
     return SpikeFile(path, stamp(path), labels.astype(np.int64), binning)
 
 
-def _find(entries: list[Entry], options: Mapping[str, str], *, name: str, classes: int) -> Pair:
+def _find(entries: list[Entry], options: Mapping[str, str], *, name: str) -> Pair | None:
     binning = cast(Binning, options["binning"])
-    files = {
-        match[2]: entry
-        for match, entry in matching(entries, rf"{name}_(train|test|valid)\.h5(?:\.gz)?")
-    }
-    empty = SpikeFile(Path(), "", np.zeros(0, np.int64))
+    files = split_files(entries, rf"{name}_(train|test|valid)\.h5(?:\.gz)?")
     if not files:
-        return Pair(empty, empty)
-    for split in ("train", "test"):
-        if split not in files:
-            raise DataError(
-                f"{name}_{split}.h5 is missing beside {next(iter(files.values()))}; fetch it too"
-            )
+        return None
     train, test = (open_spikes(local(files[split]), binning=binning) for split in ("train", "test"))
-    for split in (train, test):
-        if split.labels.max(initial=0) >= classes:
-            raise DataError(
-                f"{split.path}: label {split.labels.max()}, expected 0 to {classes - 1}"
-            )
     notes = ()
     if "valid" in files:
         notes = (f"{name}_valid.h5 is not read: protocol B takes its samples from training",)
@@ -162,7 +144,7 @@ SHD = EventSet(
     classes=tuple(WORDS),
     published={"train": 8_156, "test": 2_264},
     framing=Framing(T=100, by="window", dt=10_000, origin=0),
-    find=partial(_find, name="shd", classes=len(WORDS)),
+    find=partial(_find, name="shd"),
     options={"binning": ("float16", "exact")},
     audio=True,
 )
@@ -178,7 +160,7 @@ SSC = replace(
     archives=r"ssc(_(train|test|valid)\.h5)?\.zip",
     classes=tuple(COMMANDS.split()),
     published={"train": 75_466, "test": 20_382},
-    find=partial(_find, name="ssc", classes=len(COMMANDS.split())),
+    find=partial(_find, name="ssc"),
 )
 
 DATA_SETS = (SHD, SSC)

@@ -66,7 +66,6 @@ class SyntheticImages(Source):
     def for_recipe(
         self, config: DataConfig, T: int | None, accept: Accept | None = None
     ) -> DataSet:
-        self.refuse_unused(config)
         return self.load(None, config.images)
 
     def files(self, root: Path | None) -> tuple[Path, ...]:
