@@ -19,7 +19,7 @@ from torch.fx.node import map_arg
 from spikeloom.compiler.front.ir import Graph, Value
 from spikeloom.compiler.front.ops import LOWERINGS
 from spikeloom.exchange.c_loops import Buffer, Fusion, index_in, loop_text, refused
-from spikeloom.exchange.c_text import layer_text
+from spikeloom.exchange.c_text import LAYERS
 from spikeloom.exchange.stepwise import quiet
 
 _SAME_VALUES = frozenset(
@@ -225,6 +225,8 @@ class Lowering:
 
     def _layer(self, node: Node, name: str) -> None:
         """What is no elementwise operation: it reads buffers, and writes one of its own."""
+        if name not in LAYERS:
+            raise refused(node, name)
         self._flush()
         buffer = self._new(_size(node))
         read: list[Buffer] = []
@@ -237,9 +239,7 @@ class Lowering:
             read.append(self.buffers[argument])
             return self.buffers[argument].name
 
-        text = layer_text(node, name, array, self.constants, self.weights.name)
-        if text is None:
-            raise refused(node, name)
+        text = LAYERS[name](node, array, self.constants, self.weights.name)
         self._emit(text.replace("@out", buffer.name), [*read, buffer])
         self.buffers[node] = buffer
 

@@ -31,11 +31,7 @@ def onnx_model(net: nn.Module, example: Tensor, form: Form) -> Any:
     needed("onnxscript")
     if form == "unrolled":
         whole = Whole(net)
-        axis = whole.batch_axis(example)
-        batch = {axis: torch.export.Dim("batch", min=1)}
-        sample = example[:, :1] if axis else example[:1]
-        program = exported(whole, [sample.repeat_interleave(2, axis)], [batch])
-        return _converted(program, ["input"], list(whole.names))
+        return _converted(whole.program(example), ["input"], whole.names)
     stepped = StepForm(net, example)
     states = list(stepped.states)
     step = _converted(

@@ -13,10 +13,11 @@ from spikeloom import files
 from spikeloom.errors import ExportError
 from spikeloom.exchange import card
 from spikeloom.exchange.c import CNetwork, c_source
-from spikeloom.exchange.nir import DT, nir_bytes
+from spikeloom.exchange.nir import DT, graph_of
 from spikeloom.exchange.nir_reading import from_nir, nir_graph
 from spikeloom.exchange.onnx import onnx_model, run_model
-from spikeloom.exchange.stepwise import StepForm, Whole, exported, quiet
+from spikeloom.exchange.packages import needed
+from spikeloom.exchange.stepwise import StepForm, Whole, quiet
 from spikeloom.prediction import Network, load
 
 Target = Literal["onnx", "torch", "c", "nir", "safetensors"]
@@ -52,7 +53,7 @@ def export(
     example: Tensor | None = None,
     form: Form | None = None,
     overwrite: bool = False,
-    dt: float | None = None,
+    dt: float = DT,
     allow_lossy: bool = False,
 ) -> ExportResult:
     """A network as a file for another runtime, with a model card beside it.
@@ -143,9 +144,7 @@ def _torch(net: nn.Module, x: Tensor, form: Form) -> Written:
         about = f"`module(x, *states)` answers the course and the states {states}."
     else:
         whole = Whole(net)
-        axis = whole.batch_axis(x)
-        sample = x.narrow(axis, 0, 1).repeat_interleave(2, axis)
-        program = exported(whole, [sample], [{axis: torch.export.Dim("batch", min=1)}])
+        program = whole.program(x)
         about = f"`torch.export.load(file).module()(x)` answers {', '.join(whole.names)}."
     content = io.BytesIO()
     with quiet():
@@ -177,15 +176,18 @@ def _c(net: nn.Module, x: Tensor, path: Path) -> Written:
     return texts, case.agreement("C", actual), about
 
 
-def _nir(net: nn.Module, x: Tensor, dt: float | None, allow_lossy: bool) -> Written:
-    content, lost = nir_bytes(net, x, dt=dt, allow_lossy=allow_lossy)
-    about = f"A step is {dt or DT:g} s. {' '.join(f'Lost: {text}.' for text in lost)}".strip()
-    back = from_nir(nir_graph(content), dt=dt or DT)
+def _nir(net: nn.Module, x: Tensor, dt: float, allow_lossy: bool) -> Written:
+    graph, lost = graph_of(net, x, dt, allow_lossy)
+    file = io.BytesIO()
+    needed("nir").write(file, graph)
+    content: dict[str, bytes | str] = {".nir": file.getvalue()}
+    about = f"A step is {dt:g} s. {' '.join(f'Lost: {text}.' for text in lost)}".strip()
+    back = from_nir(nir_graph(file.getvalue()), dt=dt)
     if lost:
-        return {".nir": content}, f"not checked: {'; '.join(lost)}", about
+        return content, f"not checked: {'; '.join(lost)}", about
     case = _Case(net, x)
     with torch.no_grad():
-        return {".nir": content}, case.agreement("NIR, read back", back(case.frames())), about
+        return content, case.agreement("NIR, read back", back(case.frames())), about
 
 
 def _weights(source: object, network: Network | None) -> Written:
