@@ -6,8 +6,8 @@ E = 0.9 pJ x AC + 4.6 pJ x MAC          32-bit floating point at 45 nm: Horowitz
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -197,7 +197,7 @@ class SynapticOperations(Watching):
         before: dict[Any, Look] = {network: self._note_start}
         for path, layer in network.named_modules():
             if isinstance(layer, Synapses):
-                before[layer] = self._hook(path)
+                before[layer] = partial(self._note_layer, path)
         before |= dict.fromkeys(neuron_layers(network).values(), self._note_neuron)
         return before, {network: self._note_end}
 
@@ -245,25 +245,22 @@ class SynapticOperations(Watching):
         else:
             self._samples += inputs[0].shape[self._batch_axis]
 
-    def _hook(self, path: str) -> Callable[[Synapses, tuple[Tensor, ...]], None]:
-        @torch.no_grad()
-        def count(layer: Synapses, inputs: tuple[Tensor, ...]) -> None:
-            x = _rows(layer, inputs[0])
-            record = self._counts.setdefault(path, _Count("conv" if x.dim() > 2 else "linear"))
-            places = tuple(x.shape[2:])
-            if places not in record.fan_out:
-                record.fan_out[places] = _fan_out(layer, places).to(x.device)
-            fan_out = record.fan_out[places]
-            record.synapses = round(x.shape[1] * fan_out.sum().item())
-            record.rows += x.shape[0]
-            unit = _spike_height(x, whole=not self._fired)
-            if unit is None:
-                record.multiplies += record.synapses * x.shape[0]
-            else:
-                spikes = x.sum((0, 1), dtype=torch.float64) / unit
-                record.accumulates += (spikes * fan_out).sum().item()
-
-        return count
+    @torch.no_grad()
+    def _note_layer(self, path: str, layer: Synapses, inputs: tuple[Tensor, ...]) -> None:
+        x = _rows(layer, inputs[0])
+        record = self._counts.setdefault(path, _Count("conv" if x.dim() > 2 else "linear"))
+        places = tuple(x.shape[2:])
+        if places not in record.fan_out:
+            record.fan_out[places] = _fan_out(layer, places).to(x.device)
+        fan_out = record.fan_out[places]
+        record.synapses = round(x.shape[1] * fan_out.sum().item())
+        record.rows += x.shape[0]
+        unit = _spike_height(x, whole=not self._fired)
+        if unit is None:
+            record.multiplies += record.synapses * x.shape[0]
+        else:
+            spikes = x.sum((0, 1), dtype=torch.float64) / unit
+            record.accumulates += (spikes * fan_out).sum().item()
 
 
 def _rows(layer: Synapses, x: Tensor) -> Tensor:

@@ -67,7 +67,6 @@ def list_(
             )
             for name, (source, folder) in places.items()
         ],
-        right=("train", "test", "prepared"),
     )
 
 

@@ -82,7 +82,6 @@ def print_agreement(
     print_table(
         list(columns.values()),
         [[str(row.get(key, "")) for key in columns] for row in rows],
-        right=["other spikes", "gradient error"],
     )
     agreeing = sum(not row["note"] for row in rows)
     typer.echo(f"{agreeing} of {len(rows)} cases agree")
@@ -110,7 +109,8 @@ def examine() -> Iterator[Finding]:
 
 def examine_run(folder: Path) -> Iterator[Finding]:
     """What a run's records say about it; of silent layers, how close the first comes to firing."""
-    from spikeloom.analysis.statistics import wilson
+    from spikeloom.report.summary import interval
+    from spikeloom.report.words import percent, score
     from spikeloom.run.reading import read
 
     run = read(folder)
@@ -124,12 +124,10 @@ def examine_run(folder: Path) -> Iterator[Finding]:
     if run.best is None:
         yield Finding("accuracy", "note", "no evaluation yet")
         return
-    accuracy, tested = run.best.test_accuracy, run.test_samples
-    value = f"{accuracy:.4f}" if run.figure == "r2" else f"{accuracy:.2%}"
+    value = score(run.best.test_accuracy, run.figure)
     about = f"{value} ({run.figure}-{run.protocol}, epoch {run.best.epoch})"
-    if tested and run.figure == "accuracy":
-        low, high = wilson(accuracy, tested)
-        about += f", {low:.2%} to {high:.2%} with {tested:,} samples"
+    if (sure := interval(run)) is not None:
+        about += f", {' to '.join(map(percent, sure))} with {run.test_samples:,} samples"
     if run.published is not None:
         about += f"; published {run.published:.2f}%"
     yield Finding("accuracy", "ok", about)

@@ -13,7 +13,6 @@ from spikeloom.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from spikeloom.analysis.decisions import Decisions
-    from spikeloom.config.schema import Recipe
     from spikeloom.evaluation.evaluation import CheckpointName
     from spikeloom.evaluation.speed import Speed
     from spikeloom.training import Evaluation
@@ -105,7 +104,7 @@ def evaluate(
     if csv is not None:
         write_figures(csv, result)
     if plot is not None:
-        _draw(plot, votes, _recipe(folder))
+        _draw(plot, votes, folder)
 
 
 def _timed(
@@ -122,11 +121,13 @@ def _timed(
     return speed
 
 
-def _draw(path: Path, votes: dict[int, float], recipe: "Recipe") -> None:
+def _draw(path: Path, votes: dict[int, float], folder: Path) -> None:
     from matplotlib.figure import Figure
 
+    from spikeloom.evaluation.evaluation import recipe_of
     from spikeloom.plot import latency
 
+    recipe = recipe_of(folder)
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     trained_at = getattr(recipe.network, "T", None)
     latency(votes, title=recipe.title, trained_at=trained_at, ax=figure.add_subplot())
@@ -137,14 +138,9 @@ def _draw(path: Path, votes: dict[int, float], recipe: "Recipe") -> None:
 def _shows_images(folder: Path) -> bool:
     """Whether the run's samples are images; a recording has no more frames than it was cut into."""
     from spikeloom.data import source
-
-    return source(_recipe(folder).data.name).events is None
-
-
-def _recipe(folder: Path) -> "Recipe":
     from spikeloom.evaluation.evaluation import recipe_of
 
-    return recipe_of(folder)
+    return source(recipe_of(folder).data.name).events is None
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -232,7 +228,7 @@ def print_layers(result: "Evaluation") -> None:
     neurons, spikes = sum(result.neurons.values()), sum(result.spikes.values())
     each = f"{result.spikes_per_neuron:.3f}"
     total = ("all neurons", f"{neurons:,}", f"{result.rate:.4f}", f"{spikes:,.1f}", each)
-    print_table(columns, [*layers, total], right=columns[1:])
+    print_table(columns, [*layers, total])
 
 
 def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: float) -> None:
@@ -242,13 +238,11 @@ def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: f
         print_table(
             (f"class, {min(len(by_class), WORST)} of {len(by_class)}", "accuracy"),
             [(name, f"{accuracy:.2%}") for accuracy, name in by_class[:WORST]],
-            right=("accuracy",),
         )
     if votes:
         print_table(
             ("time steps", "accuracy"),
             [(str(steps), f"{accuracy:.2%}") for steps, accuracy in votes.items()],
-            right=("time steps", "accuracy"),
         )
     if result.decisions is not None:
         print_decisions(result.decisions)
@@ -268,7 +262,7 @@ def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: f
         )
     ]
     columns = ("layer", "synapses", "additions", "multiplications", "energy, uJ")
-    print_table(columns, rows, right=columns[1:])
+    print_table(columns, rows)
     typer.echo(f"the same network without spikes: {operations.dense_picojoule / 1e6:.4f} uJ")
     for name, spiking, dense, words in operations.lines():
         typer.echo(f"{name}: {spiking / 1e6:.4f} uJ against {dense / 1e6:.4f} uJ; {words}")
@@ -313,7 +307,7 @@ def print_decisions(decisions: "Decisions") -> None:
                 f"{values['other_rate']:.4f}",
             )
         )
-    print_table(columns, rows, right=columns[1:])
+    print_table(columns, rows)
     early = f"the first output spike decides {decisions.early_accuracy:.2%} of the samples rightly"
     step = figures["decision_step"]
     when = "" if step is None else f", in step {step:.1f} on average"

@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING, Any
 from spikeloom import files
 from spikeloom.errors import RunError
 from spikeloom.plot.measures import constant_names, layer_names
-from spikeloom.plot.neurons import firing_neurons, spread
+from spikeloom.plot.neurons import spread
 from spikeloom.plot.style import palette
 from spikeloom.plot.words import constant_words
 from spikeloom.report import charts
 from spikeloom.report.comparison import comparison
 from spikeloom.report.examination import SAMPLES, Examination, OutputSpikes
 from spikeloom.report.summary import examined, interval
-from spikeloom.report.words import NOTHING, count, energy, percent, points
+from spikeloom.report.words import NOTHING, count, energy, percent, points, score
 from spikeloom.run.reading import RunRecord
 from spikeloom.units import duration
 from spikeloom.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-    from spikeloom.analysis.traces import LayerTrace
 
 CHOICES = {
     "A": "the highest test accuracy of all epochs: it selects on the test set",
@@ -106,7 +104,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    filters = (percent, count, energy, duration, points, verdict)
+    filters = (percent, count, energy, duration, points, score, verdict)
     environment.filters |= {function.__name__: function for function in filters}
     environment.globals |= {
         "charts": charts,
@@ -132,8 +130,7 @@ def _result(run: RunRecord) -> str:
     """The run's result in one phrase."""
     if run.best is None:
         return f"{run.name}: no evaluation yet"
-    best = run.best.test_accuracy
-    value = f"{best:.4f}" if run.figure == "r2" else percent(best)
+    value = score(run.best.test_accuracy, run.figure)
     return f"{run.name}: {run.figure}-{run.protocol} {value}"
 
 
@@ -237,8 +234,9 @@ def _examined(examination: Examination) -> dict[str, Any]:
         "decided": examination.label >= 0 and min(scores) < max(scores),
         "low": min(0.0, *scores),
         "shown_scores": order,
+        "most": MOST_NEURONS,
         "traces": [
-            _Shown(trace, colour)
+            (trace, colour, int(trace.spikes.any(0).sum()))
             for trace, colour in zip(traces, palette(len(traces)), strict=True)
         ],
         "decisions": examination.decisions,
@@ -251,16 +249,6 @@ def _examined(examination: Examination) -> dict[str, Any]:
     if examination.decisions is not None:
         values |= _decisions(examination, examination.decisions.figures)
     return values
-
-
-class _Shown:
-    """A layer's trace with what its figures leave out."""
-
-    def __init__(self, trace: "LayerTrace", colour: str) -> None:
-        self.colour = colour
-        self.trace, self.layer, self.rate = trace, trace.layer, trace.rate
-        self.shown = len(firing_neurons(trace.spikes, MOST_NEURONS))
-        self.active, self.total = int(trace.spikes.any(0).sum()), trace.spikes.shape[1]
 
 
 def _origin_remark(examination: Examination) -> str:
