@@ -115,8 +115,8 @@ class Lowering:
 
     def _call(self, node: Node) -> None:
         target = str(node.target).removeprefix("aten.").removeprefix("aten::")
-        name, _, _ = target.partition(".")
-        if name.startswith(_SKIPPED):
+        name = _plain_name(node)
+        if _idle(node):
             return
         sources = node.all_input_nodes
         if all(source in self.constants for source in sources):
@@ -207,8 +207,6 @@ class Lowering:
         """y = x a + b, with a and b as torch computes them."""
         given: tuple[Any, ...] = node.args
         x, weight, bias, mean, variance, _, eps = given
-        if not isinstance(x, Node):
-            raise refused(node, "batch_norm")
         m, v = self.constants[mean], self.constants[variance]
         scale = 1 / torch.sqrt(v + eps)
         scale = scale if weight is None else self.constants[weight] * scale

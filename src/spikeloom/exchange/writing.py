@@ -15,14 +15,12 @@ from spikeloom.exchange import card
 from spikeloom.exchange.c import CNetwork, c_source
 from spikeloom.exchange.nir import DT, graph_of
 from spikeloom.exchange.nir_reading import from_nir, nir_graph
-from spikeloom.exchange.onnx import onnx_model, run_model
+from spikeloom.exchange.onnx import Form, onnx_model, run_model
 from spikeloom.exchange.packages import needed
 from spikeloom.exchange.stepwise import StepForm, Whole, quiet
 from spikeloom.prediction import Network, load
 
 Target = Literal["onnx", "torch", "c", "nir", "safetensors"]
-Form = Literal["unrolled", "loop", "step"]
-
 SUFFIXES: dict[str, str] = {
     "onnx": ".onnx", "torch": ".pt2", "c": ".c", "nir": ".nir", "safetensors": ".safetensors"
 }  # fmt: skip

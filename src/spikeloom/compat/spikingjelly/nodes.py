@@ -1,5 +1,6 @@
 """What SpikingJelly's neurons share: firing, resetting, time, and what they remember."""
 
+from inspect import Parameter, Signature
 from typing import Any, ClassVar
 
 import torch
@@ -65,20 +66,17 @@ class Node(MemoryModule):
 
     def _bound(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """The arguments by name."""
-        defaults, name = self.arguments, type(self).__name__
-        if len(args) > len(defaults):
-            raise TypeError(f"{name} takes {len(defaults)} arguments, {len(args)} were given")
-        values = dict(zip(defaults, args, strict=False))
-        for key, value in options.items():
-            if key not in defaults:
-                raise TypeError(
-                    f"{name} of SpikingJelly {self.dialect.version} has no argument {key!r}: it "
-                    f"takes {', '.join(defaults)}"
-                )
-            if key in values:
-                raise TypeError(f"{name} got {key!r} twice")
-            values[key] = value
-        return {**defaults, **values}
+        parameters = [
+            Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default)
+            for name, default in self.arguments.items()
+        ]
+        try:
+            return self.arguments | Signature(parameters).bind(*args, **options).arguments
+        except TypeError as error:
+            raise TypeError(
+                f"{type(self).__name__} of SpikingJelly {self.dialect.version} {error}: it takes "
+                f"{', '.join(self.arguments)}"
+            ) from None
 
     def built(self, values: dict[str, Any]) -> None:
         """Keep the arguments that are this node's own."""
