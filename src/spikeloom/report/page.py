@@ -3,9 +3,12 @@
 The words and the order of a page are in `templates/`; here is what they are filled with.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
 
 from spikeloom import files
 from spikeloom.errors import RunError
@@ -81,7 +84,6 @@ def single(run: RunRecord, examination: Examination | str) -> str:
         "layers": _layers(run),
         "top_rate": max([0.1, *run.firing_rates.values()]),
         "scalars": _scalars(run),
-        "recipe_lines": run.recipe_lines,
         **_confusion(run, examination),
     }
     values |= {"decisions": None} if isinstance(examination, str) else _examined(examination)
@@ -104,7 +106,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    filters = (percent, count, energy, duration, points, score, verdict)
+    filters = (percent, count, energy, points, score, toml, verdict)
     environment.filters |= {function.__name__: function for function in filters}
     environment.globals |= {
         "charts": charts,
@@ -112,6 +114,16 @@ def _environment() -> "Environment":
         "version": __version__,
     }
     return environment
+
+
+def toml(text: str) -> Markup:
+    """A recipe with its tables, keys and comments marked. Of `data.root` the last folder is left: a
+    page travels, and its machine's paths stay there.
+    """
+    text = str(escape(re.sub(r'(?m)^(root = ").*[/\\](?=[^/\\\n]+"$)', r"\1.../", text)))
+    text = re.sub(r"(?m)^[ \t]*\[.*$", r"<b>\g<0></b>", text)
+    text = re.sub(r"(?m)^[ \t]*#.*$", r"<em>\g<0></em>", text)
+    return Markup(re.sub(r"(?m)^[ \t]*[\w.\-&#;]+(?=[ \t]*=)", r"<span>\g<0></span>", text))
 
 
 def verdict(sample: OutputSpikes, classes: Sequence[str]) -> str:

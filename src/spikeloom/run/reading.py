@@ -161,25 +161,6 @@ class RunRecord:
         return re.sub(r" --(out|name) \S+", "", str(self.environment.get("command", "")))
 
     @property
-    def recipe_lines(self) -> list[tuple[str, str, str]]:
-        """recipe.toml line by line: kind ("table", "key", "comment", ""), key, and the rest. Of
-        `data.root` the last folder is left: a page travels, and its machine's paths stay there.
-        """
-        lines = []
-        for line in self.recipe_text.splitlines():
-            line = re.sub(r'^(root = ").*[/\\](?=[^/\\]+"$)', r"\1.../", line)
-            key = re.match(r"\s*[\w.\-\"]+(?=\s*=)", line)
-            if line.lstrip().startswith("["):
-                lines.append(("table", "", line))
-            elif line.lstrip().startswith("#"):
-                lines.append(("comment", "", line))
-            elif key:
-                lines.append(("key", key[0], line[key.end() :]))
-            else:
-                lines.append(("", "", line))
-        return lines
-
-    @property
     def protocol(self) -> str:
         return str(self.setting("protocol.name", "A"))
 
