@@ -1,5 +1,6 @@
 """`spikeloom eval`: test accuracy, firing rates, latency, and operations of a trained run."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,15 +95,15 @@ def evaluate(
         accuracies = measured(steps[-1], mirrored=False).accuracy_per_timestep
     votes = _after(accuracies, steps)
     speed = _timed(folder, checkpoint, T, device, root) if latency else None
+    figures = _as_dict(result, votes, noise) | {"latency": None if speed is None else asdict(speed)}
     if as_json:
-        timed = {"latency": None if speed is None else asdict(speed)}
-        print_json(_as_dict(result, votes, noise) | timed)
+        print_json(figures)
     else:
         _print(folder, result, votes, noise)
         if speed is not None:
             typer.echo(str(speed))
     if csv is not None:
-        write_figures(csv, result)
+        _write_csv(csv, figures)
     if plot is not None:
         _draw(plot, votes, folder)
 
@@ -317,46 +318,31 @@ def print_decisions(decisions: "Decisions") -> None:
     )
 
 
-def write_figures(path: Path, result: "Evaluation") -> None:
-    """Every figure of an evaluation as rows `figure, of, value`."""
-    rows: list[tuple[str, object, object]] = [
-        ("samples", "", result.samples),
-        ("epochs", "", result.epochs),
-        ("loss", "", result.loss),
-        ("accuracy", "", result.accuracy),
-        ("spikes per neuron", "", result.spikes_per_neuron),
-    ]
-    layers = {
-        "neurons": result.neurons,
-        "spikes per sample": result.spikes,
-        "firing rate": result.firing_rates,
-    }
-    rows += [(name, layer, v) for name, values in layers.items() for layer, v in values.items()]
-    rows += [
-        ("accuracy after steps", step, value)
-        for step, value in enumerate(result.accuracy_per_timestep, start=1)
-    ]
-    if result.decisions is not None:
-        rows += _flat("", decision_figures(result.decisions))
+def _write_csv(path: Path, figures: dict[str, Any]) -> None:
+    """The figures, without those of tables of their own, as rows `figure, of, value`."""
+    left_out = ("checkpoint", "confusion", "operations")
+    shown = {name: value for name, value in figures.items() if name not in left_out}
     try:
-        files.deliver_csv(path, [("figure", "of", "value"), *rows])
+        files.deliver_csv(path, [("figure", "of", "value"), *_rows("", shown)])
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror}; give another file for --csv"
         ) from error
 
 
-def _flat(prefix: str, figures: dict[str, Any]) -> list[tuple[str, object, object]]:
-    rows: list[tuple[str, object, object]] = []
+def _rows(prefix: str, figures: dict[str, Any]) -> Iterator[tuple[str, object, object]]:
+    """Of a table by layer, class or time step a row for each; other tables name their figures."""
     for name, value in figures.items():
         label = f"{prefix} {name}".strip().replace("_", " ")
-        if isinstance(value, dict):
-            rows += _flat(name, value)
-        elif isinstance(value, list):
-            rows += [(label, step, item) for step, item in enumerate(value, start=1)]
+        if isinstance(value, dict) and any(
+            isinstance(item, dict | list) for item in value.values()
+        ):
+            yield from _rows(name, value)
+        elif isinstance(value, dict | list):
+            items = value.items() if isinstance(value, dict) else enumerate(value, start=1)
+            yield from ((label, of, item) for of, item in items)
         else:
-            rows.append((label, "", "" if value is None else value))
-    return rows
+            yield label, "", value
 
 
 def _delay(course: list[float], percent: int) -> int | None:
