@@ -334,15 +334,13 @@ def _rows(prefix: str, figures: dict[str, Any]) -> Iterator[tuple[str, object, o
     """Of a table by layer, class or time step a row for each; other tables name their figures."""
     for name, value in figures.items():
         label = f"{prefix} {name}".strip().replace("_", " ")
-        if isinstance(value, dict) and any(
-            isinstance(item, dict | list) for item in value.values()
-        ):
-            yield from _rows(name, value)
-        elif isinstance(value, dict | list):
-            items = value.items() if isinstance(value, dict) else enumerate(value, start=1)
-            yield from ((label, of, item) for of, item in items)
-        else:
+        table = dict(enumerate(value, start=1)) if isinstance(value, list) else value
+        if not isinstance(table, dict):
             yield label, "", value
+        elif any(isinstance(item, dict | list) for item in table.values()):
+            yield from _rows(name, table)
+        else:
+            yield from ((label, of, item) for of, item in table.items())
 
 
 def _delay(course: list[float], percent: int) -> int | None:
