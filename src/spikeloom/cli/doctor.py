@@ -42,7 +42,9 @@ def doctor(
     Exit code 1 if something is broken.
     """
     if kernels:
-        device = "cuda" if _has_cuda() else "cpu"
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         if any(row["note"] for row in list(print_agreement(device))):
             raise typer.Exit(1)
         return
@@ -87,15 +89,10 @@ def print_agreement(
     typer.echo(f"{agreeing} of {len(rows)} cases agree")
 
 
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
 def examine() -> Iterator[Finding]:
     """All findings, in the order in which they build on each other."""
-    yield _python()
+    machine = f"{platform.system()} {platform.machine()}"
+    yield Finding("python", "ok", f"{platform.python_version()} on {machine}")
     yield from _packages()
     for subject, look in (
         ("threads", _threads),
@@ -178,11 +175,6 @@ def _guarded(subject: str, look: Callable[[], Finding]) -> Finding:
         reason = str(error).partition("\n")[0]
         advice = "install the tested versions: pip install -c constraints.txt spikeloom"
         return Finding(subject, "broken", f"{type(error).__name__}: {reason}", advice)
-
-
-def _python() -> Finding:
-    machine = f"{platform.system()} {platform.machine()}"
-    return Finding("python", "ok", f"{platform.python_version()} on {machine}")
 
 
 def _packages() -> Iterator[Finding]:

@@ -90,13 +90,17 @@ def c_source(net: nn.Module, example: Tensor, name: str = "net") -> CSource:
         f"static const float {array}[{len(values)}] = {{{_numbers(values)}}};"
         for array, values in weights.arrays.items()
     )
+    answers = [
+        _copied(f"output + {sum(sizes[:i])}", buffer)
+        for i, buffer in enumerate(step.outputs[:courses])
+    ]
     source = _SOURCE.format(
         **head,
         arrays=arrays,
         resets=_lines([*resets, *reading.resets], 4),
         limits=_lines(limits, 4),
         scratch="float *const scratch = state->scratch;" if step.scratch else "",
-        body=_lines([body, *_outputs(step, sizes), *reading.sums, "return 0;"], 4),
+        body=_lines([body, *answers, *reading.sums, "return 0;"], 4),
         scores=reading.defined(name),
     )
     return CSource(name, header, source, inputs, outputs, reading.count, 4 * count, flash)
@@ -187,13 +191,6 @@ def _copies(step: Lowered, places: Sequence[str], courses: int) -> list[str]:
 
 def _copied(place: str, buffer: Buffer) -> str:
     return f"memcpy({place}, {buffer.name}, {buffer.size} * sizeof(float));"
-
-
-def _outputs(step: Lowered, sizes: Sequence[int]) -> list[str]:
-    return [
-        _copied(f"output + {sum(sizes[:i])}", buffer)
-        for i, buffer in enumerate(step.outputs[: len(sizes)])
-    ]
 
 
 def _rows(stepped: StepForm, clock: str) -> int:

@@ -19,6 +19,7 @@ from spikeloom.plot.words import constant_words
 from spikeloom.report import charts
 from spikeloom.report.comparison import comparison
 from spikeloom.report.examination import SAMPLES, Examination, OutputSpikes
+from spikeloom.report.pictures import picture
 from spikeloom.report.summary import examined, interval
 from spikeloom.report.words import NOTHING, count, energy, percent, points, score
 from spikeloom.run.reading import RunRecord
@@ -241,7 +242,7 @@ def _examined(examination: Examination) -> dict[str, Any]:
     last = examination.latency[-1] if examination.latency else 0.0
     traces = spread(examination.traces, MOST_LAYERS)
     values: dict[str, Any] = {
-        "image": examination.image_source,
+        "image": picture(examination.image),
         "guess": max(range(len(scores)), key=lambda i: scores[i]),
         "decided": examination.label >= 0 and min(scores) < max(scores),
         "low": min(0.0, *scores),

@@ -1,5 +1,6 @@
 """What SpikingJelly's neurons share: firing, resetting, time, and what they remember."""
 
+from functools import partial
 from inspect import Parameter, Signature
 from typing import Any, ClassVar
 
@@ -169,14 +170,10 @@ class Node(MemoryModule):
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **options: Any) -> Tensor:
         if self.dialect.single or self.store_v_seq:
-            self._v_seq = self._trail(x_seq)
+            # run again when it is asked for: most who have it never ask
+            self._v_seq = partial(self._potentials, x_seq, dict(self._memories))
         spikes = sequence(self, x_seq, getattr(self, self.step_method))
         return spikes.detach() if self._is_deaf() else spikes
-
-    def _trail(self, x_seq: Tensor) -> Any:
-        """How to run the same sequence again for `v_seq`: most who have it never ask."""
-        start = dict(self._memories)
-        return lambda: self._potentials(x_seq, start)
 
     def _potentials(self, x_seq: Tensor, start: dict[str, Any]) -> Tensor:
         now, self._memories = self._memories, dict(start)
