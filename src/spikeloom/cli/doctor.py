@@ -1,6 +1,5 @@
 """`spikeloom doctor`: whether this machine can train, and what to do if not."""
 
-import os
 import platform
 import re
 from collections.abc import Callable, Iterator
@@ -205,9 +204,11 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _threads() -> Finding:
     import torch
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    from spikeloom.data.events.parts import usable_cores
+
+    usable = usable_cores()
     detail = f"{torch.get_num_threads()} used by PyTorch, {usable} cores usable"
-    if usable is not None and torch.get_num_threads() > usable:
+    if torch.get_num_threads() > usable:
         advice = f"set training.threads={usable}: more threads than cores wait"
         return Finding("threads", "note", detail, advice)
     return Finding("threads", "ok", detail)

@@ -13,6 +13,7 @@ lock                 held while a process trains here
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -227,7 +228,7 @@ def environment(device: torch.device) -> dict[str, object]:
         "spikeloom": __version__,  # which has no metadata where it runs from its source folder
         **{name: version(name) for name in ("torch", "numpy", "numba")},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "device": str(device),
     }
@@ -257,15 +258,11 @@ def start_facts() -> dict[str, str]:
     return facts
 
 
-def _processor() -> str:
+def processor() -> str:
     """The CPU's name and its vector instructions as PyTorch uses them."""
-    name = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
+    about = Path("/proc/cpuinfo")
+    model = re.search(r"(?m)^model name\s*:(.*)$", about.read_text() if about.is_file() else "")
+    name = model[1].strip() if model else platform.processor() or platform.machine()
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
