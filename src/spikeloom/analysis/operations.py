@@ -21,21 +21,6 @@ from spikeloom.nn.classifier import Output
 
 Synapses = nn.Linear | _ConvNd
 
-PICOJOULE_PER_AC = 0.9
-PICOJOULE_PER_MAC = 4.6
-
-ASSUMPTIONS = (
-    "Counted are convolutions and linear layers, as if normalisation were folded into their "
-    "weights; neuron updates, pooling, biases, and traffic to and from memory are not. A spike "
-    "costs one accumulate per synapse that it reaches; zeros cost nothing, padding is not counted. "
-    "Average-pooled and summed spikes count as the spikes they are made of, event frames as their "
-    "events. Layers with any other input multiply: one multiply-accumulate per synapse, once per "
-    "sample where the layer is evaluated once (a static coding layer), T times otherwise. "
-    f"{PICOJOULE_PER_AC} pJ per accumulate and {PICOJOULE_PER_MAC} pJ per multiply-accumulate: "
-    "32-bit floating point at 45 nm (Horowitz, ISSCC 2014). The same network without spikes is one "
-    "pass of multiply-accumulates over every synapse. An estimate of arithmetic, not a measurement."
-)
-
 # An average-pooled spike is a multiple of 1 / window; with more levels than this it is a value.
 _LEVELS = 256
 _TOLERANCE = 1e-3
@@ -50,11 +35,25 @@ class EnergyConstants:
     `integer_multiply`: 32-bit integers; a product with b bits costs b / 32 of it.
     """
 
-    accumulate: float = PICOJOULE_PER_AC
-    multiply: float = PICOJOULE_PER_MAC
+    accumulate: float = 0.9
+    multiply: float = 4.6
     memory: float = 5.0
     integer_add: float = 0.1
     integer_multiply: float = 3.1
+
+
+ASSUMPTIONS = (
+    "Counted are convolutions and linear layers, as if normalisation were folded into their "
+    "weights; neuron updates, pooling, biases, and traffic to and from memory are not. A spike "
+    "costs one accumulate per synapse that it reaches; zeros cost nothing, padding is not counted. "
+    "Average-pooled and summed spikes count as the spikes they are made of, event frames as their "
+    "events. Layers with any other input multiply: one multiply-accumulate per synapse, once per "
+    "sample where the layer is evaluated once (a static coding layer), T times otherwise. "
+    f"{EnergyConstants.accumulate} pJ per accumulate and {EnergyConstants.multiply} pJ per "
+    "multiply-accumulate: 32-bit floating point at 45 nm (Horowitz, ISSCC 2014). The same network "
+    "without spikes is one pass of multiply-accumulates over every synapse. An estimate of "
+    "arithmetic, not a measurement."
+)
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,10 @@ def export(
     if form is not None and form not in FORMS[to]:
         known = ", ".join(FORMS[to]) or "no form at all"
         raise ExportError(f"form={form!r}: to {to} a network goes as {known}")
+    place = Path(source) if isinstance(source, Path | str) else None
     network = source if isinstance(source, Network) else None
-    if isinstance(source, Path | str):
-        network = load(source, device="cpu", backend="eager")
+    if place is not None:
+        network = load(place, device="cpu", backend="eager")
     net = network.classifier if network else source
     assert isinstance(net, nn.Module)
     if network is None and example is None:
@@ -101,7 +102,7 @@ def export(
     chosen = form or next(iter(FORMS[to]), None)
     net = net.eval()
     if to == "safetensors":
-        content, checked, about = _weights(source, network)
+        content, checked, about = _weights(place)
     elif to == "nir":
         content, checked, about = _nir(net, x, dt, allow_lossy)
     elif to == "c":
@@ -111,10 +112,8 @@ def export(
         content, checked, about = {"onnx": _onnx, "torch": _torch}[to](net, x, chosen)
     for file, part in content.items():
         files.write(path.with_suffix(file) if file != SUFFIXES[to] else path, part)
-    record = source if isinstance(source, Path | str) else None
-    files.write(
-        card.beside(path), card.text(path, to, chosen, net, network, record, about, checked)
-    )
+    words = card.text(path, to, chosen, net, network, place, about, checked)
+    files.write(card.beside(path), words)
     return ExportResult(tuple(outputs), checked)
 
 
@@ -188,11 +187,10 @@ def _nir(net: nn.Module, x: Tensor, dt: float, allow_lossy: bool) -> Written:
         return content, case.agreement("NIR, read back", back(case.frames())), about
 
 
-def _weights(source: object, network: Network | None) -> Written:
-    path = Path(source) if isinstance(source, Path | str) else None
-    if path is None or network is None:
+def _weights(place: Path | None) -> Written:
+    if place is None:
         raise ExportError("safetensors holds a trained run: give a run folder, or its weights")
-    file = path if path.is_file() else path / "weights.safetensors"
+    file = place if place.is_file() else place / "weights.safetensors"
     about = "`sl.load(file)` predicts with it: recipe and inputs are in its metadata."
     return {".safetensors": file.read_bytes()}, "a copy, byte for byte", about
 
