@@ -1,6 +1,6 @@
 """`spikeloom eval`: test accuracy, firing rates, latency, and operations of a trained run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -330,7 +330,7 @@ def _write_csv(path: Path, figures: dict[str, Any]) -> None:
         ) from error
 
 
-def _rows(prefix: str, figures: dict[str, Any]) -> Iterator[tuple[str, object, object]]:
+def _rows(prefix: str, figures: Mapping[Any, Any]) -> Iterator[tuple[str, object, object]]:
     """Of a table by layer, class or time step a row for each; other tables name their figures."""
     for name, value in figures.items():
         label = f"{prefix} {name}".strip().replace("_", " ")

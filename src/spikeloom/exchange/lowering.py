@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from spikeloom.compiler.front.ir import Graph, Value
+from spikeloom.compiler.front.ir import Value
 from spikeloom.compiler.front.ops import LOWERINGS
-from spikeloom.exchange.c_loops import Buffer, Fusion, index_in, loop_text, refused
+from spikeloom.exchange.c_loops import Buffer, Fusion, index_in, refused
 from spikeloom.exchange.c_text import LAYERS
 from spikeloom.exchange.stepwise import quiet
 
@@ -256,12 +256,8 @@ class Lowering:
             self.buffers[node] = stored[id(value)][1]
         if not stored:
             return
-        outputs = {str(i): value for i, (value, _) in enumerate(stored.values())}
-        graph = Graph((), outputs)
-        buffers = [buffer for _, buffer in stored.values()]
-        names = [buffer.name for buffer in buffers]
-        text = loop_text(graph, group.size, group.channels(), names, group.text_of())
-        self._emit(text, [*group.reads(), *buffers])
+        outputs, buffers = zip(*stored.values(), strict=True)
+        self._emit(group.loop(outputs, buffers), [*group.reads(), *buffers])
 
     def _place(self, node: Node, group: "Fusion") -> Buffer | None:
         """The state that this value is the next one of, if the old one may be overwritten."""
