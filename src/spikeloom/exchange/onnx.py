@@ -8,7 +8,6 @@ Written by torch's own exporter; the loop is put together from its graphs of ste
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -161,13 +160,13 @@ def _loop(stepped: StepForm, step: Any) -> Any:
 
 
 def run_model(model: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """What onnxruntime answers, on one thread; `model` is a file, or a `ModelProto`."""
+    """What onnxruntime answers to an `onnx.ModelProto`, on one thread."""
     runtime = needed("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    source = str(model) if isinstance(model, Path) else model.SerializeToString()
-    session = runtime.InferenceSession(source, options, ["CPUExecutionProvider"])
+    content = model.SerializeToString()
+    session = runtime.InferenceSession(content, options, ["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
     return [torch.from_numpy(np.asarray(output)) for output in session.run(None, fed)]
