@@ -42,6 +42,11 @@ def expression(op: str, arguments: Sequence[str]) -> str:
     return _TEMPLATES[op].format(*arguments)
 
 
+def plain_name(node: Node) -> str:
+    """Of an operation of aten, without its overload."""
+    return str(node.target).removeprefix("aten.").partition(".")[0]
+
+
 def _arguments(node: Node) -> dict[str, Any]:
     """Those of an operation, by their names in torch's schema; defaults where none is given."""
     known = node.target._schema.arguments  # type: ignore[union-attr]
@@ -132,24 +137,24 @@ def _pair(value: Any, flat: bool, high: int) -> list[int]:
     return values * 2 if len(values) == 1 else values
 
 
-def _pool(kind: str) -> Callable[..., str]:
-    def text(node: Node, array: Any, constants: Any, keep: Any) -> str:
-        given, flat = _arguments(node), kind.endswith("1d")
-        plain = given["ceil_mode"] is False and given.get("count_include_pad", True)
-        plain = plain and given.get("divisor_override") is None
-        if not plain or _pair(given.get("dilation", 1), flat, 1) != [1, 1]:
-            raise ExportError(
-                "no C form for pooling with dilation, ceil_mode, or another divisor than the "
-                "window's size"
-            )
-        x, kernel = given["self"], given["kernel_size"]
-        size, stride = _pair(kernel, flat, 1), _pair(given["stride"] or kernel, flat, 1)
-        padding = _pair(given["padding"], flat, 0)
-        (C, H, W), (_, P, Q) = _image(x), _image(node)
-        first = "-INFINITY" if "max" in kind else "0.0f"
-        each = "s = u > s || u != u ? u : s" if "max" in kind else "s += u"
-        last = "s" if "max" in kind else f"s / {size[0] * size[1]}.0f"
-        return f"""for (int c = 0; c < {C}; c++)
+def _pool(node: Node, array: Any, constants: Any, keep: Any) -> str:
+    given, kind = _arguments(node), plain_name(node)
+    flat, most = kind.endswith("1d"), kind.startswith("max")
+    plain = not given["ceil_mode"] and given.get("count_include_pad", True)
+    plain = plain and given.get("divisor_override") is None
+    if not plain or _pair(given.get("dilation", 1), flat, 1) != [1, 1]:
+        raise ExportError(
+            "no C form for pooling with dilation, ceil_mode, or another divisor than the "
+            "window's size"
+        )
+    x, kernel = given["self"], given["kernel_size"]
+    size, stride = _pair(kernel, flat, 1), _pair(given["stride"] or kernel, flat, 1)
+    padding = _pair(given["padding"], flat, 0)
+    (C, H, W), (_, P, Q) = _image(x), _image(node)
+    first = "-INFINITY" if most else "0.0f"
+    each = "s = u > s || u != u ? u : s" if most else "s += u"
+    last = "s" if most else f"s / {size[0] * size[1]}.0f"
+    return f"""for (int c = 0; c < {C}; c++)
 for (int r = 0; r < {P}; r++)
 for (int q = 0; q < {Q}; q++) {{
     float s = {first};
@@ -163,26 +168,21 @@ for (int q = 0; q < {Q}; q++) {{
     (@out)[(c * {P} + r) * {Q} + q] = {last};
 }}"""
 
-    return text
 
-
-def _reduce(divide: bool) -> Callable[..., str]:
-    def text(node: Node, array: Any, constants: Any, keep: Any) -> str:
-        given, size = _arguments(node), node.meta["val"].numel()
-        x = given["self"]
-        shape = list(x.meta["val"].shape)
-        axes = sorted(d % len(shape) for d in given.get("dim") or range(len(shape)))
-        count = prod(shape) // size
-        if prod(shape[axes[0] :]) != count:
-            raise ExportError(f"no C form for a sum over axes {axes} of {shape}")
-        result = f"s / {count}.0f" if divide else "s"
-        return f"""for (int o = 0; o < {size}; o++) {{
+def _reduce(node: Node, array: Any, constants: Any, keep: Any) -> str:
+    given, size = _arguments(node), node.meta["val"].numel()
+    x = given["self"]
+    shape = list(x.meta["val"].shape)
+    axes = sorted(d % len(shape) for d in given.get("dim") or range(len(shape)))
+    count = prod(shape) // size
+    if prod(shape[axes[0] :]) != count:
+        raise ExportError(f"no C form for a sum over axes {axes} of {shape}")
+    result = f"s / {count}.0f" if plain_name(node) == "mean" else "s"
+    return f"""for (int o = 0; o < {size}; o++) {{
     float s = 0.0f;
     for (int i = 0; i < {count}; i++) s += ({array(x)})[o * {count} + i];
     (@out)[o] = {result};
 }}"""
-
-    return text
 
 
 def _row(node: Node, array: Any, constants: Any, keep: Any) -> str:
@@ -235,11 +235,9 @@ def _gather(node: Node, array: Any, constants: Any, keep: Any) -> str:
 
 LAYERS: dict[str, Callable[..., str]] = {
     "linear": _linear,
-    "conv1d": _conv,
-    "conv2d": _conv,
-    **{f"{kind}_pool{n}d": _pool(f"{kind}{n}d") for kind in ("max", "avg") for n in (1, 2)},
-    "mean": _reduce(divide=True),
-    "sum": _reduce(divide=False),
+    **dict.fromkeys(("conv1d", "conv2d"), _conv),
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"), _pool),
+    **dict.fromkeys(("mean", "sum"), _reduce),
     **{"index_select": _row, "cat": _cat, "slice": _slice, "gather": _gather},
 }
 """The statement of a layer, its result written as @out, made of the node, the name in C of an
