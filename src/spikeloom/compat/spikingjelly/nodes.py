@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spikeloom.compat.spikingjelly.dialects import Dialect
 from spikeloom.compat.spikingjelly.fused import fusing, sequence
-from spikeloom.compat.spikingjelly.memory import MemoryModule, check_backend
+from spikeloom.compat.spikingjelly.memory import MemoryModule
 
 POTENTIALS = {"v_threshold": 1.0, "v_reset": 0.0}
 TAIL = {"surrogate_function": None, "detach_reset": False}
@@ -61,9 +61,7 @@ class Node(MemoryModule):
         self._v_seq: Any = None
         self.register_memory("v", 0.0 if self.v_reset is None else self.v_reset)
         self.built(values)
-        self._backend = "torch"
-        check_backend(backend)
-        self._backend, self.step_mode = backend, step_mode
+        self.backend, self.step_mode = backend, step_mode
 
     def _bound(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """The arguments by name."""
