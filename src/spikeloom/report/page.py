@@ -53,7 +53,15 @@ def write(
     Raises:
         RunError: no folder was given, one is not a run folder, or the file cannot be written.
     """
-    runs, examinations = examined(folders, samples)
+    return write_examined(*examined(folders, samples), output)
+
+
+def write_examined(
+    runs: Sequence[RunRecord],
+    examinations: Sequence[Examination | str],
+    output: Path | str | None = None,
+) -> Path:
+    """`write` for runs whose networks were looked at already."""
     if len(runs) == 1:
         path = Path(output) if output else runs[0].folder / "report.html"
         page = single(runs[0], examinations[0])
