@@ -43,11 +43,6 @@ Neurons = Annotated[
 ]
 
 
-WORDS = ("part", "source", "what", "note", "by folder", "library", "subject", "case", "kernel")
-WORDS += ("matmul",)
-"""Columns that hold no numbers."""
-
-
 def prepare(threads: int, device: str) -> str:
     """Sets the threads; the device's name."""
     import torch
@@ -110,7 +105,6 @@ def print_rows(rows: "Sequence[Row]", figures: dict[str, str], title: str | None
             for row in here
         ],
         title=title,
-        right=[name for key, name in figures.items() if key not in WORDS],
     )
     absent: dict[str, list[str]] = {}
     for row in rows:
@@ -130,7 +124,6 @@ def table(
     print_table(
         list(names.values()),
         [[str(row.get(column, "")) for column in names] for row in rows],
-        right=[name for column, name in names.items() if column not in WORDS],
     )
     if csv is not None:
         write_csv(csv, rows)

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from spikeloom import files
+from spikeloom.run.folder import processor
 
 Run = Callable[[], object]
 Clock = Literal["wall", "cpu time", "cuda events"]
@@ -103,7 +104,7 @@ _CLOCKS: dict[Clock, Callable[[Run, int], float]] = {
 def machine(device: torch.device | str = "cpu") -> dict[str, str]:
     """What a figure depends on besides the code: processor, versions, threads, load, command."""
     found = {
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
         "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
@@ -119,16 +120,6 @@ def machine(device: torch.device | str = "cpu") -> dict[str, str]:
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     found["command"] = shlex.join(["python", "-m", "benchmarks", *words])
     return found
-
-
-def _processor() -> str:
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        model = names[0] if names else model
-    level = torch.backends.cpu.get_cpu_capability()
-    return f"{model} ({level})"
 
 
 def write_csv(

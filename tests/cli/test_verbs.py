@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cli_runner import Run
 
+from spikeloom.cli.output import print_table
 from spikeloom.methods import catalog
 
 
@@ -152,6 +153,13 @@ def test_config_explain_names_the_nearest_key(run: Run):
         2,
         'error: plif/digits: unknown key epoch; did you mean "training.epochs"?\n',
     )
+
+
+def test_numbers_stand_to_the_right_in_a_table(capsys: pytest.CaptureFixture[str]):
+    print_table(("run", "accuracy", "note"), [("a/1", "9.50 %", "x"), ("b", "-", "")])
+    rows = capsys.readouterr().out.splitlines()[2:4]
+    assert [row.split() for row in rows] == [["a/1", "9.50", "%", "x"], ["b", "-"]]
+    assert rows[0].index(" %") + 1 == rows[1].index("-")
 
 
 def test_data_verbs(run: Run):

@@ -11,7 +11,7 @@ the neurons that agree and none to the others: all its sums must then agree up t
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -128,11 +128,6 @@ class Case:
         }
 
 
-class _Pass(NamedTuple):
-    spikes: Tensor
-    gradients: dict[str, Tensor]
-
-
 def cases(device: str, small: bool = False) -> Iterator[Case]:
     """Every variant on every shape; half precision, channels-last and constant currents on one,
     for the neurons named in `OTHERWISE`.
@@ -163,16 +158,16 @@ def compare(case: Case, backend: str = "auto") -> Row:
     if choice.backend == "eager":
         return row | {"note": f"absent: {choice.reason}"}
     try:
-        spikes = _run(ours, x, g).spikes.double().cpu()
-        exact_spikes = _run(exact, x, g.double().cpu()).spikes
-        same = (spikes == exact_spikes).all(0)
-        got = _run(ours, x, g * same.to(g))
-        want = _run(exact, x, g.double().cpu() * same)
+        spikes, _ = _run(ours, x, g)
+        exact_spikes, _ = _run(exact, x, g.double().cpu())
+        same = (spikes.double().cpu() == exact_spikes).all(0)
+        _, got = _run(ours, x, g * same.to(g))
+        _, want = _run(exact, x, g.double().cpu() * same)
     except Exception as error:  # the other cases are still compared
         first = (str(error).splitlines() or [""])[0]
         return row | {"note": f"wrong: {type(error).__name__}: {first[:160]}"}
     differing = 1 - same.double().mean().item()
-    errors = {name: _error(got.gradients[name], want.gradients[name]) for name in want.gradients}
+    errors = {name: _error(got[name], want[name]) for name in want}
     worst = max(errors, key=lambda name: errors[name])
     limit = ROUNDING[case.dtype]
     problems = []
@@ -197,7 +192,7 @@ def with_backend(neuron: Neuron, backend: Any) -> Neuron:
     return other
 
 
-def _run(neuron: Neuron, x: Tensor, g: Tensor) -> _Pass:
+def _run(neuron: Neuron, x: Tensor, g: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Spikes and gradients, in the dtype and on the device of the gradient `g`."""
     base = x[0] if x.stride(0) == 0 else x  # a constant current stays one
     leaf = base.detach().to(g).clone().requires_grad_()
@@ -210,7 +205,7 @@ def _run(neuron: Neuron, x: Tensor, g: Tensor) -> _Pass:
         name: torch.zeros_like(value) if value.grad is None else value.grad.clone()
         for name, value in leaves.items()
     }
-    return _Pass(spikes.detach(), gradients)
+    return spikes.detach(), gradients
 
 
 def _error(got: Tensor, want: Tensor) -> float:

@@ -52,10 +52,6 @@ class DecisionCounter:
         self._samples = 0
         self._sums: dict[str, Tensor] = {}
 
-    @property
-    def samples(self) -> int:
-        return self._samples
-
     @torch.no_grad()
     def add(self, spikes: Tensor, labels: Tensor, potentials: Tensor | None = None) -> None:
         """`spikes`, and `potentials` before reset, `[T, B, classes]`; `labels` `[B]`, int64.
@@ -89,8 +85,7 @@ class DecisionCounter:
             sums[f"predicted {kind}"] = rate.sum()
             sums[f"other {kind}"] = ((total - rate) / max(classes - 1, 1)).sum()
         for name, value in sums.items():
-            value = value.double()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._sums[name] = self._sums.get(name, 0) + value.double()
         self._samples += len(labels)
 
     def result(self) -> Decisions | None:
@@ -140,7 +135,7 @@ class LatencyCourse:
 
     def __init__(self) -> None:
         self._right: Tensor | None = None
-        self._samples = 0
+        self.samples = 0
 
     @torch.no_grad()
     def add(self, votes: Tensor, labels: Tensor) -> None:
@@ -152,17 +147,13 @@ class LatencyCourse:
             )
         right = (running_choice(votes)[0] == labels).sum(1)
         self._right = right if self._right is None else self._right + right
-        self._samples += labels.shape[0]
-
-    @property
-    def samples(self) -> int:
-        return self._samples
+        self.samples += labels.shape[0]
 
     def accuracy(self) -> list[float]:
         """The fraction of samples that is right after 1..T steps; empty before the first `add`."""
-        if self._right is None or not self._samples:
+        if self._right is None or not self.samples:
             return []
-        return [right / self._samples for right in self._right.tolist()]
+        return [right / self.samples for right in self._right.tolist()]
 
 
 def running_choice(votes: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,15 +29,13 @@ class Course:
         self.last: Tensor | None = None
         self.histogram: Tensor | None = None
         self._keep, self._bins, self._limits = last, bins, limits
-        self._sum: Tensor | None = None
-        self._squares: Tensor | None = None
+        self._sum = self._squares = torch.zeros((), dtype=torch.float64)
 
     def add(self, values: Tensor) -> None:
         """`values` `[T, B, ...]`."""
         exact = values.double()
-        total, squares = exact.sum((0, 1)), exact.square().sum((0, 1))
-        self._sum = total if self._sum is None else self._sum + total
-        self._squares = squares if self._squares is None else self._squares + squares
+        self._sum = self._sum + exact.sum((0, 1))
+        self._squares = self._squares + exact.square().sum((0, 1))
         self.steps += values.shape[0] * values.shape[1]
         if self._bins:
             low, high = self._limits
@@ -52,22 +50,19 @@ class Course:
 
     @property
     def mean(self) -> Tensor:
-        return self._measured(self._sum) / self.steps
+        if not self.steps:
+            raise ValueError("the layer has not run inside the block of the monitor yet")
+        return self._sum / self.steps
 
     @property
     def deviation(self) -> Tensor:
-        variance = self._measured(self._squares) / self.steps - self.mean.square()
-        return variance.clamp(min=0).sqrt()
+        mean = self.mean
+        return (self._squares / self.steps - mean.square()).clamp(min=0).sqrt()
 
     @property
     def edges(self) -> Tensor:
         """Of the bins of `histogram`, `[bins + 1]`."""
         return torch.linspace(*self._limits, self._bins + 1)
-
-    def _measured(self, value: Tensor | None) -> Tensor:
-        if value is None:
-            raise ValueError("the layer has not run inside the block of the monitor yet")
-        return value
 
 
 class Monitor(Watching):

@@ -6,8 +6,8 @@ E = 0.9 pJ x AC + 4.6 pJ x MAC          32-bit floating point at 45 nm: Horowitz
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,21 +20,6 @@ from spikeloom.hooks import Look, Watching
 from spikeloom.nn.classifier import Output
 
 Synapses = nn.Linear | _ConvNd
-
-PICOJOULE_PER_AC = 0.9
-PICOJOULE_PER_MAC = 4.6
-
-ASSUMPTIONS = (
-    "Counted are convolutions and linear layers, as if normalisation were folded into their "
-    "weights; neuron updates, pooling, biases, and traffic to and from memory are not. A spike "
-    "costs one accumulate per synapse that it reaches; zeros cost nothing, padding is not counted. "
-    "Average-pooled and summed spikes count as the spikes they are made of, event frames as their "
-    "events. Layers with any other input multiply: one multiply-accumulate per synapse, once per "
-    "sample where the layer is evaluated once (a static coding layer), T times otherwise. "
-    f"{PICOJOULE_PER_AC} pJ per accumulate and {PICOJOULE_PER_MAC} pJ per multiply-accumulate: "
-    "32-bit floating point at 45 nm (Horowitz, ISSCC 2014). The same network without spikes is one "
-    "pass of multiply-accumulates over every synapse. An estimate of arithmetic, not a measurement."
-)
 
 # An average-pooled spike is a multiple of 1 / window; with more levels than this it is a value.
 _LEVELS = 256
@@ -50,11 +35,25 @@ class EnergyConstants:
     `integer_multiply`: 32-bit integers; a product with b bits costs b / 32 of it.
     """
 
-    accumulate: float = PICOJOULE_PER_AC
-    multiply: float = PICOJOULE_PER_MAC
+    accumulate: float = 0.9
+    multiply: float = 4.6
     memory: float = 5.0
     integer_add: float = 0.1
     integer_multiply: float = 3.1
+
+
+ASSUMPTIONS = (
+    "Counted are convolutions and linear layers, as if normalisation were folded into their "
+    "weights; neuron updates, pooling, biases, and traffic to and from memory are not. A spike "
+    "costs one accumulate per synapse that it reaches; zeros cost nothing, padding is not counted. "
+    "Average-pooled and summed spikes count as the spikes they are made of, event frames as their "
+    "events. Layers with any other input multiply: one multiply-accumulate per synapse, once per "
+    "sample where the layer is evaluated once (a static coding layer), T times otherwise. "
+    f"{EnergyConstants.accumulate} pJ per accumulate and {EnergyConstants.multiply} pJ per "
+    "multiply-accumulate: 32-bit floating point at 45 nm (Horowitz, ISSCC 2014). The same network "
+    "without spikes is one pass of multiply-accumulates over every synapse. An estimate of "
+    "arithmetic, not a measurement."
+)
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class SynapticOperations(Watching):
         before: dict[Any, Look] = {network: self._note_start}
         for path, layer in network.named_modules():
             if isinstance(layer, Synapses):
-                before[layer] = self._hook(path)
+                before[layer] = partial(self._note_layer, path)
         before |= dict.fromkeys(neuron_layers(network).values(), self._note_neuron)
         return before, {network: self._note_end}
 
@@ -245,25 +244,22 @@ class SynapticOperations(Watching):
         else:
             self._samples += inputs[0].shape[self._batch_axis]
 
-    def _hook(self, path: str) -> Callable[[Synapses, tuple[Tensor, ...]], None]:
-        @torch.no_grad()
-        def count(layer: Synapses, inputs: tuple[Tensor, ...]) -> None:
-            x = _rows(layer, inputs[0])
-            record = self._counts.setdefault(path, _Count("conv" if x.dim() > 2 else "linear"))
-            places = tuple(x.shape[2:])
-            if places not in record.fan_out:
-                record.fan_out[places] = _fan_out(layer, places).to(x.device)
-            fan_out = record.fan_out[places]
-            record.synapses = round(x.shape[1] * fan_out.sum().item())
-            record.rows += x.shape[0]
-            unit = _spike_height(x, whole=not self._fired)
-            if unit is None:
-                record.multiplies += record.synapses * x.shape[0]
-            else:
-                spikes = x.sum((0, 1), dtype=torch.float64) / unit
-                record.accumulates += (spikes * fan_out).sum().item()
-
-        return count
+    @torch.no_grad()
+    def _note_layer(self, path: str, layer: Synapses, inputs: tuple[Tensor, ...]) -> None:
+        x = _rows(layer, inputs[0])
+        record = self._counts.setdefault(path, _Count("conv" if x.dim() > 2 else "linear"))
+        places = tuple(x.shape[2:])
+        if places not in record.fan_out:
+            record.fan_out[places] = _fan_out(layer, places).to(x.device)
+        fan_out = record.fan_out[places]
+        record.synapses = round(x.shape[1] * fan_out.sum().item())
+        record.rows += x.shape[0]
+        unit = _spike_height(x, whole=not self._fired)
+        if unit is None:
+            record.multiplies += record.synapses * x.shape[0]
+        else:
+            spikes = x.sum((0, 1), dtype=torch.float64) / unit
+            record.accumulates += (spikes * fan_out).sum().item()
 
 
 def _rows(layer: Synapses, x: Tensor) -> Tensor:

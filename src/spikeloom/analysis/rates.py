@@ -65,8 +65,7 @@ class LayerSums(Watching):
 
     def _look(self, path: str, layer: nn.Module, inputs: object, output: Answer) -> None:
         spikes = output[0] if isinstance(output, tuple) else output
-        total = self._sum(spikes)
-        self._sums[path] = self._sums[path] + total if path in self._sums else total
+        self._sums[path] = self._sums.get(path, 0) + self._sum(spikes)
         self._places[path] += spikes.numel()
         self._neurons[path] = spikes.shape[2:].numel()
 

@@ -97,14 +97,12 @@ def calibrate(
     print_table(
         ("layer", "activation"),
         [(layer, f"{value:.5g}") for layer, value in values.items()],
-        right=("activation",),
     )
     typer.echo(f"accuracy of the ANN {accuracy:.2%}\n")
     if after_steps:
         print_table(
             ("time steps", "accuracy before training"),
             [(str(steps), f"{accuracy:.2%}") for steps, accuracy in after_steps.items()],
-            right=("time steps", "accuracy before training"),
         )
 
 

@@ -30,17 +30,10 @@ def compare(
         write_csv(csv, rows)
 
 
-def _value(row: dict[str, Any]) -> str:
-    from spikeloom.report.words import percent
-
-    known = row["figure"] == "r2" and row["accuracy"] is not None
-    return f"r2 {row['accuracy']:.4f}" if known else percent(row["accuracy"])
-
-
 def print_rows(runs: "Sequence[RunRecord]", rows: Sequence[dict[str, Any]]) -> None:
     """The table, means over seeds below it, and why figures are missing."""
     from spikeloom.report.summary import grouped, paired_differences
-    from spikeloom.report.words import count, energy, percent
+    from spikeloom.report.words import count, energy, percent, score
 
     columns = (
         "run",
@@ -60,7 +53,8 @@ def print_rows(runs: "Sequence[RunRecord]", rows: Sequence[dict[str, Any]]) -> N
             (
                 row["run"],
                 row["data"],
-                f"{_value(row)} {row['protocol']}",
+                "r2 " * (row["figure"] == "r2")
+                + f"{score(row['accuracy'], row['figure'])} {row['protocol']}",
                 "" if row["low"] is None else f"{row['low']:.1%} to {row['high']:.1%}",
                 count(row["parameters"]),
                 str(row["T"] or ""),
@@ -71,7 +65,6 @@ def print_rows(runs: "Sequence[RunRecord]", rows: Sequence[dict[str, Any]]) -> N
             )
             for row in rows
         ],
-        right=columns[2:],
     )
     groups = grouped(runs, rows)
     several = [group for group in groups if len(group.rows) > 1]
@@ -79,7 +72,6 @@ def print_rows(runs: "Sequence[RunRecord]", rows: Sequence[dict[str, Any]]) -> N
         print_table(
             ("seeds of", "seeds", "mean", "deviation"),
             [(g.name, str(len(g.rows)), *map(percent, g.spread)) for g in several],
-            right=("seeds", "mean", "deviation"),
         )
     for pair in paired_differences(groups):
         typer.echo(

@@ -39,8 +39,9 @@ def explain(
     from spikeloom.methods.catalog import load_recipe, methods, recipe_names
 
     # `config explain lr` asks about a key of no recipe in particular.
-    if recipe is not None and key is None and not _names_recipe(recipe, recipe_names()):
-        recipe, key = None, recipe
+    if recipe is not None and key is None:
+        named = recipe in recipe_names() or recipe.endswith(".toml") or "/" in recipe
+        recipe, key = (recipe, None) if named else (None, recipe)
     if recipe is None:
         sections = _sections(explain_all(None, None))
         for name, method in methods().items():
@@ -89,10 +90,6 @@ def show(recipe: options.Recipe, overrides: options.Overrides = None) -> None:
     resolved = load_recipe(recipe, overrides or ())
     # A file of one's own is its own origin.
     typer.echo(dump(resolved.model_copy(update={"origin": ""})), nl=False)
-
-
-def _names_recipe(text: str, names: list[str]) -> bool:
-    return text in names or text.endswith(".toml") or "/" in text
 
 
 def _unused(data: str) -> set[str]:

@@ -34,9 +34,7 @@ _Root = Annotated[
 
 
 @app.command("list")
-def list_(
-    as_json: common.Json = False,
-) -> None:
+def list_(as_json: common.Json = False) -> None:
     """List the data sets, their published sizes, and where their files were found."""
     from spikeloom.data.registry import sources
 
@@ -67,7 +65,6 @@ def list_(
             )
             for name, (source, folder) in places.items()
         ],
-        right=("train", "test", "prepared"),
     )
 
 

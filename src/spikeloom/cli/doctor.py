@@ -1,6 +1,5 @@
 """`spikeloom doctor`: whether this machine can train, and what to do if not."""
 
-import os
 import platform
 import re
 from collections.abc import Callable, Iterator
@@ -42,7 +41,9 @@ def doctor(
     Exit code 1 if something is broken.
     """
     if kernels:
-        device = "cuda" if _has_cuda() else "cpu"
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         if any(row["note"] for row in list(print_agreement(device))):
             raise typer.Exit(1)
         return
@@ -82,21 +83,15 @@ def print_agreement(
     print_table(
         list(columns.values()),
         [[str(row.get(key, "")) for key in columns] for row in rows],
-        right=["other spikes", "gradient error"],
     )
     agreeing = sum(not row["note"] for row in rows)
     typer.echo(f"{agreeing} of {len(rows)} cases agree")
 
 
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
 def examine() -> Iterator[Finding]:
     """All findings, in the order in which they build on each other."""
-    yield _python()
+    machine = f"{platform.system()} {platform.machine()}"
+    yield Finding("python", "ok", f"{platform.python_version()} on {machine}")
     yield from _packages()
     for subject, look in (
         ("threads", _threads),
@@ -110,7 +105,8 @@ def examine() -> Iterator[Finding]:
 
 def examine_run(folder: Path) -> Iterator[Finding]:
     """What a run's records say about it; of silent layers, how close the first comes to firing."""
-    from spikeloom.analysis.statistics import wilson
+    from spikeloom.report.summary import interval
+    from spikeloom.report.words import percent, score
     from spikeloom.run.reading import read
 
     run = read(folder)
@@ -124,12 +120,10 @@ def examine_run(folder: Path) -> Iterator[Finding]:
     if run.best is None:
         yield Finding("accuracy", "note", "no evaluation yet")
         return
-    accuracy, tested = run.best.test_accuracy, run.test_samples
-    value = f"{accuracy:.4f}" if run.figure == "r2" else f"{accuracy:.2%}"
+    value = score(run.best.test_accuracy, run.figure)
     about = f"{value} ({run.figure}-{run.protocol}, epoch {run.best.epoch})"
-    if tested and run.figure == "accuracy":
-        low, high = wilson(accuracy, tested)
-        about += f", {low:.2%} to {high:.2%} with {tested:,} samples"
+    if (sure := interval(run)) is not None:
+        about += f", {' to '.join(map(percent, sure))} with {run.test_samples:,} samples"
     if run.published is not None:
         about += f"; published {run.published:.2f}%"
     yield Finding("accuracy", "ok", about)
@@ -182,11 +176,6 @@ def _guarded(subject: str, look: Callable[[], Finding]) -> Finding:
         return Finding(subject, "broken", f"{type(error).__name__}: {reason}", advice)
 
 
-def _python() -> Finding:
-    machine = f"{platform.system()} {platform.machine()}"
-    return Finding("python", "ok", f"{platform.python_version()} on {machine}")
-
-
 def _packages() -> Iterator[Finding]:
     """The versions of what the library requires, against its lower bounds."""
     import importlib.metadata
@@ -215,9 +204,11 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _threads() -> Finding:
     import torch
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    from spikeloom.data.events.parts import usable_cores
+
+    usable = usable_cores()
     detail = f"{torch.get_num_threads()} used by PyTorch, {usable} cores usable"
-    if usable is not None and torch.get_num_threads() > usable:
+    if torch.get_num_threads() > usable:
         advice = f"set training.threads={usable}: more threads than cores wait"
         return Finding("threads", "note", detail, advice)
     return Finding("threads", "ok", detail)

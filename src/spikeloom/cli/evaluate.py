@@ -1,5 +1,6 @@
 """`spikeloom eval`: test accuracy, firing rates, latency, and operations of a trained run."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,6 @@ from spikeloom.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from spikeloom.analysis.decisions import Decisions
-    from spikeloom.config.schema import Recipe
     from spikeloom.evaluation.evaluation import CheckpointName
     from spikeloom.evaluation.speed import Speed
     from spikeloom.training import Evaluation
@@ -95,17 +95,17 @@ def evaluate(
         accuracies = measured(steps[-1], mirrored=False).accuracy_per_timestep
     votes = _after(accuracies, steps)
     speed = _timed(folder, checkpoint, T, device, root) if latency else None
+    figures = _as_dict(result, votes, noise) | {"latency": None if speed is None else asdict(speed)}
     if as_json:
-        timed = {"latency": None if speed is None else asdict(speed)}
-        print_json(_as_dict(result, votes, noise) | timed)
+        print_json(figures)
     else:
         _print(folder, result, votes, noise)
         if speed is not None:
             typer.echo(str(speed))
     if csv is not None:
-        write_figures(csv, result)
+        _write_csv(csv, figures)
     if plot is not None:
-        _draw(plot, votes, _recipe(folder))
+        _draw(plot, votes, folder)
 
 
 def _timed(
@@ -122,11 +122,13 @@ def _timed(
     return speed
 
 
-def _draw(path: Path, votes: dict[int, float], recipe: "Recipe") -> None:
+def _draw(path: Path, votes: dict[int, float], folder: Path) -> None:
     from matplotlib.figure import Figure
 
+    from spikeloom.evaluation.evaluation import recipe_of
     from spikeloom.plot import latency
 
+    recipe = recipe_of(folder)
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     trained_at = getattr(recipe.network, "T", None)
     latency(votes, title=recipe.title, trained_at=trained_at, ax=figure.add_subplot())
@@ -137,14 +139,9 @@ def _draw(path: Path, votes: dict[int, float], recipe: "Recipe") -> None:
 def _shows_images(folder: Path) -> bool:
     """Whether the run's samples are images; a recording has no more frames than it was cut into."""
     from spikeloom.data import source
-
-    return source(_recipe(folder).data.name).events is None
-
-
-def _recipe(folder: Path) -> "Recipe":
     from spikeloom.evaluation.evaluation import recipe_of
 
-    return recipe_of(folder)
+    return source(recipe_of(folder).data.name).events is None
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -232,7 +229,7 @@ def print_layers(result: "Evaluation") -> None:
     neurons, spikes = sum(result.neurons.values()), sum(result.spikes.values())
     each = f"{result.spikes_per_neuron:.3f}"
     total = ("all neurons", f"{neurons:,}", f"{result.rate:.4f}", f"{spikes:,.1f}", each)
-    print_table(columns, [*layers, total], right=columns[1:])
+    print_table(columns, [*layers, total])
 
 
 def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: float) -> None:
@@ -242,13 +239,11 @@ def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: f
         print_table(
             (f"class, {min(len(by_class), WORST)} of {len(by_class)}", "accuracy"),
             [(name, f"{accuracy:.2%}") for accuracy, name in by_class[:WORST]],
-            right=("accuracy",),
         )
     if votes:
         print_table(
             ("time steps", "accuracy"),
             [(str(steps), f"{accuracy:.2%}") for steps, accuracy in votes.items()],
-            right=("time steps", "accuracy"),
         )
     if result.decisions is not None:
         print_decisions(result.decisions)
@@ -268,7 +263,7 @@ def _print(folder: Path, result: "Evaluation", votes: dict[int, float], noise: f
         )
     ]
     columns = ("layer", "synapses", "additions", "multiplications", "energy, uJ")
-    print_table(columns, rows, right=columns[1:])
+    print_table(columns, rows)
     typer.echo(f"the same network without spikes: {operations.dense_picojoule / 1e6:.4f} uJ")
     for name, spiking, dense, words in operations.lines():
         typer.echo(f"{name}: {spiking / 1e6:.4f} uJ against {dense / 1e6:.4f} uJ; {words}")
@@ -313,7 +308,7 @@ def print_decisions(decisions: "Decisions") -> None:
                 f"{values['other_rate']:.4f}",
             )
         )
-    print_table(columns, rows, right=columns[1:])
+    print_table(columns, rows)
     early = f"the first output spike decides {decisions.early_accuracy:.2%} of the samples rightly"
     step = figures["decision_step"]
     when = "" if step is None else f", in step {step:.1f} on average"
@@ -323,46 +318,29 @@ def print_decisions(decisions: "Decisions") -> None:
     )
 
 
-def write_figures(path: Path, result: "Evaluation") -> None:
-    """Every figure of an evaluation as rows `figure, of, value`."""
-    rows: list[tuple[str, object, object]] = [
-        ("samples", "", result.samples),
-        ("epochs", "", result.epochs),
-        ("loss", "", result.loss),
-        ("accuracy", "", result.accuracy),
-        ("spikes per neuron", "", result.spikes_per_neuron),
-    ]
-    layers = {
-        "neurons": result.neurons,
-        "spikes per sample": result.spikes,
-        "firing rate": result.firing_rates,
-    }
-    rows += [(name, layer, v) for name, values in layers.items() for layer, v in values.items()]
-    rows += [
-        ("accuracy after steps", step, value)
-        for step, value in enumerate(result.accuracy_per_timestep, start=1)
-    ]
-    if result.decisions is not None:
-        rows += _flat("", decision_figures(result.decisions))
+def _write_csv(path: Path, figures: dict[str, Any]) -> None:
+    """The figures, without those of tables of their own, as rows `figure, of, value`."""
+    left_out = ("checkpoint", "confusion", "operations")
+    shown = {name: value for name, value in figures.items() if name not in left_out}
     try:
-        files.deliver_csv(path, [("figure", "of", "value"), *rows])
+        files.deliver_csv(path, [("figure", "of", "value"), *_rows("", shown)])
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror}; give another file for --csv"
         ) from error
 
 
-def _flat(prefix: str, figures: dict[str, Any]) -> list[tuple[str, object, object]]:
-    rows: list[tuple[str, object, object]] = []
+def _rows(prefix: str, figures: Mapping[Any, Any]) -> Iterator[tuple[str, object, object]]:
+    """Of a table by layer, class or time step a row for each; other tables name their figures."""
     for name, value in figures.items():
         label = f"{prefix} {name}".strip().replace("_", " ")
-        if isinstance(value, dict):
-            rows += _flat(name, value)
-        elif isinstance(value, list):
-            rows += [(label, step, item) for step, item in enumerate(value, start=1)]
+        table = dict(enumerate(value, start=1)) if isinstance(value, list) else value
+        if not isinstance(table, dict):
+            yield label, "", value
+        elif any(isinstance(item, dict | list) for item in table.values()):
+            yield from _rows(name, table)
         else:
-            rows.append((label, "", "" if value is None else value))
-    return rows
+            yield from ((label, of, item) for of, item in table.items())
 
 
 def _delay(course: list[float], percent: int) -> int | None:

@@ -19,9 +19,7 @@ def export(
         typer.Option(help="All time steps one by one, a loop (onnx), or one step with states."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
-    dt: Annotated[
-        float | None, typer.Option(min=0, help="NIR: seconds of a time step; default 0.001.")
-    ] = None,
+    dt: Annotated[float, typer.Option(min=0, help="NIR: seconds of a time step.")] = 1e-3,
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="NIR: write what it can hold, and say what not.")
     ] = False,

@@ -10,13 +10,7 @@ from spikeloom.cli import options
 
 def import_weights(
     file: Annotated[Path, typer.Argument(help="Checkpoint that the method's authors published.")],
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            help="The recipe whose network it is: its name, or the path of a .toml file.",
-            autocompletion=options.complete_recipe,
-        ),
-    ],
+    recipe: options.Recipe,
     overrides: options.Overrides = None,
     out: options.Out = None,
 ) -> None:

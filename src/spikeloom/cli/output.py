@@ -10,6 +10,7 @@ import typer
 
 # A table in a pipe has no terminal whose width it must keep; COLUMNS says one all the same.
 _PIPED_WIDTH = 200
+_NUMERIC = "0123456789.+-\N{EN DASH}"  # what a number begins with, or what stands for none
 
 
 def width() -> int:
@@ -28,11 +29,9 @@ def print_json(value: object) -> None:
 def print_table(
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
-    *,
     title: str | None = None,
-    right: Sequence[str] = (),
 ) -> None:
-    """A table on stdout; the columns named in `right` are aligned to the right."""
+    """A table on stdout; columns of numbers are aligned to the right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -47,10 +46,12 @@ def print_table(
         pad_edge=False,
     )
     longest = max((len(row[0]) for row in rows), default=0)
-    for column in columns:
+    for at, column in enumerate(columns):
+        cells = [row[at] for row in rows]
+        numbers = any(cells) and all(cell[:1] in _NUMERIC for cell in cells)
         # the first names the row, and is there to be copied: not broken where there is room
         whole = column == columns[0] and longest <= width() // 2
-        justify = "right" if column in right else "left"
+        justify = "right" if numbers else "left"
         table.add_column(column, justify=justify, overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))

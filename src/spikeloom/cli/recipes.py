@@ -53,7 +53,6 @@ def recipes(
             )
             for name, recipe in chosen.items()
         ],
-        right=("published A", "published B"),
     )
 
 

@@ -84,5 +84,4 @@ def _print(records: "Sequence[SpeedrunEntry]") -> None:
             )
             for record in records
         ],
-        right=columns[1:9],
     )

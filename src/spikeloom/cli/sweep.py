@@ -39,10 +39,9 @@ def sweep(
 
     Given again, the sweep goes on: finished runs are kept, unfinished ones resumed.
     """
-    from spikeloom import report
     from spikeloom.methods.catalog import load_recipe
-    from spikeloom.report.summary import summaries, write_csv
-    from spikeloom.run.reading import read
+    from spikeloom.report.page import write_examined
+    from spikeloom.report.summary import examined, summary, write_csv
 
     choices = [_choices(text) for text in values]
     points = list(itertools.product(*choices))
@@ -64,13 +63,14 @@ def sweep(
             places = list(pool.map(run, points))
     else:
         places = list(dict.fromkeys(_searched(choices, search, run)))
-    runs, rows = summaries(places)
+    runs, examinations = examined(places)
+    rows = list(map(summary, runs, examinations))
     print_rows(runs, rows)
     write_csv(folder / "sweep.csv", rows)
     typer.echo(f"table {folder / 'sweep.csv'}")
     if len(places) > 1:
-        typer.echo(f"report {report.write(places, folder / 'report.html')}")
-    if any(not read(place).finished for place in places):
+        typer.echo(f"report {write_examined(runs, examinations, folder / 'report.html')}")
+    if not all(record.finished for record in runs):
         raise typer.Exit(1)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from spikeloom.cli import options
 from spikeloom.cli.output import print_json, print_table
 from spikeloom.units import size
 
@@ -12,7 +13,7 @@ def zoo(
     name: Annotated[
         str | None, typer.Argument(help="Show the card of this network, as plif-digits.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """List trained networks that come with the package; each is used as zoo/NAME.
 
@@ -64,5 +65,4 @@ def zoo(
             )
             for each in cards
         ],
-        right=("accuracy-B", "accuracy-A", "parameters", "file", "energy, uJ"),
     )

@@ -124,14 +124,6 @@ class DrivenLeak(Neuron):
         return s, v, *after
 
 
-_CANDIDATES: tuple[Callable[[float], Surrogate], ...] = (
-    lambda c: ATan(c, strict=True),
-    lambda c: FastSigmoid(c, strict=True),
-    lambda c: Sigmoid(c, strict=True),
-    lambda c: Triangle(c, strict=True),
-)
-
-
 def _surrogate(function: Callable[[Tensor], Tensor], numbers: list[float]) -> Surrogate:
     """The surrogate of ours with the spikes and the gradient of `function`; `numbers`: what its
     steepness may be.
@@ -148,10 +140,10 @@ def _surrogate(function: Callable[[Tensor], Tensor], numbers: list[float]) -> Su
         spikes, slope = trial(function)
     except Exception as error:
         raise ConversionError(f"the surrogate {function!r} cannot be tried out: {error}") from error
-    for make in _CANDIDATES:
+    for kind in (ATan, FastSigmoid, Sigmoid, Triangle):
         for number in {*numbers, 1.0}:
             if number > 0:
-                candidate = make(number)
+                candidate = kind(number, strict=True)
                 s, g = trial(candidate)
                 if torch.equal(s, spikes) and torch.allclose(g, slope, rtol=1e-3, atol=1e-5):
                     return candidate

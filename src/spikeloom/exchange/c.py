@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
 from spikeloom.exchange.c_loops import Buffer, number
-from spikeloom.exchange.lowering import Lowered, Lowering, Weights
+from spikeloom.exchange.lowering import Lowering, Weights
 from spikeloom.exchange.stepwise import Call, StepForm, exported
 
 FLAGS = ("-std=c99", "-O2", "-ffp-contract=off")
@@ -60,7 +60,7 @@ def c_source(net: nn.Module, example: Tensor, name: str = "net") -> CSource:
     step = Lowering(stepped.step_program(batch=1), ["input", *places], weights, updates).run()
     sizes = [prod(shape) for shape in stepped.course_shapes]
     reading = _Reading(stepped, sizes, weights)
-    scratch = max(step.scratch, reading.lowered.scratch)
+    scratch = max(step.scratch, reading.scratch)
     states = [(field, rest.numel()) for field, rest in zip(fields, stepped.rest, strict=True)]
     members = [*(f"float {field}[{size}];" for field, size in states), *reading.members]
     members += [f"float scratch[{scratch}];"] * bool(scratch)
@@ -90,13 +90,17 @@ def c_source(net: nn.Module, example: Tensor, name: str = "net") -> CSource:
         f"static const float {array}[{len(values)}] = {{{_numbers(values)}}};"
         for array, values in weights.arrays.items()
     )
+    answers = [
+        _copied(f"output + {sum(sizes[:i])}", buffer)
+        for i, buffer in enumerate(step.outputs[:courses])
+    ]
     source = _SOURCE.format(
         **head,
         arrays=arrays,
         resets=_lines([*resets, *reading.resets], 4),
         limits=_lines(limits, 4),
         scratch="float *const scratch = state->scratch;" if step.scratch else "",
-        body=_lines([body, *_outputs(step, sizes), *reading.sums, "return 0;"], 4),
+        body=_lines([body, *answers, *reading.sums, "return 0;"], 4),
         scores=reading.defined(name),
     )
     return CSource(name, header, source, inputs, outputs, reading.count, 4 * count, flash)
@@ -106,7 +110,7 @@ class _Reading:
     """What of all steps is kept for the scores, and how they are made of it."""
 
     def __init__(self, stepped: StepForm, sizes: Sequence[int], weights: Weights) -> None:
-        self.kind, self.count, self.lowered = stepped.readout, 0, Lowered()
+        self.kind, self.count, self.scratch = stepped.readout, 0, 0
         self.members: list[str] = []
         self.resets: list[str] = []
         self.sums: list[str] = []
@@ -138,11 +142,11 @@ class _Reading:
         course = [torch.zeros(1, 1, *shape) for shape in stepped.course_shapes]
         program = exported(Call(stepped.net, stepped.read), course)
         names = ["state->course", *["state->course"] * (len(course) - 1)]
-        self.lowered = Lowering(program, names, weights).run()
-        (result,) = self.lowered.outputs
+        lowered = Lowering(program, names, weights).run()
+        (result,), self.scratch = lowered.outputs, lowered.scratch
         self.count = result.size
         last = f"({result.name})[i]" + " / (float)state->steps" * (self.kind == "mean")
-        self.body = "\n".join([*self.lowered.statements, _each(self.count, f"scores[i] = {last};")])
+        self.body = "\n".join([*lowered.statements, _each(self.count, f"scores[i] = {last};")])
 
     def _signature(self, name: str) -> str:
         scores = f"float scores[{self.count}]"
@@ -156,7 +160,7 @@ class _Reading:
     def defined(self, name: str) -> str:
         if not self.count:
             return ""
-        scratch = "    float *const scratch = state->scratch;\n" if self.lowered.scratch else ""
+        scratch = "    float *const scratch = state->scratch;\n" if self.scratch else ""
         return f"\n{self._signature(name)} {{\n{scratch}{_lines([self.body], 4)}\n}}\n"
 
 
@@ -170,7 +174,7 @@ def _each(count: int, statement: str) -> str:
     return f"for (int i = 0; i < {count}; i++) {{ {statement} }}"
 
 
-def _copies(step: Lowered, places: Sequence[str], courses: int) -> list[str]:
+def _copies(step: Lowering, places: Sequence[str], courses: int) -> list[str]:
     """The new states into the old, none before what still reads it."""
     pairs = zip(places, step.outputs[courses:], strict=True)
     pending = [(place, buffer) for place, buffer in pairs if buffer.name != place]
@@ -187,13 +191,6 @@ def _copies(step: Lowered, places: Sequence[str], courses: int) -> list[str]:
 
 def _copied(place: str, buffer: Buffer) -> str:
     return f"memcpy({place}, {buffer.name}, {buffer.size} * sizeof(float));"
-
-
-def _outputs(step: Lowered, sizes: Sequence[int]) -> list[str]:
-    return [
-        _copied(f"output + {sum(sizes[:i])}", buffer)
-        for i, buffer in enumerate(step.outputs[: len(sizes)])
-    ]
 
 
 def _rows(stepped: StepForm, clock: str) -> int:

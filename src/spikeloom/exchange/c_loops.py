@@ -54,39 +54,32 @@ class Fusion:
             raise ExportError("values of one loop are broadcast in two ways, which has no C form")
         return inner.pop() if inner else 0
 
-    def text_of(self) -> dict[str, str]:
-        at = {"each": "[i]", "channel": "[c]", "one": "[0]"}
-        return {
-            name: f"({source if isinstance(source, str) else source.name}){at[index[0]]}"
-            for name, (source, index) in self._reads.items()
-        }
+    def loop(self, outputs: Sequence[Value], stored: Sequence[Buffer]) -> str:
+        """The loop in C, its `outputs` stored in those buffers."""
+        places = {"each": "[i]", "channel": "[c]", "one": "[0]"}
+        shown: dict[int, str] = {}
 
+        def show(value: Value) -> str:
+            if value.is_constant:
+                return number(value.number)
+            if value.op != "input":
+                return shown[id(value)]
+            source, (kind, _) = self._reads[value.name]
+            return f"({source if isinstance(source, str) else source.name}){places[kind]}"
 
-def loop_text(
-    graph: Graph, size: int, channels: int, stored: Sequence[str], reads: dict[str, str]
-) -> str:
-    names: dict[int, str] = {}
-
-    def show(value: Value) -> str:
-        if value.is_constant:
-            return number(value.number)
-        return reads[value.name] if value.op == "input" else names[id(value)]
-
-    lines = []
-    for at, value in enumerate(graph.order):
-        names[id(value)] = f"t{at}"
-        kind = "int" if value.dtype == "bool" else "float"
-        lines.append(f"const {kind} t{at} = {expression(value.op, [show(a) for a in value.args])};")
-    for place, value in zip(stored, graph.outputs.values(), strict=True):
-        lines.append(f"({place})[i] = {show(value)};")
-    if not channels:
-        head = [f"for (int i = 0; i < {size}; i++) {{"]
-    else:
-        head = [
-            f"for (int c = 0; c < {size // channels}; c++)",
-            f"for (int i = c * {channels}; i < (c + 1) * {channels}; i++) {{",
-        ]
-    return "\n".join([*head, *(f"    {line}" for line in lines), "}"])
+        graph, lines = Graph((), {str(at): value for at, value in enumerate(outputs)}), []
+        for at, value in enumerate(graph.order):
+            shown[id(value)] = f"t{at}"
+            kind = "int" if value.dtype == "bool" else "float"
+            text = expression(value.op, [show(argument) for argument in value.args])
+            lines.append(f"    const {kind} t{at} = {text};")
+        for buffer, value in zip(stored, outputs, strict=True):
+            lines.append(f"    ({buffer.name})[i] = {show(value)};")
+        head, channels = f"for (int i = 0; i < {self.size}; i++) {{", self.channels()
+        if channels:
+            head = f"""for (int c = 0; c < {self.size // channels}; c++)
+for (int i = c * {channels}; i < (c + 1) * {channels}; i++) {{"""
+        return "\n".join([head, *lines, "}"])
 
 
 def number(value: Any) -> str:

@@ -42,19 +42,16 @@ def expression(op: str, arguments: Sequence[str]) -> str:
     return _TEMPLATES[op].format(*arguments)
 
 
-def layer_text(
-    node: Node,
-    name: str,
-    array: Callable[[Any], str],
-    constants: dict[Node, Any],
-    keep: Callable[[Any], str],
-) -> str | None:
-    """The statement of a layer, its result written as @out; None for what has none.
+def plain_name(node: Node) -> str:
+    """Of an operation of aten, without its overload."""
+    return str(node.target).removeprefix("aten.").partition(".")[0]
 
-    `array`: the name of an argument's array; `keep`: that of an array of weights.
-    """
-    maker = _LAYERS.get(name)
-    return None if maker is None else maker(node, array, constants, keep)
+
+def _arguments(node: Node) -> dict[str, Any]:
+    """Those of an operation, by their names in torch's schema; defaults where none is given."""
+    known = node.target._schema.arguments  # type: ignore[union-attr]
+    given = dict(zip((part.name for part in known), node.args, strict=False)) | node.kwargs
+    return {part.name: given.get(part.name, part.default_value) for part in known}
 
 
 def _added(a: str, b: str, total: str, source: str) -> str:
@@ -65,15 +62,13 @@ def _added(a: str, b: str, total: str, source: str) -> str:
 
 def _linear(node: Node, array: Any, constants: Any, keep: Any) -> str:
     """Inputs in their order; those that are 0, which most spikes are, cost nothing."""
-    x, weight, *rest = node.args
-    matrix = constants[weight]
+    given = _arguments(node)
+    matrix = constants[given["weight"]]
     outputs, inputs = matrix.shape
-    bias = rest[0] if rest else None
-    start = "0.0f" if bias is None else f"{array(bias)}[o]"
     samples = node.meta["val"].numel() // outputs
     if samples != 1:
         raise ExportError(f"no C form for a linear layer on {samples} positions of a sample")
-    source = array(x)
+    start, source = _start(given["bias"], array), array(given["input"])
     return f"""{{
     const float *x = {source};
     float *y = @out;
@@ -86,22 +81,24 @@ def _linear(node: Node, array: Any, constants: Any, keep: Any) -> str:
 }}"""
 
 
+def _start(bias: Any, array: Callable[[Any], str]) -> str:
+    return "0.0f" if bias is None else f"{array(bias)}[o]"
+
+
 def _conv(node: Node, array: Any, constants: Any, keep: Any) -> str:
     """Each output adds its products in the order channel, row, column, as the loops stand."""
-    names = ("x", "w", "bias", "stride", "padding", "dilation", "groups")
-    values: dict[str, Any] = dict(zip(names, node.args, strict=False))
-    matrix, bias = constants[values["w"]], values.get("bias")
+    given = _arguments(node)
+    if isinstance(given["padding"], str):
+        raise ExportError(
+            f"no C form for a convolution with padding={given['padding']!r}: give a number"
+        )
+    matrix, groups = constants[given["weight"]], given["groups"]
     flat = matrix.dim() == 3
-    stride, dilation = (_pair(values.get(k, 1), flat, 1) for k in ("stride", "dilation"))
-    padding = values.get("padding", 0)
-    if isinstance(padding, str):
-        raise ExportError(f"no C form for a convolution with padding={padding!r}: give a number")
-    padding = _pair(padding, flat, 0)
-    (C, H, W), (O, P, Q) = _image(values["x"]), _image(node)
-    groups = values.get("groups", 1)
+    stride, dilation = (_pair(given[name], flat, 1) for name in ("stride", "dilation"))
+    padding = _pair(given["padding"], flat, 0)
+    (C, H, W), (O, P, Q) = _image(given["input"]), _image(node)
     kh, kw = (1, matrix.shape[2]) if flat else matrix.shape[2:]
-    start = "0.0f" if bias is None else f"{array(bias)}[o]"
-    source = array(values["x"])
+    start, source = _start(given["bias"], array), array(given["input"])
     place = f"y[(o * {P} + r) * {Q} + q]"
     return f"""{{
     const float *x = {source};
@@ -140,28 +137,24 @@ def _pair(value: Any, flat: bool, high: int) -> list[int]:
     return values * 2 if len(values) == 1 else values
 
 
-def _pool(kind: str) -> Callable[..., str]:
-    def text(node: Node, array: Any, constants: Any, keep: Any) -> str:
-        given: tuple[Any, ...] = node.args
-        x, kernel, *others = given
-        options: dict[str, Any] = dict(zip(("stride", "padding"), others, strict=False))
-        extra = others[2:]
-        flat = kind.endswith("1d")
-        plain = ([1] if "max" in kind else []) + [False] + ([True, None] if "avg" in kind else [])
-        for value, usual in zip(extra, plain, strict=False):
-            if (value[0] if isinstance(value, list) else value) != usual:
-                raise ExportError(
-                    "no C form for pooling with dilation, ceil_mode, or another divisor than the "
-                    "window's size"
-                )
-        size = _pair(kernel, flat, 1)
-        stride = _pair(options.get("stride") or kernel, flat, 1)
-        padding = _pair(options.get("padding", 0), flat, 0)
-        (C, H, W), (_, P, Q) = _image(x), _image(node)
-        first = "-INFINITY" if "max" in kind else "0.0f"
-        each = "s = u > s || u != u ? u : s" if "max" in kind else "s += u"
-        last = "s" if "max" in kind else f"s / {size[0] * size[1]}.0f"
-        return f"""for (int c = 0; c < {C}; c++)
+def _pool(node: Node, array: Any, constants: Any, keep: Any) -> str:
+    given, kind = _arguments(node), plain_name(node)
+    flat, most = kind.endswith("1d"), kind.startswith("max")
+    plain = not given["ceil_mode"] and given.get("count_include_pad", True)
+    plain = plain and given.get("divisor_override") is None
+    if not plain or _pair(given.get("dilation", 1), flat, 1) != [1, 1]:
+        raise ExportError(
+            "no C form for pooling with dilation, ceil_mode, or another divisor than the "
+            "window's size"
+        )
+    x, kernel = given["self"], given["kernel_size"]
+    size, stride = _pair(kernel, flat, 1), _pair(given["stride"] or kernel, flat, 1)
+    padding = _pair(given["padding"], flat, 0)
+    (C, H, W), (_, P, Q) = _image(x), _image(node)
+    first = "-INFINITY" if most else "0.0f"
+    each = "s = u > s || u != u ? u : s" if most else "s += u"
+    last = "s" if most else f"s / {size[0] * size[1]}.0f"
+    return f"""for (int c = 0; c < {C}; c++)
 for (int r = 0; r < {P}; r++)
 for (int q = 0; q < {Q}; q++) {{
     float s = {first};
@@ -175,30 +168,26 @@ for (int q = 0; q < {Q}; q++) {{
     (@out)[(c * {P} + r) * {Q} + q] = {last};
 }}"""
 
-    return text
 
-
-def _reduce(divide: bool) -> Callable[..., str]:
-    def text(node: Node, array: Any, constants: Any, keep: Any) -> str:
-        x, dims, *_ = node.args
-        shape = list(x.meta["val"].shape)  # type: ignore[union-attr]
-        axes = sorted(d % len(shape) for d in dims)  # type: ignore[union-attr]
-        count = x.meta["val"].numel() // node.meta["val"].numel()  # type: ignore[union-attr]
-        if prod(shape[axes[0] :]) != count:
-            raise ExportError(f"no C form for a sum over axes {axes} of {shape}")
-        result = f"s / {count}.0f" if divide else "s"
-        return f"""for (int o = 0; o < {node.meta["val"].numel()}; o++) {{
+def _reduce(node: Node, array: Any, constants: Any, keep: Any) -> str:
+    given, size = _arguments(node), node.meta["val"].numel()
+    x = given["self"]
+    shape = list(x.meta["val"].shape)
+    axes = sorted(d % len(shape) for d in given.get("dim") or range(len(shape)))
+    count = prod(shape) // size
+    if prod(shape[axes[0] :]) != count:
+        raise ExportError(f"no C form for a sum over axes {axes} of {shape}")
+    result = f"s / {count}.0f" if plain_name(node) == "mean" else "s"
+    return f"""for (int o = 0; o < {size}; o++) {{
     float s = 0.0f;
     for (int i = 0; i < {count}; i++) s += ({array(x)})[o * {count} + i];
     (@out)[o] = {result};
 }}"""
 
-    return text
-
 
 def _row(node: Node, array: Any, constants: Any, keep: Any) -> str:
     """A row of a table of constants, such as those of a time step."""
-    table, axis, index = node.args
+    table, axis, index = _arguments(node).values()
     size = node.meta["val"].numel()
     if axis != 0 or table not in constants:
         raise ExportError("no C form for index_select other than of a row of constants")
@@ -210,8 +199,8 @@ def _row(node: Node, array: Any, constants: Any, keep: Any) -> str:
 
 def _cat(node: Node, array: Any, constants: Any, keep: Any) -> str:
     """Time steps after time steps, as a delay keeps them."""
-    parts: Any = node.args[0]
-    if len(node.args) > 1 and node.args[1] != 0:
+    parts, axis = _arguments(node).values()
+    if axis != 0:
         raise ExportError("no C form for cat along another axis than the first")
     at, lines = 0, []
     for part in parts:
@@ -223,21 +212,18 @@ def _cat(node: Node, array: Any, constants: Any, keep: Any) -> str:
 
 def _slice(node: Node, array: Any, constants: Any, keep: Any) -> str:
     """Rows in a row."""
-    values: dict[str, Any] = dict(
-        zip(("x", "axis", "start", "end", "step"), node.args, strict=False)
-    )
-    if values.get("axis", 0) != 0 or values.get("step", 1) != 1:
+    x, axis, start, _, step = _arguments(node).values()
+    if axis != 0 or step != 1:
         raise ExportError("no C form for a slice other than of rows")
-    shape, start = values["x"].meta["val"].shape, values.get("start") or 0
-    row = values["x"].meta["val"].numel() // shape[0]
-    first = (start + shape[0] if start < 0 else start) * row
+    rows, start = x.meta["val"].shape[0], start or 0
+    first = (start + rows if start < 0 else start) * x.meta["val"].numel() // rows
     size = node.meta["val"].numel()
-    return f"memcpy(@out, {array(values['x'])} + {first}, {size} * sizeof(float));"
+    return f"memcpy(@out, {array(x)} + {first}, {size} * sizeof(float));"
 
 
 def _gather(node: Node, array: Any, constants: Any, keep: Any) -> str:
     """For each element the row that is its own, such as that of its delay."""
-    x, axis, index, *_ = node.args
+    x, axis, index, _ = _arguments(node).values()
     size = node.meta["val"].numel()
     if axis != 0 or index not in constants or len(node.meta["val"]) != 1:
         raise ExportError("no C form for gather other than of one row by constants")
@@ -247,12 +233,12 @@ def _gather(node: Node, array: Any, constants: Any, keep: Any) -> str:
     )
 
 
-_LAYERS: dict[str, Callable[..., str]] = {
+LAYERS: dict[str, Callable[..., str]] = {
     "linear": _linear,
-    "conv1d": _conv,
-    "conv2d": _conv,
-    **{f"{kind}_pool{n}d": _pool(f"{kind}{n}d") for kind in ("max", "avg") for n in (1, 2)},
-    "mean": _reduce(divide=True),
-    "sum": _reduce(divide=False),
+    **dict.fromkeys(("conv1d", "conv2d"), _conv),
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"), _pool),
+    **dict.fromkeys(("mean", "sum"), _reduce),
     **{"index_select": _row, "cat": _cat, "slice": _slice, "gather": _gather},
 }
+"""The statement of a layer, its result written as @out, made of the node, the name in C of an
+argument (`array`), the constants, and what keeps an array of weights and names it (`keep`)."""

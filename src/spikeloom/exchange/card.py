@@ -45,7 +45,7 @@ def text(
     form: str | None,
     net: nn.Module,
     network: Network | None,
-    source: Path | str | None,
+    source: Path | None,
     about: str,
     checked: str,
 ) -> str:
@@ -66,7 +66,7 @@ def text(
     return "\n".join([*lines, ""])
 
 
-def _trained(network: Network, source: Path | str | None) -> list[tuple[str, str]]:
+def _trained(network: Network, source: Path | None) -> list[tuple[str, str]]:
     spec = network.spec
     shape = " x ".join(map(str, spec.shape))
     data = network.recipe.data.name
@@ -77,9 +77,7 @@ def _trained(network: Network, source: Path | str | None) -> list[tuple[str, str
         ("classes", ", ".join(spec.classes) or f"{spec.targets} targets"),
         ("data", f"{data}; licence: {LICENCES.get(data, 'not known here, ask its publisher')}"),
     ]
-    folder = None if source is None else Path(source)
-    if folder is not None and folder.is_file():
-        folder = folder.parent
+    folder = source.parent if source is not None and source.is_file() else source
     if folder is None or not (folder / "recipe.toml").is_file():
         return [*rows, ("accuracy", "not known: the weights came without their run folder")]
     run = read(folder)

@@ -67,7 +67,7 @@ def of_arrays(name: str, node: Any, dt: float, late: bool) -> Neuron:
     values = {
         key: np.asarray(value, dtype=np.float64)
         for key, value in vars(node).items()
-        if isinstance(value, np.ndarray | float) and key not in ("input_type", "output_type")
+        if isinstance(value, np.ndarray | float)
     }
     same = {key: v.flat[0] for key, v in values.items() if np.ptp(v) == 0}
     uniform = len(same) == len(values)

@@ -7,19 +7,18 @@ depends on weights alone is computed here, by torch.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from spikeloom.compiler.front.ir import Graph, Value
+from spikeloom.compiler.front.ir import Value
 from spikeloom.compiler.front.ops import LOWERINGS
-from spikeloom.exchange.c_loops import Buffer, Fusion, index_in, loop_text, refused
-from spikeloom.exchange.c_text import layer_text
+from spikeloom.exchange.c_loops import Buffer, Fusion, index_in, refused
+from spikeloom.exchange.c_text import LAYERS, plain_name
 from spikeloom.exchange.stepwise import quiet
 
 _SAME_VALUES = frozenset(
@@ -31,15 +30,6 @@ _SAME_VALUES = frozenset(
 )
 """What gives the values that it got, in their order, where it gives as many."""
 _SKIPPED = ("_assert_tensor_metadata", "_assert_scalar", "sym_size", "sym_constrain_range")
-
-
-@dataclass
-class Lowered:
-    """Statements, in order; `weights` their constant arrays; `scratch` the floats they need."""
-
-    statements: list[str] = field(default_factory=list)
-    outputs: list[Buffer] = field(default_factory=list)
-    scratch: int = 0
 
 
 class Weights:
@@ -58,8 +48,12 @@ class Weights:
 
 
 class Lowering:
-    """One graph on its way to C. `inputs`: names in C of its inputs; those in `places` (states) are
-    overwritten by the outputs that follow them, as soon as nobody reads their old values."""
+    """One graph on its way to C, which `run` makes: `statements` in order, the `outputs`, and the
+    floats of `scratch` that they need.
+
+    `inputs`: names in C of its inputs; those in `updates` (states) are overwritten by the outputs
+    that follow them, as soon as nobody reads their old values.
+    """
 
     def __init__(
         self,
@@ -71,18 +65,20 @@ class Lowering:
         self.weights = weights
         with quiet():
             self.program = program.run_decompositions({})
-        self.out = Lowered()
+        self.statements: list[str] = []
+        self.outputs: list[Buffer] = []
+        self.scratch = 0
         self.constants: dict[Node, Any] = {}
         self.buffers: dict[Node, Any] = {}
         self.handled: set[Node] = set()
         self.repeated: set[Node] = set()
         self._group = Fusion(0)
-        self._scratch: list[Buffer] = []
+        self._temporaries: list[Buffer] = []
         self._inputs = list(inputs)
         self._updates = updates or {}
         self._places: dict[str, Node] = {}
 
-    def run(self) -> Lowered:
+    def run(self) -> Self:
         graph = self.program.graph
         tensors = {**self.program.state_dict, **self.program.constants}
         signature = self.program.graph_signature
@@ -109,14 +105,14 @@ class Lowering:
             if result in self.constants:
                 full = self.constants[result].expand(result.meta["val"].shape)
                 self.buffers[result] = Buffer(_size(result), self.weights.name(full))
-            self.out.outputs.append(self.buffers[result])
+            self.outputs.append(self.buffers[result])
         self._arrange()
-        return self.out
+        return self
 
     def _call(self, node: Node) -> None:
         target = str(node.target).removeprefix("aten.").removeprefix("aten::")
-        name, _, _ = target.partition(".")
-        if name.startswith(_SKIPPED):
+        name = plain_name(node)
+        if _idle(node):
             return
         sources = node.all_input_nodes
         if all(source in self.constants for source in sources):
@@ -207,8 +203,6 @@ class Lowering:
         """y = x a + b, with a and b as torch computes them."""
         given: tuple[Any, ...] = node.args
         x, weight, bias, mean, variance, _, eps = given
-        if not isinstance(x, Node):
-            raise refused(node, "batch_norm")
         m, v = self.constants[mean], self.constants[variance]
         scale = 1 / torch.sqrt(v + eps)
         scale = scale if weight is None else self.constants[weight] * scale
@@ -225,6 +219,8 @@ class Lowering:
 
     def _layer(self, node: Node, name: str) -> None:
         """What is no elementwise operation: it reads buffers, and writes one of its own."""
+        if name not in LAYERS:
+            raise refused(node, name)
         self._flush()
         buffer = self._new(_size(node))
         read: list[Buffer] = []
@@ -237,9 +233,7 @@ class Lowering:
             read.append(self.buffers[argument])
             return self.buffers[argument].name
 
-        text = layer_text(node, name, array, self.constants, self.weights.name)
-        if text is None:
-            raise refused(node, name)
+        text = LAYERS[name](node, array, self.constants, self.weights.name)
         self._emit(text.replace("@out", buffer.name), [*read, buffer])
         self.buffers[node] = buffer
 
@@ -258,12 +252,8 @@ class Lowering:
             self.buffers[node] = stored[id(value)][1]
         if not stored:
             return
-        outputs = {str(i): value for i, (value, _) in enumerate(stored.values())}
-        graph = Graph((), outputs)
-        buffers = [buffer for _, buffer in stored.values()]
-        names = [buffer.name for buffer in buffers]
-        text = loop_text(graph, group.size, group.channels(), names, group.text_of())
-        self._emit(text, [*group.reads(), *buffers])
+        outputs, buffers = zip(*stored.values(), strict=True)
+        self._emit(group.loop(outputs, buffers), [*group.reads(), *buffers])
 
     def _place(self, node: Node, group: "Fusion") -> Buffer | None:
         """The state that this value is the next one of, if the old one may be overwritten."""
@@ -281,29 +271,29 @@ class Lowering:
     @staticmethod
     def _group_source(result: Node) -> Node:
         """The value that a result shows in another shape."""
-        while len(result.all_input_nodes) == 1 and _plain_name(result) in _SAME_VALUES:
+        while len(result.all_input_nodes) == 1 and plain_name(result) in _SAME_VALUES:
             result = result.all_input_nodes[0]
         return result
 
     def _new(self, size: int) -> Buffer:
-        buffer = Buffer(size, f"@{len(self._scratch)}@")
-        self._scratch.append(buffer)
+        buffer = Buffer(size, f"@{len(self._temporaries)}@")
+        self._temporaries.append(buffer)
         return buffer
 
     def _emit(self, text: str, touched: Sequence[Buffer]) -> None:
-        at = len(self.out.statements)
+        at = len(self.statements)
         for buffer in touched:
             buffer.begin = at if buffer.begin < 0 else buffer.begin
             buffer.end = at
-        self.out.statements.append(text)
+        self.statements.append(text)
 
     def _arrange(self) -> None:
         """Buffers that do not live at the same time share memory; then the text is written."""
-        for buffer in self.out.outputs:
-            buffer.end = len(self.out.statements)
+        for buffer in self.outputs:
+            buffer.end = len(self.statements)
         placed: list[tuple[int, Buffer]] = []
         places: dict[str, str] = {}
-        for buffer in sorted(self._scratch, key=lambda part: -part.size):
+        for buffer in sorted(self._temporaries, key=lambda part: -part.size):
             at = 0
             for start, other in sorted(placed, key=lambda pair: pair[0]):
                 apart = other.end < buffer.begin or buffer.end < other.begin
@@ -312,9 +302,9 @@ class Lowering:
             placed.append((at, buffer))
             places[buffer.name] = f"scratch + {at}"
             buffer.name = places[buffer.name]
-            self.out.scratch = max(self.out.scratch, at + buffer.size)
-        self.out.statements = [
-            re.sub("@[0-9]+@", lambda match: places[match[0]], text) for text in self.out.statements
+            self.scratch = max(self.scratch, at + buffer.size)
+        self.statements = [
+            re.sub("@[0-9]+@", lambda match: places[match[0]], text) for text in self.statements
         ]
 
 
@@ -333,12 +323,8 @@ def _order_kept(node: Node) -> bool:
     return len(before) < 2 or (before == after and len(set(before)) == len(before))
 
 
-def _plain_name(node: Node) -> str:
-    return str(node.target).removeprefix("aten.").partition(".")[0]
-
-
 def _idle(node: Node) -> bool:
-    return _plain_name(node).startswith(_SKIPPED)
+    return plain_name(node).startswith(_SKIPPED)
 
 
 def _size(node: Node) -> int:

@@ -13,8 +13,8 @@ before it; two do with `delay=2`, whose threshold sees what the step before char
 exact form is refused by name.
 """
 
-import io
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from spikeloom.errors import ExportError
 from spikeloom.exchange.continuous import EulerLIF
-from spikeloom.exchange.nir_layers import Scale, SumPool2d
+from spikeloom.exchange.nir_layers import Scale
 from spikeloom.exchange.packages import needed
 from spikeloom.exchange.wiring import Shape, Wire, wiring
 from spikeloom.neurons import Neuron
@@ -49,22 +49,10 @@ def to_nir(net: nn.Module, input_shape: Shape, *, dt: float = DT, allow_lossy: b
     Raises:
         ExportError: a layer has no exact form; the text says which, and why.
     """
-    graph, lost = _graph(net, _example(net, tuple(input_shape)), dt, allow_lossy)
+    graph, lost = graph_of(net, _example(net, tuple(input_shape)), dt, allow_lossy)
     for text in lost:
-        import warnings
-
         warnings.warn(f"to_nir: {text}", stacklevel=2)
     return graph
-
-
-def nir_bytes(
-    net: nn.Module, example: Tensor, *, dt: float | None, allow_lossy: bool
-) -> tuple[bytes, list[str]]:
-    """The file of a graph, and what was lost."""
-    graph, lost = _graph(net, example, DT if dt is None else dt, allow_lossy)
-    content = io.BytesIO()
-    needed("nir").write(content, graph)
-    return content.getvalue(), lost
 
 
 def _example(net: nn.Module, shape: Shape) -> Tensor:
@@ -123,7 +111,10 @@ class _Writer:
         self.lost.append(f"{path}: {why}; {instead}")
 
 
-def _graph(net: nn.Module, example: Tensor, dt: float, allow_lossy: bool) -> tuple[Any, list[str]]:
+def graph_of(
+    net: nn.Module, example: Tensor, dt: float, allow_lossy: bool
+) -> tuple[Any, list[str]]:
+    """The graph of a network that takes `example`, and what was lost."""
     if not dt > 0:
         raise ExportError(f"dt={dt}: expected the seconds of a time step, above 0")
     writer = _Writer(dt, allow_lossy)
@@ -166,12 +157,13 @@ def _layer(to: _Writer, path: str, layer: nn.Module, before: Shape, after: Shape
         to.add(path, kind(size, array_of(layer.weight), *geometry, layer.groups, array_of(bias)))
     elif isinstance(layer, _NORMS):
         _fold(to, path, layer)
-    elif isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d, SumPool2d)):
-        if isinstance(layer, nn.AvgPool2d) and (layer.ceil_mode or layer.divisor_override):
+    elif isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d)):
+        divisor = getattr(layer, "divisor_override", None)
+        if layer.ceil_mode or divisor not in (None, 1):
             raise ExportError(f"{path}: ceil_mode and divisor_override have no form in NIR")
         if isinstance(layer, nn.MaxPool2d):
             to.refuse(path, "MaxPool2d takes a maximum", "averages are taken")
-        kind = nir.SumPool2d if isinstance(layer, SumPool2d) else nir.AvgPool2d
+        kind = nir.AvgPool2d if divisor is None else nir.SumPool2d
         values = (layer.kernel_size, layer.stride, layer.padding)
         to.add(path, kind(*(np.array([v, v] if isinstance(v, int) else v) for v in values)))
     elif isinstance(layer, nn.Flatten):

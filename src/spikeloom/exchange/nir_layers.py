@@ -1,27 +1,13 @@
-"""Layers of NIR graphs that the library has not: sum pooling, scales, branches that meet."""
+"""Layers of NIR graphs that the library has not: scales, branches that meet."""
 
 from collections.abc import Iterable
 from functools import reduce
 from operator import add
-from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.nn.fold import is_time_aware
 from spikeloom.nn.sequential import apply
-
-
-class SumPool2d(nn.Module):
-    """The sum of each window, `[N, C, H, W]`; NIR has it, torch has not."""
-
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
-        super().__init__()
-        self.kernel_size, self.stride, self.padding = kernel_size, stride or kernel_size, padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = (self.kernel_size, self.stride, self.padding)
-        return F.avg_pool2d(x, *size, divisor_override=1)
 
 
 class Scale(nn.Module):

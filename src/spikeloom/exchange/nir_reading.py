@@ -14,7 +14,7 @@ from spikeloom import neurons
 from spikeloom.errors import ExportError
 from spikeloom.exchange.continuous import of_arrays
 from spikeloom.exchange.nir import DT, FORMS, array_of, full
-from spikeloom.exchange.nir_layers import Branches, Scale, SumPool2d
+from spikeloom.exchange.nir_layers import Branches, Scale
 from spikeloom.exchange.packages import needed
 from spikeloom.neurons import Neuron
 from spikeloom.nn import Delay, Recurrent, Sequential
@@ -204,8 +204,8 @@ def _module(name: str, node: Any, dt: float, delays: int) -> nn.Module:
             geometry = map(pair, (size, node.stride, node.padding, node.dilation))
             layer = getattr(nn, kind)(inputs * groups, out, *geometry, groups)
         case "AvgPool2d" | "SumPool2d":
-            make = nn.AvgPool2d if kind == "AvgPool2d" else SumPool2d
-            return make(*map(pair, (node.kernel_size, node.stride, node.padding)))
+            window = map(pair, (node.kernel_size, node.stride, node.padding))
+            return nn.AvgPool2d(*window, divisor_override=1 if kind == "SumPool2d" else None)
         case "Flatten":
             return nn.Flatten()
         case "Scale":

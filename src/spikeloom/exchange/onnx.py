@@ -8,7 +8,6 @@ Written by torch's own exporter; the loop is put together from its graphs of ste
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,11 +30,7 @@ def onnx_model(net: nn.Module, example: Tensor, form: Form) -> Any:
     needed("onnxscript")
     if form == "unrolled":
         whole = Whole(net)
-        axis = whole.batch_axis(example)
-        batch = {axis: torch.export.Dim("batch", min=1)}
-        sample = example[:, :1] if axis else example[:1]
-        program = exported(whole, [sample.repeat_interleave(2, axis)], [batch])
-        return _converted(program, ["input"], list(whole.names))
+        return _converted(whole.program(example), ["input"], whole.names)
     stepped = StepForm(net, example)
     states = list(stepped.states)
     step = _converted(
@@ -165,13 +160,13 @@ def _loop(stepped: StepForm, step: Any) -> Any:
 
 
 def run_model(model: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """What onnxruntime answers, on one thread; `model` is a file, or a `ModelProto`."""
+    """What onnxruntime answers to an `onnx.ModelProto`, on one thread."""
     runtime = needed("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    source = str(model) if isinstance(model, Path) else model.SerializeToString()
-    session = runtime.InferenceSession(source, options, ["CPUExecutionProvider"])
+    content = model.SerializeToString()
+    session = runtime.InferenceSession(content, options, ["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
     return [torch.from_numpy(np.asarray(output)) for output in session.run(None, fed)]

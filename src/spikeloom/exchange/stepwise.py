@@ -150,6 +150,12 @@ class Whole(nn.Module):
             return 1
         return 0 if len(scores) == 2 * len(example) else 1
 
+    def program(self, example: Tensor) -> torch.export.ExportedProgram:
+        """All steps as a graph of PyTorch's operators, for any batch."""
+        axis = self.batch_axis(example)
+        pair = example.narrow(axis, 0, 1).repeat_interleave(2, axis)
+        return exported(self, [pair], [{axis: torch.export.Dim("batch", min=1)}])
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         body = self.body
         if isinstance(body, Classifier):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ def wiring(
     reads anything but other layers' outputs and sums of two of them.
     """
     trace, layers = _Trace(absent), {layer: path for path, layer in _leaves(net)}
-    calls = {layer: trace.called(path) for layer, path in layers.items()}
+    calls = {layer: partial(trace.called, path) for layer, path in layers.items()}
     with hooked(dict.fromkeys(layers, trace.entered), calls), trial(net), trace:
         first = trace.keep(example, Wire(()))
         if isinstance(net, Classifier):
@@ -94,28 +95,25 @@ class _Trace(TorchFunctionMode):
     def entered(self, *_: Any) -> None:
         self._inside += 1
 
-    def called(self, path: str) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], answer: Any) -> None:
-            self._inside -= 1
-            x, y = inputs[0], answer if isinstance(answer, Tensor) else answer[0]
-            axes = 2 if is_time_aware(layer) else 1
-            before, wire, name = tuple(x.shape[axes:]), self.wire(x), path or type(layer).__name__
-            if wire is None or wire.origin:
-                raise ExportError(_unwired(f"{name}: its input", wire))
-            if self._absent(layer):
-                self.keep(y, wire)
-                return
-            if not wire.shape:  # the input, whose axes are known now
-                wire.shape = before
-            if wire.shape != before:
-                raise ExportError(
-                    f"{name}: its input {list(before)} was {list(wire.shape)} as the layer before "
-                    "gave it: reshape with nn.Flatten"
-                )
-            gives = self.keep(y, Wire(tuple(y.shape[axes:])))
-            self.calls.append(LayerCall(path, layer, wire, gives))
-
-        return hook
+    def called(self, path: str, layer: nn.Module, inputs: tuple[Tensor, ...], answer: Any) -> None:
+        self._inside -= 1
+        x, y = inputs[0], answer if isinstance(answer, Tensor) else answer[0]
+        axes = 2 if is_time_aware(layer) else 1
+        before, wire, name = tuple(x.shape[axes:]), self.wire(x), path or type(layer).__name__
+        if wire is None or wire.origin:
+            raise ExportError(_unwired(f"{name}: its input", wire))
+        if self._absent(layer):
+            self.keep(y, wire)
+            return
+        if not wire.shape:  # the input, whose axes are known now
+            wire.shape = before
+        if wire.shape != before:
+            raise ExportError(
+                f"{name}: its input {list(before)} was {list(wire.shape)} as the layer before "
+                "gave it: reshape with nn.Flatten"
+            )
+        gives = self.keep(y, Wire(tuple(y.shape[axes:])))
+        self.calls.append(LayerCall(path, layer, wire, gives))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         answer = func(*args, **(kwargs or {}))

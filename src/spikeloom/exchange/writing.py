@@ -13,15 +13,14 @@ from spikeloom import files
 from spikeloom.errors import ExportError
 from spikeloom.exchange import card
 from spikeloom.exchange.c import CNetwork, c_source
-from spikeloom.exchange.nir import DT, nir_bytes
+from spikeloom.exchange.nir import DT, graph_of
 from spikeloom.exchange.nir_reading import from_nir, nir_graph
-from spikeloom.exchange.onnx import onnx_model, run_model
-from spikeloom.exchange.stepwise import StepForm, Whole, exported, quiet
+from spikeloom.exchange.onnx import Form, onnx_model, run_model
+from spikeloom.exchange.packages import needed
+from spikeloom.exchange.stepwise import StepForm, Whole, quiet
 from spikeloom.prediction import Network, load
 
 Target = Literal["onnx", "torch", "c", "nir", "safetensors"]
-Form = Literal["unrolled", "loop", "step"]
-
 SUFFIXES: dict[str, str] = {
     "onnx": ".onnx", "torch": ".pt2", "c": ".c", "nir": ".nir", "safetensors": ".safetensors"
 }  # fmt: skip
@@ -52,7 +51,7 @@ def export(
     example: Tensor | None = None,
     form: Form | None = None,
     overwrite: bool = False,
-    dt: float | None = None,
+    dt: float = DT,
     allow_lossy: bool = False,
 ) -> ExportResult:
     """A network as a file for another runtime, with a model card beside it.
@@ -83,9 +82,10 @@ def export(
     if form is not None and form not in FORMS[to]:
         known = ", ".join(FORMS[to]) or "no form at all"
         raise ExportError(f"form={form!r}: to {to} a network goes as {known}")
+    place = Path(source) if isinstance(source, Path | str) else None
     network = source if isinstance(source, Network) else None
-    if isinstance(source, Path | str):
-        network = load(source, device="cpu", backend="eager")
+    if place is not None:
+        network = load(place, device="cpu", backend="eager")
     net = network.classifier if network else source
     assert isinstance(net, nn.Module)
     if network is None and example is None:
@@ -102,7 +102,7 @@ def export(
     chosen = form or next(iter(FORMS[to]), None)
     net = net.eval()
     if to == "safetensors":
-        content, checked, about = _weights(source, network)
+        content, checked, about = _weights(place)
     elif to == "nir":
         content, checked, about = _nir(net, x, dt, allow_lossy)
     elif to == "c":
@@ -112,10 +112,8 @@ def export(
         content, checked, about = {"onnx": _onnx, "torch": _torch}[to](net, x, chosen)
     for file, part in content.items():
         files.write(path.with_suffix(file) if file != SUFFIXES[to] else path, part)
-    record = source if isinstance(source, Path | str) else None
-    files.write(
-        card.beside(path), card.text(path, to, chosen, net, network, record, about, checked)
-    )
+    words = card.text(path, to, chosen, net, network, place, about, checked)
+    files.write(card.beside(path), words)
     return ExportResult(tuple(outputs), checked)
 
 
@@ -143,9 +141,7 @@ def _torch(net: nn.Module, x: Tensor, form: Form) -> Written:
         about = f"`module(x, *states)` answers the course and the states {states}."
     else:
         whole = Whole(net)
-        axis = whole.batch_axis(x)
-        sample = x.narrow(axis, 0, 1).repeat_interleave(2, axis)
-        program = exported(whole, [sample], [{axis: torch.export.Dim("batch", min=1)}])
+        program = whole.program(x)
         about = f"`torch.export.load(file).module()(x)` answers {', '.join(whole.names)}."
     content = io.BytesIO()
     with quiet():
@@ -177,22 +173,24 @@ def _c(net: nn.Module, x: Tensor, path: Path) -> Written:
     return texts, case.agreement("C", actual), about
 
 
-def _nir(net: nn.Module, x: Tensor, dt: float | None, allow_lossy: bool) -> Written:
-    content, lost = nir_bytes(net, x, dt=dt, allow_lossy=allow_lossy)
-    about = f"A step is {dt or DT:g} s. {' '.join(f'Lost: {text}.' for text in lost)}".strip()
-    back = from_nir(nir_graph(content), dt=dt or DT)
+def _nir(net: nn.Module, x: Tensor, dt: float, allow_lossy: bool) -> Written:
+    graph, lost = graph_of(net, x, dt, allow_lossy)
+    file = io.BytesIO()
+    needed("nir").write(file, graph)
+    content: dict[str, bytes | str] = {".nir": file.getvalue()}
+    about = f"A step is {dt:g} s. {' '.join(f'Lost: {text}.' for text in lost)}".strip()
+    back = from_nir(nir_graph(file.getvalue()), dt=dt)
     if lost:
-        return {".nir": content}, f"not checked: {'; '.join(lost)}", about
+        return content, f"not checked: {'; '.join(lost)}", about
     case = _Case(net, x)
     with torch.no_grad():
-        return {".nir": content}, case.agreement("NIR, read back", back(case.frames())), about
+        return content, case.agreement("NIR, read back", back(case.frames())), about
 
 
-def _weights(source: object, network: Network | None) -> Written:
-    path = Path(source) if isinstance(source, Path | str) else None
-    if path is None or network is None:
+def _weights(place: Path | None) -> Written:
+    if place is None:
         raise ExportError("safetensors holds a trained run: give a run folder, or its weights")
-    file = path if path.is_file() else path / "weights.safetensors"
+    file = place if place.is_file() else place / "weights.safetensors"
     about = "`sl.load(file)` predicts with it: recipe and inputs are in its metadata."
     return {".safetensors": file.read_bytes()}, "a copy, byte for byte", about
 

@@ -30,14 +30,10 @@ def palette(count: int) -> list[str]:
     """
     if count <= len(SERIES):
         return list(SERIES[:count])
-    first, last = (_channels(colour) for colour in (BLUE, ORANGE))
-    shares = [index / (count - 1) for index in range(count)]
-    mixed = [[a + (b - a) * share for a, b in zip(first, last, strict=True)] for share in shares]
-    return ["#" + "".join(f"{round(value):02x}" for value in colour) for colour in mixed]
+    from matplotlib.colors import LinearSegmentedColormap, to_hex
 
-
-def _channels(colour: str) -> list[int]:
-    return [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    ramp = LinearSegmentedColormap.from_list("ramp", (BLUE, ORANGE), count)
+    return [to_hex(ramp(index)) for index in range(count)]
 
 
 def axes(ax: "Axes | None" = None, size: tuple[float, float] = SIZE) -> "Axes":

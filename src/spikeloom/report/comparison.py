@@ -1,6 +1,6 @@
 """Several runs side by side: one table, one picture, overlaid curves, layers, what differs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from spikeloom.plot.lines import Line, accuracy_floor
@@ -9,7 +9,8 @@ from spikeloom.plot.style import palette
 from spikeloom.report import charts
 from spikeloom.report.examination import Examination
 from spikeloom.report.summary import APART, Group, Row, grouped, paired_differences, summary
-from spikeloom.run.reading import EpochRecord, RunRecord
+from spikeloom.report.words import NOTHING
+from spikeloom.run.reading import EpochRecord, RunRecord, flatten
 
 
 class Side(NamedTuple):
@@ -85,17 +86,6 @@ def answer(sides: Sequence[Side]) -> str:
             f"{100 * least.row['accuracy']:.2f} %."
         )
     return " ".join(sentences)
-
-
-def flatten(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A recipe's values by dotted key."""
-    flat: dict[str, str] = {}
-    for key, value in recipe.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = str(value)
-    return flat
 
 
 def _names(runs: Sequence[RunRecord]) -> list[str]:
@@ -192,7 +182,7 @@ def _differences(runs: Sequence[RunRecord]) -> dict[str, list[tuple[str, list[st
     keys = list(dict.fromkeys(key for recipe in flat for key in recipe))
     differing: dict[str, list[tuple[str, list[str]]]] = {"shared": [], "others": []}
     for key in keys:
-        values = [recipe.get(key, "\N{EN DASH}") for recipe in flat]
+        values = [str(recipe.get(key, NOTHING)) for recipe in flat]
         if len(set(values)) == 1 or key in APART or key.startswith("published."):
             continue
         everywhere = all(key in recipe for recipe in flat)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from spikeloom import files
 from spikeloom.errors import RunError
-from spikeloom.report.pictures import picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,11 +99,6 @@ class Examination:
     figures: "tuple[Figure, ...]" = ()
     distributions: "Mapping[str, Sequence[Spread]]" = field(default_factory=dict)
     origin: Origin | None = None
-
-    @property
-    def image_source(self) -> str:
-        """The first test sample as the address of an image; empty for what is no image."""
-        return picture(self.image)
 
     @property
     def of_samples(self) -> str:

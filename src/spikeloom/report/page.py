@@ -3,29 +3,31 @@
 The words and the order of a page are in `templates/`; here is what they are filled with.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup, escape
+
 from spikeloom import files
 from spikeloom.errors import RunError
 from spikeloom.plot.measures import constant_names, layer_names
-from spikeloom.plot.neurons import firing_neurons, spread
+from spikeloom.plot.neurons import spread
 from spikeloom.plot.style import palette
 from spikeloom.plot.words import constant_words
 from spikeloom.report import charts
 from spikeloom.report.comparison import comparison
 from spikeloom.report.examination import SAMPLES, Examination, OutputSpikes
+from spikeloom.report.pictures import picture
 from spikeloom.report.summary import examined, interval
-from spikeloom.report.words import NOTHING, count, energy, percent, points
+from spikeloom.report.words import NOTHING, count, energy, percent, points, score
 from spikeloom.run.reading import RunRecord
 from spikeloom.units import duration
 from spikeloom.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-    from spikeloom.analysis.traces import LayerTrace
 
 CHOICES = {
     "A": "the highest test accuracy of all epochs: it selects on the test set",
@@ -51,7 +53,15 @@ def write(
     Raises:
         RunError: no folder was given, one is not a run folder, or the file cannot be written.
     """
-    runs, examinations = examined(folders, samples)
+    return write_examined(*examined(folders, samples), output)
+
+
+def write_examined(
+    runs: Sequence[RunRecord],
+    examinations: Sequence[Examination | str],
+    output: Path | str | None = None,
+) -> Path:
+    """`write` for runs whose networks were looked at already."""
     if len(runs) == 1:
         path = Path(output) if output else runs[0].folder / "report.html"
         page = single(runs[0], examinations[0])
@@ -83,7 +93,6 @@ def single(run: RunRecord, examination: Examination | str) -> str:
         "layers": _layers(run),
         "top_rate": max([0.1, *run.firing_rates.values()]),
         "scalars": _scalars(run),
-        "recipe_lines": run.recipe_lines,
         **_confusion(run, examination),
     }
     values |= {"decisions": None} if isinstance(examination, str) else _examined(examination)
@@ -106,7 +115,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    filters = (percent, count, energy, duration, points, verdict)
+    filters = (percent, count, energy, points, score, toml, verdict)
     environment.filters |= {function.__name__: function for function in filters}
     environment.globals |= {
         "charts": charts,
@@ -114,6 +123,16 @@ def _environment() -> "Environment":
         "version": __version__,
     }
     return environment
+
+
+def toml(text: str) -> Markup:
+    """A recipe with its tables, keys and comments marked. Of `data.root` the last folder is left: a
+    page travels, and its machine's paths stay there.
+    """
+    text = str(escape(re.sub(r'(?m)^(root = ").*[/\\](?=[^/\\\n]+"$)', r"\1.../", text)))
+    text = re.sub(r"(?m)^[ \t]*\[.*$", r"<b>\g<0></b>", text)
+    text = re.sub(r"(?m)^[ \t]*#.*$", r"<em>\g<0></em>", text)
+    return Markup(re.sub(r"(?m)^[ \t]*[\w.\-&#;]+(?=[ \t]*=)", r"<span>\g<0></span>", text))
 
 
 def verdict(sample: OutputSpikes, classes: Sequence[str]) -> str:
@@ -132,8 +151,7 @@ def _result(run: RunRecord) -> str:
     """The run's result in one phrase."""
     if run.best is None:
         return f"{run.name}: no evaluation yet"
-    best = run.best.test_accuracy
-    value = f"{best:.4f}" if run.figure == "r2" else percent(best)
+    value = score(run.best.test_accuracy, run.figure)
     return f"{run.name}: {run.figure}-{run.protocol} {value}"
 
 
@@ -232,13 +250,14 @@ def _examined(examination: Examination) -> dict[str, Any]:
     last = examination.latency[-1] if examination.latency else 0.0
     traces = spread(examination.traces, MOST_LAYERS)
     values: dict[str, Any] = {
-        "image": examination.image_source,
+        "image": picture(examination.image),
         "guess": max(range(len(scores)), key=lambda i: scores[i]),
         "decided": examination.label >= 0 and min(scores) < max(scores),
         "low": min(0.0, *scores),
         "shown_scores": order,
+        "most": MOST_NEURONS,
         "traces": [
-            _Shown(trace, colour)
+            (trace, colour, int(trace.spikes.any(0).sum()))
             for trace, colour in zip(traces, palette(len(traces)), strict=True)
         ],
         "decisions": examination.decisions,
@@ -251,16 +270,6 @@ def _examined(examination: Examination) -> dict[str, Any]:
     if examination.decisions is not None:
         values |= _decisions(examination, examination.decisions.figures)
     return values
-
-
-class _Shown:
-    """A layer's trace with what its figures leave out."""
-
-    def __init__(self, trace: "LayerTrace", colour: str) -> None:
-        self.colour = colour
-        self.trace, self.layer, self.rate = trace, trace.layer, trace.rate
-        self.shown = len(firing_neurons(trace.spikes, MOST_NEURONS))
-        self.active, self.total = int(trace.spikes.any(0).sum()), trace.spikes.shape[1]
 
 
 def _origin_remark(examination: Examination) -> str:

@@ -48,7 +48,7 @@ def summaries(
 
 
 def examined(
-    folders: Sequence[Path | str], samples: int
+    folders: Sequence[Path | str], samples: int = SAMPLES
 ) -> tuple[list[RunRecord], list[Examination | str]]:
     """The records of the runs, and what their networks showed; errors as `compare`."""
     folders = [folders] if isinstance(folders, str | Path) else folders

@@ -11,6 +11,11 @@ def percent(fraction: float | None, digits: int = 2) -> str:
     return NOTHING if fraction is None else f"{100 * fraction:.{digits}f} %"
 
 
+def score(value: float | None, figure: str) -> str:
+    """An accuracy in percent; r2 as it is, "0.9861"."""
+    return f"{value:.4f}" if figure == "r2" and value is not None else percent(value)
+
+
 def points(difference: float) -> str:
     """-1.09 -> "1.09 points below"."""
     if abs(difference) < 0.005:

@@ -16,7 +16,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Annotated, Any, BinaryIO, cast
 
@@ -28,6 +28,7 @@ from typing_extensions import TypedDict  # pydantic takes that of Python from 3.
 from spikeloom import files
 from spikeloom.data.files import saved_tensors
 from spikeloom.errors import CheckpointError, NonFiniteError
+from spikeloom.run.reading import flatten
 
 FORMAT = 1
 _MARK = f"\nspikeloom checkpoint {FORMAT} sha256 ".encode()
@@ -279,7 +280,7 @@ def recipe_difference(
     Keys that change no number of the training done so far, such as `training.epochs` or
     `data.root`, may differ. None if nothing else does.
     """
-    a, b = dict(_flat(theirs)), dict(_flat(ours))
+    a, b = flatten(theirs), flatten(ours)
     for key in sorted(a.keys() | b.keys()):
         may = any(key == name or key.startswith(name + ".") for name in (*_FREE_KEYS, *free))
         if not may and a.get(key) != b.get(key):
@@ -325,11 +326,3 @@ def _no_room(path: Path, needed: int, error: OSError) -> CheckpointError:
         f"no room in {path.parent}: a checkpoint needs {needed:,} bytes, {free:,} are free "
         f"({error.strerror}); the checkpoints before it are kept: make room, then resume"
     )
-
-
-def _flat(table: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -19,7 +19,6 @@ from spikeloom.errors import ConfigError
 from spikeloom.processes import distributed
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -61,7 +60,7 @@ def choose_device(name: str) -> torch.device:
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context in which the network and its loss run under `training.precision`."""
-    dtype = _DTYPES[precision]
+    dtype = getattr(torch, precision)
     # Autocast to float32 means none: it is not a type that autocast takes.
     enabled = dtype != torch.float32
     return torch.autocast(device.type, dtype if enabled else torch.bfloat16, enabled=enabled)

@@ -31,17 +31,13 @@ def explained(recipe: Recipe, device: torch.device) -> Iterator[None]:
         text = str(error)
         if _WORKER in text:
             raise DataError(dead_worker(error, recipe.data.workers)) from error
-        if not _is_shortage(error, text):
+        short = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not short and not any(phrase in text for phrase in _SHORTAGES):
             raise
         raise OutOfMemoryError(
             f"out of memory on {device}{_amount(text)}: lower {_advice(recipe)}; "
             "`spikeloom train RECIPE --dry-run` estimates what a recipe needs"
         ) from error
-
-
-def _is_shortage(error: Exception, text: str) -> bool:
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(phrase in text for phrase in _SHORTAGES)
 
 
 def _amount(text: str) -> str:

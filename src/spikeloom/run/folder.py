@@ -13,6 +13,7 @@ lock                 held while a process trains here
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,7 +23,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import tomli_w
@@ -35,7 +35,7 @@ from spikeloom.processes import distributed
 from spikeloom.processes import environment as environ
 from spikeloom.processes.launch import launch_id
 from spikeloom.run.checkpoint import check_finite
-from spikeloom.run.reading import no_run
+from spikeloom.run.reading import environment_of, no_run
 from spikeloom.version import __version__
 
 _NO_BITS = ("python", "platform", "launch", "started", "command", "commit")
@@ -135,27 +135,19 @@ class RunFolder:
 
     def fact(self, name: str) -> object:
         """What the environment in which the run began says about `name`; None if nothing."""
-        return (self._facts() or {}).get(name)
+        return (environment_of(self.path) or {}).get(name)
 
     def differences(self, now: dict[str, object]) -> list[str]:
         """What differs from the environment in which the run began and may change a last bit."""
         if not self.environment.is_file():
             return []
-        if (then := self._facts()) is None:
+        if (then := environment_of(self.path)) is None:
             return [f"{self.environment} is damaged: what the run began on is not known"]
         return [
             f"{name} was {then.get(name, 'not recorded')} and is {value}"
             for name, value in now.items()
             if name not in _NO_BITS and then.get(name) != value
         ]
-
-    def _facts(self) -> dict[str, Any] | None:
-        """What environment.json holds; None if it is not there or damaged."""
-        try:
-            facts = files.parse_json(self.environment.read_bytes())
-        except (OSError, ValueError):
-            return None
-        return facts if isinstance(facts, dict) else None
 
     def cut_metrics(self, size: int) -> int:
         """Drops what was recorded after the checkpoint that is continued; returns the new size.
@@ -236,7 +228,7 @@ def environment(device: torch.device) -> dict[str, object]:
         "spikeloom": __version__,  # which has no metadata where it runs from its source folder
         **{name: version(name) for name in ("torch", "numpy", "numba")},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "device": str(device),
     }
@@ -266,15 +258,11 @@ def start_facts() -> dict[str, str]:
     return facts
 
 
-def _processor() -> str:
+def processor() -> str:
     """The CPU's name and its vector instructions as PyTorch uses them."""
-    name = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
+    about = Path("/proc/cpuinfo")
+    model = re.search(r"(?m)^model name\s*:(.*)$", about.read_text() if about.is_file() else "")
+    name = model[1].strip() if model else platform.processor() or platform.machine()
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 

@@ -161,25 +161,6 @@ class RunRecord:
         return re.sub(r" --(out|name) \S+", "", str(self.environment.get("command", "")))
 
     @property
-    def recipe_lines(self) -> list[tuple[str, str, str]]:
-        """recipe.toml line by line: kind ("table", "key", "comment", ""), key, and the rest. Of
-        `data.root` the last folder is left: a page travels, and its machine's paths stay there.
-        """
-        lines = []
-        for line in self.recipe_text.splitlines():
-            line = re.sub(r'^(root = ").*[/\\](?=[^/\\]+"$)', r"\1.../", line)
-            key = re.match(r"\s*[\w.\-\"]+(?=\s*=)", line)
-            if line.lstrip().startswith("["):
-                lines.append(("table", "", line))
-            elif line.lstrip().startswith("#"):
-                lines.append(("comment", "", line))
-            elif key:
-                lines.append(("key", key[0], line[key.end() :]))
-            else:
-                lines.append(("", "", line))
-        return lines
-
-    @property
     def protocol(self) -> str:
         return str(self.setting("protocol.name", "A"))
 
@@ -268,6 +249,8 @@ def read(folder: Path) -> RunRecord:
     events = read_events(record, problems.append)
     if not record.is_file():
         problems.append("metrics.jsonl is missing: the run has not recorded anything yet.")
+    if (environment := environment_of(folder)) is None:
+        problems.append("environment.json is missing or damaged.")
     starts = _records(events, "start", StartRecord, problems)
     ends = _records(events, "end", EndRecord, problems)
     steps = _records(events, "step", StepRecord, problems)
@@ -276,7 +259,7 @@ def read(folder: Path) -> RunRecord:
         folder=folder,
         recipe=recipe,
         recipe_text=text,
-        environment=_environment(folder / "environment.json", problems),
+        environment=environment or {},
         start=starts[-1] if starts else StartRecord(),
         # A run that was resumed may have written an epoch twice: the later record counts.
         steps=tuple({record.step: record for record in steps}.values()),
@@ -338,10 +321,21 @@ def _records(
     return records
 
 
-def _environment(path: Path, problems: list[str]) -> dict[str, Any]:
+def environment_of(folder: Path) -> dict[str, Any] | None:
+    """What environment.json holds; None if it is not there or damaged."""
     try:
-        values = files.parse_json(path.read_text(encoding="utf-8"))
+        values = files.parse_json((folder / "environment.json").read_bytes())
     except (OSError, ValueError):
-        problems.append("environment.json is missing or damaged.")
-        return {}
-    return values if isinstance(values, dict) else {}
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested tables by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -82,13 +82,13 @@ class FrameFolder(Dataset[Any]):
 
 
 KINDS = {
-    "cifar10_dvs.CIFAR10DVS": False,
-    "dvs128_gesture.DVS128Gesture": True,
-    "n_mnist.NMNIST": True,
-    "n_caltech101.NCaltech101": False,
-    "asl_dvs.ASLDVS": False,
+    "cifar10_dvs": ("CIFAR10DVS", False),
+    "dvs128_gesture": ("DVS128Gesture", True),
+    "n_mnist": ("NMNIST", True),
+    "n_caltech101": ("NCaltech101", False),
+    "asl_dvs": ("ASLDVS", False),
 }
-"""Module and class, and whether its frames lie in `train` and `test`."""
+"""By module its class, and whether the frames of that lie in `train` and `test`."""
 
 
 def split_to_train_test_set(
@@ -126,12 +126,9 @@ FUNCTIONS = {
 
 def namespace(module: str) -> dict[str, Any]:
     """The names of `spikingjelly.datasets` (module "") or of a module in it."""
-    package = f"{__name__.rpartition('.')[0]}.datasets"
-    if not module:
-        return dict(FUNCTIONS)
-    for place, halves in KINDS.items():
-        file, _, name = place.partition(".")
-        if file == module:
-            members = {"halves": halves, "__module__": f"{package}.{file}"}
-            return {name: type(name, (FrameFolder,), members), **FUNCTIONS}
-    return {}
+    if module not in KINDS:
+        return {} if module else dict(FUNCTIONS)
+    name, halves = KINDS[module]
+    place = f"{__name__.rpartition('.')[0]}.datasets.{module}"
+    members = {"halves": halves, "__module__": place}
+    return {name: type(name, (FrameFolder,), members), **FUNCTIONS}

@@ -58,7 +58,12 @@ class MemoryModule(nn.Module, StepModule):
 
     @backend.setter
     def backend(self, value: str) -> None:
-        check_backend(value)
+        """Every backend of SpikingJelly's is taken and means ours, but for those that are chips."""
+        if value not in BACKENDS:
+            raise NotImplementedError(
+                f"backend={value!r}: expected one of {', '.join(BACKENDS)}; each runs on the "
+                "kernels of spikeloom"
+            )
         self._backend = value
 
     def register_memory(self, name: str, value: Any) -> None:
@@ -130,12 +135,3 @@ class MemoryModule(nn.Module, StepModule):
         replica = super()._replicate_for_data_parallel()
         replica._memories = dict(self._memories)
         return replica
-
-
-def check_backend(backend: str) -> None:
-    """Every backend of SpikingJelly's is taken and means ours, but for those that are chips."""
-    if backend not in BACKENDS:
-        raise NotImplementedError(
-            f"backend={backend!r}: expected one of {', '.join(BACKENDS)}; each runs on the kernels "
-            "of spikeloom"
-        )

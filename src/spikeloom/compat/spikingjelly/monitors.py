@@ -1,6 +1,7 @@
 """SpikingJelly's monitors: what goes through the layers of a network, kept call by call."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -123,7 +124,7 @@ class RateMonitor:
     def enable(self) -> None:
         self.disable()
         for name, module in self.module_dict.items():
-            self._hooks.append(module.register_forward_hook(self._count(name)))
+            self._hooks.append(module.register_forward_hook(partial(self._count, name)))
 
     def disable(self) -> None:
         for hook in self._hooks:
@@ -135,16 +136,13 @@ class RateMonitor:
         self._numbers = dict.fromkeys(self.module_dict, 0)
         self._fired: dict[str, Tensor] = {}
 
-    def _count(self, name: str) -> Callable[..., None]:
-        def hook(module: Any, inputs: Any, output: Tensor) -> None:
-            spikes = output.detach()
-            spikes = spikes.flatten(0, 1) if module.sequential else spikes
-            self._spikes[name] += float(spikes.sum())
-            self._numbers[name] += spikes.numel()
-            fired = spikes.sum(0) > 0
-            self._fired[name] = fired | self._fired[name] if name in self._fired else fired
-
-        return hook
+    def _count(self, name: str, module: Any, inputs: Any, output: Tensor) -> None:
+        spikes = output.detach()
+        spikes = spikes.flatten(0, 1) if module.sequential else spikes
+        self._spikes[name] += float(spikes.sum())
+        self._numbers[name] += spikes.numel()
+        fired = spikes.sum(0) > 0
+        self._fired[name] = fired | self._fired.get(name, fired)
 
     def get_avg_firing_rate(self, all: bool = True, module_name: str | None = None) -> float:
         names = self._names(all, module_name)

@@ -1,5 +1,7 @@
 """What SpikingJelly's neurons share: firing, resetting, time, and what they remember."""
 
+from functools import partial
+from inspect import Parameter, Signature
 from typing import Any, ClassVar
 
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor
 
 from spikeloom.compat.spikingjelly.dialects import Dialect
 from spikeloom.compat.spikingjelly.fused import fusing, sequence
-from spikeloom.compat.spikingjelly.memory import MemoryModule, check_backend
+from spikeloom.compat.spikingjelly.memory import MemoryModule
 
 POTENTIALS = {"v_threshold": 1.0, "v_reset": 0.0}
 TAIL = {"surrogate_function": None, "detach_reset": False}
@@ -59,26 +61,21 @@ class Node(MemoryModule):
         self._v_seq: Any = None
         self.register_memory("v", 0.0 if self.v_reset is None else self.v_reset)
         self.built(values)
-        self._backend = "torch"
-        check_backend(backend)
-        self._backend, self.step_mode = backend, step_mode
+        self.backend, self.step_mode = backend, step_mode
 
     def _bound(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """The arguments by name."""
-        defaults, name = self.arguments, type(self).__name__
-        if len(args) > len(defaults):
-            raise TypeError(f"{name} takes {len(defaults)} arguments, {len(args)} were given")
-        values = dict(zip(defaults, args, strict=False))
-        for key, value in options.items():
-            if key not in defaults:
-                raise TypeError(
-                    f"{name} of SpikingJelly {self.dialect.version} has no argument {key!r}: it "
-                    f"takes {', '.join(defaults)}"
-                )
-            if key in values:
-                raise TypeError(f"{name} got {key!r} twice")
-            values[key] = value
-        return {**defaults, **values}
+        parameters = [
+            Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default)
+            for name, default in self.arguments.items()
+        ]
+        try:
+            return self.arguments | Signature(parameters).bind(*args, **options).arguments
+        except TypeError as error:
+            raise TypeError(
+                f"{type(self).__name__} of SpikingJelly {self.dialect.version} {error}: it takes "
+                f"{', '.join(self.arguments)}"
+            ) from None
 
     def built(self, values: dict[str, Any]) -> None:
         """Keep the arguments that are this node's own."""
@@ -171,14 +168,10 @@ class Node(MemoryModule):
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **options: Any) -> Tensor:
         if self.dialect.single or self.store_v_seq:
-            self._v_seq = self._trail(x_seq)
+            # run again when it is asked for: most who have it never ask
+            self._v_seq = partial(self._potentials, x_seq, dict(self._memories))
         spikes = sequence(self, x_seq, getattr(self, self.step_method))
         return spikes.detach() if self._is_deaf() else spikes
-
-    def _trail(self, x_seq: Tensor) -> Any:
-        """How to run the same sequence again for `v_seq`: most who have it never ask."""
-        start = dict(self._memories)
-        return lambda: self._potentials(x_seq, start)
 
     def _potentials(self, x_seq: Tensor, start: dict[str, Any]) -> Tensor:
         now, self._memories = self._memories, dict(start)

@@ -7,6 +7,7 @@ function itself out.
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -287,10 +288,8 @@ def _form(name: str, dialect: Dialect) -> str:
 
 def _small(name: str) -> str:
     """`PiecewiseLeakyReLU` as `piecewise_leaky_relu`: the autograd Function beside the class."""
-    special = {"ATan": "atan", "S2NN": "s2nn", "PiecewiseLeakyReLU": "piecewise_leaky_relu"}
-    special |= {"LeakyKReLU": "leaky_k_relu", "LogTailedReLU": "log_tailed_relu"}
-    words = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
-    return special.get(name, words)
+    name = name.replace("ReLU", "Relu").replace("ATan", "Atan")
+    return re.sub("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def _functional(kind: Any, name: str, module: str) -> type:
