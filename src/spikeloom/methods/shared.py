@@ -1,5 +1,7 @@
 """What networks of several methods do alike with their inputs and their logits."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -8,8 +10,7 @@ from spikeloom.errors import ConfigError
 from spikeloom.nn import Classifier, Output
 from spikeloom.nn.state import in_pieces
 
-KINDS = {"static": "images", "events": "event frames"}
-"""What samples of a kind are called."""
+_KINDS = {"static": "images", "events": "event frames"}
 
 
 def check_maps(
@@ -20,6 +21,19 @@ def check_maps(
         raise ConfigError(
             f"network {network!r} takes samples [C, H, W], but {data.name!r} delivers "
             f"{list(data.shape)}: {advice}"
+        )
+
+
+def check_kind(network: str, data: DataSpec, images: Iterable[str], frames: Iterable[str]) -> None:
+    """Raises ConfigError for samples that are not `[C, H, W]`, and for images where `network` is
+    not among the names of networks for `images`, or frames where it is not among those for
+    `frames`."""
+    check_maps(network, data)
+    fitting, kind = (images, "events") if data.kind == "static" else (frames, "static")
+    if network not in fitting:
+        raise ConfigError(
+            f"network {network!r} takes {_KINDS[kind]}, but {data.name!r} delivers "
+            f"{_KINDS[data.kind]}: use network.name = {' or '.join(fitting)}"
         )
 
 

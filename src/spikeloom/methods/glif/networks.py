@@ -13,18 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
-from spikeloom.errors import ConfigError
 from spikeloom.methods.compact import WIDTH, CompactBody, CompactNetwork
 from spikeloom.methods.glif.blocks import BasicBlock, MembraneBlock, Parts, SewBlock
 from spikeloom.methods.glif.config import EVENT_NETWORKS, IMAGE_NETWORKS, GlifNetwork
-from spikeloom.methods.shared import (
-    KINDS,
-    LogitClassifier,
-    check_maps,
-    frames,
-    halved,
-    shown,
-)
+from spikeloom.methods.shared import LogitClassifier, check_kind, frames, halved, shown
 from spikeloom.neurons.gated import Gated
 from spikeloom.nn import Output, Sequential
 
@@ -46,14 +38,7 @@ def build(network: GlifNetwork, data: DataSpec) -> "GlifClassifier":
     Raises `ConfigError` if the two do not fit: frames for an image network or the reverse, or
     samples too small.
     """
-    check_maps(network.name, data)
-    names = IMAGE_NETWORKS if data.kind == "static" else EVENT_NETWORKS
-    if network.name not in names:
-        kind = "static" if network.name in IMAGE_NETWORKS else "events"
-        raise ConfigError(
-            f"network {network.name!r} takes {KINDS[kind]}, but {data.name!r} delivers "
-            f"{KINDS[data.kind]}: use network.name = {' or '.join(names)}"
-        )
+    check_kind(network.name, data, IMAGE_NETWORKS, EVENT_NETWORKS)
     if network.name in _RESNETS:
         classifier: GlifClassifier = ResNet(network, data)
     else:
