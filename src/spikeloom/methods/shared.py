@@ -1,52 +1,11 @@
 """What networks of several methods do alike with their inputs and their logits."""
 
-from collections.abc import Iterable
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.nn import Classifier, Output
 from spikeloom.nn.state import in_pieces
-
-_KINDS = {"static": "images", "events": "event frames"}
-
-
-def check_maps(
-    network: str, data: DataSpec, advice: str = "use data with channels, height, and width"
-) -> None:
-    """Raises ConfigError for samples that are not `[C, H, W]`."""
-    if len(data.shape) != 3:
-        raise ConfigError(
-            f"network {network!r} takes samples [C, H, W], but {data.name!r} delivers "
-            f"{list(data.shape)}: {advice}"
-        )
-
-
-def check_kind(network: str, data: DataSpec, images: Iterable[str], frames: Iterable[str]) -> None:
-    """Raises ConfigError for samples that are not `[C, H, W]`, and for images where `network` is
-    not among the names of networks for `images`, or frames where it is not among those for
-    `frames`."""
-    check_maps(network, data)
-    fitting, kind = (images, "events") if data.kind == "static" else (frames, "static")
-    if network not in fitting:
-        raise ConfigError(
-            f"network {network!r} takes {_KINDS[kind]}, but {data.name!r} delivers "
-            f"{_KINDS[data.kind]}: use network.name = {' or '.join(fitting)}"
-        )
-
-
-def halved(network: str, data: DataSpec, times: int, advice: str) -> tuple[int, int]:
-    """Height and width of samples that are halved so often; each time an odd last row and column
-    are dropped. ConfigError if nothing is left."""
-    height, width = data.shape[1:]
-    if min(height, width) >> times == 0:
-        raise ConfigError(
-            f"network {network!r} halves its input {times} times, but samples of {data.name!r} "
-            f"are {height}x{width}: {advice}"
-        )
-    return height >> times, width >> times
 
 
 def images(inputs: Tensor) -> Tensor:
@@ -71,6 +30,17 @@ def frames(inputs: Tensor, time_steps: int | None) -> Tensor:
         text += f" with T={time_steps}; set network.T to the number of frames, and leave out "
         text += "data.frames.choose"
     raise ConfigError(text)
+
+
+def initialise(net: nn.Module) -> None:
+    """Convolutions: Kaiming normal, fan out; linear layers: normal, deviation 0.01; biases 0."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.01)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def full(values: Tensor) -> Tensor:

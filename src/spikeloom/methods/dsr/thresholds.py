@@ -24,9 +24,9 @@ from spikeloom.data.files import weights
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.hooks import hooked
 from spikeloom.methods.dsr.config import DsrNetwork
-from spikeloom.methods.dsr.importing import BODY, read_thresholds, translate
+from spikeloom.methods.dsr.importing import BODY, published, read_thresholds
 from spikeloom.methods.dsr.representation import DsrLIF, Represented
-from spikeloom.methods.published import fit, saved
+from spikeloom.methods.published import fit
 from spikeloom.nn import Classifier
 
 
@@ -114,10 +114,11 @@ def start_from_files(classifier: Classifier, network: DsrNetwork) -> None:
     """
     if network.ann is not None:
         path = Path(network.ann)
-        state = _ann_state(path)
-        classifier.load_state_dict(
-            fit(path, state, classifier.state_dict(), optional=(".threshold",))
-        )
+        if path.is_dir():
+            path = path / "weights.safetensors"
+        state = weights.read(path)[0] if _is_safetensors(path) else published(path)
+        ours = classifier.state_dict()
+        classifier.load_state_dict(fit(path, state, ours, optional=(".threshold",)))
     if network.thresholds is not None:
         set_thresholds(classifier, Path(network.thresholds))
 
@@ -141,16 +142,6 @@ def set_thresholds(classifier: Classifier, path: Path) -> None:
         scale = neuron.delta_t if isinstance(neuron, DsrLIF) else 1.0
         neuron.threshold.fill_(float(activations[name]) * scale)
         neuron.apply_bound()
-
-
-def _ann_state(path: Path) -> dict[str, Tensor]:
-    if path.is_dir():
-        path = path / "weights.safetensors"
-    if _is_safetensors(path):
-        return weights.read(path)[0]
-    content = saved(path)
-    # A checkpoint of this library has its state under "model", a published one under "state_dict".
-    return translate(path, content.get("model", content.get("state_dict", content)))
 
 
 def facts_of(path: Path) -> dict[str, str]:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
+from spikeloom.methods.base import check_kind, halved
 from spikeloom.methods.compact import WIDTH, CompactBody, CompactNetwork
 from spikeloom.methods.glif.blocks import BasicBlock, MembraneBlock, Parts, SewBlock
 from spikeloom.methods.glif.config import EVENT_NETWORKS, IMAGE_NETWORKS, GlifNetwork
-from spikeloom.methods.shared import LogitClassifier, check_kind, frames, halved, shown
+from spikeloom.methods.shared import LogitClassifier, frames, initialise, shown
 from spikeloom.neurons.gated import Gated
 from spikeloom.nn import Output, Sequential
 
@@ -116,7 +117,7 @@ class ResNet(GlifClassifier):
                 inputs = outputs
         self.features = Sequential(*layers)
         self.lastave = Sequential(*_head(network, inputs, data.class_count))
-        _initialise(self)
+        initialise(self)
 
     def course(self, current: Tensor) -> tuple[Tensor, ...]:
         features = self.features(self.conv1(current))
@@ -146,7 +147,7 @@ class CifarNet(GlifClassifier):
             nn.Linear(unit * 8, unit * 4, bias=False),
             nn.Linear(unit * 4, data.class_count, bias=False),
         )
-        _initialise(self)
+        initialise(self)
 
     def course(self, current: Tensor) -> tuple[Tensor, ...]:
         return (self.lastave(self.features(current)),)
@@ -211,12 +212,3 @@ def _head(network: GlifNetwork, features: int, classes: int) -> list[nn.Module]:
     if kind == "one":
         return [nn.Linear(features, classes, bias=False)]
     return [nn.Linear(features, _HIDDEN, bias=False), nn.Linear(_HIDDEN, classes, bias=False)]
-
-
-def _initialise(net: nn.Module) -> None:
-    """Convolutions: Kaiming normal, fan out; linear layers: normal, deviation 0.01."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.01)

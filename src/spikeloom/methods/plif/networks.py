@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
+from spikeloom.methods.base import check_kind, halved
 from spikeloom.methods.compact import WIDTH, CompactBody, CompactNetwork
 from spikeloom.methods.plif.config import PlifNetwork
-from spikeloom.methods.shared import LogitClassifier, check_kind, frames, full, halved, images
+from spikeloom.methods.shared import LogitClassifier, frames, full, images
 from spikeloom.neurons import LIF, PLIF, ATan, Neuron
 from spikeloom.nn import BatchNorm, Classifier, Dropout, Output, Sequential, StaticCoding, Voting
 
@@ -97,10 +98,9 @@ class PlifImageClassifier(PlifClassifier):
         super().__init__(network, data)
         channels = network.channels or _IMAGE_CHANNELS[network.name]
         pool = _POOLS[network.pool]
+        conv = nn.Conv2d(data.shape[0], channels, 3, padding=1, bias=False)
         # An ordinary BatchNorm: the coding layer sees the image once, not once per time step.
-        self.static_conv = StaticCoding(
-            network.T, _conv(data.shape[0], channels), nn.BatchNorm2d(channels)
-        )
+        self.static_conv = StaticCoding(network.T, conv, nn.BatchNorm2d(channels))
         blocks: list[nn.Module] = [_neuron(network)]
         for count in (0, 1) if network.name == "mnist" else (2, 3):
             for _ in range(count):
@@ -173,12 +173,8 @@ def _readout(
 
 
 def _block(inputs: int, outputs: int, network: PlifNetwork) -> list[nn.Module]:
-    norm = BatchNorm(outputs, statistics=network.batchnorm)
-    return [_conv(inputs, outputs), norm, _neuron(network)]
-
-
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return [conv, BatchNorm(outputs, statistics=network.batchnorm), _neuron(network)]
 
 
 def _neuron(network: PlifNetwork) -> Neuron:
