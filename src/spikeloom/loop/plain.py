@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -23,18 +24,17 @@ class Kept(Callback):
         self._stateful.load_state_dict(unpacked(state))
 
 
-class Figures(Callback):
+@dataclass
+class Figures:
     """What `sl.Run` itself remembers besides its position: figures of the user's own."""
 
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-        self.stopped = False
+    values: dict[str, float] = field(default_factory=dict)
+    stopped: bool = False
 
-    def state(self) -> dict[str, Any]:
-        return packed({"values": self.values, "stopped": self.stopped})
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self)
 
-    def load(self, state: dict[str, Any]) -> None:
-        state = unpacked(state)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.values, self.stopped = dict(state["values"]), bool(state["stopped"])
 
 

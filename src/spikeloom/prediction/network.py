@@ -10,16 +10,13 @@ from torch import Tensor
 
 from spikeloom.analysis.decisions import first_spike_times
 from spikeloom.compiler.dispatch import Backend
-from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
 from spikeloom.data.for_recipe import make_transform
 from spikeloom.data.loader import Draws
-from spikeloom.evaluation.evaluation import CheckpointName, load_run
+from spikeloom.evaluation.evaluation import CheckpointName, TrainedRun, load_run
 from spikeloom.neurons import Neuron
-from spikeloom.nn.classifier import Classifier
 from spikeloom.prediction.samples import as_samples
 from spikeloom.run.device import autocast
-from spikeloom.run.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -48,18 +45,15 @@ class Network:
     predict at once.
     """
 
-    def __init__(
-        self, recipe: Recipe, inputs: Inputs, classifier: Classifier, device: torch.device
-    ) -> None:
-        self.recipe = recipe
-        self.spec = inputs.spec
-        self.classifier = classifier.eval()
-        self.device = device
-        self.normalisation = inputs.mean, inputs.std
-        self._source = registry.source(recipe.data.name)
-        self._transform = make_transform(
-            recipe.data, inputs.spec, *self.normalisation, training=False
-        )
+    def __init__(self, run: TrainedRun) -> None:
+        self.recipe = run.recipe
+        self.spec = run.inputs.spec
+        self.classifier = run.classifier
+        self.device = run.device
+        self.normalisation = run.inputs.mean, run.inputs.std
+        data = run.recipe.data
+        self._source = registry.source(data.name)
+        self._transform = make_transform(data, self.spec, *self.normalisation, training=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -142,7 +136,7 @@ def load(
         RunError, CheckpointError: there is no such run or file, or it is damaged.
     """
     run = load_run(source, checkpoint, device=device)
-    network = Network(run.recipe, run.inputs, run.classifier, run.device)
+    network = Network(run)
     if backend is not None:
         for module in network.classifier.modules():
             if isinstance(module, Neuron):
