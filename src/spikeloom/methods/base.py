@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from spikeloom.data.base import DataSpec
     from spikeloom.nn.classifier import Classifier
 
+__all__ = ["Method"]
+
 _KINDS = {"static": "images", "events": "event frames"}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,24 +84,17 @@ class Network:
 
     def predictions(self, samples: Any, *, batch_size: int = 64) -> Iterator[Prediction]:
         """As `predict`, one after the other: memory holds no more than a batch."""
-        names: list[str] = []
-        raw: list[Tensor] = []
-        for name, sample in as_samples(samples, self._read, self.spec):
-            names.append(name)
-            raw.append(sample)
-            if len(raw) == batch_size:
-                yield from self._answers(names, raw)
-                names, raw = [], []
-        if raw:
-            yield from self._answers(names, raw)
+        named = as_samples(samples, self._read, self.spec)
+        while batch := list(islice(named, max(1, batch_size))):
+            yield from self._answers(*zip(*batch, strict=True))
 
     def _read(self, content: bytes, name: str) -> Tensor:
         T = getattr(self.recipe.network, "T", None)
         return self._source.sample(content, name, self.recipe.data, T, self.spec)
 
-    def _answers(self, names: Sequence[str], raw: Sequence[Tensor]) -> Iterator[Prediction]:
+    def _answers(self, names: Sequence[str], raw: tuple[Tensor, ...]) -> Iterator[Prediction]:
         axis = 1 if self.spec.kind == "events" else 0
-        batch = torch.stack(list(raw), axis).to(self.device)
+        batch = torch.stack(raw, axis).to(self.device)
         with torch.no_grad(), autocast(self.recipe.training.precision, self.device):
             output = self.classifier(self._transform(batch, Draws()))
         steps: list[int | None] = [None] * len(names)

@@ -12,7 +12,8 @@ A threshold file is safetensors: one float64 scalar per layer, `relu1`, `layer1.
 activation before it is scaled, and in the metadata what it was measured on.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import safetensors.torch
@@ -84,20 +85,17 @@ def calibrate(
     try:
         for inputs in batches:
             count = len(inputs)
-            with hooked({layer: _collect(largest[name], count) for name, layer in layers.items()}):
+            looks = {m: partial(_collect, largest[name], count) for name, m in layers.items()}
+            with hooked(looks):
                 classifier(inputs)
     finally:
         classifier.train(training)
     return {name: top.value() for name, top in largest.items()}
 
 
-def _collect(largest: _Largest, samples: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+def _collect(largest: _Largest, samples: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Of a batch; a ReLU sees `[1, B, ...]`, or `[B, ...]` in a Sequential."""
-
-    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        largest.add(inputs[0].relu(), samples)
-
-    return hook
+    largest.add(inputs[0].relu(), samples)
 
 
 def write_thresholds(path: Path, activations: dict[str, Tensor], about: dict[str, str]) -> None:

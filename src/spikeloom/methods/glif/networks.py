@@ -203,12 +203,8 @@ class SewNet(GlifClassifier):
 
 
 def _head(network: GlifNetwork, features: int, classes: int) -> list[nn.Module]:
-    published = "two"
-    if classes > _MANY_CLASSES or network.neuron == "glif-f":
-        published = "one"
-    if network.per == "layer" and network.name in ("resnet18", "resnet34"):
-        published = "one"
-    kind = published if network.head == "auto" else network.head
-    if kind == "one":
+    by_layer = network.per == "layer" and network.name in ("resnet18", "resnet34")
+    published = classes > _MANY_CLASSES or network.neuron == "glif-f" or by_layer
+    if network.head == "one" or (network.head == "auto" and published):
         return [nn.Linear(features, classes, bias=False)]
     return [nn.Linear(features, _HIDDEN, bias=False), nn.Linear(_HIDDEN, classes, bias=False)]
