@@ -49,7 +49,8 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         if sync:
-            sync_file(temporary)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -179,11 +180,6 @@ def _beside(path: Path) -> Path:
 def _encoded(content: bytes | str) -> bytes:
     # the name of a file may hold bytes that are no UTF-8
     return content.encode(errors="backslashreplace") if isinstance(content, str) else content
-
-
-def sync_file(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Training by a recipe's name, from Python: `spikeloom.train` and `spikeloom.recipes`."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from spikeloom import training
+from spikeloom.config.fields import value_text
 from spikeloom.methods import catalog
 from spikeloom.run.folder import new_folder, runs_of
 from spikeloom.training import RunResult
@@ -55,11 +55,4 @@ def train(
 
 def _text(value: Any) -> str:
     """A value as the command line has it."""
-    return str(value) if isinstance(value, str | Path) else _toml(value)
-
-
-def _toml(value: Any) -> str:
-    """A value inside TOML: what is no table is written there as in JSON."""
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{json.dumps(k)} = {_toml(v)}' for k, v in value.items())}}}"
-    return json.dumps(value)
+    return str(value) if isinstance(value, str | Path) else value_text(value)

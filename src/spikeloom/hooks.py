@@ -16,9 +16,9 @@ def hooked(
     `after[module](module, arguments, output)` behind it, until the block ends."""
     with ExitStack() as stack:
         for module, look in (before or {}).items():
-            stack.enter_context(_removed(module.register_forward_pre_hook(look)))
+            stack.callback(module.register_forward_pre_hook(look).remove)
         for module, look in (after or {}).items():
-            stack.enter_context(_removed(module.register_forward_hook(look)))
+            stack.callback(module.register_forward_hook(look).remove)
         yield
 
 
@@ -36,11 +36,3 @@ class Watching:
 
     def __exit__(self, *error: Any) -> None:
         self._hooks.close()
-
-
-@contextmanager
-def _removed(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -27,20 +27,15 @@ def device() -> str:
     return os.environ.get(DEVICE) or _settings().get("device") or "auto"
 
 
-def settings_file() -> Path | None:
-    """The user's file; None where the user has no home."""
+def _settings() -> dict[str, str]:
     folder = os.environ.get("XDG_CONFIG_HOME")
     try:
         base = Path(folder) if folder else Path.home() / ".config"
-    except RuntimeError:
-        return None
-    return base / "spikeloom" / "config.toml"
-
-
-def _settings() -> dict[str, str]:
-    path = settings_file()
+    except RuntimeError:  # the user has no home
+        return {}
+    path = base / "spikeloom" / "config.toml"
     try:
-        values = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return {}
     except (OSError, ValueError) as error:  # which TOMLDecodeError and UnicodeDecodeError are

@@ -50,7 +50,7 @@ def did_you_mean_key(key: str, keys: Iterable[str]) -> str:
     section, _, leaf = key.rpartition(".")
     if (ours := ELSEWHERE.get(leaf.lower())) in keys:
         return f'; did you mean "{ours}"?'
-    siblings = {name.rpartition(".")[2]: name for name in keys if _section(name) == section}
+    siblings = {n.rpartition(".")[2]: n for n in keys if n.rpartition(".")[0] == section}
     if near := nearest(leaf, siblings):
         return f'; did you mean "{siblings[near]}"?'
     by_leaf: dict[str, list[str]] = {}
@@ -60,7 +60,3 @@ def did_you_mean_key(key: str, keys: Iterable[str]) -> str:
         quoted = " or ".join(f'"{name}"' for name in by_leaf[near])
         return f"; did you mean {quoted}?"
     return did_you_mean(leaf, siblings or [name for name in keys if "." not in name])
-
-
-def _section(key: str) -> str:
-    return key.rpartition(".")[0]

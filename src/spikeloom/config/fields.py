@@ -1,8 +1,11 @@
 """The schema in words: every key of a recipe with its meaning, type, range, default, and value."""
 
+import itertools
 import json
 import types
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -39,40 +42,30 @@ def keys(network: type[Section] | None, recipe: Recipe | None = None) -> dict[st
     Where a section is one of several, those of all of them, or of the one that `recipe` has. The
     origin is left out: the loader sets it.
     """
-    entries: dict[str, Key] = {}
-    todo: list[tuple[type[Section], str, Section | None]] = [(Recipe, "", recipe)]
-    while todo:
-        schema, prefix, values = todo.pop()
-        sections = [schema]
-        if values is None and issubclass(schema, Component):
-            sections += [kind for kind in schema.choices().values() if kind is not schema]
-        elif values is not None:
-            sections = [type(values)]
-        inner = []
-        for section in sections:
-            for name, info in section.model_fields.items():
-                key = entries.get(prefix + name)
-                if key is None:
-                    of_field = section_of(info.annotation)
-                    if schema is Recipe and name == "network":
-                        of_field = network or of_field
-                    entries[prefix + name] = Key(prefix + name, info, of_field)
-                    if of_field is not None:
-                        value = None if values is None else getattr(values, name)
-                        inner.append((of_field, f"{prefix}{name}.", value))
-        if values is None and issubclass(schema, Component):
-            for name in {name for section in sections[1:] for name in section.model_fields}:
-                having = tuple(n for n, k in schema.choices().items() if name in k.model_fields)
-                of = having if len(having) < len(sections) - 1 else ()
-                entries[prefix + name] = replace(entries[prefix + name], of=of)
-        todo += inner
-    order = sorted(entries.items(), key=lambda item: _place(item[0]))
-    return {name: key for name, key in order if name != "origin"}
+    entries = {key.name: key for key in _inside(Recipe, "", recipe, network)}
+    del entries["origin"]
+    return entries
 
 
-def _place(name: str) -> tuple[int, int]:
-    """Where a key stands: top-level keys in schema order, those of a section behind it."""
-    return list(Recipe.model_fields).index(name.partition(".")[0]), name.count(".") and 1
+def _inside(
+    schema: type[Section], prefix: str, values: Section | None, network: type[Section] | None
+) -> Iterator[Key]:
+    """The keys of a section, each followed by the keys inside it where it is a section itself."""
+    kinds: dict[str, type[Component]] = {}
+    if values is None and issubclass(schema, Component):
+        kinds = schema.choices()
+    fields: dict[str, FieldInfo] = {}
+    for kind in (schema if values is None else type(values), *kinds.values()):
+        fields |= {name: info for name, info in kind.model_fields.items() if name not in fields}
+    for name, info in fields.items():
+        of = tuple(label for label, kind in kinds.items() if name in kind.model_fields)
+        section = section_of(info.annotation)
+        if schema is Recipe and name == "network":
+            section = network or section
+        yield Key(prefix + name, info, section, of if len(of) < len(kinds) else ())
+        if section is not None:
+            value = None if values is None else getattr(values, name)
+            yield from _inside(section, f"{prefix}{name}.", value, network)
 
 
 def section_of(annotation: object) -> type[Section] | None:
@@ -151,14 +144,10 @@ def value_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def default_text(info: FieldInfo) -> str:
-    """The default as TOML would write it, or "required"."""
-    return "required" if info.is_required() else value_text(info.get_default())
-
-
 @dataclass(frozen=True)
 class KeyExplanation:
-    """One key. `value` is that of the recipe that was asked about, or None without a recipe."""
+    """One key. `default` is as TOML would write it, or "required"; `value` is that of the recipe
+    that was asked about, or None without a recipe."""
 
     key: str
     meaning: str
@@ -177,8 +166,8 @@ def explain(recipe: Recipe | None, network: type[Section] | None) -> list[KeyExp
             meaning=(key.info.description or "") + (f" ({', '.join(key.of)})" if key.of else ""),
             type=_choices(key) or type_text(key.info.annotation),
             range=range_text(key.info),
-            default=default_text(key.info),
-            value=None if recipe is None else value_text(_value(recipe, name)),
+            default="required" if key.info.is_required() else value_text(key.info.get_default()),
+            value=None if recipe is None else value_text(attrgetter(name)(recipe)),
         )
         for name, key in entries.items()
         if key.section is None
@@ -211,13 +200,6 @@ def _choices(key: Key) -> str:
     return ", ".join(kind.choices())
 
 
-def _value(recipe: Recipe, name: str) -> object:
-    value: object = recipe
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
-
-
 def _bare(annotation: object) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
@@ -225,7 +207,8 @@ def _bare(annotation: object) -> Any:
 def _range(metadata: object) -> str:
     low = high = ""
     constraints = metadata if isinstance(metadata, list | tuple) else ()
-    for item in (part for entry in constraints for part in _constraints(entry)):
+    nested = [entry.metadata if isinstance(entry, FieldInfo) else [entry] for entry in constraints]
+    for item in itertools.chain(*nested):
         match item:
             case annotated_types.Ge(ge=bound):
                 low = f"at least {bound}"
@@ -238,7 +221,3 @@ def _range(metadata: object) -> str:
             case annotated_types.MinLen(min_length=length):
                 low = "not empty" if length == 1 else f"length at least {length}"
     return " and ".join(text for text in (low, high) if text)
-
-
-def _constraints(entry: object) -> list[object]:
-    return list(entry.metadata) if isinstance(entry, FieldInfo) else [entry]

@@ -285,22 +285,19 @@ class Recipe(Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML: no None, "none" where None differs from the field's default."""
-        return _to_dict(self)
+        return _to_plain(self)
 
 
-def _to_dict(section: Section) -> dict[str, Any]:
-    values = {}
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        if value is None and field.default is None:
-            continue
-        values[name] = "none" if value is None else _to_plain(value)
-    return values
-
-
-def _to_plain(value: object) -> object:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, Section):
-        return _to_dict(value)
+        plain = {}
+        for name, field in type(value).model_fields.items():
+            item = getattr(value, name)
+            if item is not None:
+                plain[name] = _to_plain(item)
+            elif field.default is not None:
+                plain[name] = "none"
+        return plain
     if isinstance(value, tuple):
         return [_to_plain(item) for item in value]
     return value

@@ -81,10 +81,9 @@ class Component(Section):
         return _registered.get(cls.family(), {})
 
     @classmethod
-    def chosen(cls, values: object) -> type["Component"] | None:
+    def chosen(cls, values: dict[str, Any]) -> type["Component"] | None:
         """The component that `values` name (the default one if they do not); None if unknown."""
-        tag = cls.model_fields[cls.tag].default
-        name = values.get(cls.tag, tag) if isinstance(values, dict) else getattr(values, cls.tag)
+        name = values.get(cls.tag, cls.name_of())
         return cls.choices().get(name) if isinstance(name, str) else None
 
     @model_validator(mode="wrap")
@@ -92,11 +91,9 @@ class Component(Section):
     def _choose(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(values, dict):
             return handler(values)
-        if cls.tag not in values and cls.model_fields[cls.tag].is_required():
-            raise _refused(cls, values, None)
-        if cls.tag in values and cls.chosen(values) is None:
-            raise _refused(cls, values, values[cls.tag])
         component = cls.chosen(values)
+        if component is None and (cls.tag in values or cls.model_fields[cls.tag].is_required()):
+            raise _refused(cls, values, values.get(cls.tag))
         if component is not None and component is not cls:
             return component.model_validate(values)  # type: ignore[return-value]
         for key in values.keys() - cls.model_fields.keys():

@@ -119,15 +119,12 @@ def first_bad_gradient(classifier: Classifier, backward: Callable[[], object]) -
         def look_at_inputs(_: nn.Module, inputs: tuple[object, ...]) -> None:
             for value in inputs:
                 if isinstance(value, Tensor) and value.requires_grad:
-                    number, new = id(value), id(value) not in innermost
+                    number = id(value)
+                    if number not in innermost:
+                        value.register_hook(lambda g, number=number: note(innermost[number][0], g))
                     innermost[number] = (name, value)
-                    if new:
-                        value.register_hook(partial(note_of, number))
 
         return look_at_inputs
-
-    def note_of(number: int, gradient: Tensor) -> None:
-        note(innermost[number][0], gradient)
 
     named = {
         module: f"{name} ({type(module).__name__})"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,12 @@ class Kept(Callback):
             self._kept.load_state_dict(unpacked(state))
 
 
-class Figures(Callback):
+@dataclass
+class Figures:
     """What `sl.Run` itself remembers besides its position: figures of the user's own."""
 
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-        self.stopped = False
+    values: dict[str, float] = field(default_factory=dict)
+    stopped: bool = False
 
     def take(self, figures: Mapping[str, Any]) -> None:
         """Remembers numbers by name. Raises ConfigError for one that is not finite, or is none."""
@@ -67,11 +68,10 @@ class Figures(Callback):
                 raise ConfigError(f"log({name}={given!r}): give a finite number")
             self.values[name] = number
 
-    def state(self) -> dict[str, Any]:
-        return packed({"values": self.values, "stopped": self.stopped})
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self)
 
-    def load(self, state: dict[str, Any]) -> None:
-        state = unpacked(state)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.values, self.stopped = dict(state["values"]), bool(state["stopped"])
 
 

@@ -121,10 +121,10 @@ class Run:
         self.optimizer = optimizer
         self.position = Position()
         self._figures = plain.Figures()
-        objects = {"schedule": schedule, **(keep or {})}
-        others = {name: plain.Kept(name, it) for name, it in objects.items() if it is not None}
+        objects = {"schedule": schedule, **(keep or {}), "run": self._figures}
+        kept = {name: plain.Kept(name, it) for name, it in objects.items() if it is not None}
         scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-        self._parts = TrainedParts(network, optimizer, scaler, others | {"run": self._figures})
+        self._parts = TrainedParts(network, optimizer, scaler, kept)
         self._data, self._seed = data, seed
         self._about = description.describe(
             title or self.folder.name, seed, network, optimizer, schedule, data, settings or {}

@@ -1,6 +1,7 @@
-"""What a folder in `methods/` declares about itself."""
+"""What a folder in `methods/` declares about itself, and whether its networks fit the data."""
 
 import pkgutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     from spikeloom.data.base import DataSpec
     from spikeloom.nn.classifier import Classifier
+
+__all__ = ["Method"]
+
+_KINDS = {"static": "images", "events": "event frames"}
 
 
 @dataclass(frozen=True)
@@ -46,3 +51,41 @@ class Method:
                 "read without running code in them"
             )
         return pkgutil.resolve_name(self.importer)(path, classifier)
+
+
+def check_maps(
+    network: str, data: "DataSpec", advice: str = "use data with channels, height, and width"
+) -> None:
+    """Raises ConfigError for samples that are not `[C, H, W]`."""
+    if len(data.shape) != 3:
+        raise ConfigError(
+            f"network {network!r} takes samples [C, H, W], but {data.name!r} delivers "
+            f"{list(data.shape)}: {advice}"
+        )
+
+
+def check_kind(
+    network: str, data: "DataSpec", images: Iterable[str], frames: Iterable[str]
+) -> None:
+    """Raises ConfigError for samples that are not `[C, H, W]`, and for images where `network` is
+    not among the names of networks for `images`, or frames where it is not among those for
+    `frames`."""
+    check_maps(network, data)
+    fitting, kind = (images, "events") if data.kind == "static" else (frames, "static")
+    if network not in fitting:
+        raise ConfigError(
+            f"network {network!r} takes {_KINDS[kind]}, but {data.name!r} delivers "
+            f"{_KINDS[data.kind]}: use network.name = {' or '.join(fitting)}"
+        )
+
+
+def halved(network: str, data: "DataSpec", times: int, advice: str) -> tuple[int, int]:
+    """Height and width of samples that are halved so often; each time an odd last row and column
+    are dropped. ConfigError if nothing is left."""
+    height, width = data.shape[1:]
+    if min(height, width) >> times == 0:
+        raise ConfigError(
+            f"network {network!r} halves its input {times} times, but samples of {data.name!r} "
+            f"are {height}x{width}: {advice}"
+        )
+    return height >> times, width >> times

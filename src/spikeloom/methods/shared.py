@@ -1,38 +1,11 @@
 """What networks of several methods do alike with their inputs and their logits."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
 from spikeloom.nn import Classifier, Output
 from spikeloom.nn.state import in_pieces
-
-KINDS = {"static": "images", "events": "event frames"}
-"""What samples of a kind are called."""
-
-
-def check_maps(
-    network: str, data: DataSpec, advice: str = "use data with channels, height, and width"
-) -> None:
-    """Raises ConfigError for samples that are not `[C, H, W]`."""
-    if len(data.shape) != 3:
-        raise ConfigError(
-            f"network {network!r} takes samples [C, H, W], but {data.name!r} delivers "
-            f"{list(data.shape)}: {advice}"
-        )
-
-
-def halved(network: str, data: DataSpec, times: int, advice: str) -> tuple[int, int]:
-    """Height and width of samples that are halved so often; each time an odd last row and column
-    are dropped. ConfigError if nothing is left."""
-    height, width = data.shape[1:]
-    if min(height, width) >> times == 0:
-        raise ConfigError(
-            f"network {network!r} halves its input {times} times, but samples of {data.name!r} "
-            f"are {height}x{width}: {advice}"
-        )
-    return height >> times, width >> times
 
 
 def images(inputs: Tensor) -> Tensor:
@@ -57,6 +30,17 @@ def frames(inputs: Tensor, time_steps: int | None) -> Tensor:
         text += f" with T={time_steps}; set network.T to the number of frames, and leave out "
         text += "data.frames.choose"
     raise ConfigError(text)
+
+
+def initialise(net: nn.Module) -> None:
+    """Convolutions: Kaiming normal, fan out; linear layers: normal, deviation 0.01; biases 0."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.01)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def full(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from spikeloom.compiler.constant import repeated_step
 from spikeloom.neurons.fixed import FixedConstants
 from spikeloom.nn.fold import is_constant
-from spikeloom.processes import synced
+from spikeloom.processes import distributed, synced
 
 
 class BatchNorm(FixedConstants):
@@ -74,7 +74,7 @@ class BatchNorm(FixedConstants):
         updates = x.shape[0] if self.statistics == "per_step" else 1
         if self.training:
             self.num_batches_tracked += updates
-        if self.training and self.synchronised and synced.across_processes():
+        if self.training and self.synchronised and distributed.world_size() > 1:
             return self._over_processes(x, updates)
         if is_constant(x):
             # T updates with the same statistics are one with 1 - (1 - momentum)^T.

@@ -299,10 +299,9 @@ def _neurons(layer: nn.Module, dtype: torch.dtype) -> Neurons | None:
     if choice.backend != "cpu" or choice.program is None:
         return None
     coefs = layer._all_coefs().values()  # type: ignore[operator]
-    rest = layer.rest()  # type: ignore[operator]
     neurons = Neurons(
         trace_of(choice.program),
-        tuple(rest.get(name, 0.0) for name in layer.states),  # type: ignore[union-attr]
+        layer._rest(),  # type: ignore[operator]
         tuple(coef.detach().to(dtype, copy=True).contiguous() for coef in coefs),
         dtype,
     )

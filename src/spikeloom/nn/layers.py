@@ -14,7 +14,7 @@ from spikeloom.nn.state import StatefulLayer
 Over = Literal["last", "mean", "max", "sum"]
 
 
-class StaticCoding(nn.Module):
+class StaticCoding(nn.Sequential):
     """A learned encoder that runs once per forward pass, for a current that is the same at all T.
 
         x_t = layers(image)   for t = 1 ... T
@@ -29,18 +29,13 @@ class StaticCoding(nn.Module):
     time_first = True
 
     def __init__(self, time_steps: int, *layers: nn.Module) -> None:
-        super().__init__()
+        super().__init__(*layers)
         if time_steps < 1:
             raise ValueError(f"time_steps={time_steps!r}: expected at least one time step")
         self.time_steps = time_steps
-        self.count = len(layers)
-        for i, layer in enumerate(layers):
-            self.add_module(str(i), layer)
 
-    def forward(self, image: Tensor) -> Tensor:
-        current = image
-        for i in range(self.count):
-            current = self.get_submodule(str(i))(current)
+    def forward(self, input: Tensor) -> Tensor:
+        current = super().forward(input)
         if self.time_steps == 1:
             # The gradient of an expansion is a sum, which forgets that channels are last in memory:
             # torch's BatchNorm then takes its slowest path.

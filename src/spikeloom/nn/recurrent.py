@@ -82,8 +82,7 @@ class Recurrent(StatefulLayer):
         coefs = self.neuron._all_coefs()
         for name, coef in coefs.items():
             coef_kind(name, coef.shape, tuple(x.shape), per_time=False)
-        rest = tuple(self.neuron.rest().get(name, 0.0) for name in self.neuron.states)
-        layer = recurrent.Layer(trace_of(program), self._place, rest)
+        layer = recurrent.Layer(trace_of(program), self._place, self.neuron._rest())
         spikes, finals = recurrent.run(
             layer, x, self.recurrent.weight, start or None, list(coefs.values()), start is not False
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,13 @@ from torch import Tensor
 
 from spikeloom.analysis.decisions import first_spike_times
 from spikeloom.compiler.dispatch import Backend
-from spikeloom.config.schema import Recipe
 from spikeloom.data import registry
 from spikeloom.data.for_recipe import make_transform
 from spikeloom.data.loader import Draws
-from spikeloom.evaluation.evaluation import CheckpointName, load_run
+from spikeloom.evaluation.evaluation import CheckpointName, TrainedRun, load_run
 from spikeloom.neurons import Neuron
-from spikeloom.nn.classifier import Classifier
 from spikeloom.prediction.samples import as_samples
 from spikeloom.run.device import autocast
-from spikeloom.run.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -48,18 +46,15 @@ class Network:
     predict at once.
     """
 
-    def __init__(
-        self, recipe: Recipe, inputs: Inputs, classifier: Classifier, device: torch.device
-    ) -> None:
-        self.recipe = recipe
-        self.spec = inputs.spec
-        self.classifier = classifier.eval()
-        self.device = device
-        self.normalisation = inputs.mean, inputs.std
-        self._source = registry.source(recipe.data.name)
-        self._transform = make_transform(
-            recipe.data, inputs.spec, *self.normalisation, training=False
-        )
+    def __init__(self, run: TrainedRun) -> None:
+        self.recipe = run.recipe
+        self.spec = run.inputs.spec
+        self.classifier = run.classifier
+        self.device = run.device
+        self.normalisation = run.inputs.mean, run.inputs.std
+        data = run.recipe.data
+        self._source = registry.source(data.name)
+        self._transform = make_transform(data, self.spec, *self.normalisation, training=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -94,23 +89,16 @@ class Network:
 
     def predictions(self, samples: Any, *, batch_size: int = 64) -> Iterator[Prediction]:
         """As `predict`, one after the other: memory holds no more than a batch."""
-        names: list[str] = []
-        raw: list[Tensor] = []
-        for name, sample in as_samples(samples, self._read, self.spec, self._T):
-            names.append(name)
-            raw.append(sample)
-            if len(raw) == batch_size:
-                yield from self._answers(names, raw)
-                names, raw = [], []
-        if raw:
-            yield from self._answers(names, raw)
+        named = as_samples(samples, self._read, self.spec, self._T)
+        while batch := list(islice(named, max(1, batch_size))):
+            yield from self._answers(*zip(*batch, strict=True))
 
     def _read(self, content: bytes, name: str) -> Tensor:
         return self._source.sample(content, name, self.recipe.data, self._T, self.spec)
 
-    def _answers(self, names: Sequence[str], raw: Sequence[Tensor]) -> Iterator[Prediction]:
+    def _answers(self, names: Sequence[str], raw: tuple[Tensor, ...]) -> Iterator[Prediction]:
         axis = 1 if self.spec.kind == "events" else 0
-        batch = torch.stack(list(raw), axis).to(self.device)
+        batch = torch.stack(raw, axis).to(self.device)
         with torch.no_grad(), autocast(self.recipe.training.precision, self.device):
             output = self.classifier(self._transform(batch, Draws()))
         steps: list[int | None] = [None] * len(names)
@@ -146,7 +134,7 @@ def load(
         RunError, CheckpointError: there is no such run or file, or it is damaged.
     """
     run = load_run(source, checkpoint, device=device)
-    network = Network(run.recipe, run.inputs, run.classifier, run.device)
+    network = Network(run)
     if backend is not None:
         for module in network.classifier.modules():
             if isinstance(module, Neuron):

@@ -86,14 +86,10 @@ def processes() -> Iterator[None]:
         # After a failure the traceback still holds what uses the group, and nccl would wait for
         # processes that are gone: the end of this process will do.
         if orderly:
-            _close_users()
+            for user in list(_users):
+                user.close()
+            gc.collect()  # one may be part of a cycle, and would be removed at any later time
             dist.destroy_process_group()
-
-
-def _close_users() -> None:
-    for user in list(_users):
-        user.close()
-    gc.collect()  # one may be part of a cycle, and would be removed at any later time
 
 
 def _join(backend: str) -> None:

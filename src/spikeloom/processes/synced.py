@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from spikeloom.processes import distributed
 
 
 def synchronise(module: nn.Module) -> None:
@@ -51,11 +52,6 @@ def own_batches(module: nn.Module) -> Iterator[None]:
             layer.synchronised = True  # type: ignore[assignment]
 
 
-def across_processes() -> bool:
-    """Whether several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
 class SyncedBatchNorm(_BatchNorm):
     """What torch's `norm` was, `[B, C, ...]`, over the batch of all processes in training.
 
@@ -74,7 +70,7 @@ class SyncedBatchNorm(_BatchNorm):
         self.train(norm.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        if not (self.training and self.synchronised and across_processes()):
+        if not (self.training and self.synchronised and distributed.world_size() > 1):
             return super().forward(input)
         momentum = self.momentum
         if self.num_batches_tracked is not None:
@@ -127,14 +123,6 @@ def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean[0], var[0] * (count[0] / (count[0] - 1))
 
 
-@torch.no_grad()
-def total(part: Tensor) -> Tensor:
-    """The sum of `part` over all processes, as a new tensor."""
-    whole = part.clone()
-    dist.all_reduce(whole)
-    return whole
-
-
 def _statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and biased variance `[G, C]` and count `[G, 1]` of `x` `[G, N, C, ...]` on all
     processes, in `dtype`; sums in float64."""
@@ -146,10 +134,7 @@ def _statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     for group in range(groups):
         mean, var = torch.batch_norm_update_stats(x[group], unused, unused.clone(), 0.0)
         mine[group, 1:] = torch.cat([mean, var])
-    rows = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, mine)
-    every = torch.stack(rows)
-    counts, means, variances = every.split([1, channels, channels], dim=2)
+    counts, means, variances = distributed.gather(mine).split([1, channels, channels], dim=2)
     count = counts.sum(0)
     mean = (counts * means).sum(0) / count
     var = (counts * (variances + (means - mean).square())).sum(0) / count
@@ -215,7 +200,7 @@ class _Synced(torch.autograd.Function):
                 )
             )
         mine = sums.sum(1)
-        dist.all_reduce(sums)
+        distributed.sum_over_ranks(sums)
         # What they depend on of x, over the whole batch: scale (mean dy + xhat mean(dy xhat)).
         rstd = (var + ctx.eps).rsqrt()
         scale = rstd if weight is None else weight * rstd

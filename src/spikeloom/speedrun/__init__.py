@@ -153,11 +153,6 @@ def _finished(folder: Path) -> reading.RunRecord:
     run = reading.read(folder)
     if run.end is None or run.end.best is None or run.end.seconds is None:
         raise RunError(f"{folder} is not finished: `spikeloom resume {folder}` goes on")
-    _check_rules(run, folder)
-    return run
-
-
-def _check_rules(run: reading.RunRecord, folder: Path) -> None:
     trained = run.start.train_samples or 0
     cifar10 = run.setting("data.name") == "cifar10" and run.start.test_samples == _TEST
     broken = {
@@ -170,3 +165,4 @@ def _check_rules(run: reading.RunRecord, folder: Path) -> None:
     reasons = [reason for reason, is_so in broken.items() if is_so]
     if reasons:
         raise RunError(f"{folder} is no entry of the speedrun: {'; '.join(reasons)}")
+    return run

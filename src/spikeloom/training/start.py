@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spikeloom import zoo
 from spikeloom.config.schema import StartConfig
-from spikeloom.data.base import DataSet, Split
+from spikeloom.data.base import DataSet
 from spikeloom.data.files import weights as weight_files
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.run import checkpoint
@@ -30,7 +30,11 @@ def start_from(module: nn.Module, config: StartConfig) -> str:
     path = zoo.located(config.name)
     theirs, ours = _weights(path), module.state_dict()
     odd = sorted(theirs.keys() ^ ours.keys())
-    fitting = {name: value for name, value in theirs.items() if _fits(value, ours.get(name))}
+    fitting = {
+        name: value
+        for name, value in theirs.items()
+        if name in ours and value.shape == ours[name].shape
+    }
     if odd or not fitting:
         problem = f"{odd[0]} is not in both" if odd else "no tensor has the shape of its namesake"
         raise CheckpointError(
@@ -47,7 +51,8 @@ def start_from(module: nn.Module, config: StartConfig) -> str:
 
 
 def freeze(module: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
-    """Keeps the parameters whose name matches a pattern from learning.
+    """Keeps the parameters whose name matches one of the `patterns`, of which there are some, from
+    learning.
 
     Returns the modules all of whose own parameters are frozen: they are to stay in evaluation mode,
     so that running statistics stay too.
@@ -55,8 +60,6 @@ def freeze(module: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
     Raises:
         ConfigError: a pattern matches nothing, or nothing is left to learn.
     """
-    if not patterns:
-        return []
     names = [name for name, _ in module.named_parameters()]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
@@ -86,17 +89,10 @@ def fingerprint(data: DataSet) -> str:
     """What tells a data set from another: shapes, all labels, and some samples of each split."""
     digest = hashlib.sha256(repr((data.spec, len(data.train), len(data.test))).encode())
     for split in (data.train, data.test):
-        digest.update(split.labels.contiguous().numpy().tobytes())
-        digest.update(_some_samples(split).contiguous().numpy().tobytes())
+        some = split.read(torch.arange(0, len(split), max(1, len(split) // 8)))
+        for tensor in (split.labels, some):
+            digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _some_samples(split: Split, count: int = 8) -> Tensor:
-    return split.read(torch.arange(0, len(split), max(1, len(split) // count)))
-
-
-def _fits(value: Tensor, other: Tensor | None) -> bool:
-    return other is not None and value.shape == other.shape
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

@@ -80,9 +80,9 @@ class Trainer:
         self.optimizer = optimizers.make_optimizer(recipe.optimizer, groups)
         scaled = recipe.training.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
-        self.callbacks: dict[str, Callback] = {
-            f"{i}.{section.kind}": section.build() for i, section in enumerate(recipe.callbacks)
-        }
+        self.callbacks: dict[str, Callback] = {}
+        for i, section in enumerate(recipe.callbacks):
+            self.callbacks[f"{i}.{section.kind}"] = section.build()
         self.position = Position()
 
     def begin(self) -> None:

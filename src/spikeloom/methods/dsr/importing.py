@@ -8,12 +8,11 @@ model. A threshold file `<name>.dict` has the keys `storein1` ... for the last p
 
 import re
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from spikeloom.errors import CheckpointError
-from spikeloom.methods.published import fit, saved
+from spikeloom.methods.published import fit, network_in, saved
 from spikeloom.nn import Classifier
 
 BODY = "body."
@@ -27,10 +26,7 @@ def read_checkpoint(path: Path, classifier: Classifier) -> dict[str, Tensor]:
     CheckpointError if the file cannot be read, or is of another network: it names the first
     differences.
     """
-    content = saved(path)
-    state = content.get("state_dict", content)
-    ours = classifier.state_dict()
-    return fit(path, translate(path, state), ours, optional=(".threshold",))
+    return fit(path, published(path), classifier.state_dict(), optional=(".threshold",))
 
 
 def read_thresholds(path: Path) -> dict[str, float]:
@@ -50,16 +46,11 @@ def read_thresholds(path: Path) -> dict[str, float]:
     return thresholds
 
 
-def translate(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
-    """A published state dict under our names."""
-    renamed = {}
-    for key, value in state.items():
-        if not isinstance(value, Tensor):
-            raise CheckpointError(
-                f"{path}: {key!r} holds a {type(value).__name__}: expected tensors; a checkpoint "
-                "has them under state_dict"
-            )
-        name = str(key).removeprefix("module.")
-        name = re.sub(r"\bVth$", "threshold", name)
-        renamed[name if name.startswith(BODY) else BODY + name] = value
-    return renamed
+def published(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.pth` file under our names; a checkpoint of this library (`model`) has
+    them."""
+    state = network_in(path, "model", "state_dict")
+    return {
+        BODY + re.sub(r"\bVth$", "threshold", name.removeprefix(BODY)): value
+        for name, value in state.items()
+    }

@@ -4,20 +4,21 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
+from spikeloom.methods.base import check_maps
 from spikeloom.methods.compact import CompactBody
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.representation import IMAGENET_IF_SCALE, DsrIF, DsrLIF, Represented
 from spikeloom.methods.dsr.resnet import Activation, batch_norm, imagenet_resnet, small_resnet
 from spikeloom.methods.dsr.thresholds import start_from_files
 from spikeloom.methods.dsr.vgg import vgg
-from spikeloom.methods.shared import check_maps, frames, full, shown
+from spikeloom.methods.shared import frames, full, shown
 from spikeloom.neurons import ScaledIF
 from spikeloom.nn import Classifier, Output
+from spikeloom.processes import distributed
 
 _DEFAULTS = {
     "if": {"threshold": 6.0, "alpha": 0.5, "threshold_bound": 0.01},
@@ -109,11 +110,10 @@ class DsrClassifier(Classifier):
     @torch.no_grad()
     def before_step(self) -> None:
         """Gradients were averaged over processes; the published sum is larger by their number."""
-        distributed = dist.is_available() and dist.is_initialized()
-        if self.network.threshold_reduction == "sum" and distributed:
+        if self.network.threshold_reduction == "sum":
             for neuron in self.spiking:
                 if neuron.threshold.grad is not None:
-                    neuron.threshold.grad.mul_(dist.get_world_size())
+                    neuron.threshold.grad.mul_(distributed.world_size())
 
     def after_step(self) -> None:
         """No threshold leaves its bound."""

@@ -45,8 +45,7 @@ _PASSES, _SATURATES = 1, 2
 class Represented(Scaled):
     """A neuron of the scaled family that learns through its spike representation.
 
-    `threshold_scale`: c, the factor of the threshold's gradient; the published one if it is left
-    None.
+    `threshold_scale`: c, the factor of the threshold's gradient; the published one at first.
 
     For the backward pass a layer keeps one byte per neuron and sample: on which side of the edges
     of the clamp its mean input lies. Neither its input nor anything else over time is kept.
@@ -59,9 +58,9 @@ class Represented(Scaled):
     true_scale: float
     """c of the clamp's derivative."""
 
-    def __init__(self, *args: Any, threshold_scale: float | None = None, **options: Any) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.threshold_scale = self.published_scale if threshold_scale is None else threshold_scale
+        self.threshold_scale = self.published_scale
 
     def sides(self, r: Tensor, threshold: Tensor) -> Tensor:
         """Where the mean input r `[B, ...]` lies against the clamp, uint8 in its shape."""

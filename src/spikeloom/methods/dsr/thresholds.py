@@ -12,7 +12,8 @@ A threshold file is safetensors: one float64 scalar per layer, `relu1`, `layer1.
 activation before it is scaled, and in the metadata what it was measured on.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import safetensors.torch
@@ -24,9 +25,9 @@ from spikeloom.data.files import weights
 from spikeloom.errors import CheckpointError, ConfigError
 from spikeloom.hooks import hooked
 from spikeloom.methods.dsr.config import DsrNetwork
-from spikeloom.methods.dsr.importing import BODY, read_thresholds, translate
+from spikeloom.methods.dsr.importing import BODY, published, read_thresholds
 from spikeloom.methods.dsr.representation import DsrLIF, Represented
-from spikeloom.methods.published import fit, saved
+from spikeloom.methods.published import fit
 from spikeloom.nn import Classifier
 
 
@@ -84,20 +85,17 @@ def calibrate(
     try:
         for inputs in batches:
             count = len(inputs)
-            with hooked({layer: _collect(largest[name], count) for name, layer in layers.items()}):
+            looks = {m: partial(_collect, largest[name], count) for name, m in layers.items()}
+            with hooked(looks):
                 classifier(inputs)
     finally:
         classifier.train(training)
     return {name: top.value() for name, top in largest.items()}
 
 
-def _collect(largest: _Largest, samples: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+def _collect(largest: _Largest, samples: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Of a batch; a ReLU sees `[1, B, ...]`, or `[B, ...]` in a Sequential."""
-
-    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        largest.add(inputs[0].relu(), samples)
-
-    return hook
+    largest.add(inputs[0].relu(), samples)
 
 
 def write_thresholds(path: Path, activations: dict[str, Tensor], about: dict[str, str]) -> None:
@@ -114,10 +112,11 @@ def start_from_files(classifier: Classifier, network: DsrNetwork) -> None:
     """
     if network.ann is not None:
         path = Path(network.ann)
-        state = _ann_state(path)
-        classifier.load_state_dict(
-            fit(path, state, classifier.state_dict(), optional=(".threshold",))
-        )
+        if path.is_dir():
+            path = path / "weights.safetensors"
+        state = weights.read(path)[0] if _is_safetensors(path) else published(path)
+        ours = classifier.state_dict()
+        classifier.load_state_dict(fit(path, state, ours, optional=(".threshold",)))
     if network.thresholds is not None:
         set_thresholds(classifier, Path(network.thresholds))
 
@@ -141,16 +140,6 @@ def set_thresholds(classifier: Classifier, path: Path) -> None:
         scale = neuron.delta_t if isinstance(neuron, DsrLIF) else 1.0
         neuron.threshold.fill_(float(activations[name]) * scale)
         neuron.apply_bound()
-
-
-def _ann_state(path: Path) -> dict[str, Tensor]:
-    if path.is_dir():
-        path = path / "weights.safetensors"
-    if _is_safetensors(path):
-        return weights.read(path)[0]
-    content = saved(path)
-    # A checkpoint of this library has its state under "model", a published one under "state_dict".
-    return translate(path, content.get("model", content.get("state_dict", content)))
 
 
 def facts_of(path: Path) -> dict[str, str]:

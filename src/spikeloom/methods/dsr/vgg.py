@@ -12,9 +12,10 @@ from collections import OrderedDict
 from torch import nn
 
 from spikeloom.data.base import DataSpec
+from spikeloom.methods.base import halved
 from spikeloom.methods.dsr.config import DsrNetwork
 from spikeloom.methods.dsr.resnet import Activation, batch_norm
-from spikeloom.methods.shared import halved
+from spikeloom.methods.shared import initialise
 from spikeloom.nn import Sequential
 
 _CONVOLUTIONS = {
@@ -54,11 +55,5 @@ def vgg(network: DsrNetwork, data: DataSpec, activation: Activation) -> Sequenti
         activation(),
     )
     net = Sequential(layers)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+    initialise(net)
     return net

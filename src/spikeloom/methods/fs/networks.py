@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
+from spikeloom.methods.base import check_maps
 from spikeloom.methods.fs import loss
 from spikeloom.methods.fs.config import Constants, FsNetwork
 from spikeloom.methods.fs.first_spike import encode, first_spike_votes
-from spikeloom.methods.shared import check_maps, full
+from spikeloom.methods.shared import full
 from spikeloom.neurons import AdLIF, CuLIF, Neuron, PCuLIF
 from spikeloom.nn import (
     BatchNorm,
@@ -91,7 +92,13 @@ class FsClassifier(Classifier):
             coded = self.latency(inputs.expand(self.latency.time_steps, *inputs.shape))
             empty = coded.new_zeros(self.network.T - len(coded), *inputs.shape)
             inputs = torch.cat([coded, empty])
-        self._check(inputs)
+        length = in_pieces() or inputs.shape[0] == self.network.T
+        if not length or tuple(inputs.shape[2:]) != self.shape:
+            raise ConfigError(
+                f"input of shape {list(inputs.shape)}: expected [T, B, ...] with T="
+                f"{self.network.T} and samples {list(self.shape)}; set network.T to the number of "
+                "frames"
+            )
         return inputs
 
     def read(self, *course: Tensor) -> Output:
@@ -149,15 +156,6 @@ class FsClassifier(Classifier):
             hidden = self.output_delay(hidden)
         run = self.output_neuron(per_step(self.output, hidden), None, ("h",))
         return run.spikes, run.records["h"]
-
-    def _check(self, inputs: Tensor) -> None:
-        length = in_pieces() or inputs.shape[0] == self.network.T
-        if not length or tuple(inputs.shape[2:]) != self.shape:
-            raise ConfigError(
-                f"input of shape {list(inputs.shape)}: expected [T, B, ...] with T="
-                f"{self.network.T} and samples {list(self.shape)}; set network.T to the number of "
-                "frames"
-            )
 
 
 def _fully_connected(network: FsNetwork, data: DataSpec) -> tuple[Sequential, int]:

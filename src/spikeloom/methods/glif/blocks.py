@@ -71,14 +71,12 @@ class Parts:
         )
 
     def conv3x3(self, inputs: int, outputs: int, stride: int = 1, alpha: float = 1.0) -> Sequential:
-        return Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), self.norm(outputs, alpha)
-        )
+        conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        return Sequential(conv, self.norm(outputs, alpha))
 
     def conv1x1(self, inputs: int, outputs: int, stride: int = 1, alpha: float = 1.0) -> Sequential:
-        return Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), self.norm(outputs, alpha)
-        )
+        conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        return Sequential(conv, self.norm(outputs, alpha))
 
     def shortcut(self, inputs: int, outputs: int, stride: int) -> Sequential:
         """tdBN(a2) alone where the shape stays: the identity path is normalised too; else

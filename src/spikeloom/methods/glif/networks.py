@@ -13,18 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
-from spikeloom.errors import ConfigError
+from spikeloom.methods.base import check_kind, halved
 from spikeloom.methods.compact import WIDTH, CompactBody, CompactNetwork
 from spikeloom.methods.glif.blocks import BasicBlock, MembraneBlock, Parts, SewBlock
 from spikeloom.methods.glif.config import EVENT_NETWORKS, IMAGE_NETWORKS, GlifNetwork
-from spikeloom.methods.shared import (
-    KINDS,
-    LogitClassifier,
-    check_maps,
-    frames,
-    halved,
-    shown,
-)
+from spikeloom.methods.shared import LogitClassifier, frames, initialise, shown
 from spikeloom.neurons.gated import Gated
 from spikeloom.nn import Output, Sequential
 
@@ -46,14 +39,7 @@ def build(network: GlifNetwork, data: DataSpec) -> "GlifClassifier":
     Raises `ConfigError` if the two do not fit: frames for an image network or the reverse, or
     samples too small.
     """
-    check_maps(network.name, data)
-    names = IMAGE_NETWORKS if data.kind == "static" else EVENT_NETWORKS
-    if network.name not in names:
-        kind = "static" if network.name in IMAGE_NETWORKS else "events"
-        raise ConfigError(
-            f"network {network.name!r} takes {KINDS[kind]}, but {data.name!r} delivers "
-            f"{KINDS[data.kind]}: use network.name = {' or '.join(names)}"
-        )
+    check_kind(network.name, data, IMAGE_NETWORKS, EVENT_NETWORKS)
     if network.name in _RESNETS:
         classifier: GlifClassifier = ResNet(network, data)
     else:
@@ -131,7 +117,7 @@ class ResNet(GlifClassifier):
                 inputs = outputs
         self.features = Sequential(*layers)
         self.lastave = Sequential(*_head(network, inputs, data.class_count))
-        _initialise(self)
+        initialise(self)
 
     def course(self, current: Tensor) -> tuple[Tensor, ...]:
         features = self.features(self.conv1(current))
@@ -161,7 +147,7 @@ class CifarNet(GlifClassifier):
             nn.Linear(unit * 8, unit * 4, bias=False),
             nn.Linear(unit * 4, data.class_count, bias=False),
         )
-        _initialise(self)
+        initialise(self)
 
     def course(self, current: Tensor) -> tuple[Tensor, ...]:
         return (self.lastave(self.features(current)),)
@@ -217,21 +203,8 @@ class SewNet(GlifClassifier):
 
 
 def _head(network: GlifNetwork, features: int, classes: int) -> list[nn.Module]:
-    published = "two"
-    if classes > _MANY_CLASSES or network.neuron == "glif-f":
-        published = "one"
-    if network.per == "layer" and network.name in ("resnet18", "resnet34"):
-        published = "one"
-    kind = published if network.head == "auto" else network.head
-    if kind == "one":
+    by_layer = network.per == "layer" and network.name in ("resnet18", "resnet34")
+    published = classes > _MANY_CLASSES or network.neuron == "glif-f" or by_layer
+    if network.head == "one" or (network.head == "auto" and published):
         return [nn.Linear(features, classes, bias=False)]
     return [nn.Linear(features, _HIDDEN, bias=False), nn.Linear(_HIDDEN, classes, bias=False)]
-
-
-def _initialise(net: nn.Module) -> None:
-    """Convolutions: Kaiming normal, fan out; linear layers: normal, deviation 0.01."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.01)

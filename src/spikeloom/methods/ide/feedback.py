@@ -19,6 +19,7 @@ followed: BatchNorm as in `FeedbackNetwork`.
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ from spikeloom.methods.ide.restriction import restrict
 from spikeloom.methods.ide.solver import Settings, Solution
 from spikeloom.methods.ide.transforms import Masks, Statistics, WeightTransform
 from spikeloom.neurons.rate import RateLIF, weight_sum
-from spikeloom.processes import synced
+from spikeloom.processes import distributed
 from spikeloom.synapses.fixed import fixed
 
 Observer = Callable[[int, Sequence[Tensor]], None]
@@ -73,7 +74,7 @@ class FeedbackNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.input_transform = input_transform
-        self.transforms = nn.ModuleList(transforms)
+        self.transforms = cast(Sequence[WeightTransform], nn.ModuleList(transforms))
         count = len(self.transforms)
         if not 1 <= feedback <= count:
             raise ValueError(f"feedback={feedback}: expected 1 to {count}, the transforms given")
@@ -84,13 +85,12 @@ class FeedbackNetwork(nn.Module):
         self.output_layer = count - feedback
         self.solver_settings = Settings(settings.max_iter, settings.tol, settings.damping)
         leak = settings.leak if settings.neuron == "lif" else 1.0
-        self.neurons = nn.ModuleList(
-            RateLIF(leak, v_threshold=settings.v_threshold) for _ in range(count)
-        )
+        neurons = [RateLIF(leak, v_threshold=settings.v_threshold) for _ in range(count)]
+        self.neurons = cast(Sequence[RateLIF], nn.ModuleList(neurons))
         self.leak = leak
         if settings.restriction != "none":
             restrict(
-                self._transform(count - 1).synapse,
+                self.transforms[-1].synapse,
                 settings.restriction,
                 settings.norm_range,
                 iterate_in_eval="eval-iteration" in settings.quirks,
@@ -114,7 +114,7 @@ class FeedbackNetwork(nn.Module):
         # Only the simulation may run in low precision: a solver needs all digits.
         with parametrize.cached(), torch.autocast(device, enabled=False):
             # The restricted weight is computed once per pass: here, where gradients may be on.
-            _ = self._transform(-1).synapse.weight
+            _ = self.transforms[-1].synapse.weight
             drive, currents = self.drive(inputs, masks)
             with torch.autocast(device, enabled=low_precision):
                 rate = self.simulate(currents, masks, observe)[self.output_layer]
@@ -170,11 +170,10 @@ class FeedbackNetwork(nn.Module):
         time_steps = len(currents)
         layers = range(len(self.neurons))
         # the same weights for T steps of spikes: laid out once, for sums over those that fired
-        synapses = [self._transform(i).synapse for i in layers]
-        maps = [fixed(synapse) or synapse for synapse in synapses]
+        maps = [fixed(transform.synapse) or transform.synapse for transform in self.transforms]
 
         def felt(i: int, x: Tensor) -> Tensor:
-            transform = self._transform(i)
+            transform = self.transforms[i]
             return masks.apply(
                 f"s{i + 1}", transform.finish(transform.normalise(maps[i](x), "running"))
             )
@@ -190,14 +189,14 @@ class FeedbackNetwork(nn.Module):
                 if i:
                     current = felt(i - 1, spikes[-1])
                 x = current.unsqueeze(0)
-                neuron = self._neuron(i)
+                neuron = self.neurons[i]
                 fired, states[i] = neuron(x, states[i] or neuron.initial_state(x))
                 spikes.append(fired[0])
             if observe is not None:
                 observe(t, spikes)
         return [
-            self._neuron(i).rate(state[1], time_steps)
-            for i, state in enumerate(states)
+            neuron.rate(state[1], time_steps)
+            for neuron, state in zip(self.neurons, states, strict=True)
             if state is not None
         ]
 
@@ -207,20 +206,17 @@ class FeedbackNetwork(nn.Module):
         drive: Tensor,
         masks: Masks,
         statistics: Statistics = "running",
-        layer: int | None = None,
     ) -> Tensor:
-        """f: once around the loop, from the rate `[B, ...]` of a layer to itself.
+        """f: once around the loop, from the rate `[B, ...]` of the output layer to itself.
 
-        `drive`: A_x(x). `layer`: index of the layer; the output layer if None (in training), 0 for
-        the first-layer form.
+        `drive`: A_x(x).
         """
-        layer = self.output_layer if layer is None else layer
-        last = len(self.transforms) - 1
-        for i in range(layer, last):
-            rate = self._saturate(self._current(i, rate, statistics, masks))
-        rate = self._saturate(self._current(last, rate, statistics, masks) + drive)
-        for i in range(layer):
-            rate = self._saturate(self._current(i, rate, statistics, masks))
+        count = len(self.transforms)
+        for i in (*range(self.output_layer, count), *range(self.output_layer)):
+            current = masks.apply(f"s{i + 1}", self.transforms[i](rate, statistics))
+            if i == count - 1:
+                current = current + drive
+            rate = (current / self.v_threshold).clamp(0, 1)
         return rate
 
     def average(self, frames: Tensor) -> Tensor:
@@ -260,7 +256,7 @@ class FeedbackNetwork(nn.Module):
             return rate
         around, around_image = point, image
         one_layer = len(self.transforms) == 1
-        normed = any(transform.norm is not None for transform in self._all_transforms())
+        normed = any(transform.norm is not None for transform in self.transforms)
         coupled = normed and self.training and self.settings.jacobian_norm == "batch"
         if normed or not one_layer:
             inside: Statistics = "batch" if coupled else "running"
@@ -281,8 +277,8 @@ class FeedbackNetwork(nn.Module):
 
     def _coupled_settings(self) -> Settings:
         """Those for a batch that is one system; over all processes, if BatchNorm is."""
-        synced_norm = any(transform.synchronised for transform in self._all_transforms())
-        if not (synced_norm and synced.across_processes()):
+        synced_norm = any(transform.synchronised for transform in self.transforms)
+        if not (synced_norm and distributed.world_size() > 1):
             return self.solver_settings
         if (solver := self.settings.solver) not in ("broyden", "anderson", "fixed-point"):
             raise ConfigError(
@@ -290,7 +286,7 @@ class FeedbackNetwork(nn.Module):
                 "processes are one system then, which it does not solve; use broyden, or "
                 "network.jacobian_norm = running"
             )
-        return replace(self.solver_settings, total=synced.total)
+        return replace(self.solver_settings, total=distributed.sum_over_ranks)
 
     def _note(self, solution: Solution) -> None:
         self.tally[1] += solution.steps
@@ -307,22 +303,3 @@ class FeedbackNetwork(nn.Module):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-
-    def _current(self, index: int, x: Tensor, statistics: Statistics, masks: Masks) -> Tensor:
-        return masks.apply(f"s{index + 1}", self._transform(index)(x, statistics))
-
-    def _saturate(self, current: Tensor) -> Tensor:
-        return (current / self.v_threshold).clamp(0, 1)
-
-    def _transform(self, index: int) -> WeightTransform:
-        transform = self.transforms[index]
-        assert isinstance(transform, WeightTransform)
-        return transform
-
-    def _all_transforms(self) -> list[WeightTransform]:
-        return [self._transform(i) for i in range(len(self.transforms))]
-
-    def _neuron(self, index: int) -> RateLIF:
-        neuron = self.neurons[index]
-        assert isinstance(neuron, RateLIF)
-        return neuron

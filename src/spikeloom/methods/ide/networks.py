@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
 from spikeloom.errors import ConfigError
+from spikeloom.methods.base import check_maps
 from spikeloom.methods.compact import WIDTH, Whitening, check_images
 from spikeloom.methods.ide.config import IdeNetwork
 from spikeloom.methods.ide.convergence import figures
 from spikeloom.methods.ide.feedback import FeedbackNetwork
 from spikeloom.methods.ide.transforms import WeightTransform
-from spikeloom.methods.shared import check_maps
 from spikeloom.nn import Classifier, Figure, Output
 
 CHANNELS = {

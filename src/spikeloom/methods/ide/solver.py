@@ -27,7 +27,8 @@ Operator = Callable[[Tensor], Tensor]
 """x `[R, D]` -> A x `[R, D]`; linear."""
 
 Total = Callable[[Tensor], Tensor]
-"""Adds up what each holder of a part of the vectors has summed over its own part."""
+"""Adds up what each holder of a part of the vectors has summed over its own part; in place, if it
+likes."""
 
 
 def _identity(part: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.methods.ide.restriction import Synapse, output_axis, unit_norms
-from spikeloom.processes import synced
+from spikeloom.processes import distributed, synced
 
 Statistics = Literal["batch", "update", "running"]
 """BatchNorm with the statistics of the batch; the same, and the running ones are updated; or with
@@ -76,7 +76,7 @@ class WeightTransform(nn.Module):
         momentum = norm.momentum or 0.0
         if update and norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
-        if training and self.synchronised and synced.across_processes():
+        if training and self.synchronised and distributed.world_size() > 1:
             affine = norm.weight, norm.bias, mean, var
             whole = current.unsqueeze(0)
             return synced.batch_norm(whole, *affine, momentum=momentum, eps=norm.eps).squeeze(0)
@@ -93,7 +93,7 @@ class WeightTransform(nn.Module):
         if norm is None:
             return current
         shape = (1, -1, *[1] * (reference.dim() - 2))
-        if self.synchronised and synced.across_processes():
+        if self.synchronised and distributed.world_size() > 1:
             mean, var = (value.view(shape) for value in synced.mean_and_variance(reference))
         else:
             axes = [0, *range(2, reference.dim())]

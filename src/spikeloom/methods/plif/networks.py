@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.data.base import DataSpec
-from spikeloom.errors import ConfigError
+from spikeloom.methods.base import check_kind, halved
 from spikeloom.methods.compact import WIDTH, CompactBody, CompactNetwork
 from spikeloom.methods.plif.config import PlifNetwork
-from spikeloom.methods.shared import KINDS, LogitClassifier, frames, full, images
+from spikeloom.methods.shared import LogitClassifier, frames, full, images
 from spikeloom.neurons import LIF, PLIF, ATan, Neuron
 from spikeloom.nn import BatchNorm, Classifier, Dropout, Output, Sequential, StaticCoding, Voting
 
@@ -42,26 +42,9 @@ def build(network: PlifNetwork, data: DataSpec) -> "PlifClassifier | CompactClas
     """
     if network.name == "compact":
         return CompactClassifier(network, data)
-    kind = "static" if network.name in _IMAGE_CHANNELS else "events"
-    if len(data.shape) != 3:
-        raise ConfigError(
-            f"network {network.name!r} takes samples [C, H, W], but {data.name!r} delivers "
-            f"{list(data.shape)}: use data with channels, height, and width"
-        )
-    if data.kind != kind:
-        fitting = _IMAGE_CHANNELS if data.kind == "static" else _EVENT_LAYERS
-        raise ConfigError(
-            f"network {network.name!r} takes {KINDS[kind]}, but {data.name!r} delivers "
-            f"{KINDS[data.kind]}: use network.name = {' or '.join(fitting)}"
-        )
-    layers = network.layers or _EVENT_LAYERS.get(network.name, 2)
-    if min(data.shape[1:]) >> layers == 0:
-        raise ConfigError(
-            f"network {network.name!r} halves its input {layers} times, but samples of "
-            f"{data.name!r} are {data.shape[1]}x{data.shape[2]}: use larger samples or fewer "
-            "network.layers"
-        )
-    classifier = (PlifImageClassifier if kind == "static" else FrameClassifier)(network, data)
+    check_kind(network.name, data, _IMAGE_CHANNELS, _EVENT_LAYERS)
+    kind = PlifImageClassifier if data.kind == "static" else FrameClassifier
+    classifier = kind(network, data)
     # Activations then have the channel last in memory, and on a CPU torch pools 4 times faster
     # (64 x 128 x 28 x 28, one thread, forward and backward: 8 ms against 25).
     return classifier.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -115,17 +98,17 @@ class PlifImageClassifier(PlifClassifier):
         super().__init__(network, data)
         channels = network.channels or _IMAGE_CHANNELS[network.name]
         pool = _POOLS[network.pool]
+        conv = nn.Conv2d(data.shape[0], channels, 3, padding=1, bias=False)
         # An ordinary BatchNorm: the coding layer sees the image once, not once per time step.
-        self.static_conv = StaticCoding(
-            network.T, _conv(data.shape[0], channels), nn.BatchNorm2d(channels)
-        )
+        self.static_conv = StaticCoding(network.T, conv, nn.BatchNorm2d(channels))
         blocks: list[nn.Module] = [_neuron(network)]
         for count in (0, 1) if network.name == "mnist" else (2, 3):
             for _ in range(count):
                 blocks += _block(channels, channels, network)
             blocks.append(pool(2))
         self.conv = Sequential(*blocks)
-        features = channels * (data.shape[1] // 4) * (data.shape[2] // 4)
+        height, width = halved(network.name, data, 2, "use larger samples")
+        features = channels * height * width
         hidden = network.hidden or _IMAGE_HIDDEN
         second_dropout = network.name == "mnist"
         self.fc = _readout(network, features, hidden, self.class_count, second_dropout)
@@ -143,13 +126,14 @@ class FrameClassifier(PlifClassifier):
         channels = network.channels or _EVENT_CHANNELS
         pool = _POOLS[network.pool]
         layers = network.layers or _EVENT_LAYERS[network.name]
+        advice = "use larger samples or fewer network.layers"
+        height, width = halved(network.name, data, layers, advice)
         blocks: list[nn.Module] = []
         for i in range(layers):
             inputs = data.shape[0] if i == 0 else channels
             blocks += [*_block(inputs, channels, network), pool(2)]
         self.conv = Sequential(*blocks)
-        # Each pooling drops an odd last row and column: 34 -> 17 -> 8.
-        features = channels * (data.shape[1] >> layers) * (data.shape[2] >> layers)
+        features = channels * height * width
         hidden = network.hidden or max(features // 4, 1)
         self.fc = _readout(network, features, hidden, self.class_count, second_dropout=True)
 
@@ -189,12 +173,8 @@ def _readout(
 
 
 def _block(inputs: int, outputs: int, network: PlifNetwork) -> list[nn.Module]:
-    norm = BatchNorm(outputs, statistics=network.batchnorm)
-    return [_conv(inputs, outputs), norm, _neuron(network)]
-
-
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return [conv, BatchNorm(outputs, statistics=network.batchnorm), _neuron(network)]
 
 
 def _neuron(network: PlifNetwork) -> Neuron:
