@@ -75,6 +75,20 @@ class Active:
         return int(self.start[-1])
 
 
+def all_ones(
+    start: np.ndarray[Any, Any],
+    ends: np.ndarray[Any, Any],
+    index: np.ndarray[Any, Any],
+    dtype: torch.dtype,
+) -> Active:
+    """Active inputs that are spikes, for sums over tensors of `dtype`."""
+    return Active(start, ends, index, np.empty(0, real(dtype)), False, 1.0)
+
+
+def is_channel_last(x: Tensor) -> bool:
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
 def count(x: Tensor) -> np.ndarray[Any, Any]:
     """The nonzeros of each sample of `x` `[N, ...]`, dense in memory with the sample first."""
     samples = x.shape[0]

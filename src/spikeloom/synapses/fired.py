@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.compiler.cpu.threads import share
-from spikeloom.synapses.active import Active, count, flat, kernels, list_images, real
+from spikeloom.synapses.active import Active, all_ones, count, flat, kernels, list_images
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Fired:
         def part(lists: Active, step: int) -> Active:
             ends = lists.ends[first * step * (self.pixels + 1) : last * step * (self.pixels + 1)]
             start = lists.start[first * step : last * step + 1]
-            return Active(start, ends, lists.index, lists.values, False, 1.0)
+            return all_ones(start, ends, lists.index, self.dtype)
 
         constant = None if self.constant is None else part(self.constant, 1)
         images = part(self.images, self.time_steps)
@@ -68,7 +68,6 @@ class Fired:
         """The lists of images, and those of what is constant, as lists of rows, of features
         `pixel * channels + channel`."""
         channels, _, width = self.size
-        none = np.empty(0, real(self.dtype))
         rows = []
         for lists in self._all():
             counts = _counts(lists, self.pixels)
@@ -78,7 +77,7 @@ class Fired:
             arguments = (lists.start, lists.ends, lists.index, width, self.pixels, channels)
             arguments = (*arguments, start, index)
             share(kernels("list").flatten_lists, len(counts), len(index) * 8, *arguments)
-            rows.append(Active(start, np.empty(0, np.int32), index, none, False, 1.0))
+            rows.append(all_ones(start, np.empty(0, np.int32), index, self.dtype))
         return rows
 
     def dense(self) -> Tensor:
@@ -122,9 +121,9 @@ class ConstantSpikes:
 
         share(work, last - first, (last - first) * self.time_steps * height * width * channels)
 
-    def lists(self, none: Any) -> Active:
+    def lists(self, dtype: torch.dtype) -> Active:
         start = self.start[:: self.time_steps]
-        return Active(start, self.ends.reshape(-1), self.index, none, False, 1.0)
+        return all_ones(start, self.ends.reshape(-1), self.index, dtype)
 
 
 def listed(x: Tensor) -> Fired | None:
@@ -142,4 +141,4 @@ def listed(x: Tensor) -> Fired | None:
         return fired
     constant = ConstantSpikes(active.start, len(x), fired.size)
     constant.take(0, x.shape[1], active.ends, active.index)
-    return replace(fired, constant=constant.lists(active.values))
+    return replace(fired, constant=constant.lists(x.dtype))

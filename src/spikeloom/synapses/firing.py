@@ -15,7 +15,7 @@ from spikeloom.compiler.cpu.threads import share
 from spikeloom.compiler.cpu.writer import Parameter, driver
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.plan.call import TraceKey
-from spikeloom.synapses.active import Active, real
+from spikeloom.synapses.active import all_ones, real
 from spikeloom.synapses.fired import ConstantSpikes, Fired
 from spikeloom.synapses.memory import workspace
 from spikeloom.synapses.steps import (
@@ -178,11 +178,10 @@ class Firing:
             self.constant.take(begin, begin + x.shape[1], self.ends.reshape(-1), self.index)
 
     def fired(self) -> Fired:
-        none = np.empty(0, real(self.neurons.dtype))
-        active = Active(self.start, self.ends.reshape(-1), self.index, none, False, 1.0)
-        constant = None if self.constant is None else self.constant.lists(none)
-        numbers = (self.time_steps, self.batch, self.shape, self.neurons.dtype)
-        return Fired(active, constant, *numbers)
+        dtype = self.neurons.dtype
+        active = all_ones(self.start, self.ends.reshape(-1), self.index, dtype)
+        constant = None if self.constant is None else self.constant.lists(dtype)
+        return Fired(active, constant, self.time_steps, self.batch, self.shape, dtype)
 
     def state(self) -> State:
         """After all samples, as the neurons have it."""
