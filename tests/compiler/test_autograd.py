@@ -294,7 +294,7 @@ def test_a_coef_of_the_wrong_shape_is_named() -> None:
 def test_equal_programs_are_registered_once() -> None:
     program = plif().choice(torch.device("cpu"), torch.float32).program
     assert program is not None
-    assert function.trace_of(program).trace.signature.name == "PLIF"
+    assert function.trace_of(program).signature.name == "PLIF"
     other = plif().choice(torch.device("cpu"), torch.float32).program
     assert other == program
 

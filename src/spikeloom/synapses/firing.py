@@ -12,9 +12,9 @@ from torch import Tensor
 
 from spikeloom.compiler.cpu.pieces import copied_in, copied_out, only_if
 from spikeloom.compiler.cpu.threads import share
-from spikeloom.compiler.cpu.writer import Parameter, driver
+from spikeloom.compiler.cpu.writer import Parameter
 from spikeloom.compiler.emit import indent
-from spikeloom.compiler.plan.call import TraceKey
+from spikeloom.compiler.front.trace import Trace
 from spikeloom.synapses.active import all_ones, real
 from spikeloom.synapses.fired import ConstantSpikes, Fired
 from spikeloom.synapses.memory import workspace
@@ -22,7 +22,6 @@ from spikeloom.synapses.steps import (
     Kernel,
     Neurons,
     State,
-    neuron_parameters,
     step_segment,
     step_writer,
 )
@@ -34,10 +33,10 @@ TILE_BYTES = 6 << 10
 
 
 @cache
-def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> Kernel:
+def _fire_kernel(trace: Trace, dtype: torch.dtype, vectors: frozenset[str]) -> Kernel:
     """Parts are samples. A tile is what some neighbouring windows cover: its states, and the spikes
     of one time step, are scratch, and small enough for the first cache."""
-    writer = step_writer(key, dtype, vectors)
+    writer = step_writer(trace, dtype, vectors)
     writer.calls["synapses.nonzero"] = ("list_window",)
     count = len(writer.states)
     at = [f"{j} * tile + h * across" for j in range(count)]
@@ -88,11 +87,8 @@ def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         *((name, "integer") for name in _SIZES),
         *(("x", "storage"), ("x_time", "integer"), ("x_sample", "integer")),
         *(("index", "places"), ("ends", "places"), ("capacity", "integer")),
-        *neuron_parameters(writer),
     ]
-    storage = writer.variant.storage
-    source = writer.module("Firing", text, driver("run", parameters, storage, body))
-    return Kernel(source, parameters)
+    return Kernel("Firing", writer, text, parameters, body)
 
 
 def takes(neurons: Neurons, shape: tuple[int, ...], window: tuple[int, int]) -> bool:
@@ -139,7 +135,7 @@ class Firing:
         memory = (self.batch, self.height, self.width, self.channels)
         count = len(neurons.rest) * want_state
         self.finals = [torch.empty(memory, dtype=neurons.dtype) for _ in range(count)]
-        self.kernel = _fire_kernel(neurons.key, neurons.dtype, neurons.vectors)
+        self.kernel = _fire_kernel(neurons.trace, neurons.dtype, neurons.vectors)
         self.words = self.kernel.words(
             neurons,
             {

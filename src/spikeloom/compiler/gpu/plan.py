@@ -13,7 +13,7 @@ import torch
 
 from spikeloom.compiler.dispatch import interpreting
 from spikeloom.compiler.front.ir import Graph
-from spikeloom.compiler.plan.call import TraceKey
+from spikeloom.compiler.front.trace import Trace
 from spikeloom.compiler.plan.geometry import Plan
 
 REGISTERS = 168
@@ -149,24 +149,24 @@ def forward_grid(plan: Plan, on: Machine) -> Grid:
 
 @lru_cache(maxsize=1024)
 def backward_cut(
-    key: TraceKey, plan: Plan, leaves: tuple[str, ...], time_steps: int, on: Machine
+    trace: Trace, plan: Plan, leaves: tuple[str, ...], time_steps: int, on: Machine
 ) -> BackwardCut:
     """All of time in registers where it is short; else states written down at every step while all
     programs' notes fit half of the cache, and at every fourth step beyond that."""
-    states = max(1, len(key.trace.signature.states))
-    steps = time_steps if time_steps <= SHORT and per_thread(key, leaves, time_steps) else 1
-    cut = _cut(key, plan, leaves, time_steps, steps, on)
-    size = 8 if key.trace.double else 4
+    states = max(1, len(trace.signature.states))
+    steps = time_steps if time_steps <= SHORT and per_thread(trace, leaves, time_steps) else 1
+    cut = _cut(trace, plan, leaves, time_steps, steps, on)
+    size = 8 if trace.double else 4
     notes = cut.programs * cut.grid.tile.neurons * states * time_steps * size
-    if not cut.whole and notes > on.cache_bytes // 2 and per_thread(key, leaves, SEGMENT):
-        cut = _cut(key, plan, leaves, time_steps, SEGMENT, on)
+    if not cut.whole and notes > on.cache_bytes // 2 and per_thread(trace, leaves, SEGMENT):
+        cut = _cut(trace, plan, leaves, time_steps, SEGMENT, on)
     return cut
 
 
 def _cut(
-    key: TraceKey, plan: Plan, leaves: tuple[str, ...], time_steps: int, steps: int, on: Machine
+    trace: Trace, plan: Plan, leaves: tuple[str, ...], time_steps: int, steps: int, on: Machine
 ) -> BackwardCut:
-    each = per_thread(key, leaves, steps) or 1
+    each = per_thread(trace, leaves, steps) or 1
     grid = Grid.of(plan, Tile.of(plan, 128 * each, each))
     if grid.tiles < 2 * on.processors:
         grid = Grid.of(plan, Tile.of(plan, 128, 1))
@@ -179,10 +179,9 @@ def _cut(
 
 
 @lru_cache(maxsize=1024)
-def per_thread(key: TraceKey, leaves: tuple[str, ...], steps: int) -> int:
+def per_thread(trace: Trace, leaves: tuple[str, ...], steps: int) -> int:
     """Neurons of a thread in the backward kernel with segments of `steps`; 0 if not even one
     fits."""
-    trace = key.trace
     states = len(trace.signature.states)
     gradients = ["grad:x", *(f"grad:{name}" for name in (*trace.signature.states, *leaves))]
     alive = live_values(trace.adjoint.select(gradients))
