@@ -138,13 +138,9 @@ class BackwardCut:
 def forward_grid(plan: Plan, on: Machine) -> Grid:
     """Tiles of 512 neurons, four a thread: whole 16-byte loads; smaller ones where there would be
     fewer than four to a multiprocessor."""
-    neurons = 512
-    while neurons > 128 and Grid.of(plan, Tile.of(plan, neurons, 4)).tiles < 4 * on.processors:
-        neurons //= 2
-    grid = Grid.of(plan, Tile.of(plan, neurons, 4))
-    if grid.tiles < 4 * on.processors:
-        grid = Grid.of(plan, Tile.of(plan, neurons, 1))
-    return grid
+    sizes = ((512, 4), (256, 4), (128, 4), (128, 1))
+    grids = [Grid.of(plan, Tile.of(plan, neurons, each)) for neurons, each in sizes]
+    return next((grid for grid in grids if grid.tiles >= 4 * on.processors), grids[-1])
 
 
 @lru_cache(maxsize=1024)
