@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses.active import Active, all_ones, count, flat, kernels, list_images
+from spikeloom.synapses.memory import Array
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Fired:
         return out.flatten(2) if len(self.shape) == 1 else out.movedim(-1, 2)
 
 
-def _counts(lists: Active, pixels: int) -> np.ndarray[Any, Any]:
+def _counts(lists: Active, pixels: int) -> Array:
     """Of each image."""
     return lists.ends.reshape(-1, pixels + 1)[:, -1].astype(np.int64)
 
@@ -101,9 +102,7 @@ class ConstantSpikes:
     """Lists, as of `Fired.constant`, for `images` whose places begin at `start`; `take` fills them
     for some samples at a time."""
 
-    def __init__(
-        self, start: np.ndarray[Any, Any], time_steps: int, size: tuple[int, int, int]
-    ) -> None:
+    def __init__(self, start: Array, time_steps: int, size: tuple[int, int, int]) -> None:
         self.start, self.time_steps, self.size = start, time_steps, size
         samples, pixels = (len(start) - 1) // time_steps, size[1] * size[2]
         self.ends = np.empty((samples, pixels + 1), np.int32)

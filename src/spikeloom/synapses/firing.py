@@ -18,13 +18,7 @@ from spikeloom.compiler.front.trace import Trace
 from spikeloom.synapses.active import all_ones, real
 from spikeloom.synapses.fired import ConstantSpikes, Fired
 from spikeloom.synapses.memory import workspace
-from spikeloom.synapses.steps import (
-    Kernel,
-    Neurons,
-    State,
-    step_segment,
-    step_writer,
-)
+from spikeloom.synapses.steps import Kernel, Neurons, State, step_segment, step_writer
 
 _SIZES = ("T", "rows", "tall", "wide", "together", "window", "channels")
 

@@ -22,7 +22,7 @@ from spikeloom.synapses.linear import (
     linear_sums,
     linear_table,
 )
-from spikeloom.synapses.memory import large
+from spikeloom.synapses.memory import Array, large
 from spikeloom.synapses.switch import Decision, records, setting
 
 PRODUCT, ADDITION, FROM_MEMORY, FETCHED, CALL = 0.02, 0.05, 0.1, 0.065, 15_000.0
@@ -64,7 +64,7 @@ class FixedLinear:
         self.bias = None if layer.bias is None else layer.bias.detach()
         self._most: dict[int, int] = {}
         self._by_input: dict[int, Tensor] = {}
-        self._by_block: dict[int, np.ndarray[Any, Any]] = {}
+        self._by_block: dict[int, Array] = {}
 
     def by_input(self, pixels: int = 1) -> Tensor:
         """The weights, `[inputs, features]` in memory: the features of one input lie side by side.
@@ -77,7 +77,7 @@ class FixedLinear:
             self._by_input[pixels] = memory.copy_(self._turned(pixels))
         return self._by_input[pixels]
 
-    def by_block(self, pixels: int = 1) -> np.ndarray[Any, Any]:
+    def by_block(self, pixels: int = 1) -> Array:
         """The same as a table for many rows."""
         if pixels not in self._by_block:
             self._by_block[pixels] = linear_table(self._turned(pixels))

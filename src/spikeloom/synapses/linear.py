@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses.active import Active, flat, kernels, lanes, padded, real, sums
-from spikeloom.synapses.memory import workspace
+from spikeloom.synapses.memory import Array, workspace
 
 BY_FEATURE, BY_INPUT, BY_BLOCK = 0, 1, 2
 """Orders of weights: see `linear_kernels.linear_forward`."""
@@ -40,7 +40,7 @@ def linear_forward(rows: int, active: Active, weight: Tensor, bias: Tensor | Non
     return linear_sums(rows, active, table, order, weight, bias)
 
 
-def linear_table(by_input: Tensor) -> np.ndarray[Any, Any]:
+def linear_table(by_input: Tensor) -> Array:
     """Weights `[inputs, features]` as `linear_sums` reads them in the order `BY_BLOCK`."""
     inputs, features = by_input.shape
     block = _block(features, by_input.dtype)
@@ -57,12 +57,7 @@ def _block(features: int, dtype: torch.dtype) -> int:
 
 
 def linear_sums(
-    rows: int,
-    active: Active,
-    table: np.ndarray[Any, Any],
-    order: int,
-    weight: Tensor,
-    bias: Tensor | None,
+    rows: int, active: Active, table: Array, order: int, weight: Tensor, bias: Tensor | None
 ) -> Tensor:
     """`linear_forward` for a `weight` that lies in `table`, in this order."""
     (features, inputs), dtype = weight.shape, weight.dtype

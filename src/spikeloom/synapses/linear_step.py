@@ -15,13 +15,7 @@ from spikeloom.compiler.cpu.writer import Parameter
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.front.trace import Trace
 from spikeloom.synapses.active import real
-from spikeloom.synapses.steps import (
-    Kernel,
-    Neurons,
-    State,
-    step_segment,
-    step_writer,
-)
+from spikeloom.synapses.steps import Kernel, Neurons, State, step_segment, step_writer
 
 MOST = 64
 """Rows of a call at most."""

@@ -148,12 +148,7 @@ def _walk_back(writer: Writer) -> list[str]:
 
 
 def _recompute(
-    writer: Writer,
-    prefix: str,
-    x: str,
-    before: list[str],
-    after: list[str],
-    suffix: str,
+    writer: Writer, prefix: str, x: str, before: list[str], after: list[str], suffix: str
 ) -> list[str]:
     """The forward step without its output. The same operations as in the forward kernel, or the
     adjoint would belong to other spikes."""
