@@ -49,7 +49,6 @@ class GpuLaunch:
 
     `moving`: of each tensor that a backward kernel walks through time in segments, its elements
     from step to step, None for `g`, which a call brings along; `steps` are those of a segment.
-    `notes`: elements of scratch for each program.
     """
 
     kernel: Any
@@ -61,7 +60,6 @@ class GpuLaunch:
     parts: tuple[Part, ...] = ()
     moving: tuple[tuple[str, int | None], ...] = ()
     steps: int = 1
-    notes: int = 0
     dtype: torch.dtype = torch.float32
 
     def arguments(self, tensors: Iterable[Tensor], g_time: int) -> dict[str, Any]:
@@ -73,8 +71,8 @@ class GpuLaunch:
             jump = self.steps * (g_time if stride is None else stride)
             arguments[f"{name}_jump"] = jump
             arguments[f"{name}_last"] = (arguments["segments"] - 1) * jump
-        if self.notes:
-            size = self.programs * self.notes
+        if "program_notes" in arguments:
+            size = self.programs * arguments["program_notes"]
             arguments["scratch"] = torch.empty(size, dtype=self.dtype, device=self.device)
         return arguments
 
@@ -124,7 +122,6 @@ class GpuKernel(BoundKernel):
         fixed = self._fixed(cut.grid, variant)
         fixed |= {"programs": cut.programs} if plan.nest == "row" else {"shares": cut.shares}
         moving: list[tuple[str, int | None]] = []
-        notes = 0
         if not cut.whole:
             notes = cut.segments * len(self.states) * cut.grid.tile.neurons
             fixed |= {"segments": cut.segments, "program_notes": notes}
@@ -141,7 +138,6 @@ class GpuKernel(BoundKernel):
             tuple(self._part(cut, i) for i, want in enumerate(want_coefs) if want),
             tuple(moving),
             cut.K,
-            notes,
             self.dtype,
         )
 
