@@ -71,8 +71,8 @@ class GpuLaunch:
             jump = self.steps * (g_time if stride is None else stride)
             arguments[f"{name}_jump"] = jump
             arguments[f"{name}_last"] = (arguments["segments"] - 1) * jump
-        if "program_notes" in arguments:
-            size = self.programs * arguments["program_notes"]
+        if "program_notes" in self.fixed:
+            size = self.programs * self.fixed["program_notes"]
             arguments["scratch"] = torch.empty(size, dtype=self.dtype, device=self.device)
         return arguments
 
