@@ -14,7 +14,7 @@ from spikeloom.compiler.front.step import Step, compute_dtype
 from spikeloom.compiler.front.trace import trace
 from spikeloom.compiler.gpu.launch import GpuKernel, GpuLaunch
 from spikeloom.compiler.gpu.plan import Machine
-from spikeloom.compiler.plan.call import Form, TraceKey
+from spikeloom.compiler.plan.call import Form
 
 _TYPES = {
     torch.float32: "*fp32",
@@ -50,9 +50,8 @@ def launches(
     if not x.numel():
         raise ValueError(f"an input of shape {list(x.shape)} needs no kernel: it has no elements")
     traced = trace(step, compute_dtype(x))
-    text = f"{step.signature}\n{traced.forward.text()}\n{traced.adjoint.text()}"
     form = Form.of(x, coefs, x.shape[0], False, tuple(rest))
-    kernel = GpuKernel(TraceKey(text, traced), form, on)
+    kernel = GpuKernel(traced, form, on)
     forward = kernel.launch_forward((), False, False)
     backward = kernel.launch_backward(False, False, True, (True,) * len(coefs))
     packed = [kernel.plan.pack(index, coef) for index, coef in enumerate(coefs)]

@@ -4,6 +4,8 @@ No card is needed, and nothing is timed: a kernel that spills, or that leaves ro
 shows here before anybody runs it.
 """
 
+import math
+
 import torch
 
 from benchmarks.cases import NEURONS
@@ -36,6 +38,7 @@ def measure() -> list[Row]:
             x = torch.empty(shape, dtype=torch.bfloat16)
             pair = launches(neuron._step(), coefs, rest, x, MACHINE)
             for kernel, started in zip(("forward", "backward"), pair, strict=True):
+                tile, sizes = started.launch.fixed, ("BLOCK", "ROWS", "COLS")
                 for capability in CAPABILITIES:
                     found = needs(started, capability)
                     rows.append(
@@ -49,7 +52,7 @@ def measure() -> list[Row]:
                             "spilled_bytes": found.spilled,
                             "shared_bytes": found.shared,
                             "warps": started.launch.warps,
-                            "neurons": started.launch.neurons,
+                            "neurons": math.prod(tile.get(size, 1) for size in sizes),
                         }
                     )
     return rows

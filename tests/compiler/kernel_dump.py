@@ -17,8 +17,9 @@ from spikeloom.compiler.cpu.backward import backward_source as cpu_backward
 from spikeloom.compiler.cpu.forward import forward_source as cpu_forward
 from spikeloom.compiler.cpu.writer import Variant
 from spikeloom.compiler.front.trace import Trace, trace
-from spikeloom.compiler.gpu.backward import BackwardVariant, backward_source
-from spikeloom.compiler.gpu.forward import ForwardVariant, forward_source
+from spikeloom.compiler.gpu.backward import backward_source
+from spikeloom.compiler.gpu.forward import forward_source
+from spikeloom.compiler.gpu.writer import Variant as GpuVariant
 from spikeloom.neurons import Neuron
 
 KEPT = Path(__file__).parent / "kernels.txt"
@@ -58,29 +59,29 @@ def _variants(traced: Trace, double: bool) -> Iterator[tuple[str, str]]:
     yield f"cpu vec static {storages[0]} forward", cpu_forward(traced, vec)
     vec = Variant(storages[0], "vec", vectors=whole, static=True, gradients=leaves)
     yield f"cpu vec static {storages[0]} backward", cpu_backward(traced, vec)
-    rest, timed = (0.0,) * len(step.states), frozenset(step.time_coefs)
+    rest = (0.0,) * len(step.states)
     precision = "f8" if double else "f4"
     yield (
         f"gpu row {precision} forward",
-        forward_source(traced, ForwardVariant("row", rest, flat=True, timed=timed)),
+        forward_source(traced, GpuVariant("row", rest, flat=True)),
     )
     yield (
         f"gpu row {precision} backward",
         backward_source(
             traced,
-            BackwardVariant("row", rest, timed=timed, gradients=leaves, K=4, ragged=True),
+            GpuVariant("row", rest, gradients=leaves, K=4, ragged=True),
         ),
     )
-    common = {"nest": "vec", "rest": rest, "vectors": whole, "timed": timed, "static": True}
+    common = {"nest": "vec", "rest": rest, "vectors": whole, "static": True}
     yield (
         f"gpu vec static {precision} forward",
-        forward_source(traced, ForwardVariant(**common, finals=True, record=step.observed)),
+        forward_source(traced, GpuVariant(**common, finals=True, record=step.observed)),
     )
     yield (
         f"gpu vec static {precision} backward",
         backward_source(
             traced,
-            BackwardVariant(**common, starts=True, gradients=leaves, grad_finals=True, K=3),
+            GpuVariant(**common, starts=True, gradients=leaves, grad_finals=True, K=3),
         ),
     )
 

@@ -8,7 +8,6 @@ from zoo import TwoStates
 from spikeloom.compiler.dispatch import interpreting
 from spikeloom.compiler.front.trace import trace
 from spikeloom.compiler.gpu.plan import Machine, backward_cut, forward_grid
-from spikeloom.compiler.plan.call import TraceKey
 from spikeloom.compiler.plan.geometry import find_plan
 from spikeloom.neurons import GLIF, LIF, PLIF, AdLIF, Gaussian, Neuron, ScaledLIF
 
@@ -99,12 +98,12 @@ def test_no_multiplication_is_fused_with_an_addition() -> None:
 
 
 def _cut(neuron: Neuron, shape: tuple[int, ...], on: Machine = H200) -> object:
-    call_key = TraceKey("key", trace(neuron._step(), torch.float32))
+    traced = trace(neuron._step(), torch.float32)
     coefs = tuple(tuple(c.shape) for c in neuron._all_coefs().values())
     strides = torch.empty(shape[1:], device="meta").stride()
-    plan = find_plan(call_key.trace.signature, shape[1:], strides, shape[0], coefs)
+    plan = find_plan(traced.signature, shape[1:], strides, shape[0], coefs)
     leaves = tuple(neuron._all_coefs())
-    return forward_grid(plan, on), backward_cut(call_key, plan, leaves, shape[0], on)
+    return forward_grid(plan, on), backward_cut(traced, plan, leaves, shape[0], on)
 
 
 def test_how_time_is_cut() -> None:

@@ -81,10 +81,10 @@ def load(text: str) -> ModuleType:
 
 
 @cache
-def function(write: Callable[..., str], name: str, key: Any, *variant: Hashable) -> Any:
-    """The function of this name in the module that `write` writes for a `plan.call.TraceKey` and a
-    variant; looked up once for each."""
-    return getattr(load(write(key.trace, *variant)), name)
+def function(write: Callable[..., str], name: str, *variant: Hashable) -> Any:
+    """The function of this name in the module that `write` writes for a trace and a variant; looked
+    up once for each."""
+    return getattr(load(write(*variant)), name)
 
 
 def folder() -> Path:

@@ -239,7 +239,7 @@ def _program(
         if entry is None:
             step, recording = record(purpose[2])
             program = _in_quiet(lambda: _compile(step, recording, purpose))
-            entry = recording.paths(), program
+            entry = tuple(recording.values), program
             if isinstance(program, UnexplainedError):
                 variants.failures += 1
                 if variants.failures < TRIES:
@@ -297,15 +297,13 @@ def _drawing_nothing(work: "Callable[[], str | StepError]") -> "str | StepError"
 def _compile(step: Step, recording: Recording, purpose: Purpose) -> "str | StepError":
     """The name of the program, traced; or why there is none."""
     from spikeloom.compiler.function import register
-    from spikeloom.compiler.plan.call import TraceKey
 
     target, double, _ = purpose
     try:
         traced = _trace(step, recording, torch.float64 if double else torch.float32)
     except StepError as error:
         return error
-    graphs = f"{traced.forward.text()}\n{traced.adjoint.text()}"
-    return register(TraceKey(f"{step.signature} {double}\n{graphs}", traced), target)
+    return register(traced, target)
 
 
 def _trace(step: Step, recording: Recording, dtype: torch.dtype) -> "Trace":

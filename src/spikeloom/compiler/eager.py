@@ -17,16 +17,17 @@ def run_eager(
     name in `record`.
     """
     dtype, signature = compute_dtype(x), step.signature
+    # unbind, not x[t]: the gradient of every single index would be a zero tensor as large as x
+    steps = x.unbind(0)
     per_step = [
-        _broadcast(name, coef.to(dtype), x, name in signature.time_coefs)
+        _broadcast(name, coef.to(dtype), x, name in signature.time_coefs, len(steps))
         for name, coef in zip(signature.coefs, coefs, strict=True)
     ]
     names = (*signature.states, *signature.observed)
     states = [state.to(dtype) for state in states]
     spikes: list[Tensor] = []
     records: dict[str, list[Tensor]] = {name: [] for name in record}
-    # unbind, not x[t]: the gradient of every single index would be a zero tensor as large as x
-    for t, current in enumerate(x.unbind(0)):
+    for t, current in enumerate(steps):
         out = step.function(current.to(dtype), *states, *[coef[t] for coef in per_step])
         states = list(out[1 : 1 + len(states)])
         spikes.append(out[0].to(x.dtype))
@@ -45,20 +46,10 @@ def run_eager(
     )
 
 
-class _Constant:
-    """A coef that is the same at every time step."""
-
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
-
-    def __getitem__(self, t: int) -> Tensor:
-        return self.value
-
-
 def _broadcast(
-    name: str, coef: Tensor, x: Tensor, per_time: bool
-) -> "_Constant | tuple[Tensor, ...]":
-    """The coef as one tensor a step, in a shape that broadcasts against `x[t]`, `[B, C, ...]`."""
+    name: str, coef: Tensor, x: Tensor, per_time: bool, steps: int
+) -> tuple[Tensor, ...]:
+    """The coef of each step, in a shape that broadcasts against `x[t]`, `[B, C, ...]`."""
     kind = coef_kind(name, coef.shape, x.shape, per_time)
     time = (coef.shape[0],) if per_time else ()
     if kind == "scalar":
@@ -68,4 +59,4 @@ def _broadcast(
     else:
         shape = tuple(x.shape[2:])
     coef = coef.reshape(time + shape)
-    return coef.unbind(0) if per_time else _Constant(coef)
+    return coef.unbind(0) if per_time else (coef,) * steps

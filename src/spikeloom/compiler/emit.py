@@ -4,6 +4,7 @@ the writer's own matter."""
 from collections.abc import Callable
 
 from spikeloom.compiler.front.ir import Graph, Value
+from spikeloom.compiler.front.trace import Trace
 
 _INFIX = {
     **{"add": "+", "sub": "-", "mul": "*", "ge": ">=", "gt": ">", "le": "<=", "lt": "<"},
@@ -49,6 +50,28 @@ def state_names(states: tuple[str, ...]) -> list[str]:
 def coef_names(coefs: tuple[str, ...]) -> list[str]:
     """A kernel's names of a step's coefs."""
     return [f"k{i}_{name.replace('.', '_')}_" for i, name in enumerate(coefs)]
+
+
+class Writer:
+    """What a module is written with, whatever the target: the names of its step, and the helpers
+    that it calls. `gradients`: the inputs whose gradients it writes."""
+
+    def __init__(self, trace: Trace, gradients: frozenset[str]) -> None:
+        self.trace, self.step = trace, trace.signature
+        self.states = state_names(self.step.states)
+        self.coefs = coef_names(self.step.coefs)
+        self.leaves = [name for name in self.step.coefs if name in gradients]
+        """The coefs among them."""
+        self.helpers: set[str] = set()
+
+    def coef(self, name: str) -> str:
+        """The kernel's name of a coef."""
+        return self.coefs[self.step.coefs.index(name)]
+
+    def call(self, helper: str, count: int) -> str:
+        """The template of a call of a helper on `count` operands."""
+        self.helpers.add(helper)
+        return f"{helper}({', '.join(f'{{{i}}}' for i in range(count))})"
 
 
 def indent(text: list[str], levels: int = 1) -> list[str]:

@@ -23,8 +23,9 @@ from torch.autograd import forward_ad
 from spikeloom.compiler import cache
 from spikeloom.compiler.constant import repeated_step
 from spikeloom.compiler.front.step import compute_dtype
+from spikeloom.compiler.front.trace import Trace
 from spikeloom.compiler.plan.bound import BoundKernel
-from spikeloom.compiler.plan.call import Form, TraceKey
+from spikeloom.compiler.plan.call import Form
 from spikeloom.compiler.target import Target, TargetName, target
 
 FORMS = 1024
@@ -34,8 +35,8 @@ FORMS = 1024
 class Program:
     """A traced step for a target, and its bound kernels."""
 
-    def __init__(self, name: str, key: TraceKey, on: Target) -> None:
-        self.name, self.key, self._target = name, key, on
+    def __init__(self, trace: Trace, on: Target) -> None:
+        self.trace, self._target = trace, on
         self.bound: dict[Form, BoundKernel] = {}
 
     def bind(self, form: Form) -> BoundKernel:
@@ -43,18 +44,18 @@ class Program:
         if bound is None:
             if len(self.bound) >= FORMS:
                 self.bound.clear()
-            bound = self.bound[form] = self._target.bind(self.key, form)
+            bound = self.bound[form] = self._target.bind(self.trace, form)
         return bound
 
 
 _programs: dict[str, Program] = {}
 
 
-def register(key: TraceKey, on: TargetName) -> str:
+def register(trace: Trace, on: TargetName) -> str:
     """A name for a traced step by which the operators find it; equal steps share one."""
-    name = f"{on}:{key.trace.signature.name}:{cache.key(key.text)}"
+    name = f"{on}:{trace.signature.name}:{cache.key(trace.text)}"
     if name not in _programs:
-        _programs[name] = Program(name, key, target(on))
+        _programs[name] = Program(trace, target(on))
     return name
 
 
@@ -78,9 +79,9 @@ def program(name: str, x: Tensor) -> Program:
     original = _programs[name]
     if neuron is None:
         return original
-    signature = original.key.trace.signature
+    signature = original.trace.signature
     now = _programs.get(neuron._choose(x.device, x.dtype, signature.coefs).program or "")
-    if now is None or now.key.trace.signature != signature:
+    if now is None or now.trace.signature != signature:
         raise RuntimeError(
             f"the step of {signature.name} has changed since torch.compile: it has no kernel with "
             "the same states and constants; call torch._dynamo.reset() to compile it anew"
@@ -94,8 +95,8 @@ def forget_bound() -> None:
         kept.bound.clear()
 
 
-def trace_of(name: str) -> TraceKey:
-    return _programs[name].key
+def trace_of(name: str) -> Trace:
+    return _programs[name].trace
 
 
 def is_watched(x: Tensor) -> bool:
@@ -150,7 +151,7 @@ class Binding:
         for tensor in (*starts, *coefs):
             self.fits &= tensor.dtype is self.dtype and tensor.device == x.device
             if tensor.device != x.device and tensor.dim():
-                name = self.program.key.trace.signature.name
+                name = self.program.trace.signature.name
                 raise ValueError(
                     f"{name} got an input on {x.device} and a state or constant on "
                     f"{tensor.device}: move both to one device"

@@ -16,7 +16,7 @@ from spikeloom.compiler.cpu import recurrent as kernels
 from spikeloom.compiler.cpu.launch import STORAGE
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.compiler.cpu.writer import Variant
-from spikeloom.compiler.plan.call import TraceKey
+from spikeloom.compiler.front.trace import Trace
 
 HIGH = 8
 """Samples of a part: the rows of a product that share a load."""
@@ -33,7 +33,7 @@ class Layer:
     """What a call's kernels are made for: the traced step, the place that hears the feedback
     (`kernels.INPUT` or the number of a state), and the states at rest."""
 
-    key: TraceKey
+    trace: Trace
     place: int
     rest: tuple[float, ...]
 
@@ -87,7 +87,7 @@ class _Loop(torch.autograd.Function):
 
 
 def _variant(layer: Layer, x: Tensor, coefs: Any, leaves: tuple[str, ...] = ()) -> Variant:
-    names = layer.key.trace.signature.coefs
+    names = layer.trace.signature.coefs
     vectors = (name for name, coef in zip(names, coefs, strict=True) if coef.numel() > 1)
     return Variant(STORAGE[x.dtype], "vec", frozenset(vectors), gradients=frozenset(leaves))
 
@@ -108,7 +108,7 @@ def _forward(
             final.copy_(starts[j]) if starts else final.fill_(layer.rest[j])
         return spikes, felt, finals, 0
     variant = _variant(layer, x, coefs), layer.place
-    kernel = kernel_cache.function(kernels.forward_source, "run_forward", layer.key, *variant)
+    kernel = kernel_cache.function(kernels.forward_source, "run_forward", layer.trace, *variant)
     none = np.empty(0, real)
     *states, heard = [_flat(start) for start in starts] or [none] * (len(layer.rest) + 1)
     arguments = (
@@ -146,7 +146,7 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
     needed = ctx.needs_input_grad[4:]
     want_x, want_weight, *wants = needed
     want_starts, want_coefs = wants[: len(starts)], wants[len(starts) :]
-    names = layer.key.trace.signature.coefs
+    names = layer.trace.signature.coefs
     leaves = [i for i, want in enumerate(want_coefs) if want]
     if not spikes.numel():
         return tuple(
@@ -174,7 +174,7 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
     ]
     variant = _variant(layer, x, coefs, tuple(names[i] for i in leaves))
     source = kernels.backward_source
-    kernel = kernel_cache.function(source, "run_backward", layer.key, variant, layer.place)
+    kernel = kernel_cache.function(source, "run_backward", layer.trace, variant, layer.place)
     arguments = (
         *(_flat(x), x.stride(0), x.stride(1), _flat(felt), batch * features, _flat(weight)),
         *(_flat(g), g.stride(0), g.stride(1), _flat(gx), none if gr is gx else _flat(gr)),
@@ -194,7 +194,7 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
         *(part.numpy().reshape(-1) for part in sums),
     )
     geometry = (HIGH, time_steps, batch, features)
-    size = kernels.scratch_size(layer.key.trace, time_steps, HIGH, features)
+    size = kernels.scratch_size(layer.trace, time_steps, HIGH, features)
 
     def work(first: int, last: int) -> None:
         kernel(first, last, *geometry, *arguments, np.empty(size, real))

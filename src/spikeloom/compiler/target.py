@@ -12,7 +12,7 @@ import torch
 
 from spikeloom.compiler.front.trace import Trace
 from spikeloom.compiler.plan.bound import BoundKernel
-from spikeloom.compiler.plan.call import Form, TraceKey
+from spikeloom.compiler.plan.call import Form
 
 TargetName = Literal["cpu", "gpu"]
 """What kernels are written for."""
@@ -21,7 +21,7 @@ TargetName = Literal["cpu", "gpu"]
 class Target(Protocol):
     """The module `launch` of a target."""
 
-    def bind(self, key: TraceKey, form: Form) -> BoundKernel:
+    def bind(self, trace: Trace, form: Form) -> BoundKernel:
         """The kernels of a step for tensors of one form: see `plan.bound`."""
         ...
 

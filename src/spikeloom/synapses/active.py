@@ -16,6 +16,7 @@ from torch import Tensor
 
 from spikeloom.compiler import cache as kernel_cache
 from spikeloom.compiler.cpu.threads import share
+from spikeloom.synapses.memory import Array
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 """What the kernels read; bfloat16 is summed in float32."""
@@ -31,7 +32,7 @@ def kernels(kind: Literal["list", "conv", "linear", "pool", "winograd"]) -> Modu
     return kernel_cache.load(f"{text}\n# with {called.hexdigest()}\n")
 
 
-def flat(tensor: Tensor) -> np.ndarray[Any, Any]:
+def flat(tensor: Tensor) -> Array:
     """The elements in memory order; bfloat16 as 16-bit words."""
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.view(torch.uint16)
@@ -62,10 +63,10 @@ def padded(count: int, dtype: torch.dtype) -> int:
 class Active:
     """The active inputs of `samples` images or rows, as `list_kernels` describes them."""
 
-    start: np.ndarray[Any, Any]
-    ends: np.ndarray[Any, Any]
-    index: np.ndarray[Any, Any]
-    values: np.ndarray[Any, Any]
+    start: Array
+    ends: Array
+    index: Array
+    values: Array
     weighted: bool
     scale: float
     """The one value that all active inputs have, if not `weighted`."""
@@ -75,7 +76,16 @@ class Active:
         return int(self.start[-1])
 
 
-def count(x: Tensor) -> np.ndarray[Any, Any]:
+def all_ones(start: Array, ends: Array, index: Array, dtype: torch.dtype) -> Active:
+    """Active inputs that are spikes, for sums over tensors of `dtype`."""
+    return Active(start, ends, index, np.empty(0, real(dtype)), False, 1.0)
+
+
+def is_channel_last(x: Tensor) -> bool:
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def count(x: Tensor) -> Array:
     """The nonzeros of each sample of `x` `[N, ...]`, dense in memory with the sample first."""
     samples = x.shape[0]
     counts = np.empty(samples, np.int64)
@@ -91,7 +101,7 @@ def count_all(x: Tensor) -> int | None:
     return int(count(x).sum()) if x.is_contiguous() else None
 
 
-def list_rows(x: Tensor, counts: np.ndarray[Any, Any]) -> Active:
+def list_rows(x: Tensor, counts: Array) -> Active:
     """The lists of `x` `[R, I]`, contiguous."""
     start, index, values, same = _space(counts, real(x.dtype))
     array = flat(x)
@@ -100,7 +110,7 @@ def list_rows(x: Tensor, counts: np.ndarray[Any, Any]) -> Active:
     return _finish(start, np.empty(0, np.int32), index, values, same)
 
 
-def list_images(x: Tensor, counts: np.ndarray[Any, Any], groups: int) -> Active:
+def list_images(x: Tensor, counts: Array, groups: int) -> Active:
     """The lists of `x` `[N, C, H, W]`, contiguous or with the channel last in memory."""
     samples, channels, height, width = x.shape
     pixels = height * width
@@ -129,20 +139,14 @@ def _in_memory_order(x: Tensor) -> Tensor:
     return x if x.is_contiguous() else x.permute(0, *range(2, x.dim()), 1)
 
 
-def _space(counts: np.ndarray[Any, Any], kind: Any) -> tuple[np.ndarray[Any, Any], ...]:
+def _space(counts: Array, kind: Any) -> tuple[Array, ...]:
     start = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=start[1:])
     total = int(start[-1])
     return start, np.empty(total, np.int32), np.empty(total, kind), np.ones(len(counts), np.bool_)
 
 
-def _finish(
-    start: np.ndarray[Any, Any],
-    ends: np.ndarray[Any, Any],
-    index: np.ndarray[Any, Any],
-    values: np.ndarray[Any, Any],
-    same: np.ndarray[Any, Any],
-) -> Active:
+def _finish(start: Array, ends: Array, index: Array, values: Array, same: Array) -> Active:
     """Where all values are the same, it is taken out of the sums."""
     scale, uniform = 1.0, bool(same.all())
     if uniform and len(index):

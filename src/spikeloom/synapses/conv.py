@@ -6,7 +6,7 @@ dw[o, c, k] = sum over active (n, c, q) of  x[n, c, q] g[n, o, p],  p the place 
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses.active import Active, flat, kernels, lanes, padded, real, sums
-from spikeloom.synapses.memory import large, workspace
+from spikeloom.synapses.memory import Array, large, workspace
 
 TABLE_BYTES = 640 << 10
 """Of the table that a pass over the images reads: it should stay in the second-level cache."""
@@ -49,7 +49,7 @@ class Geometry(NamedTuple):
 class Table(NamedTuple):
     """The weights of a convolution by input: `[groups, blocks, taps * channels, block]`."""
 
-    values: np.ndarray[Any, Any]
+    values: Array
     block: int
     features: int
     dtype: torch.dtype
@@ -177,10 +177,10 @@ def conv_weight(
 class Meetings(NamedTuple):
     """Which row of the kernel's table an input place meets under each tap: see `conv_weight`."""
 
-    to_table: np.ndarray[Any, Any]
-    table_rows: np.ndarray[Any, Any]
-    shift: np.ndarray[Any, Any]
-    to_output: np.ndarray[Any, Any]
+    to_table: Array
+    table_rows: Array
+    shift: Array
+    to_output: Array
 
 
 @cache
@@ -223,7 +223,7 @@ def _meetings(geometry: Geometry, height: int, width: int, images: int, vectors:
     )
 
 
-def _for_images(places: np.ndarray[Any, Any], images: int, size: int) -> np.ndarray[Any, Any]:
+def _for_images(places: Array, images: int, size: int) -> Array:
     """`places` `[n, 1, p]` of one image for several, each `size` further on: `[n, images, p]`."""
     offsets = np.arange(images, dtype=np.int32)[:, None] * size
     return np.where(places < 0, -1, places + offsets).astype(np.int32).reshape(-1)
@@ -231,7 +231,7 @@ def _for_images(places: np.ndarray[Any, Any], images: int, size: int) -> np.ndar
 
 def _meets(
     size: int, out_size: int, axis: int, tap: int, geometry: Geometry
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+) -> tuple[Array, Array]:
     offset = np.arange(size) + geometry.padding[axis] - tap * geometry.dilation[axis]
     place, rest = np.divmod(offset, geometry.stride[axis])
     return place, (rest == 0) & (place >= 0) & (place < out_size)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from spikeloom.compiler.cpu.threads import share
-from spikeloom.synapses.active import Active, count, flat, kernels, list_images, real
+from spikeloom.synapses.active import Active, all_ones, count, flat, kernels, list_images
+from spikeloom.synapses.memory import Array
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Fired:
         def part(lists: Active, step: int) -> Active:
             ends = lists.ends[first * step * (self.pixels + 1) : last * step * (self.pixels + 1)]
             start = lists.start[first * step : last * step + 1]
-            return Active(start, ends, lists.index, lists.values, False, 1.0)
+            return all_ones(start, ends, lists.index, self.dtype)
 
         constant = None if self.constant is None else part(self.constant, 1)
         images = part(self.images, self.time_steps)
@@ -68,7 +69,6 @@ class Fired:
         """The lists of images, and those of what is constant, as lists of rows, of features
         `pixel * channels + channel`."""
         channels, _, width = self.size
-        none = np.empty(0, real(self.dtype))
         rows = []
         for lists in self._all():
             counts = _counts(lists, self.pixels)
@@ -78,7 +78,7 @@ class Fired:
             arguments = (lists.start, lists.ends, lists.index, width, self.pixels, channels)
             arguments = (*arguments, start, index)
             share(kernels("list").flatten_lists, len(counts), len(index) * 8, *arguments)
-            rows.append(Active(start, np.empty(0, np.int32), index, none, False, 1.0))
+            rows.append(all_ones(start, np.empty(0, np.int32), index, self.dtype))
         return rows
 
     def dense(self) -> Tensor:
@@ -93,7 +93,7 @@ class Fired:
         return out.flatten(2) if len(self.shape) == 1 else out.movedim(-1, 2)
 
 
-def _counts(lists: Active, pixels: int) -> np.ndarray[Any, Any]:
+def _counts(lists: Active, pixels: int) -> Array:
     """Of each image."""
     return lists.ends.reshape(-1, pixels + 1)[:, -1].astype(np.int64)
 
@@ -102,9 +102,7 @@ class ConstantSpikes:
     """Lists, as of `Fired.constant`, for `images` whose places begin at `start`; `take` fills them
     for some samples at a time."""
 
-    def __init__(
-        self, start: np.ndarray[Any, Any], time_steps: int, size: tuple[int, int, int]
-    ) -> None:
+    def __init__(self, start: Array, time_steps: int, size: tuple[int, int, int]) -> None:
         self.start, self.time_steps, self.size = start, time_steps, size
         samples, pixels = (len(start) - 1) // time_steps, size[1] * size[2]
         self.ends = np.empty((samples, pixels + 1), np.int32)
@@ -122,9 +120,9 @@ class ConstantSpikes:
 
         share(work, last - first, (last - first) * self.time_steps * height * width * channels)
 
-    def lists(self, none: Any) -> Active:
+    def lists(self, dtype: torch.dtype) -> Active:
         start = self.start[:: self.time_steps]
-        return Active(start, self.ends.reshape(-1), self.index, none, False, 1.0)
+        return all_ones(start, self.ends.reshape(-1), self.index, dtype)
 
 
 def listed(x: Tensor) -> Fired | None:
@@ -142,4 +140,4 @@ def listed(x: Tensor) -> Fired | None:
         return fired
     constant = ConstantSpikes(active.start, len(x), fired.size)
     constant.take(0, x.shape[1], active.ends, active.index)
-    return replace(fired, constant=constant.lists(active.values))
+    return replace(fired, constant=constant.lists(x.dtype))

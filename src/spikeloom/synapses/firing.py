@@ -12,20 +12,13 @@ from torch import Tensor
 
 from spikeloom.compiler.cpu.pieces import copied_in, copied_out, only_if
 from spikeloom.compiler.cpu.threads import share
-from spikeloom.compiler.cpu.writer import Parameter, driver
+from spikeloom.compiler.cpu.writer import Parameter
 from spikeloom.compiler.emit import indent
-from spikeloom.compiler.plan.call import TraceKey
-from spikeloom.synapses.active import Active, real
+from spikeloom.compiler.front.trace import Trace
+from spikeloom.synapses.active import all_ones, real
 from spikeloom.synapses.fired import ConstantSpikes, Fired
 from spikeloom.synapses.memory import workspace
-from spikeloom.synapses.steps import (
-    Kernel,
-    Neurons,
-    State,
-    neuron_parameters,
-    step_segment,
-    step_writer,
-)
+from spikeloom.synapses.steps import Kernel, Neurons, State, step_segment, step_writer
 
 _SIZES = ("T", "rows", "tall", "wide", "together", "window", "channels")
 
@@ -34,10 +27,10 @@ TILE_BYTES = 6 << 10
 
 
 @cache
-def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> Kernel:
+def _fire_kernel(trace: Trace, dtype: torch.dtype, vectors: frozenset[str]) -> Kernel:
     """Parts are samples. A tile is what some neighbouring windows cover: its states, and the spikes
     of one time step, are scratch, and small enough for the first cache."""
-    writer = step_writer(key, dtype, vectors)
+    writer = step_writer(trace, dtype, vectors)
     writer.calls["synapses.nonzero"] = ("list_window",)
     count = len(writer.states)
     at = [f"{j} * tile + h * across" for j in range(count)]
@@ -88,11 +81,8 @@ def _fire_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         *((name, "integer") for name in _SIZES),
         *(("x", "storage"), ("x_time", "integer"), ("x_sample", "integer")),
         *(("index", "places"), ("ends", "places"), ("capacity", "integer")),
-        *neuron_parameters(writer),
     ]
-    storage = writer.variant.storage
-    source = writer.module("Firing", text, driver("run", parameters, storage, body))
-    return Kernel(source, parameters)
+    return Kernel("Firing", writer, text, parameters, body)
 
 
 def takes(neurons: Neurons, shape: tuple[int, ...], window: tuple[int, int]) -> bool:
@@ -139,7 +129,7 @@ class Firing:
         memory = (self.batch, self.height, self.width, self.channels)
         count = len(neurons.rest) * want_state
         self.finals = [torch.empty(memory, dtype=neurons.dtype) for _ in range(count)]
-        self.kernel = _fire_kernel(neurons.key, neurons.dtype, neurons.vectors)
+        self.kernel = _fire_kernel(neurons.trace, neurons.dtype, neurons.vectors)
         self.words = self.kernel.words(
             neurons,
             {
@@ -178,11 +168,10 @@ class Firing:
             self.constant.take(begin, begin + x.shape[1], self.ends.reshape(-1), self.index)
 
     def fired(self) -> Fired:
-        none = np.empty(0, real(self.neurons.dtype))
-        active = Active(self.start, self.ends.reshape(-1), self.index, none, False, 1.0)
-        constant = None if self.constant is None else self.constant.lists(none)
-        numbers = (self.time_steps, self.batch, self.shape, self.neurons.dtype)
-        return Fired(active, constant, *numbers)
+        dtype = self.neurons.dtype
+        active = all_ones(self.start, self.ends.reshape(-1), self.index, dtype)
+        constant = None if self.constant is None else self.constant.lists(dtype)
+        return Fired(active, constant, self.time_steps, self.batch, self.shape, dtype)
 
     def state(self) -> State:
         """After all samples, as the neurons have it."""

@@ -4,22 +4,26 @@ Each call takes the cheaper of two ways: the sum of the rows of the active input
 product. What each costs is estimated from shapes and the number of active inputs alone.
 """
 
-from functools import cache
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeloom.compiler import cache as kernel_cache
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses import active
 from spikeloom.synapses.active import Active
 from spikeloom.synapses.conv import Geometry, conv_forward, conv_table
 from spikeloom.synapses.fired import Fired
-from spikeloom.synapses.linear import by_feature, linear_forward, linear_sums, linear_table
-from spikeloom.synapses.memory import large
-from spikeloom.synapses.switch import Decision, record, records, setting
+from spikeloom.synapses.linear import (
+    BY_BLOCK,
+    by_feature,
+    linear_forward,
+    linear_sums,
+    linear_table,
+)
+from spikeloom.synapses.memory import Array, large
+from spikeloom.synapses.switch import Decision, records, setting
 
 PRODUCT, ADDITION, FROM_MEMORY, FETCHED, CALL = 0.02, 0.05, 0.1, 0.065, 15_000.0
 """Nanoseconds on one thread, float32: of a product and its sum in a dense layer; of one in a sum of
@@ -60,7 +64,7 @@ class FixedLinear:
         self.bias = None if layer.bias is None else layer.bias.detach()
         self._most: dict[int, int] = {}
         self._by_input: dict[int, Tensor] = {}
-        self._by_block: dict[int, np.ndarray[Any, Any]] = {}
+        self._by_block: dict[int, Array] = {}
 
     def by_input(self, pixels: int = 1) -> Tensor:
         """The weights, `[inputs, features]` in memory: the features of one input lie side by side.
@@ -73,7 +77,7 @@ class FixedLinear:
             self._by_input[pixels] = memory.copy_(self._turned(pixels))
         return self._by_input[pixels]
 
-    def by_block(self, pixels: int = 1) -> np.ndarray[Any, Any]:
+    def by_block(self, pixels: int = 1) -> Array:
         """The same as a table for many rows."""
         if pixels not in self._by_block:
             self._by_block[pixels] = linear_table(self._turned(pixels))
@@ -132,55 +136,15 @@ class FixedLinear:
     def sums(self, rows: int, lists: Active, pixels: int = 1, biased: bool = True) -> Tensor:
         bias = self.bias if biased else None
         if rows > FEW_ROWS:
-            shape = (self.weight.shape[0], self.weight.shape[1])
-            table = self.by_block(pixels)
-            return linear_sums(rows, lists, table, shape, self.weight.dtype, bias)
+            return linear_sums(rows, lists, self.by_block(pixels), BY_BLOCK, self.weight, bias)
         by_input = self.by_input(pixels)
         if rows > 1 and self.weight.dtype != torch.bfloat16:
             return _walk(rows, lists, by_input, bias)
         return linear_forward(rows, lists, by_input.t(), bias)
 
 
-_WALK = """
-import numpy as np
-
-from spikeloom.compiler.cpu.jit import driver
-from spikeloom.compiler.cpu.rows import add_row
-from spikeloom.synapses.vectors import fetch
-
-u8 = np.uint64
-
-
-@driver
-def walk(
-    first, last, block, out, features, inputs, table, begin, row, values, weighted, scale, line
-):
-    for part in range(first, last):
-        column = part * block
-        width = u8(min(block, features - column))
-        ahead = 0
-        for i in range(inputs):
-            if begin[i] == begin[i + 1]:
-                continue
-            ahead = max(ahead, i + 1)
-            while ahead < inputs and begin[ahead] == begin[ahead + 1]:
-                ahead += 1
-            if ahead < inputs:
-                for c in range(0, width, line):
-                    fetch(table, ahead * features + column + c)
-            for j in range(begin[i], begin[i + 1]):
-                value = values[j] if weighted else scale
-                at = u8(row[j] * features + column)
-                add_row(width, out, at, table, u8(i * features + column), value)
-"""
-
 BLOCK = 1024
 """Features of a thread's share: long stretches of a row of weights."""
-
-
-@cache
-def _walk_kernel() -> Any:
-    return kernel_cache.load(_WALK).walk
 
 
 def _walk(rows: int, lists: Active, by_input: Tensor, bias: Tensor | None) -> Tensor:
@@ -196,7 +160,7 @@ def _walk(rows: int, lists: Active, by_input: Tensor, bias: Tensor | None) -> Te
         *(BLOCK, flat, features, inputs, table, *turned),
         *(lists.weighted, kind(lists.scale), 64 // table.itemsize),
     )
-    share(_walk_kernel(), -(-features // BLOCK), lists.count * features, *arguments)
+    share(active.kernels("linear").walk, -(-features // BLOCK), lists.count * features, *arguments)
     return out
 
 
@@ -214,7 +178,7 @@ class FixedConv2d:
     def __call__(self, x: Tensor) -> Tensor:
         geometry = self.geometry
         if has_kernel(x, self.weight) and x.dim() == 4 and x.numel():
-            last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+            last = active.is_channel_last(x)
             x = x if last else x.contiguous()
             counts = active.count(x)
             if self.pays(tuple(x.shape), int(counts.sum())):
@@ -266,10 +230,11 @@ def pays(
     """Whether the sum over active inputs is taken, as `sl.sparse` says; told to `sl.explain`."""
     forced = setting.mode == "on"
     is_sparse = forced or sparse < dense
-    if records.get() is not None:
+    collected = records.get()
+    if collected is not None:
         word, why = "sparse" if is_sparse else "dense", "switched on" if forced else "fixed weights"
-        density = fired / np.prod(shape)
-        record(Decision(kind, id(weight), shape, weight.dtype, float(density), word, "-", why))
+        density = float(fired / np.prod(shape))
+        collected.append(Decision(kind, id(weight), shape, density, word, "-", why))
     return is_sparse
 
 

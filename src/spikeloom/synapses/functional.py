@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from spikeloom.synapses import switch, winograd
-from spikeloom.synapses.active import DTYPES, Active, count, list_images, list_rows
+from spikeloom.synapses.active import DTYPES, Active, count, is_channel_last, list_images, list_rows
 from spikeloom.synapses.conv import Geometry, conv_forward, conv_table, conv_weight
 from spikeloom.synapses.forms import Pair, Product, convolution, linear_map, pooling
 from spikeloom.synapses.linear import linear_forward, linear_weight
@@ -73,7 +73,7 @@ def conv2d(
         settings = _hashable(stride, padding, dilation)
         product = convolution(*shapes, input.dtype, *settings, groups)
     if product is None or product.geometry is None:
-        _note("conv", input, weight, None, DENSE, problem or "an uncommon form")
+        _note("conv", input, weight, problem or "an uncommon form")
         return F.conv2d(input, weight, bias, *arguments)  # type: ignore[arg-type]
     choice, active = _decide("conv", input, weight, product, groups)
     if active is None:
@@ -114,7 +114,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         shapes = (input.shape, weight.shape, None if bias is None else bias.shape)
         product = linear_map(*shapes, input.dtype)
     if product is None:
-        _note("linear", input, weight, None, DENSE, problem or "an uncommon form")
+        _note("linear", input, weight, problem or "an uncommon form")
         return F.linear(input, weight, bias)
     rows = input.reshape(-1, input.shape[-1])
     choice, active = _decide("linear", rows, weight, product, 0)
@@ -138,7 +138,7 @@ def max_pool2d(
         not (ceil_mode or return_indices)
         and switch.setting.mode != "off"
         and obstacle(input) is None
-        and _channel_last(input)
+        and is_channel_last(input)
     ):
         window = pooling(input.shape, *_hashable(kernel_size, stride, padding, dilation))
         if window is not None:
@@ -169,48 +169,37 @@ def _decide(
     """What to do, and the lists if anything is to be done sparsely."""
     mode = switch.setting.mode
     if mode == "off" or (mode == "auto" and product.small):
-        _note(kind, x, weight, None, DENSE, "switched off" if mode == "off" else "small")
+        _note(kind, x, weight, "switched off" if mode == "off" else "small")
         return DENSE, None
+    x = x.detach()
+    x = x if is_channel_last(x) else x.contiguous()
+    counts = count(x)
+    active = int(counts.sum())
     gradient = weight.requires_grad and torch.is_grad_enabled()
-    with torch.no_grad():
-        x = _dense_in_memory(x)
-        counts = count(x)
-        active = int(counts.sum())
-        choice = switch.choose(product.work, active, mode, gradient)
-        reason = {"auto": "faster by the map", "on": "switched on"}[mode]
-        _note(kind, x, weight, active / x.numel(), choice, reason, gradient)
-        if not (choice.forward or choice.weight):
-            return choice, None
-        return choice, list_images(x, counts, groups) if groups else list_rows(x, counts)
+    choice = switch.choose(product.work, active, mode, gradient)
+    reason = {"auto": "faster by the map", "on": "switched on"}[mode]
+    _note(kind, x, weight, reason, choice, active / x.numel())
+    if not (choice.forward or choice.weight):
+        return choice, None
+    return choice, list_images(x, counts, groups) if groups else list_rows(x, counts)
 
 
 def _note(
     kind: str,
     x: Tensor,
     weight: Tensor,
-    density: float | None,
-    choice: SparseParts,
     reason: str,
-    gradient: bool | None = None,
+    choice: SparseParts = DENSE,
+    density: float | None = None,
 ) -> None:
     """Writes the decision down, for whoever collects them."""
-    if switch.records.get() is None:
+    collected = switch.records.get()
+    if collected is None:
         return
-    needed = weight.requires_grad and torch.is_grad_enabled() if gradient is None else gradient
+    needed = weight.requires_grad and torch.is_grad_enabled()
     words = {True: "sparse", False: "dense"}
-    gradient_word = words[choice.weight] if needed else "-"
-    switch.record(
-        Decision(
-            *(kind, id(weight), tuple(x.shape), x.dtype, density, words[choice.forward]),
-            *(gradient_word, reason),
-        )
-    )
-
-
-def _dense_in_memory(x: Tensor) -> Tensor:
-    if x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
-        return x
-    return x.contiguous()
+    forward, gradient = words[choice.forward], words[choice.weight] if needed else "-"
+    collected.append(Decision(kind, id(weight), tuple(x.shape), density, forward, gradient, reason))
 
 
 class _Conv(torch.autograd.Function):
@@ -229,7 +218,7 @@ class _Conv(torch.autograd.Function):
         ctx.has_bias = bias is not None
         if not choice.forward:
             return F.conv2d(x, weight, bias, *geometry[1:])
-        last = _channel_last(x) or _channel_last(weight)
+        last = is_channel_last(x) or is_channel_last(weight)
         return conv_forward(
             x.shape, active, conv_table(weight, geometry.groups), bias, geometry, last
         )
@@ -243,7 +232,7 @@ class _Conv(torch.autograd.Function):
         # Whoever wants the gradient's own graph gets torch's formula, which has one.
         kernels = not torch.is_grad_enabled() and obstacle(grad, x) is None
         ours = mask[1] and ctx.choice.weight and kernels
-        last = _channel_last(x) or _channel_last(weight)
+        last = is_channel_last(x) or is_channel_last(weight)
         fewer = mask[0] and kernels and last and winograd.takes(grad, weight, geometry)
         mask[0] = mask[0] and not fewer
         mask[1] = mask[1] and not ours
@@ -273,10 +262,6 @@ class _Conv(torch.autograd.Function):
         if bias_alone:
             gb = grad.sum((0, 2, 3))
         return gx, gw, gb, None, None, None
-
-
-def _channel_last(tensor: Tensor) -> bool:
-    return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 class _Linear(torch.autograd.Function):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikeloom.compiler.cpu.threads import share
 from spikeloom.synapses.active import Active, flat, kernels, lanes, padded, real, sums
-from spikeloom.synapses.memory import workspace
+from spikeloom.synapses.memory import Array, workspace
 
 BY_FEATURE, BY_INPUT, BY_BLOCK = 0, 1, 2
 """Orders of weights: see `linear_kernels.linear_forward`."""
@@ -37,13 +37,11 @@ def linear_forward(rows: int, active: Active, weight: Tensor, bias: Tensor | Non
     by_input = is_by_input(weight)
     table = flat(weight.detach().t() if by_input else weight.detach().contiguous())
     order = BY_INPUT if by_input else BY_FEATURE
-    return _forward(
-        rows, active, table, order, (weight.shape[0], weight.shape[1]), weight.dtype, bias
-    )
+    return linear_sums(rows, active, table, order, weight, bias)
 
 
-def linear_table(by_input: Tensor) -> np.ndarray[Any, Any]:
-    """Weights `[inputs, features]` in the order in which `linear_sums` reads them."""
+def linear_table(by_input: Tensor) -> Array:
+    """Weights `[inputs, features]` as `linear_sums` reads them in the order `BY_BLOCK`."""
     inputs, features = by_input.shape
     block = _block(features, by_input.dtype)
     table = np.zeros((-(-features // block), inputs, block), flat(by_input[:0]).dtype)
@@ -54,32 +52,15 @@ def linear_table(by_input: Tensor) -> np.ndarray[Any, Any]:
     return table.reshape(-1)
 
 
-def linear_sums(
-    rows: int,
-    active: Active,
-    table: np.ndarray[Any, Any],
-    shape: tuple[int, int],
-    dtype: torch.dtype,
-    bias: Tensor | None,
-) -> Tensor:
-    """`linear_forward` for weights of `shape` and `dtype` that were laid out once."""
-    return _forward(rows, active, table, BY_BLOCK, shape, dtype, bias)
-
-
 def _block(features: int, dtype: torch.dtype) -> int:
     return min(BLOCK_VECTORS * lanes(dtype), padded(features, dtype))
 
 
-def _forward(
-    rows: int,
-    active: Active,
-    table: np.ndarray[Any, Any],
-    order: int,
-    shape: tuple[int, int],
-    dtype: torch.dtype,
-    bias: Tensor | None,
+def linear_sums(
+    rows: int, active: Active, table: Array, order: int, weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    features, inputs = shape
+    """`linear_forward` for a `weight` that lies in `table`, in this order."""
+    (features, inputs), dtype = weight.shape, weight.dtype
     kind = real(dtype)
     out = torch.empty(rows, features, dtype=dtype)
     shift = np.zeros(features, kind) if bias is None else flat(bias.detach().to(sums(dtype)))
@@ -119,13 +100,13 @@ def linear_weight(x: Tensor, active: Active, grad: Tensor, weight: Tensor) -> Te
     """The gradient of `weight` `[O, I]`, in its memory order, given that of the output `[R, O]`."""
     rows, inputs = x.shape
     features = weight.shape[0]
-    kind, width = real(x.dtype), lanes(x.dtype)
+    kind = real(x.dtype)
     turned = by_feature(rows, inputs, active, kind)
     by_input = is_by_input(weight)
     out = torch.empty_like(weight)
     if not by_input and not out.is_contiguous():
         out = torch.empty(weight.shape, dtype=weight.dtype)
-    block = min(BLOCK_VECTORS * width, padded(features, x.dtype))
+    block = _block(features, x.dtype)
     chunk = min(inputs, CHUNK)
     grad = grad.contiguous()
     source = flat(grad)

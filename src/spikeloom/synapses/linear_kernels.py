@@ -5,8 +5,8 @@ weights, or of the output's gradient, that is copied to where it can be read fas
 import numpy as np
 
 from spikeloom.compiler.cpu.jit import driver
-from spikeloom.compiler.cpu.rows import add_rows, add_weighted_rows
-from spikeloom.synapses.vectors import store, turn
+from spikeloom.compiler.cpu.rows import add_row, add_rows, add_weighted_rows
+from spikeloom.synapses.vectors import fetch, store, turn
 
 BY_FEATURE, BY_INPUT, BY_BLOCK = 0, 1, 2
 u8 = np.uint64
@@ -85,6 +85,31 @@ def linear_rows(
                 add_rows(count, sums, 0, weight, column, features, index, start[r], start[r + 1])
             for c in range(count):
                 store(out, r * features + column + c, sums[c] * scale + bias[column + c])
+
+
+@driver
+def walk(
+    first, last, block, out, features, inputs, table, begin, row, values, weighted, scale, line
+):
+    """Blocks `first` to `last` of features, added to `out` for the lists of `by_feature`: rows of a
+    `table` `[inputs, features]`, read once, the next one asked for while one is added."""
+    for part in range(first, last):
+        column = part * block
+        width = u8(min(block, features - column))
+        ahead = 0
+        for i in range(inputs):
+            if begin[i] == begin[i + 1]:
+                continue
+            ahead = max(ahead, i + 1)
+            while ahead < inputs and begin[ahead] == begin[ahead + 1]:
+                ahead += 1
+            if ahead < inputs:
+                for c in range(0, width, line):
+                    fetch(table, ahead * features + column + c)
+            for j in range(begin[i], begin[i + 1]):
+                value = values[j] if weighted else scale
+                at = u8(row[j] * features + column)
+                add_row(width, out, at, table, u8(i * features + column), value)
 
 
 @driver

@@ -11,27 +11,20 @@ import torch
 from torch import Tensor
 
 from spikeloom.compiler.cpu.pieces import copied_in, copied_out, only_if
-from spikeloom.compiler.cpu.writer import Parameter, driver
+from spikeloom.compiler.cpu.writer import Parameter
 from spikeloom.compiler.emit import indent
-from spikeloom.compiler.plan.call import TraceKey
+from spikeloom.compiler.front.trace import Trace
 from spikeloom.synapses.active import real
-from spikeloom.synapses.steps import (
-    Kernel,
-    Neurons,
-    State,
-    neuron_parameters,
-    step_segment,
-    step_writer,
-)
+from spikeloom.synapses.steps import Kernel, Neurons, State, step_segment, step_writer
 
 MOST = 64
 """Rows of a call at most."""
 
 
 @cache
-def _step_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> Kernel:
+def _step_kernel(trace: Trace, dtype: torch.dtype, vectors: frozenset[str]) -> Kernel:
     """Parts are samples. The current of one sample at one step, and its states, are scratch."""
-    writer = step_writer(key, dtype, vectors)
+    writer = step_writer(trace, dtype, vectors)
     writer.calls["compiler.cpu.rows"] = "active", "add_long_rows"
     count = len(writer.states)
     at = [f"{j} * F" for j in range(count)]
@@ -58,11 +51,8 @@ def _step_kernel(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> 
         *(("x", "storage"), ("x_time", "integer"), ("x_sample", "integer")),
         *(("table", "storage"), ("bias", "storage"), ("out", "storage")),
         *(("places", "places"), ("kept", "storage"), ("counts", "places")),
-        *neuron_parameters(writer),
     ]
-    storage = writer.variant.storage
-    source = writer.module("Linear step", text, driver("run", parameters, storage, body))
-    return Kernel(source, parameters)
+    return Kernel("Linear step", writer, text, parameters, body)
 
 
 class LinearStep:
@@ -75,7 +65,7 @@ class LinearStep:
         self.inputs, self.features = by_input.shape
         self.table = by_input
         self.bias = by_input.new_zeros(self.features) if bias is None else bias.contiguous()
-        self.kernel = _step_kernel(neurons.key, neurons.dtype, neurons.vectors)
+        self.kernel = _step_kernel(neurons.trace, neurons.dtype, neurons.vectors)
         kind = real(neurons.dtype)
         self._places, self._values = np.empty(self.inputs, np.int32), np.empty(self.inputs, kind)
         self._scratch = np.empty((len(neurons.rest) + 1) * self.features, kind)

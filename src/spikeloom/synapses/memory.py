@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+Array = np.ndarray[Any, Any]
+
 PAGE = 2 << 20
 ASKED_FROM = 4 << 20
 """Bytes from which numpy asks for large pages."""
@@ -21,7 +23,7 @@ KEPT_BELOW = 32 << 20
 _local = threading.local()
 
 
-def large(count: int, kind: Any) -> np.ndarray[Any, Any]:
+def large(count: int, kind: Any) -> Array:
     """An array of `count` elements of the numpy type `kind`, not set, that begins with a page."""
     size = count * np.dtype(kind).itemsize
     memory = np.empty(max(size + PAGE, ASKED_FROM), np.uint8)
@@ -29,11 +31,11 @@ def large(count: int, kind: Any) -> np.ndarray[Any, Any]:
     return memory[begin : begin + size].view(kind)
 
 
-def workspace(name: str, count: int, kind: Any) -> np.ndarray[Any, Any]:
+def workspace(name: str, count: int, kind: Any) -> Array:
     """The same, kept by this thread for the next call with this name (unless it is huge)."""
     if count * np.dtype(kind).itemsize > KEPT_BELOW:
         return large(count, kind)
-    kept: dict[tuple[str, Any], np.ndarray[Any, Any]] = _local.__dict__.setdefault("kept", {})
+    kept: dict[tuple[str, Any], Array] = _local.__dict__.setdefault("kept", {})
     key = name, np.dtype(kind)
     if key not in kept or kept[key].size < count:
         kept[key] = large(count, kind)

@@ -1,4 +1,4 @@
-"""The step of neurons whose constants no longer change, inside a kernel with work of its var."""
+"""The step of neurons whose constants no longer change, inside a kernel with other work."""
 
 from array import array
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from spikeloom.compiler.cpu.writer import (
     Storage,
     Variant,
     Writer,
+    driver,
     words_of,
 )
-from spikeloom.compiler.plan.call import TraceKey
+from spikeloom.compiler.front.trace import Trace
 
 STORAGE: dict[torch.dtype, Storage] = {torch.float32: "f4", torch.float64: "f8"}
 
@@ -28,7 +29,7 @@ State = tuple[Tensor, ...]
 class Neurons:
     """Neurons whose constants no longer change: `coefs` are numbers, or one for each channel."""
 
-    key: TraceKey
+    trace: Trace
     rest: tuple[float, ...]
     coefs: tuple[Tensor, ...]
     dtype: torch.dtype
@@ -36,11 +37,11 @@ class Neurons:
     @property
     def fire_ones(self) -> bool:
         """Whether the step says that spikes are zeros and ones."""
-        return self.key.trace.forward.outputs["spikes"].op == "cast_float"
+        return self.trace.forward.outputs["spikes"].op == "cast_float"
 
     @property
     def vectors(self) -> frozenset[str]:
-        names = self.key.trace.signature.coefs
+        names = self.trace.signature.coefs
         return frozenset(
             name for name, coef in zip(names, self.coefs, strict=True) if coef.numel() > 1
         )
@@ -53,13 +54,24 @@ class Neurons:
 class Kernel:
     """A compiled driver, and the words that it is told: an address or a number for each name."""
 
-    def __init__(self, text: str, parameters: list[Parameter]) -> None:
-        self.run = kernel_cache.load(text).run
+    def __init__(
+        self, title: str, writer: Writer, called: str, parameters: list[Parameter], body: list[str]
+    ) -> None:
+        """`called`: the text of what `body` calls; `parameters`: but for those of the neurons."""
+        kinds = {"start": "reals", "rest": "real", "final": "reals"}
+        parameters = [
+            *parameters,
+            *(("has_start", "flag"), ("want_final", "flag")),
+            *((f"{var}{what}", kind) for var in writer.states for what, kind in kinds.items()),
+            *((var, "reals") for var in writer.coefs),
+        ]
+        run = driver("run", parameters, writer.variant.storage, body)
+        self.run = kernel_cache.load(writer.module(title, called, run)).run
         self.parameters = dict(parameters)
         self.at = {name: place for place, name in enumerate(self.parameters)}
 
     def words(self, neurons: Neurons, values: dict[str, int]) -> "array[int]":
-        step = neurons.key.trace.signature
+        step = neurons.trace.signature
         rest = zip(emit.state_names(step.states), neurons.rest, strict=True)
         coefs = zip(emit.coef_names(step.coefs), neurons.coefs, strict=True)
         given = values | {f"{var}rest": float(value) for var, value in rest}
@@ -70,15 +82,6 @@ class Kernel:
         """The places of the states' addresses: `start` or `final`."""
         arrays = (name for name, kind in self.parameters.items() if kind == "reals")
         return [self.at[name] for name in arrays if name.endswith(f"_{suffix}")]
-
-
-def neuron_parameters(writer: Writer) -> list[Parameter]:
-    kinds = {"start": "reals", "rest": "real", "final": "reals"}
-    return [
-        *(("has_start", "flag"), ("want_final", "flag")),
-        *((f"{var}{what}", kind) for var in writer.states for what, kind in kinds.items()),
-        *((var, "reals") for var in writer.coefs),
-    ]
 
 
 def step_segment(
@@ -94,10 +97,10 @@ def step_segment(
     lines, results = writer.lines(writer.trace.forward.select(("spikes", *step.states)), inputs)
     body = [f"x_i = x[{source}]", *carried.reads(), *lines]
     body += [f"out[{target}] = {results['spikes']}", *carried.writes(results)]
-    return segment.call(), segment.text(body, [], "None")
+    return segment.call(), segment.text(body)
 
 
-def step_writer(key: TraceKey, dtype: torch.dtype, vectors: frozenset[str]) -> Writer:
-    writer = Writer(key.trace, Variant(STORAGE[dtype], "vec", vectors))
+def step_writer(trace: Trace, dtype: torch.dtype, vectors: frozenset[str]) -> Writer:
+    writer = Writer(trace, Variant(STORAGE[dtype], "vec", vectors))
     writer.helpers.add("i4_array")
     return writer

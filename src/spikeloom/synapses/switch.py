@@ -83,12 +83,10 @@ def seems_small(work: Work) -> bool:
     return work.products * _FORWARD[work.dtype].product < 1000 * CALL
 
 
-def choose(work: Work, active: int, mode: Mode, gradient: bool) -> SparseParts:
+def choose(work: Work, active: int, mode: Literal["auto", "on"], gradient: bool) -> SparseParts:
     """`gradient`: whether that of the weights will be asked for."""
     if mode == "on":
         return SparseParts(True, gradient)
-    if mode == "off":
-        return SparseParts(False, False)
     turning = [each * work.weights for each in TURNING[work.kind]]
     forward = _gain(_FORWARD[work.dtype], work, active) - turning[0]
     weight = _gain(_WEIGHT[work.dtype], work, active) - turning[1] if gradient else 0.0
@@ -112,7 +110,6 @@ class Decision:
     weight: int
     """`id` of the parameter."""
     shape: tuple[int, ...]
-    dtype: torch.dtype
     density: float | None
     forward: str
     """`sparse` or `dense`."""
@@ -166,15 +163,10 @@ def recording() -> Iterator[list[Decision]]:
         records.reset(token)
 
 
-def record(decision: Decision) -> None:
-    collected = records.get()
-    if collected is not None:
-        collected.append(decision)
-
-
 def record_counts(kind: str, weight: Tensor, shape: tuple[int, int], counts: Iterable[int]) -> None:
     """That a layer with fixed weights worked on so many active inputs of each row."""
-    if records.get() is not None:
+    collected = records.get()
+    if collected is not None:
         density = float(sum(counts)) / math.prod(shape)
         why = "fixed weights"
-        record(Decision(kind, id(weight), shape, weight.dtype, density, "sparse", "-", why))
+        collected.append(Decision(kind, id(weight), shape, density, "sparse", "-", why))

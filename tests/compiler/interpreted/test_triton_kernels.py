@@ -135,6 +135,22 @@ def test_every_surrogate(name: str) -> None:
     _agrees(LIF(2.0, surrogate=SURROGATES[name]), (5, 3, 4, 9))
 
 
+class Stateless(Neuron):
+    states = ()
+
+    def step(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (self.surrogate(x - 1.0),)
+
+
+def test_a_neuron_without_states_has_nothing_to_note(way: str) -> None:
+    gradients = []
+    for backend in ("gpu", "eager"):
+        x = random_values((9, 2, 5), 1).float().requires_grad_()
+        y = Stateless(backend=backend)(x)
+        gradients += torch.autograd.grad(y, x, random_values(y.shape, 2).float())
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_float32_inside(dtype: torch.dtype, way: str) -> None:
     shape = (9, 3, 5, 41)

@@ -14,24 +14,21 @@ def backward_source(trace: Trace, variant: Variant) -> str:
     time.
     """
     writer = Writer(trace, variant)
-    step, states = trace.signature, writer.states
-    count = len(states)
-    leaves = [name for name in step.coefs if name in variant.gradients]
-    vectors = [writer.coef(name) for name in leaves if name in variant.vectors]
+    states = writer.states
     again, again_text = _recompute(writer)
-    back, back_text = _adjoint(writer, leaves)
+    back, back_text = _adjoint(writer)
 
-    carried = [pieces.carried(count, j) for j in range(count)]
+    carried = pieces.carried(states)
     begin = [
-        *pieces.copied_in(writer, _at_time(states, "0"), "a", "m"),
+        *pieces.copied_in(writer, pieces.at_time(states, "0"), "a", "m"),
         *pieces.copied_in(writer, carried, "a", "m", "grad_final", "ZERO", "has_grad_final"),
     ]
     if "x" in variant.gradients and variant.static:
         begin.append("fill(gx[a : a + m], ZERO)")
     # a coef that is the same at every step is summed over the whole block before it is added up
     clear, add_up = [], []
-    for j, var in enumerate(vectors):
-        place = pieces.vector_sum(count, j)
+    for j, var in enumerate(writer.vectors):
+        place = pieces.vector_sum(states, j)
         clear += [
             f"if {var}timed or t == T - 1:",
             f"    fill(scratch[{place} : {place} + m], ZERO)",
@@ -96,44 +93,35 @@ def _recompute(writer: Writer) -> tuple[list[str], str]:
 
     The same code as the forward pass, or the adjoint would belong to other spikes.
     """
-    step, states = writer.trace.signature, writer.states
+    step, states = writer.step, writer.states
     segment = Segment("segment", "recompute_segment")
     x = segment.array("x", "x", pieces.X_AT)
-    before = pieces.Carried(writer, segment, _at_time(states, "t"))
-    after = pieces.Carried(writer, segment, _at_time(states, "(t + 1)"), "{}next")
+    before = pieces.Carried(writer, segment, pieces.at_time(states, "t"))
+    after = pieces.Carried(writer, segment, pieces.at_time(states, "(t + 1)"), "{}next")
     inputs = {"x": "x_i"} | before.inputs() | pieces.coef_inputs(writer, segment)
     lines, results = writer.lines(writer.trace.forward.select(step.states), inputs)
     body = [f"x_i = {writer.load('x', x)}", *before.reads(), *lines, *after.writes(results)]
-    return segment.call(), segment.text(body, [], "None")
+    return segment.call(), segment.text(body)
 
 
-def _at_time(states: list[str], time: str) -> list[str]:
-    return [pieces.at_time(j, time) for j in range(len(states))]
-
-
-def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
-    """One step back in time: gradients of x, of the states (in place), and of the coefs
-    `leaves`.
-    """
-    step, states, variant = writer.trace.signature, writer.states, writer.variant
-    count = len(states)
+def _adjoint(writer: Writer) -> tuple[list[str], str]:
+    """One step back in time: gradients of x, of the states (in place), and of the coefs."""
+    step, states, variant = writer.step, writer.states, writer.variant
     wants_x = "x" in variant.gradients
     segment = Segment("adjoint", "adjoint_segment")
     x = segment.array("x", "x", pieces.X_AT)
     g = segment.array("g", "g", "t * g_time + a")
     gx = segment.array("gx", "gx", "a" if variant.static else "t * n + a") if wants_x else ""
-    before = pieces.Carried(writer, segment, _at_time(states, "t"))
-    places = [pieces.carried(count, j) for j in range(count)]
-    carried = pieces.Carried(writer, segment, places, "g_{}")
+    before = pieces.Carried(writer, segment, pieces.at_time(states, "t"))
+    carried = pieces.Carried(writer, segment, pieces.carried(states), "g_{}")
     inputs = {"x": "x_i", "grad:spikes": "g_i"} | before.inputs() | carried.inputs("grad:")
     inputs |= pieces.coef_inputs(writer, segment)
-    scalars = [writer.coef(name) for name in leaves if name not in variant.vectors]
-    vectors = [writer.coef(name) for name in leaves if name in variant.vectors]
     sum_at = {
-        var: segment.array(f"sum_{var}", "scratch", pieces.vector_sum(count, j))
-        for j, var in enumerate(vectors)
+        var: segment.array(f"sum_{var}", "scratch", pieces.vector_sum(states, j))
+        for j, var in enumerate(writer.vectors)
     }
-    gradients = [*(["grad:x"] if wants_x else []), *(f"grad:{n}" for n in (*step.states, *leaves))]
+    names = (*["x"] * wants_x, *step.states, *writer.leaves)
+    gradients = [f"grad:{name}" for name in names]
     lines, results = writer.lines(writer.trace.adjoint.select(gradients), inputs)
     body = [
         f"x_i = {writer.load('x', x)}",
@@ -147,9 +135,8 @@ def _adjoint(writer: Writer, leaves: list[str]) -> tuple[list[str], str]:
     elif wants_x:
         body.append(f"gx[{gx}] = {writer.store(results['grad:x'])}")
     body += carried.writes(results, "grad:")
-    body += pieces.summing(writer, leaves, sum_at, results)
-    call, text = pieces.summed(segment, body, scalars)
-    for var in scalars:
+    call, text = pieces.summed(writer, segment, body, sum_at, results)
+    for var in writer.scalars:
         column = f"c * {var}channel" if variant.nest == "row" else "0"
         call.append(
             f"part_{var}[(part * {var}times + t * {var}timed) * {var}width + {column}] += sum_{var}"

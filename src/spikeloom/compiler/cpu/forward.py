@@ -21,7 +21,7 @@ def forward_source(trace: Trace, variant: Variant) -> str:
     segment = Segment("segment", "forward_segment")
     x = segment.array("x", "x", pieces.X_AT)
     out = segment.array("out", "out", "t * n + a")
-    places = [pieces.place(j) for j in range(len(states))]
+    places = pieces.places(states)
     carried = pieces.Carried(writer, segment, places)
     records = [f"record_{name}_" for name in variant.record]
     record_at = {array: segment.array(array, array, "t * n + a") for array in records}
@@ -51,7 +51,7 @@ def forward_source(trace: Trace, variant: Variant) -> str:
     ]
     return writer.module(
         "Forward",
-        segment.text(body, [], "None"),
+        segment.text(body),
         driver(
             "run_forward",
             forward_parameters(trace, variant),

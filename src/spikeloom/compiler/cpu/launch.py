@@ -13,12 +13,12 @@ from spikeloom.compiler import cache as kernel_cache
 from spikeloom.compiler import memory
 from spikeloom.compiler.cpu.backward import backward_parameters, backward_scratch, backward_source
 from spikeloom.compiler.cpu.forward import forward_parameters, forward_source
+from spikeloom.compiler.cpu.loops import geometry_arguments
 from spikeloom.compiler.cpu.plan import Tiles
 from spikeloom.compiler.cpu.threads import SERIAL_BELOW, share
 from spikeloom.compiler.cpu.writer import Parameter, Storage, Variant, words_of
 from spikeloom.compiler.front.trace import Trace
 from spikeloom.compiler.plan.bound import BoundKernel, Part
-from spikeloom.compiler.plan.call import Form, TraceKey
 
 STORAGE: dict[torch.dtype, Storage] = {
     torch.float32: "f4",
@@ -88,11 +88,6 @@ class CpuKernel(BoundKernel):
 
     sum_dtype = torch.float64
 
-    def __init__(self, key: TraceKey, form: Form) -> None:
-        super().__init__(key, form)
-        states = len(self.states)
-        self._tiles = Tiles(self.plan, states, 1), Tiles(self.plan, states, form.time_steps)
-
     def allocator(
         self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype
     ) -> Callable[[], Tensor]:
@@ -101,12 +96,12 @@ class CpuKernel(BoundKernel):
         return super().allocator(shape, strides, dtype)
 
     def launch_forward(self, record: tuple[str, ...], want_state: bool, started: bool) -> _Driver:
-        tiles, _ = self._tiles
+        tiles = Tiles(self.plan, len(self.states), 1)
         variant = self._variant(record=record)
-        parameters = forward_parameters(self.key.trace, variant)
-        fixed = self._fixed(tiles, parameters) | {"has_start": started, "want_final": want_state}
+        parameters = forward_parameters(self.trace, variant)
+        fixed = self._fixed(tiles) | {"has_start": started, "want_final": want_state}
         return _Driver(
-            kernel_cache.function(forward_source, "run_forward", self.key, variant),
+            kernel_cache.function(forward_source, "run_forward", self.trace, variant),
             parameters,
             fixed,
             self.forward_names(record, want_state, started),
@@ -118,12 +113,13 @@ class CpuKernel(BoundKernel):
     def launch_backward(
         self, started: bool, ended: bool, want_x: bool, want_coefs: tuple[bool, ...]
     ) -> _Driver:
-        trace, (_, tiles), plan = self.key.trace, self._tiles, self.plan
+        trace, plan = self.trace, self.plan
+        tiles = Tiles(plan, len(self.states), self.form.time_steps)
         pairs = zip(trace.signature.coefs, want_coefs, strict=True)
         leaves = [name for name, want in pairs if want] + ["x"] * want_x
         variant = self._variant(gradients=frozenset(leaves))
         parameters = backward_parameters(trace, variant)
-        fixed = self._fixed(tiles, parameters)
+        fixed = self._fixed(tiles)
         fixed |= {"has_start": started, "has_grad_final": ended, "want_grad_start": started}
         parts = []
         for index, var in enumerate(self.coefs):
@@ -133,7 +129,7 @@ class CpuKernel(BoundKernel):
             fixed[f"{var}width"] = width
             parts += [Part((copies, times, width))] * want_coefs[index]
         return _Driver(
-            kernel_cache.function(backward_source, "run_backward", self.key, variant),
+            kernel_cache.function(backward_source, "run_backward", trace, variant),
             parameters,
             fixed,
             self.backward_names(started, ended, want_x, want_coefs),
@@ -146,35 +142,28 @@ class CpuKernel(BoundKernel):
     def _variant(
         self, record: tuple[str, ...] = (), gradients: frozenset[str] = frozenset()
     ) -> Variant:
-        names = self.key.trace.signature.coefs
         return Variant(
             storage=STORAGE[self.form.dtype],
             nest=self.plan.nest,
-            vectors=frozenset(name for i, name in enumerate(names) if self.plan.is_vector(i)),
+            vectors=self.vectors,
             static=self.form.static,
             record=record,
             gradients=gradients,
         )
 
-    def _fixed(self, tiles: Tiles, parameters: list[Parameter]) -> dict[str, int | float]:
+    def _fixed(self, tiles: Tiles) -> dict[str, int | float]:
         """The arguments that the form decides."""
-        geometry = tiles.geometry(self.form.time_steps)
-        fixed: dict[str, int | float] = {
-            name: value for (name, _), value in zip(parameters, geometry, strict=False)
-        }
+        geometry = zip(
+            geometry_arguments(self.plan.nest), tiles.geometry(self.form.time_steps), strict=True
+        )
+        fixed: dict[str, int | float] = dict(geometry)
         fixed["x_time"] = self.x_time
         for var, value in zip(self.states, self.form.rest, strict=True):
             fixed[f"{var}rest"] = float(value)
         for index, var in enumerate(self.coefs):
-            fixed[f"{var}time"] = self._width(index) if self.plan.per_time[index] else 0
+            fixed[f"{var}time"] = self.plan.width(index) if self.plan.per_time[index] else 0
             fixed[f"{var}channel"] = self.plan.kinds[index] != "scalar"
         return fixed
-
-    def _width(self, index: int) -> int:
-        """Elements of a packed coef at one time step."""
-        if self.plan.kinds[index] == "scalar":
-            return 1
-        return self.plan.channels if self.plan.nest == "row" else self.plan.inner
 
 
 bind = CpuKernel

@@ -12,20 +12,20 @@ X_AT = "t * x_time + a"
 # of T time steps, then each state's carried gradient, then each vector sum.
 
 
-def place(j: int) -> str:
-    return f"{j} * stride + b"
+def places(states: list[str]) -> list[str]:
+    return [f"{j} * stride + b" for j in range(len(states))]
 
 
-def at_time(j: int, time: str) -> str:
-    return f"({j} * T + {time}) * stride + b"
+def at_time(states: list[str], time: str) -> list[str]:
+    return [f"({j} * T + {time}) * stride + b" for j in range(len(states))]
 
 
-def carried(count: int, j: int) -> str:
-    return f"({count} * T + {j}) * stride + b"
+def carried(states: list[str]) -> list[str]:
+    return [f"({len(states)} * T + {j}) * stride + b" for j in range(len(states))]
 
 
-def vector_sum(count: int, j: int) -> str:
-    return f"({count} * T + {count + j}) * stride"
+def vector_sum(states: list[str], j: int) -> str:
+    return f"({len(states)} * T + {len(states) + j}) * stride"
 
 
 def only_if(condition: str, lines: list[str]) -> list[str]:
@@ -78,26 +78,22 @@ def placed_coefs(writer: Writer, segment: Segment, vector: str, scalar: str) -> 
     return inputs
 
 
-def summing(
-    writer: Writer, leaves: list[str], sum_at: dict[str, str], results: dict[str, str]
-) -> list[str]:
-    """Adds what one element contributes to the gradients of the coefs `leaves`: to a vector's at
-    its place in `sum_at`, to a scalar's variable."""
-    lines = []
-    for name in leaves:
+def summed(
+    writer: Writer,
+    segment: Segment,
+    body: list[str],
+    sum_at: dict[str, str],
+    results: dict[str, str],
+) -> tuple[list[str], str]:
+    """The call of a segment, and its text, that adds up what each element contributes to the
+    gradients of coefs: a vector's at its place in `sum_at`; those of scalars it answers."""
+    lines = list(body)
+    for name in writer.leaves:
         var = writer.coef(name)
         target = f"sum_{var}[{sum_at[var]}]" if var in sum_at else f"sum_{var}"
         lines.append(f"{target} = {target} + {results[f'grad:{name}']}")
-    return lines
-
-
-def summed(segment: Segment, body: list[str], scalars: list[str]) -> tuple[list[str], str]:
-    """The call of a segment that answers the sums of `scalars`, and its text."""
-    sums = [f"sum_{var}" for var in scalars]
-    call = segment.call()
-    if sums:
-        call[0] = f"{', '.join(sums)} = {call[0]}"
-    return call, segment.text(body, [f"{var} = ZERO" for var in sums], ", ".join(sums) or "None")
+    sums = [f"sum_{var}" for var in writer.scalars]
+    return segment.call(sums), segment.text(lines, sums)
 
 
 def coef_parameters(trace: Trace) -> list[Parameter]:

@@ -46,10 +46,8 @@ class Tiles:
 
     def partial_shape(self, index: int) -> tuple[int, int]:
         """Copies and width of the partial sums of one coef's gradient."""
-        if self.plan.is_vector(index):
-            return self.shares, self.plan.inner
-        scalar = self.plan.kinds[index] == "scalar"
-        return max(1, self.parts), 1 if scalar else self.plan.channels
+        copies = self.shares if self.plan.is_vector(index) else max(1, self.parts)
+        return copies, self.plan.width(index)
 
 
 def block_elements(states: int, time_steps: int) -> int:

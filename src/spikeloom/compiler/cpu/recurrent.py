@@ -19,7 +19,6 @@ from spikeloom.compiler.cpu.pieces import (
     only_if,
     placed_coefs,
     summed,
-    summing,
 )
 from spikeloom.compiler.cpu.writer import Segment, Variant, Writer, function
 from spikeloom.compiler.emit import indent
@@ -74,7 +73,7 @@ def forward_source(trace: Trace, variant: Variant, place: int) -> str:
     ]
     return writer.module(
         "Recurrent forward",
-        segment.text(body, [], "None"),
+        segment.text(body),
         function("driver", "run_forward", arguments, _over_parts(block)),
     )
 
@@ -84,17 +83,14 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
     the input: the same, `gr` is not written), of initial states and spikes, and of coefs."""
     writer = Writer(trace, variant)
     writer.calls["compiler.cpu.products"] = ("product",)
-    step, states = trace.signature, writer.states
+    states = writer.states
     count = len(states)
-    leaves = [name for name in step.coefs if name in variant.gradients]
-    vectors = [writer.coef(name) for name in leaves if name in variant.vectors]
     carried = [f"({count} * T + {j}) * high * F + b" for j in range(count)]
     owed = f"({count} * T + {count}) * high * F"
-    sums = [f"({count} * T + {count + 1}) * high * F + {j} * F" for j in range(len(vectors))]
+    sums = [f"({count} * T + {count + 1}) * high * F + {j} * F" for j in range(len(writer.vectors))]
     again, again_text = _recompute(writer, place)
-    back, back_text = _adjoint(
-        writer, place, leaves, carried, owed, dict(zip(vectors, sums, strict=True))
-    )
+    sum_at = dict(zip(writer.vectors, sums, strict=True))
+    back, back_text = _adjoint(writer, place, carried, owed, sum_at)
     felt = "gx" if place == INPUT else "gr"
     first = [f"{j} * T * high * F + b" for j in range(count)]
     start = [
@@ -120,7 +116,7 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
         *only_if("has_start", _per_row([*started, heard])),
         *(
             line
-            for var, at in zip(vectors, sums, strict=True)
+            for var, at in sum_at.items()
             for line in (
                 "for i in range(F):",
                 f"    part_{var}[part * F + i] = scratch[{at} + i]",
@@ -137,7 +133,7 @@ def backward_source(trace: Trace, variant: Variant, place: int) -> str:
             for what in ("start", "rest", "grad_final", "grad_start")
         ),
         *writer.coefs,
-        *(f"part_{writer.coef(name)}" for name in leaves),
+        *(f"part_{writer.coef(name)}" for name in writer.leaves),
         "scratch",
     ]
     return writer.module(
@@ -174,22 +170,15 @@ def _recompute(writer: Writer, place: int) -> tuple[list[str], str]:
     segment = Segment("segment", "recompute_segment")
     inputs, reads, _ = _step_inputs(writer, segment, place, _recorded(writer, "t"))
     after = Carried(writer, segment, _recorded(writer, "(t + 1)"), "{}next")
-    step = writer.trace.signature
-    lines, results = writer.lines(writer.trace.forward.select(step.states), inputs)
+    lines, results = writer.lines(writer.trace.forward.select(writer.step.states), inputs)
     body = [*reads, *lines, *after.writes(results)]
-    return segment.call(), segment.text(body, [], "None")
+    return segment.call(), segment.text(body)
 
 
 def _adjoint(
-    writer: Writer,
-    place: int,
-    leaves: list[str],
-    carried: list[str],
-    owed: str,
-    sums: dict[str, str],
+    writer: Writer, place: int, carried: list[str], owed: str, sums: dict[str, str]
 ) -> tuple[list[str], str]:
-    """One step back in time: gradients of x, of the states (in place), of the coefs `leaves`."""
-    step, variant = writer.trace.signature, writer.variant
+    """One step back in time: gradients of x, of the states (in place), of the coefs."""
     segment = Segment("adjoint", "adjoint_segment")
     inputs, reads, _ = _step_inputs(writer, segment, place, _recorded(writer, "t"))
     g = segment.array("g", "g", "t * g_time + row * g_row")
@@ -197,15 +186,13 @@ def _adjoint(
     gx = segment.array("gx", "gx", OUT_AT)
     grads = Carried(writer, segment, carried, "g_{}")
     sum_at = {var: segment.array(f"sum_{var}", "scratch", at) for var, at in sums.items()}
-    scalars = [writer.coef(name) for name in leaves if name not in variant.vectors]
     inputs |= {"grad:spikes": "g_i"} | grads.inputs("grad:")
-    gradients = ["grad:x", *(f"grad:{name}" for name in (*step.states, *leaves))]
+    gradients = [f"grad:{name}" for name in ("x", *writer.step.states, *writer.leaves)]
     lines, results = writer.lines(writer.trace.adjoint.select(gradients), inputs)
     body = [*reads, f"g_i = g[{g}] + due[{due}]", *grads.reads(), *lines]
     body += [f"gx[{gx}] = {results['grad:x']}", *grads.writes(results, "grad:")]
-    body += summing(writer, leaves, sum_at, results)
-    call, text = summed(segment, body, scalars)
-    return [*call, *(f"part_{var}[part] += sum_{var}" for var in scalars)], text
+    call, text = summed(writer, segment, body, sum_at, results)
+    return [*call, *(f"part_{var}[part] += sum_{var}" for var in writer.scalars)], text
 
 
 def _step_inputs(

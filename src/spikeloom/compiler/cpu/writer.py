@@ -6,7 +6,7 @@ half as many lanes and other bits.
 
 import struct
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,25 +59,22 @@ _HELPERS = {"maximum": 2, "minimum": 2, "remainder": 2}
 _HELPERS_BY_PRECISION = ("exp", "log", "log1p", "sigmoid", "tanh", "erf")
 
 
-class Writer:
+class Writer(emit.Writer):
     """One module's text: names, loads and stores, the lines of graphs, and the helpers they
     need.
     """
 
     def __init__(self, trace: Trace, variant: Variant) -> None:
-        self.trace = trace
+        super().__init__(trace, variant.gradients)
         self.variant = variant
-        self.states = emit.state_names(trace.signature.states)
-        self.coefs = emit.coef_names(trace.signature.coefs)
-        self.helpers: set[str] = {"fill", "copy", "words", "f8_of_bits"}
+        self.vectors = [self.coef(name) for name in self.leaves if name in variant.vectors]
+        """The kernel's names of the coefs whose gradients are vectors; `scalars`: sums."""
+        self.scalars = [self.coef(name) for name in self.leaves if name not in variant.vectors]
+        self.helpers |= {"fill", "copy", "words", "f8_of_bits"}
         self.helpers |= {f"{STORED_AS[variant.storage]}_array", "f8_array"}
         self.helpers.add("f8_array as real_array" if trace.double else "f4_array as real_array")
         self.calls: dict[str, tuple[str, ...]] = {}
         """What the module calls, by the module that it is from."""
-
-    def coef(self, name: str) -> str:
-        """The kernel's name of a coef."""
-        return self.coefs[self.trace.signature.coefs.index(name)]
 
     def load(self, array: str, at: str) -> str:
         """An element of an array in storage precision."""
@@ -101,11 +98,8 @@ class Writer:
         if op in _EXPRESSIONS:
             return _EXPRESSIONS[op]
         if op in _HELPERS_BY_PRECISION:
-            helper, count = op + ("8" if self.trace.double else "4"), 1
-        else:
-            helper, count = op, _HELPERS[op]
-        self.helpers.add(helper)
-        return f"{helper}({', '.join(f'{{{i}}}' for i in range(count))})"
+            return self.call(op + ("8" if self.trace.double else "4"), 1)
+        return self.call(op, _HELPERS[op])
 
     def _constant(self, value: Value) -> str:
         if value.dtype == "bool":
@@ -203,9 +197,12 @@ class Segment:
         self.parameters.append(parameter)
         self.arguments.append(value)
 
-    def text(self, body: list[str], before: list[str], result: str) -> str:
-        loop = [*before, "for i in range(m):", *indent(body), f"return {result}"]
+    def text(self, body: list[str], sums: Sequence[str] = ()) -> str:
+        """The function, whose result are the variables `sums` that `body` adds to."""
+        zeros, result = [f"{name} = ZERO" for name in sums], ", ".join(sums) or "None"
+        loop = [*zeros, "for i in range(m):", *indent(body), f"return {result}"]
         return function(self.decorator, self.name, self.parameters, loop)
 
-    def call(self) -> list[str]:
-        return [f"{self.name}(", *indent([f"{a}," for a in self.arguments]), ")"]
+    def call(self, sums: Sequence[str] = ()) -> list[str]:
+        results = f"{', '.join(sums)} = " if sums else ""
+        return [f"{results}{self.name}(", *indent([f"{a}," for a in self.arguments]), ")"]

@@ -155,7 +155,6 @@ _ELEMENTWISE = (
     *("neg", "reciprocal", "abs", "sqrt", "rsqrt", "exp", "log", "log1p", "sigmoid", "tanh", "erf"),
     *("atan", "sin", "cos", "floor", "sign", "maximum", "minimum", "isnan"),
 )
-_NUMBERS = {"zeros": 0.0, "ones": 1.0}
 LOWERINGS: dict[str, Lowering] = {
     **{f"{name}.default": _plain(name) for name in _ELEMENTWISE},
     **{
@@ -204,9 +203,11 @@ LOWERINGS: dict[str, Lowering] = {
     "mul_.Tensor": _plain("mul"),
     "_to_copy.default": _to_copy,
     **{f"{name}.default": _same for name in ("detach", "alias", "clone", "lift_fresh_copy")},
-    **{f"{name}.default": _constant(number) for name, number in _NUMBERS.items()},
-    **{f"{name}_like.default": _constant(number) for name, number in _NUMBERS.items()},
-    **{f"new_{name}.default": _constant(number) for name, number in _NUMBERS.items()},
+    **{
+        f"{kind.format(name)}.default": _constant(number)
+        for name, number in (("zeros", 0.0), ("ones", 1.0))
+        for kind in ("{}", "{}_like", "new_{}")
+    },
     "empty_like.default": _constant(math.nan),
     "full_like.default": _filled,
     "full.default": _filled,

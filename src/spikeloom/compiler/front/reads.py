@@ -182,6 +182,7 @@ class Reads:
         self.values: dict[Path, object] = {}
         self.problem = ""
         self.tensors: dict[str, Tensor] = {}
+        """Those that were read, as they are written."""
         self._copies: dict[Path, tuple[Any, object]] = {}
         self._shared: list[tuple[Path, Any, Any, object]] = []
         self._visited: set[int] = set()

@@ -142,18 +142,18 @@ def _copy(module: nn.Module, reads: Reads, root: Path) -> Any:
     return copy
 
 
-class Recording:
+class Recording(Reads):
     """The copy of a neuron on which its step is traced, and what the step read of it."""
 
     def __init__(self, neuron: nn.Module) -> None:
-        self._reads = Reads()
-        self.subject: Any = _copy(neuron, self._reads, ())
+        super().__init__()
+        self.subject: Any = _copy(neuron, self, ())
         self._name = type(neuron).__name__
 
     def check(self) -> None:
         """Raises StepError for a step that read what has no value, or stored something."""
-        problem = self._reads.problem
-        changed = "" if problem else self._reads.stored()
+        problem = self.problem
+        changed = "" if problem else self.stored()
         if changed:
             problem = f"changes {changed} in place: a kernel would not; return it as a state"
         if problem:
@@ -163,19 +163,10 @@ class Recording:
 
     def name_of(self, tensor: Tensor) -> str | None:
         """How the step wrote a tensor that it read, or None."""
-        tensors = self._reads.tensors.items()
-        return next((name for name, read in tensors if read is tensor), None)
-
-    @property
-    def tensors(self) -> list[str]:
-        """The tensors that were read, as they are written."""
-        return list(self._reads.tensors)
+        return next((name for name, read in self.tensors.items() if read is tensor), None)
 
     @property
     def asked_evaluation(self) -> bool:
         """Whether the step asked if it trains, and was told that it does not."""
-        values = self._reads.values.items()
+        values = self.values.items()
         return any(path[-1] == ("get", "training") and key == exact(False) for path, key in values)
-
-    def paths(self) -> tuple[Path, ...]:
-        return tuple(self._reads.values)

@@ -54,12 +54,3 @@ class Step:
     @property
     def name(self) -> str:
         return self.signature.name
-
-    @property
-    def tensors(self) -> list[str]:
-        """The tensors of the neuron that the step read, as they are written."""
-        return [] if self.recording is None else self.recording.tensors
-
-    def name_of(self, tensor: Tensor) -> str | None:
-        """How the step wrote a tensor that it read, or None."""
-        return None if self.recording is None else self.recording.name_of(tensor)

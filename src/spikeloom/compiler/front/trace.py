@@ -8,7 +8,9 @@ import linecache
 import os
 import traceback
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -31,9 +33,9 @@ ANOTHER = (3, 1)
 """A shape that the step, which is elementwise, must not tell from the first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
-    """The two graphs of a step.
+    """The two graphs of a step; traces are equal if their texts are.
 
     `forward`: inputs `x`, states, coefs; outputs `spikes`, then states and observed values by name.
     `adjoint`: the same inputs and `grad:spikes`, `grad:<state>` (cotangents of the new states);
@@ -44,6 +46,16 @@ class Trace:
     double: bool
     forward: Graph
     adjoint: Graph
+
+    @cached_property
+    def text(self) -> str:
+        return f"{self.signature} {self.double}\n{self.forward.text()}\n{self.adjoint.text()}"
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Trace) and self.text == other.text
 
 
 def trace(step: Step, dtype: torch.dtype) -> Trace:
@@ -103,14 +115,18 @@ def _traced(
         raise
     except Exception as error:
         raise _explained(step, error) from error
-    returned = result.graph.output_node().args[0]
-    returned = returned if isinstance(returned, (tuple, list)) else (returned,)
+    returned = _returned(result)
     if len(returned) != len(outputs):
         raise StepError(
             f"step of {step.name} returned {len(returned)} tensors: expected {len(outputs)}, "
             f"({', '.join(outputs)})"
         )
     return result
+
+
+def _returned(module: GraphModule) -> Sequence[Any]:
+    result = module.graph.output_node().args[0]
+    return result if isinstance(result, (tuple, list)) else (result,)
 
 
 def _lowered(
@@ -124,18 +140,17 @@ def _lowered(
     builder = Builder(double)
     values: dict[Node, Value] = {}
     names = iter(inputs)
-    results: tuple[Any, ...] = ()
     for node in module.graph.nodes:
         if node.op == "placeholder":
             values[node] = builder.input(next(names))
         elif node.op == "get_attr":
             values[node] = _closure(step, module, node, builder)
-        elif node.op == "output":
-            returned = node.args[0]
-            results = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
-        else:
+        elif node.op != "output":
             values[node] = _lower(step, node, values, builder, like)
-    lowered = [values[r] if isinstance(r, Node) else builder.constant(r or 0.0) for r in results]
+    lowered = [
+        values[result] if isinstance(result, Node) else builder.constant(result or 0.0)
+        for result in _returned(module)
+    ]
     floats = [builder.emit("cast_float", value) for value in lowered]
     return Graph(inputs, dict(zip(outputs, floats, strict=True)))
 
@@ -176,7 +191,7 @@ def _closure(step: Step, module: GraphModule, node: Node, builder: Builder) -> V
     constant, any other is refused.
     """
     tensor = getattr(module, str(node.target))
-    name = step.name_of(tensor)
+    name = step.recording.name_of(tensor) if step.recording else None
     if tensor.dim() == 0 and not tensor.requires_grad and name is None and not tensor.is_meta:
         return builder.constant(tensor.item())
     raise StepError(reads_tensor(step, name or f"a tensor of shape {list(tensor.shape)}"))
@@ -227,8 +242,9 @@ def _explained(step: Step, error: Exception) -> StepError:
     line = _user_line(traceback.extract_tb(error.__traceback__), step.base)
     at = f" at {line}" if line else ""
     value = "tracing tensor" in text or "data-dependent" in text or "vmap" in text
-    if "device meta" in text or (value and step.tensors):
-        return StepError(reads_tensor(step, [*step.tensors, "a tensor of its own"][0]))
+    tensors = list(step.recording.tensors) if step.recording else []
+    if "device meta" in text or (value and tensors):
+        return StepError(reads_tensor(step, [*tensors, "a tensor of its own"][0]))
     if value:
         return StepError(
             f"step of {step.name} asks for the value of a tensor{at}: a step cannot branch "

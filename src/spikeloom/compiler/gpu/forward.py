@@ -1,43 +1,32 @@
 """The forward kernel: a traced step for a tile of neurons, from the first time step to the last,
 with the states in registers."""
 
-from dataclasses import dataclass
-
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.front.trace import Trace
 from spikeloom.compiler.gpu import loops, pieces
-from spikeloom.compiler.gpu.writer import Writer
+from spikeloom.compiler.gpu.writer import Variant, Writer
 
 
-@dataclass(frozen=True)
-class ForwardVariant(pieces.Variant):
-    """`finals`: the last states are written. `record`: sequences to write."""
-
-    finals: bool = False
-    record: tuple[str, ...] = ()
-
-
-def forward_source(trace: Trace, variant: ForwardVariant) -> str:
+def forward_source(trace: Trace, variant: Variant) -> str:
     """The module whose `run_forward` writes spikes, final states and records of one tile a
     program."""
-    writer = Writer(trace, loops.unit(variant.nest))
-    step, states = trace.signature, writer.states
-    shape = loops.shape(variant.nest)
+    writer = Writer(trace, variant)
+    step, states = writer.step, writer.states
     inputs = {"x": "x_t"} | dict(zip(step.states, states, strict=True))
     inputs |= pieces.coef_inputs(writer)
     graph = trace.forward.select(("spikes", *step.states, *variant.record))
     lines, results = writer.lines(graph, inputs, "t", exact=True)
     records = [f"record_{name}_" for name in variant.record]
     loop = [
-        *pieces.timed_loads(writer, variant, "t", ""),
+        *pieces.timed_loads(writer, "t", ""),
         *lines,
-        "tl.store(out + at, " + pieces.stored(results["spikes"], "out", shape) + ", mask=keep)",
+        "tl.store(out + at, " + writer.stored(results["spikes"], "out") + ", mask=keep)",
         *(
-            f"tl.store({array} + at, {pieces.spread(results[name], shape)}, mask=keep)"
+            f"tl.store({array} + at, {writer.spread(results[name])}, mask=keep)"
             for name, array in zip(variant.record, records, strict=True)
         ),
         *(
-            f"next_{var} = {pieces.spread(results[name], shape)}"
+            f"next_{var} = {writer.spread(results[name])}"
             for name, var in zip(step.states, states, strict=True)
         ),
         *(f"{var} = next_{var}" for var in states),
@@ -66,8 +55,8 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
         loops.lanes(variant.nest),
         "tile = tl.program_id(0)",
         *tile,
-        *pieces.constant_loads(writer, variant),
-        *pieces.start_lines(writer, variant, shape),
+        *pieces.constant_loads(writer),
+        *pieces.start_lines(writer),
         *time,
         *(f"tl.store({var}final + at, {var}, mask=keep)" for var in states if variant.finals),
     ]
@@ -77,7 +66,7 @@ def forward_source(trace: Trace, variant: ForwardVariant) -> str:
         *loops.sizes(variant.nest),
         *(f"{var}start" for var in states if variant.starts),
         *(f"{var}final" for var in states if variant.finals),
-        *pieces.coef_parameters(writer, variant),
+        *pieces.coef_parameters(writer),
         *records,
         *loops.constants(variant.nest),
     ]

@@ -3,7 +3,6 @@
 Nothing here waits for the device, so that a launch can be captured in a CUDA graph.
 """
 
-import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from spikeloom.compiler import cache as kernel_cache
 from spikeloom.compiler.front.trace import Trace
-from spikeloom.compiler.gpu.backward import BackwardVariant, backward_source
-from spikeloom.compiler.gpu.forward import ForwardVariant, forward_source
+from spikeloom.compiler.gpu.backward import backward_source
+from spikeloom.compiler.gpu.forward import forward_source
 from spikeloom.compiler.gpu.plan import (
     BackwardCut,
     Grid,
@@ -24,8 +23,9 @@ from spikeloom.compiler.gpu.plan import (
     forward_grid,
     machine,
 )
+from spikeloom.compiler.gpu.writer import Variant
 from spikeloom.compiler.plan.bound import BoundKernel, Part
-from spikeloom.compiler.plan.call import Form, TraceKey
+from spikeloom.compiler.plan.call import Form
 
 WIDE = 1 << 31
 """Neurons of a time step from which their numbers need 64 bits."""
@@ -37,10 +37,9 @@ def kernel_text(trace: Trace, dtype: torch.dtype) -> str:
     They are the same for every `dtype` that computes in the precision of the trace.
     """
     rest = (0.0,) * len(trace.signature.states)
-    timed = frozenset(trace.signature.time_coefs)
     gradients = frozenset(("x", *trace.signature.coefs))
-    forward = ForwardVariant("row", rest, flat=True, timed=timed)
-    backward = BackwardVariant("row", rest, flat=True, timed=timed, gradients=gradients)
+    forward = Variant("row", rest, flat=True)
+    backward = Variant("row", rest, flat=True, gradients=gradients)
     return "\n\n".join((forward_source(trace, forward), backward_source(trace, backward)))
 
 
@@ -50,7 +49,6 @@ class GpuLaunch:
 
     `moving`: of each tensor that a backward kernel walks through time in segments, its elements
     from step to step, None for `g`, which a call brings along; `steps` are those of a segment.
-    `notes`: elements of scratch for each program.
     """
 
     kernel: Any
@@ -62,13 +60,7 @@ class GpuLaunch:
     parts: tuple[Part, ...] = ()
     moving: tuple[tuple[str, int | None], ...] = ()
     steps: int = 1
-    notes: int = 0
     dtype: torch.dtype = torch.float32
-
-    @property
-    def neurons(self) -> int:
-        """Neurons of a tile."""
-        return math.prod(self.fixed.get(size, 1) for size in ("BLOCK", "ROWS", "COLS"))
 
     def arguments(self, tensors: Iterable[Tensor], g_time: int) -> dict[str, Any]:
         """All arguments of the kernel."""
@@ -79,8 +71,8 @@ class GpuLaunch:
             jump = self.steps * (g_time if stride is None else stride)
             arguments[f"{name}_jump"] = jump
             arguments[f"{name}_last"] = (arguments["segments"] - 1) * jump
-        if self.notes:
-            size = self.programs * self.notes
+        if "program_notes" in self.fixed:
+            size = self.programs * self.fixed["program_notes"]
             arguments["scratch"] = torch.empty(size, dtype=self.dtype, device=self.device)
         return arguments
 
@@ -95,16 +87,16 @@ class GpuKernel(BoundKernel):
     """A bound kernel of Triton. `on`: the machine that it is cut for, that of the form's device if
     it is not given."""
 
-    def __init__(self, key: TraceKey, form: Form, on: Machine | None = None) -> None:
-        super().__init__(key, form)
+    def __init__(self, trace: Trace, form: Form, on: Machine | None = None) -> None:
+        super().__init__(trace, form)
         self.on = machine(form.device.index) if on is None else on
         self.sum_dtype = self.dtype
 
     def launch_forward(self, record: tuple[str, ...], want_state: bool, started: bool) -> GpuLaunch:
-        variant = ForwardVariant(**self._common(started), finals=want_state, record=record)
+        variant = Variant(**self._common(started), finals=want_state, record=record)
         grid = forward_grid(self.plan, self.on)
         return GpuLaunch(
-            kernel_cache.function(forward_source, "run_forward", self.key, variant),
+            kernel_cache.function(forward_source, "run_forward", self.trace, variant),
             grid.tiles,
             grid.tile.warps,
             self.form.device,
@@ -115,10 +107,10 @@ class GpuKernel(BoundKernel):
     def launch_backward(
         self, started: bool, ended: bool, want_x: bool, want_coefs: tuple[bool, ...]
     ) -> GpuLaunch:
-        plan, form, names = self.plan, self.form, self.key.trace.signature.coefs
+        plan, form, names = self.plan, self.form, self.trace.signature.coefs
         leaves = tuple(name for name, want in zip(names, want_coefs, strict=True) if want)
-        cut = backward_cut(self.key, plan, leaves, form.time_steps, self.on)
-        variant = BackwardVariant(
+        cut = backward_cut(self.trace, plan, leaves, form.time_steps, self.on)
+        variant = Variant(
             **self._common(started),
             gradients=frozenset(leaves + (("x",) if want_x else ())),
             grad_finals=ended,
@@ -130,7 +122,6 @@ class GpuKernel(BoundKernel):
         fixed = self._fixed(cut.grid, variant)
         fixed |= {"programs": cut.programs} if plan.nest == "row" else {"shares": cut.shares}
         moving: list[tuple[str, int | None]] = []
-        notes = 0
         if not cut.whole:
             notes = cut.segments * len(self.states) * cut.grid.tile.neurons
             fixed |= {"segments": cut.segments, "program_notes": notes}
@@ -138,7 +129,7 @@ class GpuKernel(BoundKernel):
             if not form.static:
                 moving += [("x", self.x_time), *[("gx", self.layout.size)] * want_x]
         return GpuLaunch(
-            kernel_cache.function(backward_source, "run_backward", self.key, variant),
+            kernel_cache.function(backward_source, "run_backward", self.trace, variant),
             cut.programs,
             cut.grid.tile.warps,
             form.device,
@@ -147,7 +138,6 @@ class GpuKernel(BoundKernel):
             tuple(self._part(cut, i) for i, want in enumerate(want_coefs) if want),
             tuple(moving),
             cut.K,
-            notes,
             self.dtype,
         )
 
@@ -169,20 +159,19 @@ class GpuKernel(BoundKernel):
 
     def _common(self, started: bool) -> dict[str, Any]:
         """What both kernels are specialised for."""
-        plan, names = self.plan, self.key.trace.signature.coefs
+        plan = self.plan
         return {
             "nest": plan.nest,
             "rest": self.form.rest,
             "flat": plan.nest == "row" and plan.channels == 1,
             "quads": plan.length % 16 != 0 and plan.length % 4 == 0,
             "wide": plan.layout.size >= WIDE,
-            "vectors": frozenset(name for i, name in enumerate(names) if plan.is_vector(i)),
-            "timed": frozenset(name for i, name in enumerate(names) if plan.per_time[i]),
+            "vectors": self.vectors,
             "static": self.form.static,
             "starts": started,
         }
 
-    def _fixed(self, grid: Grid, variant: ForwardVariant | BackwardVariant) -> dict[str, Any]:
+    def _fixed(self, grid: Grid, variant: Variant) -> dict[str, Any]:
         """The walk, and of each coef its width where it changes over time and its stride over
         channels."""
         plan = self.plan
@@ -190,12 +179,10 @@ class GpuKernel(BoundKernel):
         if not self.form.static:
             fixed["x_time"] = self.x_time
         for index, var in enumerate(self.coefs):
-            scalar = plan.kinds[index] == "scalar"
             if plan.per_time[index]:
-                channels = plan.channels if plan.nest == "row" else plan.inner
-                fixed[f"{var}width"] = 1 if scalar else channels
+                fixed[f"{var}width"] = plan.width(index)
             if plan.nest == "row" and not variant.flat:
-                fixed[f"{var}channel"] = 0 if scalar else 1
+                fixed[f"{var}channel"] = 0 if plan.kinds[index] == "scalar" else 1
         return fixed
 
 

@@ -13,7 +13,7 @@ import torch
 
 from spikeloom.compiler.dispatch import interpreting
 from spikeloom.compiler.front.ir import Graph
-from spikeloom.compiler.plan.call import TraceKey
+from spikeloom.compiler.front.trace import Trace
 from spikeloom.compiler.plan.geometry import Plan
 
 REGISTERS = 168
@@ -138,35 +138,31 @@ class BackwardCut:
 def forward_grid(plan: Plan, on: Machine) -> Grid:
     """Tiles of 512 neurons, four a thread: whole 16-byte loads; smaller ones where there would be
     fewer than four to a multiprocessor."""
-    neurons = 512
-    while neurons > 128 and Grid.of(plan, Tile.of(plan, neurons, 4)).tiles < 4 * on.processors:
-        neurons //= 2
-    grid = Grid.of(plan, Tile.of(plan, neurons, 4))
-    if grid.tiles < 4 * on.processors:
-        grid = Grid.of(plan, Tile.of(plan, neurons, 1))
-    return grid
+    sizes = ((512, 4), (256, 4), (128, 4), (128, 1))
+    grids = [Grid.of(plan, Tile.of(plan, neurons, each)) for neurons, each in sizes]
+    return next((grid for grid in grids if grid.tiles >= 4 * on.processors), grids[-1])
 
 
 @lru_cache(maxsize=1024)
 def backward_cut(
-    key: TraceKey, plan: Plan, leaves: tuple[str, ...], time_steps: int, on: Machine
+    trace: Trace, plan: Plan, leaves: tuple[str, ...], time_steps: int, on: Machine
 ) -> BackwardCut:
     """All of time in registers where it is short; else states written down at every step while all
     programs' notes fit half of the cache, and at every fourth step beyond that."""
-    states = max(1, len(key.trace.signature.states))
-    steps = time_steps if time_steps <= SHORT and per_thread(key, leaves, time_steps) else 1
-    cut = _cut(key, plan, leaves, time_steps, steps, on)
-    size = 8 if key.trace.double else 4
+    states = max(1, len(trace.signature.states))
+    steps = time_steps if time_steps <= SHORT and per_thread(trace, leaves, time_steps) else 1
+    cut = _cut(trace, plan, leaves, time_steps, steps, on)
+    size = 8 if trace.double else 4
     notes = cut.programs * cut.grid.tile.neurons * states * time_steps * size
-    if not cut.whole and notes > on.cache_bytes // 2 and per_thread(key, leaves, SEGMENT):
-        cut = _cut(key, plan, leaves, time_steps, SEGMENT, on)
+    if not cut.whole and notes > on.cache_bytes // 2 and per_thread(trace, leaves, SEGMENT):
+        cut = _cut(trace, plan, leaves, time_steps, SEGMENT, on)
     return cut
 
 
 def _cut(
-    key: TraceKey, plan: Plan, leaves: tuple[str, ...], time_steps: int, steps: int, on: Machine
+    trace: Trace, plan: Plan, leaves: tuple[str, ...], time_steps: int, steps: int, on: Machine
 ) -> BackwardCut:
-    each = per_thread(key, leaves, steps) or 1
+    each = per_thread(trace, leaves, steps) or 1
     grid = Grid.of(plan, Tile.of(plan, 128 * each, each))
     if grid.tiles < 2 * on.processors:
         grid = Grid.of(plan, Tile.of(plan, 128, 1))
@@ -179,10 +175,9 @@ def _cut(
 
 
 @lru_cache(maxsize=1024)
-def per_thread(key: TraceKey, leaves: tuple[str, ...], steps: int) -> int:
+def per_thread(trace: Trace, leaves: tuple[str, ...], steps: int) -> int:
     """Neurons of a thread in the backward kernel with segments of `steps`; 0 if not even one
     fits."""
-    trace = key.trace
     states = len(trace.signature.states)
     gradients = ["grad:x", *(f"grad:{name}" for name in (*trace.signature.states, *leaves))]
     alive = live_values(trace.adjoint.select(gradients))

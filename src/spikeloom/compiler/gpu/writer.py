@@ -6,11 +6,14 @@ a rounding off: the faster forms, within 2 ulp, do for it.
 """
 
 import math
+from dataclasses import dataclass
 
 from spikeloom.compiler import emit
 from spikeloom.compiler.emit import indent
 from spikeloom.compiler.front.ir import Graph, Value
 from spikeloom.compiler.front.trace import Trace
+from spikeloom.compiler.gpu import loops
+from spikeloom.compiler.plan.geometry import Nest
 
 _EXPRESSIONS = {
     **emit.EXPRESSIONS,
@@ -41,24 +44,68 @@ _HELPERS |= {"maximum": 2, "minimum": 2, "remainder": 2, "power": 2}
 """What `mathlib` has, and of how many arguments."""
 
 
-class Writer:
+@dataclass(frozen=True)
+class Variant:
+    """What a kernel is specialised for, besides its step. Sizes and strides are ordinary arguments.
+
+    `rest`: the states before the first step, where none are given (`starts`). `flat`, `quads`: see
+    `loops.row_tile`. `wide`: a time step has 2^31 neurons or more. `vectors`: the coefs that are
+    vectors along a row. `static`: the input is one time step, presented again and again.
+
+    Of the forward kernel: `finals`: the last states are written. `record`: sequences to write.
+
+    Of the backward kernel: `gradients`: the inputs whose gradients are written (`x`, coefs).
+    `grad_finals`: gradients come from the last states. `grad_starts`: those of the initial states
+    are written. `K`: time steps of a segment. `whole`: there is one segment. `ragged`: the last
+    segment is shorter.
+    """
+
+    nest: Nest
+    rest: tuple[float, ...]
+    flat: bool = False
+    quads: bool = False
+    wide: bool = False
+    vectors: frozenset[str] = frozenset()
+    static: bool = False
+    starts: bool = False
+    finals: bool = False
+    record: tuple[str, ...] = ()
+    gradients: frozenset[str] = frozenset()
+    grad_finals: bool = False
+    grad_starts: bool = False
+    K: int = 1
+    whole: bool = False
+    ragged: bool = False
+
+    @property
+    def index(self) -> str:
+        return "tl.int64" if self.wide else "tl.int32"
+
+    @property
+    def writes_gx_by_step(self) -> bool:
+        return "x" in self.gradients and not self.static
+
+
+class Writer(emit.Writer):
     """One module's text: the lines of graphs, their constants, and the helpers they call.
 
     Constants have the shape `unit`, which is one neuron in as many axes as a tile has.
     """
 
-    def __init__(self, trace: Trace, unit: str) -> None:
-        self.trace = trace
-        self.unit = unit
+    def __init__(self, trace: Trace, variant: Variant) -> None:
+        super().__init__(trace, variant.gradients)
+        self.variant = variant
+        self.shape, self.unit = loops.shape(variant.nest), loops.unit(variant.nest)
         self.real = "tl.float64" if trace.double else "tl.float32"
-        self.states = emit.state_names(trace.signature.states)
-        self.coefs = emit.coef_names(trace.signature.coefs)
-        self.helpers: set[str] = set()
         self._constants: dict[str, str] = {}
 
-    def coef(self, name: str) -> str:
-        """The kernel's name of a coef."""
-        return self.coefs[self.trace.signature.coefs.index(name)]
+    def spread(self, expression: str) -> str:
+        """A result in the shape of the tile, also where it does not depend on the input."""
+        return f"tl.broadcast_to({expression}, {self.shape})"
+
+    def stored(self, expression: str, array: str) -> str:
+        """A result in the shape of the tile and the dtype of an array."""
+        return f"{self.spread(expression)}.to({array}.dtype.element_ty)"
 
     def lines(
         self, graph: Graph, inputs: dict[str, str], prefix: str, *, exact: bool
@@ -99,9 +146,7 @@ class Writer:
             text = divisions[op]
             return text.replace("{one}", self.number(1.0)) if "{one}" in text else text
         helper = "power" if op == "pow" else op
-        count = _HELPERS[helper]
-        self.helpers.add(helper)
-        return f"{helper}({', '.join(f'{{{i}}}' for i in range(count))})"
+        return self.call(helper, _HELPERS[helper])
 
     def module(self, title: str, name: str, arguments: list[str], body: list[str]) -> str:
         """The whole module: one kernel `name`, with constants before `body`."""

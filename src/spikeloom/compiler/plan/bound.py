@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from spikeloom.compiler import emit
 from spikeloom.compiler.front.step import HALF
-from spikeloom.compiler.plan.call import Form, TraceKey
+from spikeloom.compiler.front.trace import Trace
+from spikeloom.compiler.plan.call import Form
 from spikeloom.compiler.plan.geometry import find_plan
 
 
@@ -48,16 +49,20 @@ class BoundKernel(ABC):
     sum_dtype: torch.dtype
     """In which a kernel adds up the gradients of coefs."""
 
-    def __init__(self, key: TraceKey, form: Form) -> None:
-        self.key, self.form = key, form
-        signature = key.trace.signature
+    def __init__(self, trace: Trace, form: Form) -> None:
+        self.trace, self.form = trace, form
+        signature = trace.signature
         self.states = emit.state_names(signature.states)
         self.coefs = emit.coef_names(signature.coefs)
-        self.plan = find_plan(*form.walk(signature))
+        self.plan = find_plan(
+            signature, form.step_shape, form.step_strides, form.time_steps, form.coef_shapes
+        )
         self.layout = self.plan.layout
+        names = enumerate(signature.coefs)
+        self.vectors = frozenset(name for i, name in names if self.plan.is_vector(i))
         self.dtype = torch.float32 if form.dtype in HALF else form.dtype
         size, times = self.layout.size, form.time_steps
-        fits = self.layout.fits_strides(form.strides if form.static else form.strides[1:])
+        fits = self.layout.fits_strides(form.step_strides)
         far = form.static or times <= 1 or form.strides[0] >= size or form.strides[0] == 0
         self._x_fits = fits and far
         self.x_time = size
@@ -80,8 +85,7 @@ class BoundKernel(ABC):
         self._new_state = self.allocator(self.layout.shape, self.layout.strides, self.dtype)
         # the gradient of a constant current is summed over time, in the precision of a sum
         self._new_gx = self._new_state if form.static else self._new_spikes
-        self._forward: dict[tuple[tuple[str, ...], bool, bool], Launch] = {}
-        self._backward: dict[tuple[bool, bool, bool, tuple[bool, ...]], Launch] = {}
+        self._forward, self._backward = cache(self.launch_forward), cache(self.launch_backward)
 
     def allocator(
         self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype
@@ -142,10 +146,7 @@ class BoundKernel(ABC):
             for j, final in enumerate(finals):
                 final.copy_(starts[j]) if starts else final.fill_(self.form.rest[j])
             return out, finals, records
-        purpose = (record, want_state, bool(starts))
-        launch = self._forward.get(purpose)
-        if launch is None:
-            launch = self._forward[purpose] = self.launch_forward(*purpose)
+        launch = self._forward(record, want_state, bool(starts))
         if not self._x_fits:
             x = self.layout.bring(x, self.form.dtype)
         if starts:
@@ -175,10 +176,7 @@ class BoundKernel(ABC):
         grad_starts = [self._new_state() for _ in starts] if starts else []
         if self._empty:
             return self._backward_of_nothing(gx, grad_starts, grad_finals, want_coefs)
-        purpose = (bool(starts), bool(grad_finals), want_x, want_coefs)
-        launch = self._backward.get(purpose)
-        if launch is None:
-            launch = self._backward[purpose] = self.launch_backward(*purpose)
+        launch = self._backward(bool(starts), bool(grad_finals), want_x, want_coefs)
         if not self._x_fits:
             x = self.layout.bring(x, form.dtype)
         g, g_time = grad_spikes, self._strides[0]

@@ -1,28 +1,10 @@
-"""What a kernel is bound to: a traced step, and the form of the tensors."""
+"""What a kernel is bound to besides its trace: the form of the tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from spikeloom.compiler.front.step import Signature
-from spikeloom.compiler.front.trace import Trace
-
-
-@dataclass(frozen=True)
-class TraceKey:
-    """A trace that can be looked up: two are equal if their texts are."""
-
-    text: str
-    trace: Trace
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TraceKey) and self.text == other.text
 
 
 class Form(NamedTuple):
@@ -53,13 +35,9 @@ class Form(NamedTuple):
         return tuple(self.shape if self.static else self.shape[1:])
 
     @property
+    def step_strides(self) -> tuple[int, ...]:
+        return self.strides if self.static else self.strides[1:]
+
+    @property
     def empty(self) -> bool:
         return self.time_steps == 0 or 0 in self.step_shape
-
-    def walk(
-        self, signature: Signature
-    ) -> tuple[Signature, tuple[int, ...], tuple[int, ...], int, tuple[tuple[int, ...], ...]]:
-        """What decides how a kernel walks: the arguments of `geometry.find_plan`."""
-        strides = self.strides if self.static else self.strides[1:]
-        shapes = tuple(map(tuple, self.coef_shapes))
-        return signature, self.step_shape, tuple(strides), self.time_steps, shapes

@@ -134,6 +134,12 @@ class Plan:
     def is_vector(self, index: int) -> bool:
         return self.nest == "vec" and self.kinds[index] != "scalar"
 
+    def width(self, index: int) -> int:
+        """Elements of a packed coef at one time step."""
+        if self.kinds[index] == "scalar":
+            return 1
+        return self.channels if self.nest == "row" else self.inner
+
     def pack(self, index: int, coef: Tensor) -> Tensor:
         """The coef as the kernel reads it: flat, `[T or 1] * [1, C, or inner]`."""
         times = coef.shape[0] if self.per_time[index] else 1
