@@ -65,8 +65,8 @@ def if_settled(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor | None
 
 def _elsewhere() -> object:
     """Where the global generators of numpy and Python stand."""
-    _, key, *place = np.random.mtrand._rand.get_state()
-    return key.tobytes(), place, random.getstate()
+    state: Any = np.random.get_state()
+    return state[1].tobytes(), state[2:], random.getstate()
 
 
 def _is_known(layer: nn.Module) -> bool:

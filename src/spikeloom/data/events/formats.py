@@ -223,7 +223,8 @@ def _numpy(data: bytes, name: str, order: str) -> Columns:
         raise DataError(f"{name}: cannot be read as a NumPy file ({first_line(error)})") from error
     if len(arrays) != 1:
         return _named(arrays, name)
-    return _array(*arrays.values(), name, order)
+    (array,) = arrays.values()
+    return _array(array, name, order)
 
 
 def _array(array: Table, name: str, order: str, size: tuple[int, int] | None = None) -> Columns:
