@@ -118,6 +118,12 @@ def test_a_damaged_image_is_named(folder: Path) -> None:
         list(loader.epoch())
 
 
+def test_folders_inside_class_folders_are_told(folder: Path) -> None:
+    (folder / "train" / "cat" / "more").mkdir()
+    (note,) = _load(folder).notes
+    assert note == f"folders inside class folders of {folder / 'train'} are not read (cat/more)"
+
+
 def test_missing_and_unequal_folders_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)no files found.*train/<class>"):
         SOURCE.load(tmp_path / "nowhere", SMALL)

@@ -284,6 +284,21 @@ def test_one_hot_labels_are_classes_and_what_is_not_read_is_told(tmp_path: Path)
         assert "not read of the file: x_val, y_val" in data.notes
 
 
+def test_a_class_without_training_samples_is_told(tmp_path: Path) -> None:
+    x, y = draw.normal(size=(9, 4)), np.arange(9) % 3
+    path = arrays(tmp_path, x_train=x[y < 2], y_train=y[y < 2], x_test=x, y_test=y)
+    assert "classes that no training sample has: 2" in source("arrays").load(path).notes
+
+
+def test_an_archive_near_the_top_of_the_disk(tmp_path: Path, monkeypatch) -> None:
+    folder_of(tmp_path / "mine", each=2)
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as out:
+        for path in sorted((tmp_path / "mine").rglob("*.csv")):
+            out.write(path, f"all/of/it/{path.relative_to(tmp_path / 'mine')}")
+    monkeypatch.chdir(tmp_path)
+    assert len(load(Path("mine.zip")).train) == 2
+
+
 @pytest.mark.parametrize("encoding", ["current", "delta"])
 def test_a_channel_that_stands_still_in_training_is_not_blown_up(tmp_path, encoding) -> None:
     x, y = draw.normal(size=(40, 6, 2)), np.arange(40) % 2
@@ -317,6 +332,7 @@ def test_a_regression_is_shown_without_classes(tmp_path: Path) -> None:
         ({"x": np.ones((4, 3, 1))}, "expected one of y"),
         ({"x": np.ones((4, 3, 1)), "y": np.arange(3)}, r"\(4, 3, 1\) and y \(3,\)"),
         ({"x": np.full((4, 3, 1), np.nan), "y": np.arange(4) % 2}, "sample 0 has values that are"),
+        ({"x": np.full((4, 3, 1), 1e39), "y": np.arange(4) % 2}, "sample 0 .* too large for float"),
         ({"x": np.ones((4, 3, 1)), "y": np.zeros(4, int)}, "one class only"),
         ({"x": np.array([{}] * 4), "y": np.arange(4)}, "cannot be read as NumPy arrays"),
     ],

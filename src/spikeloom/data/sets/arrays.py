@@ -81,6 +81,9 @@ class Arrays(Source):
         if targets:
             labels = labels.astype(np.float32)
             notes.append(f"y holds real numbers: a regression with {targets} targets")
+        elif unseen := sorted({*range(len(classes))} - {*labels[~test].tolist()}):
+            names = ", ".join(classes[label] for label in unseen[:12])
+            notes.append(f"classes that no training sample has: {names}")
         kind = chosen["kind"]
         if kind == "guessed":
             kind = "images" if (x.dtype == np.uint8 and x.ndim >= 3) or x.ndim == 4 else "series"
@@ -335,9 +338,13 @@ def _deviations(mean: Tensor, std: Tensor, notes: list[str]) -> Tensor:
 
 
 def _finite(x: Array, path: Path) -> None:
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        sample = int(np.argwhere(~np.isfinite(x))[0][0])
-        raise DataError(f"{path}: sample {sample} has values that are no numbers; mend or drop it")
+    within = np.abs(x) <= np.finfo(np.float32).max if x.dtype.kind == "f" else np.True_
+    if not within.all():
+        sample = int(np.argwhere(~within)[0][0])
+        raise DataError(
+            f"{path}: sample {sample} has values that are no numbers, or too large for float32; "
+            "mend or drop it"
+        )
 
 
 DATA_SETS = (Arrays(),)

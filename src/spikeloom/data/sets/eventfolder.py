@@ -114,7 +114,10 @@ def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
 
 
 def _root(entries: list[Entry]) -> str:
-    return str(entries[0].path.parents[entries[0].name.count("/")]) if entries else "it"
+    if not entries:
+        return "it"
+    first = entries[0]  # an archive is its own root, however deep its folders are
+    return str(first.path if first.member else first.path.parents[first.name.count("/")])
 
 
 class OwnRecordings(EventSet):

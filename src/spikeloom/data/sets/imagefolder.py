@@ -98,9 +98,9 @@ class ImageFolder(Source):
                     f"{places[0]} has {len(classes)} class folders and {places[1]} has "
                     f"{len(others)}, {odd!r} in only one of them: give both the same"
                 )
-            listed = [_listed(folder, classes) for folder in places]
-            both = [(labels, Files(paths)) for labels, paths in listed]
             notes = _left_out(places[1])
+            listed = [_listed(folder, classes, notes) for folder in places]
+            both = [(labels, Files(paths)) for labels, paths in listed]
         train, test = (ImageSplit(labels, images, files) for labels, files in both)
         if skip_damaged:
             train, test = (_sound(split, notes) for split in (train, test))
@@ -228,14 +228,19 @@ def _packed(train: Path, test: Path) -> tuple[list[str], list[tuple[list[int], s
     return classes, [(split.labels.tolist(), shards.Reader(split)) for split in packed]
 
 
-def _listed(folder: Path, classes: list[str]) -> tuple[list[int], list[Path]]:
-    """Labels and images of every class."""
+def _listed(
+    folder: Path, classes: list[str], notes: list[str] | None = None
+) -> tuple[list[int], list[Path]]:
+    """Labels and images of every class; a note for folders inside them."""
     paths: list[Path] = []
     labels: list[int] = []
+    inner: list[str] = []
     for label, name in enumerate(classes):
+        entries = [*os.scandir(folder / name)]
+        inner += [f"{name}/{e.name}" for e in entries if e.is_dir() and not hidden(e.name)]
         names = sorted(
             entry.name
-            for entry in os.scandir(folder / name)
+            for entry in entries
             if entry.name.lower().endswith(SUFFIXES)
             and not hidden(entry.name)
             and os.path.exists(entry.path)
@@ -246,6 +251,8 @@ def _listed(folder: Path, classes: list[str]) -> tuple[list[int], list[Path]]:
             )
         paths += [folder / name / file for file in names]
         labels += [label] * len(names)
+    if inner and notes is not None:
+        notes.append(f"folders inside class folders of {folder} are not read ({inner[0]})")
     return labels, paths
 
 
