@@ -88,6 +88,57 @@ def test_an_operation_that_is_not_elementwise(
     assert "\n" not in text
 
 
+class Older(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u: Tensor) -> Tensor:
+        ctx.save_for_backward(u)
+        return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> Tensor:
+        (u,) = ctx.saved_tensors
+        return g * (u.abs() < 0.5)
+
+
+class Newer(torch.autograd.Function):
+    @staticmethod
+    def forward(u: Tensor) -> Tensor:
+        return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    backward = Older.backward
+
+
+class ByFunction(Neuron):
+    function: type[torch.autograd.Function] = Older
+
+    def step(self, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        h = v * 0.5 + x
+        s = self.function.apply(h - 1.0)
+        return s, h * (1 - s)
+
+
+class ByNewer(ByFunction):
+    function = Newer
+
+
+def test_a_function_of_the_older_form_is_told_what_to_become() -> None:
+    with pytest.raises(
+        StepError, match=r"Function of the older form at test_refusals.py:.*setup_c"
+    ):
+        ByFunction(backend="cpu")(torch.zeros(2, 3))
+    x, grads = torch.linspace(-1, 3, 12).view(4, 3), []
+    for backend in ("cpu", "eager"):
+        current = x.clone().requires_grad_()
+        spikes = ByNewer(backend=backend)(current)
+        (spikes * x).sum().backward()
+        grads.append(torch.stack([spikes.detach(), current.grad]))
+    torch.testing.assert_close(*grads)
+
+
 TABLE = torch.tensor([1.0, 2.0])
 
 

@@ -72,7 +72,11 @@ def _pow(b: Builder, base: Value, exponent: float) -> Value:
 
 
 def _clamp(b: Builder, x: Value, low: Argument = None, high: Argument = None) -> Value:
-    # comparisons with NaN are false, so NaN passes through, as it does in ATen
+    # comparisons with NaN are false, so NaN passes through, as it does in ATen; of bounds too
+    if isinstance(low, Value):
+        x, low = b.emit("maximum", x, low), None
+    if isinstance(high, Value):
+        x, high = b.emit("minimum", x, high), None
     if low is not None:
         low = _value(b, low)
         x = b.emit("where", b.emit("lt", x, low), low, x)

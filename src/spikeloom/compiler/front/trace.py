@@ -241,6 +241,11 @@ def _explained(step: Step, error: Exception) -> StepError:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     line = _user_line(traceback.extract_tb(error.__traceback__), step.base)
     at = f" at {line}" if line else ""
+    if "setup_context" in text:
+        return StepError(
+            f"step of {step.name} calls an autograd.Function of the older form{at}: give it a "
+            "forward without ctx and a setup_context, or make a spikeloom.Surrogate of it"
+        )
     value = "tracing tensor" in text or "data-dependent" in text or "vmap" in text
     tensors = list(step.recording.tensors) if step.recording else []
     if "device meta" in text or (value and tensors):
