@@ -65,7 +65,7 @@ def if_settled(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor | None
 
 def _elsewhere() -> object:
     """Where the global generators of numpy and Python stand."""
-    state: Any = np.random.get_state()
+    state: Any = np.random.get_state()  # noqa: NPY002, the old generator is what is asked about
     return state[1].tobytes(), state[2:], random.getstate()
 
 
