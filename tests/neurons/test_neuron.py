@@ -238,3 +238,46 @@ def test_none_is_a_state():
     (spikes, state), (same, _) = neuron(x, None), neuron(x, neuron.initial_state(x))
     assert torch.equal(spikes, same) and state[0].shape == (2, 3)
     assert isinstance(neuron(x), torch.Tensor)
+
+
+class Odd(Neuron):
+    """`answer` makes something of the spikes and the potential."""
+
+    def __init__(self, answer, coefs=None) -> None:
+        super().__init__()
+        self.answer, self._coefs = answer, coefs or {}
+
+    def coefs(self) -> dict:
+        return self._coefs
+
+    def step(self, x: Tensor, v: Tensor, **coefs: Tensor):
+        h = v * 0.5 + x
+        return self.answer(self.surrogate(h - 1), h)
+
+
+@pytest.mark.filterwarnings("ignore:a neuron runs eagerly")
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda s, h: s, r"returned a Tensor: expected 2, \(spikes, v\)"),
+        (lambda s, h: (s, h, h), r"returned 3 values: expected 2, \(spikes, v\)"),
+        (lambda s, h: (s, 0.0), "returned a float for v: expected a tensor in the shape of x"),
+        (lambda s, h: None, "returned a NoneType: expected 2"),
+    ],
+)
+def test_a_step_that_answers_something_else_is_told(backend: str, answer, said: str):
+    neuron = Odd(answer)
+    neuron.backend = backend
+    with pytest.raises((TypeError, ValueError), match=f"step of Odd {said}"):
+        neuron(torch.rand(4, 2, 3))
+
+
+def test_states_and_coefs_that_are_no_tuples_and_tensors_are_told():
+    x = torch.rand(4, 2, 3)
+    with pytest.raises(TypeError, match="LIF got a tensor as its state: expected a tuple"):
+        LIF()(x, torch.zeros(2, 3))
+    with pytest.raises(TypeError, match="state 0 of LIF is a float: expected a tensor"):
+        LIF()(x, (0.0,))
+    with pytest.raises(TypeError, match=r"coefs\(\)\['k'\] of Odd is a float: expected a tensor"):
+        Odd(lambda s, h: (s, h), {"k": 0.5})(x)

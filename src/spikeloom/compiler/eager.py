@@ -29,6 +29,8 @@ def run_eager(
     records: dict[str, list[Tensor]] = {name: [] for name in record}
     for t, current in enumerate(steps):
         out = step.function(current.to(dtype), *states, *[coef[t] for coef in per_step])
+        if not t:
+            _check_answer(step, out)
         states = list(out[1 : 1 + len(states)])
         spikes.append(out[0].to(x.dtype))
         for name in record:
@@ -44,6 +46,23 @@ def run_eager(
         states,
         {name: torch.stack(values) for name, values in records.items()},
     )
+
+
+def _check_answer(step: Step, out: object) -> None:
+    """Refuses what would be taken apart into something else: one tensor into its samples."""
+    names = ("spikes", *step.signature.states, *step.signature.observed)
+    parts = out if isinstance(out, tuple | list) else [out]
+    if parts is not out or len(parts) != len(names):
+        got = f"{len(parts)} values" if parts is out else f"a {type(out).__name__}"
+        raise ValueError(
+            f"step of {step.signature.name} returned {got}: expected {len(names)}, ({', '.join(names)})"
+        )
+    for name, part in zip(names, parts, strict=True):
+        if not isinstance(part, Tensor):
+            raise TypeError(
+                f"step of {step.signature.name} returned a {type(part).__name__} for {name}: expected a "
+                "tensor in the shape of x"
+            )
 
 
 def _broadcast(

@@ -166,6 +166,11 @@ class Neuron(FixedConstants):
     def _run(
         self, x: Tensor, start: GivenState, record: tuple[str, ...], want_state: bool
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        if isinstance(start, Tensor):
+            raise TypeError(
+                f"{type(self).__name__} got a tensor as its state: expected a tuple of tensors, "
+                f"one for each of {', '.join(self.states)}, as a call with state=None answers it"
+            )
         coefs, rest = self._all_coefs(), self.rest()
         state, clock = start or (), ()
         if self.time_coefs and want_state:
@@ -175,11 +180,14 @@ class Neuron(FixedConstants):
             return self._run_watched(x, start, state, clock, coefs, record, want_state)
         tensors = (*state, *coefs.values())
         # all that decides how the kernel is called: one look-up finds it
-        form = (
-            *(x.shape, x.stride(), x.dtype, x.device, self.backend, record, want_state),
-            *(len(state), tuple(coefs), tuple(rest.items())),
-            *map(_form_of, tensors),
-        )
+        try:
+            form = (
+                *(x.shape, x.stride(), x.dtype, x.device, self.backend, record, want_state),
+                *(len(state), tuple(coefs), tuple(rest.items())),
+                *map(_form_of, tensors),
+            )
+        except AttributeError as error:
+            raise self._no_tensors(state, coefs) from error
         memo = self.__dict__.get("_memo")
         known = None if memo is None else memo.bindings.get(form)
         if known is not None and known[0](self):
@@ -193,6 +201,15 @@ class Neuron(FixedConstants):
         eager = partial(self._run_eager, tuple(coefs), record) if record else None
         spikes, final, series = run_direct(binding, x, tensors, eager)
         return spikes, (*final, *clock), dict(zip(record, series, strict=True))
+
+    def _no_tensors(self, state: State, coefs: dict[str, Tensor]) -> TypeError:
+        given = {f"coefs()[{name!r}]": coef for name, coef in coefs.items()}
+        given |= {f"state {place}": value for place, value in enumerate(state)}
+        name = next(name for name, value in given.items() if not isinstance(value, Tensor))
+        return TypeError(
+            f"{name} of {type(self).__name__} is a {type(given[name]).__name__}: expected a "
+            "tensor; a number that does not learn is a plain attribute of the neuron"
+        )
 
     def _bind(
         self,
