@@ -52,7 +52,7 @@ def coef_names(coefs: tuple[str, ...]) -> list[str]:
     return [f"k{i}_{name.replace('.', '_')}_" for i, name in enumerate(coefs)]
 
 
-class Writer:
+class ModuleWriter:
     """What a module is written with, whatever the target: the names of its step, and the helpers
     that it calls. `gradients`: the inputs whose gradients it writes."""
 

@@ -59,7 +59,7 @@ _HELPERS = {"maximum": 2, "minimum": 2, "remainder": 2}
 _HELPERS_BY_PRECISION = ("exp", "log", "log1p", "sigmoid", "tanh", "erf")
 
 
-class Writer(emit.Writer):
+class Writer(emit.ModuleWriter):
     """One module's text: names, loads and stores, the lines of graphs, and the helpers they
     need.
     """

@@ -86,7 +86,7 @@ class Variant:
         return "x" in self.gradients and not self.static
 
 
-class Writer(emit.Writer):
+class Writer(emit.ModuleWriter):
     """One module's text: the lines of graphs, their constants, and the helpers they call.
 
     Constants have the shape `unit`, which is one neuron in as many axes as a tile has.
