@@ -6,6 +6,7 @@ them, and so does every module that another package declares as an entry point o
 """
 
 import pkgutil
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +15,6 @@ from spikeloom import extensions
 from spikeloom.data.api import Source
 from spikeloom.data.base import DataSet
 from spikeloom.errors import DataError
-from spikeloom.suggest import did_you_mean
 
 _registered: dict[str, Source] = {}
 
@@ -38,11 +38,14 @@ def names() -> tuple[str, ...]:
 
 
 def source(name: str) -> Source:
-    """The data set called `name`. Raises `DataError` with the nearest name if there is none."""
+    """The data set called `name`. Raises `DataError` with the nearest names if there is none."""
+    known_source = _discovered().get(name) or _registered.get(name)
+    if known_source is not None:
+        return known_source
     known = sources()
-    if name not in known:
-        raise DataError(f"no data set is called {name!r}{did_you_mean(name, known)}")
-    return known[name]
+    near = get_close_matches(name.lower(), known, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "choose one of these"
+    raise DataError(f"no data set is called {name!r}: {hint} (known: {', '.join(known)})")
 
 
 def load(name: str, root: str | Path | None = None) -> DataSet:
