@@ -55,12 +55,12 @@ def _check_answer(step: Step, out: object) -> None:
     if parts is not out or len(parts) != len(names):
         got = f"{len(parts)} values" if parts is out else f"a {type(out).__name__}"
         raise ValueError(
-            f"step of {step.signature.name} returned {got}: expected {len(names)}, ({', '.join(names)})"
+            f"step of {step.name} returned {got}: expected {len(names)}, ({', '.join(names)})"
         )
     for name, part in zip(names, parts, strict=True):
         if not isinstance(part, Tensor):
             raise TypeError(
-                f"step of {step.signature.name} returned a {type(part).__name__} for {name}: expected a "
+                f"step of {step.name} returned a {type(part).__name__} for {name}: expected a "
                 "tensor in the shape of x"
             )
 
