@@ -26,7 +26,10 @@ CONSTANTS = {
     "fs/dvsplane-kernel": ((5, 5, 0.5), (40, 40, 2), (0.1, 8, 500), 15),
     "fs/dvsplane-autograd": ((5, 5, 0.5), (40, 40, 2), (0.1, 8, 500), 15),
 }
-OURS = ["fs/digits-events", "fs/fsdd", "fs/fsdd-culif", "fs/fsdd-delays", "fs/mnist"]
+OURS = [
+    *("fs/digits-events", "fs/fsdd", "fs/fsdd-culif", "fs/fsdd-delays"),
+    *("fs/mnist", "fs/mnist-conv"),
+]
 
 
 def test_all_recipes_are_listed_and_their_base_is_not():
