@@ -184,6 +184,11 @@ def branched(*lost: str) -> Any:
     return nir.NIRGraph(ends | nodes, edges, type_check=False)
 
 
+def test_a_sample_in_place_of_a_shape_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"a tensor of shape \[1, 28, 28\]: give the shape"):
+        sl.to_nir(nn.Linear(28, 2), torch.zeros(1, 28, 28))  # type: ignore[arg-type]
+
+
 def test_branches_of_any_names_are_added() -> None:
     x = torch.rand(3, 1, 4)
     torch.testing.assert_close(sl.from_nir(branched())(x), 10 * x)

@@ -49,6 +49,11 @@ def to_nir(net: nn.Module, input_shape: Shape, *, dt: float = DT, allow_lossy: b
     Raises:
         ExportError: a layer has no exact form; the text says which, and why.
     """
+    if isinstance(input_shape, Tensor):  # what snnTorch's export takes
+        raise ExportError(
+            f"input_shape is a tensor of shape {list(input_shape.shape)}: give the shape of one "
+            "sample at one time step, as (1, 28, 28)"
+        )
     graph, lost = graph_of(net, _example(net, tuple(input_shape)), dt, allow_lossy)
     for text in lost:
         warnings.warn(f"to_nir: {text}", stacklevel=2)
