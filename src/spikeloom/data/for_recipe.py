@@ -28,9 +28,11 @@ def load_data(recipe: Recipe, accept: Accept | None = None) -> DataSet:
     or damaged.
     """
     side = recipe.data.frames.resize
+    if side is None:
+        return _as_stored(recipe, accept)
 
     def resized(spec: DataSpec) -> DataSpec:
-        if side is None or len(spec.shape) != 3:
+        if len(spec.shape) != 3:
             return spec
         return replace(spec, shape=(spec.shape[0], side, side))
 

@@ -47,7 +47,8 @@ def test_a_layer_keeps_one_byte_per_neuron_and_sample(kind, backend):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_is_that_of_the_clamp(kind):
-    layer = make(kind, threshold_scale=make(kind).true_scale)
+    layer = make(kind)
+    layer.threshold_scale = layer.true_scale
     x = currents().requires_grad_()
     upstream = torch.randn(B, C, 5, 5)  # the same at every step, where G is exact
     (layer(x) * upstream).sum().backward()

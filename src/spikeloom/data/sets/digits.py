@@ -11,13 +11,32 @@ of every five is a test sample (1,438 for training, 359 for testing). Writers ap
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from spikeloom.data.api import Source
 from spikeloom.data.base import DataSet, DataSpec, TensorSplit
-from spikeloom.data.sets.digits_events import BUNDLED, read_digits
+from spikeloom.errors import DataError
 
+BUNDLED = Path(__file__).parents[1] / "bundled" / "digits.npz"
 _DARKEST = 16
+
+
+def read_digits(
+    path: Path,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Images `[N, 8, 8]` of 0 to 16, labels `[N]`, and which test: of each class the third of every
+    five.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"].astype(np.int64)
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}): install the library again") from error
+    test = np.zeros(len(labels), bool)
+    for label in range(10):
+        test[np.flatnonzero(labels == label)[2::5]] = True
+    return images, labels, test
 
 
 class Digits(Source):
@@ -30,13 +49,12 @@ class Digits(Source):
 
     def load(self, root: Path | None = None) -> DataSet:
         """The bundled images; `root` is not looked at."""
-        counts, labels, test = read_digits(*self.files(root))
+        counts, labels, test = read_digits(BUNDLED)
         # 0..16 dark pixels become 0..255, rounded to the nearest.
         images = ((counts.astype(np.int32) * 255 + _DARKEST // 2) // _DARKEST).astype(np.uint8)
-        train, held_out = (
-            TensorSplit(torch.from_numpy(images[side, None]), torch.from_numpy(labels[side]))
-            for side in (~test, test)
-        )
+        pixels, classes, chosen = map(torch.from_numpy, (images[:, None], labels, test))
+        train = TensorSplit(pixels[~chosen], classes[~chosen])
+        held_out = TensorSplit(pixels[chosen], classes[chosen])
         spec = DataSpec(self.name, (1, 8, 8), tuple("0123456789"))
         return DataSet(spec, train, held_out, (0.0,), (1.0,))
 

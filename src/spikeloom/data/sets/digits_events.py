@@ -9,7 +9,6 @@ when they are first asked for, always the same ones.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +18,8 @@ from spikeloom.data.events.camera import Camera, enlarged
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import EventSet, Pair, Recordings
 from spikeloom.data.files.archive import Entry
-from spikeloom.errors import DataError
+from spikeloom.data.sets.digits import BUNDLED, read_digits
 
-BUNDLED = Path(__file__).parents[1] / "bundled" / "digits.npz"
 CAMERA = Camera(height=16, width=16, amplitude=3.0)
 SIDE = 12
 SEED = 1797
@@ -44,23 +42,6 @@ class MadeRecordings(Recordings):
 
     def read(self, index: int) -> Events:
         return _recordings()[self.indices[index]]
-
-
-def read_digits(
-    path: Path,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Images `[N, 8, 8]` of 0 to 16, labels `[N]`, and which test: of each class the third of every
-    five.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"].astype(np.int64)
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}): install the library again") from error
-    test = np.zeros(len(labels), bool)
-    for label in range(10):
-        test[np.flatnonzero(labels == label)[2::5]] = True
-    return images, labels, test
 
 
 @lru_cache(maxsize=1)
