@@ -19,7 +19,7 @@ demo: $(VENV)/.ready
 	$(BIN)/spikeloom train plif/digits
 
 # Lines of Python in src. More is a decision: raise it in the commit that needs it.
-SRC_LINES := 47700
+SRC_LINES := 47750
 
 lines:
 	@find src -name '*.py' -exec cat {} + | wc -l | awk '{ print "src: " $$1 " lines of $(SRC_LINES)"; exit $$1 > $(SRC_LINES) }'

@@ -191,27 +191,30 @@ def test_torch_compile_keeps_the_kernel_whole(fresh_dynamo: None) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def _arguments() -> tuple:
+def _arguments(static: bool) -> tuple:
     neuron = POOL["plif per channel"].make(SHAPE)
     program = neuron.choice(torch.device("cpu"), torch.float32).program
-    return program, current(), [torch.zeros(SHAPE[1:])], [neuron.w.detach().sigmoid()]
+    x = current()[0] if static else current()
+    return program, x, [torch.zeros(SHAPE[1:])], [neuron.w.detach().sigmoid()]
 
 
 CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
 
 
-def test_the_operators_keep_their_contracts() -> None:
-    program, x, starts, coefs = _arguments()
+@pytest.mark.parametrize("static", [False, True])
+def test_the_operators_keep_their_contracts(static: bool) -> None:
+    program, x, starts, coefs = _arguments(static)
+    common = (SHAPE[0], static, [0.0])
     torch.library.opcheck(
         torch.ops.spikeloom.steps.default,
-        (program, x, starts, coefs, [0.0], "", True),
+        (program, x, starts, coefs, *common, "", True),
         test_utils=CHECKS,
     )
     torch.library.opcheck(
         torch.ops.spikeloom.steps_backward.default,
         (
             *(program, current(5), [torch.ones(SHAPE[1:])], x, starts, coefs),
-            *([0.0], True, [True]),
+            *(*common, True, [True]),
         ),
         test_utils=CHECKS,
     )
@@ -223,13 +226,13 @@ def test_fake_tensors_have_the_strides_of_real_ones(layout: str, dtype: torch.dt
     """torch.compile plans memory by the fake result."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    program, x, _, coefs = _arguments()
+    program, x, _, coefs = _arguments(False)
     x = x.to(dtype)
     if layout == "channels last":
         x = x.transpose(2, 3).contiguous().transpose(2, 3)
     elif layout == "gaps":
         x = torch.cat([x, x], 3)[..., :40]
-    rest = (program, [], coefs, [0.0], "v,h", True)
+    rest = (program, [], coefs, SHAPE[0], False, [0.0], "v,h", True)
 
     def steps(value: Tensor) -> list[Tensor]:
         name, starts, values, *others = rest

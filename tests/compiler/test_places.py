@@ -140,7 +140,7 @@ def test_fakes_are_true_for_every_layout(layout: str, dtype: torch.dtype) -> Non
 
     def both(to: Callable[[Tensor], Tensor]) -> list[Tensor]:
         current, begin = to(x), list(map(to, starts))
-        rest = ([0.0],)
+        rest = (5, False, [0.0])
         return [
             *torch.ops.spikeloom.steps(program, current, begin, coefs, *rest, "v,h", True),
             *torch.ops.spikeloom.steps_backward(
@@ -169,12 +169,12 @@ def test_operators_keep_their_contract_in_every_layout(layout: str) -> None:
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(
         torch.ops.spikeloom.steps.default,
-        (program, x, [], coefs, [0.0], "", False),
+        (program, x, [], coefs, 5, False, [0.0], "", False),
         test_utils=checks,
     )
     torch.library.opcheck(
         torch.ops.spikeloom.steps_backward.default,
-        (program, torch.ones(x.shape), [], x, [], coefs, [0.0], True, [True]),
+        (program, torch.ones(x.shape), [], x, [], coefs, 5, False, [0.0], True, [True]),
         test_utils=checks,
     )
 

@@ -16,17 +16,19 @@ from torch import Tensor
 
 from spikeloom.compiler.front.step import compute_dtype
 from spikeloom.compiler.function import NoSecondDerivative, cotangents, program
-from spikeloom.compiler.plan.bound import BoundKernel
 from spikeloom.compiler.plan.call import Form
 
 _library = torch.library.Library("spikeloom", "FRAGMENT")
+# Programs that were exported hold calls of these: their arguments stay, also `static`, which the
+# library's own calls leave False.
 _library.define(
-    "steps(str program, Tensor x, Tensor[] starts, Tensor[] coefs, float[] rest, str record, "
-    "bool want_state) -> Tensor[]"
+    "steps(str program, Tensor x, Tensor[] starts, Tensor[] coefs, SymInt time_steps, bool static, "
+    "float[] rest, str record, bool want_state) -> Tensor[]"
 )
 _library.define(
     "steps_backward(str program, Tensor grad_spikes, Tensor[] grad_finals, Tensor x, "
-    "Tensor[] starts, Tensor[] coefs, float[] rest, bool want_x, bool[] want_coefs) -> Tensor[]"
+    "Tensor[] starts, Tensor[] coefs, SymInt time_steps, bool static, float[] rest, "
+    "bool want_x, bool[] want_coefs) -> Tensor[]"
 )
 
 
@@ -34,34 +36,47 @@ def _names(record: str) -> tuple[str, ...]:
     return tuple(record.split(",")) if record else ()
 
 
-def _step_like(x: Tensor, dtype: torch.dtype) -> Tensor:
+def _step_like(x: Tensor, static: bool, dtype: torch.dtype) -> Tensor:
     """An empty time step `[B, ...]`, in the memory order of the input's."""
-    return torch.empty_like(x.new_empty_strided(x.shape[1:], x.stride()[1:]), dtype=dtype)
+    step = x if static else x.new_empty_strided(x.shape[1:], x.stride()[1:])
+    return torch.empty_like(step, dtype=dtype)
 
 
-def _whole_like(x: Tensor, dtype: torch.dtype) -> Tensor:
+def _whole_like(x: Tensor, time_steps: int, static: bool, dtype: torch.dtype) -> Tensor:
     """An empty sequence `[T, B, ...]` of such steps, one after the other."""
-    step = _step_like(x, dtype)
-    return x.new_empty_strided(x.shape, (step.numel(), *step.stride()), dtype=dtype)
+    step = _step_like(x, static, dtype)
+    strides = (step.numel(), *step.stride())
+    return x.new_empty_strided((time_steps, *step.shape), strides, dtype=dtype)
 
 
-def _promised(x: Tensor, rest: Sequence[float], record: str, want_state: bool) -> list[Tensor]:
+def _promised(
+    x: Tensor, time_steps: int, static: bool, rest: Sequence[float], record: str, want_state: bool
+) -> list[Tensor]:
     """What `steps` gives, uninitialised: spikes, final states, records."""
     dtype = compute_dtype(x)
     return [
-        _whole_like(x, x.dtype),
-        *(_step_like(x, dtype) for _ in rest if want_state),
-        *(_whole_like(x, dtype) for _ in _names(record)),
+        _whole_like(x, time_steps, static, x.dtype),
+        *(_step_like(x, static, dtype) for _ in rest if want_state),
+        *(_whole_like(x, time_steps, static, dtype) for _ in _names(record)),
     ]
 
 
 def _promised_gradients(
-    x: Tensor, starts: list[Tensor], coefs: list[Tensor], want_x: bool, want_coefs: list[bool]
+    x: Tensor,
+    starts: list[Tensor],
+    coefs: list[Tensor],
+    time_steps: int,
+    static: bool,
+    want_x: bool,
+    want_coefs: list[bool],
 ) -> list[Tensor]:
     """What `steps_backward` gives, uninitialised; no elements for what is not wanted."""
+    gx = x.new_empty(0)
+    if want_x:
+        gx = _step_like(x, True, x.dtype) if static else _whole_like(x, time_steps, False, x.dtype)
     return [
-        _whole_like(x, x.dtype) if want_x else x.new_empty(0),
-        *(_step_like(x, compute_dtype(x)) for _ in starts),
+        gx,
+        *(_step_like(x, static, compute_dtype(x)) for _ in starts),
         *(
             torch.empty_like(coef, memory_format=torch.contiguous_format)
             if want
@@ -83,23 +98,23 @@ def _as_promised(results: Sequence[Tensor | None], promised: list[Tensor]) -> li
     ]
 
 
-def _bound(name: str, x: Tensor, coefs: list[Tensor], rest: list[float]) -> BoundKernel:
-    return program(name, x).bind(Form.of(x, coefs, x.shape[0], False, tuple(rest)))
-
-
 def _steps(
     name: str,
     x: Tensor,
     starts: list[Tensor],
     coefs: list[Tensor],
+    time_steps: int,
+    static: bool,
     rest: list[float],
     record: str,
     want_state: bool,
 ) -> list[Tensor]:
-    spikes, finals, records = _bound(name, x, coefs, rest).forward(
+    bound = program(name, x).bind(Form.of(x, coefs, time_steps, static, tuple(rest)))
+    spikes, finals, records = bound.forward(
         x, tuple(starts), tuple(coefs), _names(record), want_state
     )
-    return _as_promised([spikes, *finals, *records], _promised(x, rest, record, want_state))
+    promised = _promised(x, time_steps, static, rest, record, want_state)
+    return _as_promised([spikes, *finals, *records], promised)
 
 
 def _steps_backward(
@@ -109,14 +124,18 @@ def _steps_backward(
     x: Tensor,
     starts: list[Tensor],
     coefs: list[Tensor],
+    time_steps: int,
+    static: bool,
     rest: list[float],
     want_x: bool,
     want_coefs: list[bool],
 ) -> list[Tensor]:
-    results = _bound(name, x, coefs, rest).backward(
+    bound = program(name, x).bind(Form.of(x, coefs, time_steps, static, tuple(rest)))
+    results = bound.backward(
         x, tuple(starts), tuple(coefs), want_x, tuple(want_coefs), grad_spikes, *grad_finals
     )
-    return _as_promised(results, _promised_gradients(x, starts, coefs, want_x, want_coefs))
+    shape = (x, starts, coefs, time_steps, static)
+    return _as_promised(results, _promised_gradients(*shape, want_x, want_coefs))
 
 
 for _device in ("CPU", "CUDA"):
@@ -129,8 +148,8 @@ torch.library.register_fake(
 )
 torch.library.register_fake(
     "spikeloom::steps_backward",
-    lambda name, grad, grads, x, starts, coefs, rest, *wants: _promised_gradients(
-        x, starts, coefs, *wants
+    lambda name, grad, grads, x, starts, coefs, time_steps, static, rest, *wants: (
+        _promised_gradients(x, starts, coefs, time_steps, static, *wants)
     ),
     lib=_library,
 )
@@ -158,7 +177,9 @@ class _Steps(torch.autograd.Function):
         ctx.name, ctx.rest, ctx.start_count = name, rest, start_count
         ctx.finals = len(rest) if want_state else 0
         ctx.set_materialize_grads(False)
-        outputs = torch.ops.spikeloom.steps(name, x, starts, coefs, rest, record, want_state)
+        outputs = torch.ops.spikeloom.steps(
+            name, x, starts, coefs, x.shape[0], False, rest, record, want_state
+        )
         ctx.mark_non_differentiable(*outputs[1 + ctx.finals :])
         return tuple(outputs)
 
@@ -169,8 +190,9 @@ class _Steps(torch.autograd.Function):
         grad_spikes, grad_finals = cotangents(grads[: 1 + ctx.finals], x, x.shape)
         want_x, want_coefs = ctx.needs_input_grad[1], list(ctx.needs_input_grad[6 + len(starts) :])
         results = torch.ops.spikeloom.steps_backward(
-            ctx.name, grad_spikes, list(grad_finals), x, starts, coefs, ctx.rest, want_x, want_coefs
-        )
+            ctx.name, grad_spikes, list(grad_finals), x, starts, coefs, x.shape[0], False, ctx.rest,
+            want_x, want_coefs,
+        )  # fmt: skip
         if torch.is_grad_enabled():
             results = NoSecondDerivative.apply(len(results), *results, grad_spikes, x, *coefs)
         gx, *others = results
