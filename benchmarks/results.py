@@ -16,7 +16,8 @@ from spikeloom.config.schema import Recipe
 from spikeloom.data.survey import FOREIGN
 from spikeloom.errors import ConfigError
 from spikeloom.methods.catalog import load_recipe
-from spikeloom.plot.style import axes, palette
+from spikeloom.plot.lines import Line, curves
+from spikeloom.plot.style import palette
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 CURVES = PAGE.parent / "images" / "results.svg"
@@ -96,22 +97,21 @@ def _draw() -> None:
     figure, panels = plt.subplots(1, len(CURVES_OF), figsize=(9, 3.4), layout="constrained")
     for panel, data in zip(panels, CURVES_OF, strict=True):
         groups = [g for g in _groups(kept()) if g[0].recipe.data.name == data]
-        for group, colour in zip(groups, palette(len(groups)), strict=True):
-            epochs = [[epoch + 1 for epoch, _, _ in record.epochs] for record in group]
-            errors = [[100 * (1 - test) for _, test, _ in record.epochs] for record in group]
-            mean = [statistics.mean(column) for column in zip(*errors, strict=True)]
-            label = group[0].command.partition("train ")[2].partition(" ")[0]
-            if group[0].recipe.network.model_dump().get("channels"):
-                label += ", small"
-            panel.plot(epochs[0], mean, color=colour, marker=".", markersize=3, label=label)
-        axes(panel)
-        panel.set(title=data, xlabel="epoch", ylabel="test error, %", xscale="log", yscale="log")
-        for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_formatter("{x:g}")
-        panel.xaxis.set_minor_formatter("")
-        panel.yaxis.set_minor_formatter("{x:g}")
+        colours = palette(len(groups))
+        curves(list(map(_curve, groups, colours)), y="test error, %", log=True, ax=panel)
+        panel.set_title(data)
         panel.legend(fontsize=7)
     figure.savefig(CURVES, metadata={"Date": None})
+
+
+def _curve(group: Sequence[Kept], colour: str) -> Line:
+    """The test error by epoch, the mean over seeds."""
+    errors = [[100 * (1 - test) for _, test, _ in record.epochs] for record in group]
+    name = group[0].command.partition("train ")[2].partition(" ")[0]
+    if " channels=" in group[0].command:
+        name += ", narrow"
+    mean = [statistics.mean(column) for column in zip(*errors, strict=True)]
+    return Line(name, [epoch + 1 for epoch, _, _ in group[0].epochs], mean, colour)
 
 
 def _groups(records: Sequence[Kept]) -> list[list[Kept]]:

@@ -22,7 +22,7 @@ IMAGES = torch.rand(1, 1, 8, 8)
 
 COMMANDS = [
     ("train plif/digits --epochs 4", ["no option --epochs", "epochs=4"]),
-    ("train mnist", ['did you mean "dsr/mnist" or', '"ide/mnist-f64c5-if" or "plif/mnist" or']),
+    ("train mnist", ['did you mean "dsr/mnist" or', 'or "plif/mnist" or "plif/mnist-short"?']),
     ("train plif/mnist root=nowhere", ["`spikeloom data get mnist` fetches"]),
     (
         "train plif/nmnist data=digits batch_size=8",

@@ -6,9 +6,10 @@ import torch
 from spikeloom.config.data import DataConfig, FramesConfig
 from spikeloom.data import registry
 from spikeloom.data.base import DataSpec
+from spikeloom.data.events.frame_set import normalize
 from spikeloom.data.events.frames import Framing, make_framing
 from spikeloom.data.events.recordings import EventSet
-from spikeloom.data.events.transform import FrameTransform
+from spikeloom.data.events.transform import FrameTransform, choose_frames, delete_events
 from spikeloom.data.for_recipe import load_data
 from spikeloom.errors import ConfigError, DataError
 from spikeloom.methods.catalog import build, load_recipe
@@ -142,3 +143,13 @@ def test_changes_that_do_not_fit_are_named(keys, shape, text: str) -> None:
     config = DataConfig(name="x", frames=FramesConfig(**keys))
     with pytest.raises(ConfigError, match=text):
         FrameTransform(config, DataSpec("x", shape, ("a",), "events"), training=True)
+
+
+def test_frames_that_are_not_there_and_no_probability_are_refused() -> None:
+    frames = torch.zeros(3, 2, 2, 8, 8)
+    with pytest.raises(ValueError, match="count = 4: give 1 to 3, the frames there are"):
+        choose_frames(frames, 4, torch.Generator())
+    with pytest.raises(ValueError, match="give a probability of deletion from 0 to 1"):
+        delete_events(frames, 1.5, torch.Generator())
+    with pytest.raises(ValueError, match="normalization 'odd': expected none, frequency"):
+        normalize(frames, "odd", torch.ones(3))  # type: ignore[arg-type]

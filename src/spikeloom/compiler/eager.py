@@ -3,6 +3,8 @@
 Every compiled kernel is tested against this loop, and everything that a kernel cannot do runs here.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -48,16 +50,16 @@ def run_eager(
     )
 
 
-def _check_answer(step: Step, out: object) -> None:
+def _check_answer(step: Step, out: Any) -> None:
     """Refuses what would be taken apart into something else: one tensor into its samples."""
     names = ("spikes", *step.signature.states, *step.signature.observed)
-    parts = out if isinstance(out, tuple | list) else [out]
-    if parts is not out or len(parts) != len(names):
-        got = f"{len(parts)} values" if parts is out else f"a {type(out).__name__}"
+    several = isinstance(out, tuple | list)
+    if not several or len(out) != len(names):
+        answer = f"{len(out)} values" if several else f"a {type(out).__name__}"
         raise ValueError(
-            f"step of {step.name} returned {got}: expected {len(names)}, ({', '.join(names)})"
+            f"step of {step.name} returned {answer}: expected {len(names)}, ({', '.join(names)})"
         )
-    for name, part in zip(names, parts, strict=True):
+    for name, part in zip(names, out, strict=True):
         if not isinstance(part, Tensor):
             raise TypeError(
                 f"step of {step.name} returned a {type(part).__name__} for {name}: expected a "

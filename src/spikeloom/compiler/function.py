@@ -228,7 +228,7 @@ class _Direct(torch.autograd.Function):
         if last < len(grads) and any([grad is not None for grad in grads[last:]]):
             results = _through_eager(ctx.eager, form, x, starts, coefs, grads)
         else:
-            shape = (form.time_steps, *form.step_shape)
+            shape = (form.time_steps, *x.shape) if form.static else x.shape
             spikes, ends = cotangents(grads[:last], x, shape)
             pull = partial(kernel.backward, x, starts, coefs, needs[4], needs[count:])
             run = partial(_batched, pull) if _is_batch((spikes, *ends)) else pull
@@ -236,7 +236,8 @@ class _Direct(torch.autograd.Function):
         if torch.is_grad_enabled():
             results = _without_second(results, [*grads, x, *coefs])
         gx, *others = results
-        others = [grad if want else None for grad, want in zip(others, needs[5:], strict=True)]
+        if not all(needs[5:]):
+            others = [grad if want else None for grad, want in zip(others, needs[5:], strict=True)]
         if whole_wanted:
             return None, None, gx, None, None, *others
         return None, None, None, None, gx if needs[4] else None, *others
@@ -250,7 +251,7 @@ def cotangents(
     spikes, *ends = grads
     if spikes is None:
         spikes = x.new_zeros(()).expand(shape)
-    if all([end is None for end in ends]):
+    if not ends or all([end is None for end in ends]):
         return spikes, ()
     zero = torch.zeros((), dtype=compute_dtype(x), device=x.device).expand(shape[1:])
     return spikes, tuple([zero if end is None else end for end in ends])
@@ -296,7 +297,7 @@ def _is_looked_at(whole: Tensor) -> bool:
 
 def _is_batch(grads: tuple[Tensor, ...]) -> bool:
     """Whether gradients stand for several: `is_grads_batched`, `torch.func.vmap`."""
-    return any([is_legacy_batchedtensor(grad) or is_batchedtensor(grad) for grad in grads])
+    return any(map(is_legacy_batchedtensor, grads)) or any(map(is_batchedtensor, grads))
 
 
 _pulls: dict[int, Callable[[Tensor], Tensor]] = {}

@@ -82,10 +82,10 @@ class Layout:
 
     def fits_strides(self, strides: tuple[int, ...]) -> bool:
         """Whether time steps with these strides lie in this order."""
-        return all(
-            size == 1 or stride == expected
-            for size, stride, expected in zip(self.shape, strides, self.strides, strict=True)
-        )
+        for size, stride, expected in zip(self.shape, strides, self.strides, strict=True):
+            if size != 1 and stride != expected:
+                return False
+        return True
 
     def bring(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         """`tensor`, `[B, ...]` or `[T, B, ...]`, in this order and dtype, to read from: its time

@@ -137,3 +137,4 @@ def normalize(counts: Tensor, kind: Normalization, durations: Tensor) -> Tensor:
             mean = values.mean(plane, keepdim=True)
             spread = values.var(plane, keepdim=True)
             return (values - mean) / spread.clamp_min(FLOOR).sqrt()
+    raise ValueError(f"normalization {kind!r}: expected none, frequency, max, sum or norm")

@@ -106,6 +106,8 @@ def roll(frames: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
 
 def delete_events(frames: Tensor, p: float, generator: torch.Generator) -> Tensor:
     """Counts after each event was deleted with probability `p`: a binomial draw per cell."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"p = {p}: give a probability of deletion from 0 to 1")
     kept = torch.full_like(frames, 1 - p)
     if generator.device != frames.device:
         return torch.binomial(frames.cpu(), kept.cpu(), generator=generator).to(frames.device)
@@ -114,5 +116,7 @@ def delete_events(frames: Tensor, p: float, generator: torch.Generator) -> Tenso
 
 def choose_frames(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """`count` of the T frames, drawn without replacement, in order, the same for all samples."""
+    if not 1 <= count <= len(frames):
+        raise ValueError(f"count = {count}: give 1 to {len(frames)}, the frames there are")
     drawn = torch.randperm(len(frames), generator=generator, device=generator.device)[:count]
     return frames[drawn.sort().values.to(frames.device)]

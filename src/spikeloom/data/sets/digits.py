@@ -22,17 +22,17 @@ BUNDLED = Path(__file__).parents[1] / "bundled" / "digits.npz"
 _DARKEST = 16
 
 
-def read_digits(
-    path: Path,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def read_digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Images `[N, 8, 8]` of 0 to 16, labels `[N]`, and which test: of each class the third of every
     five.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(BUNDLED, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"].astype(np.int64)
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}): install the library again") from error
+        raise DataError(
+            f"{BUNDLED}: cannot be read ({error}): install the library again"
+        ) from error
     test = np.zeros(len(labels), bool)
     for label in range(10):
         test[np.flatnonzero(labels == label)[2::5]] = True
@@ -49,7 +49,7 @@ class Digits(Source):
 
     def load(self, root: Path | None = None) -> DataSet:
         """The bundled images; `root` is not looked at."""
-        counts, labels, test = read_digits(BUNDLED)
+        counts, labels, test = read_digits()
         # 0..16 dark pixels become 0..255, rounded to the nearest.
         images = ((counts.astype(np.int32) * 255 + _DARKEST // 2) // _DARKEST).astype(np.uint8)
         pixels, classes, chosen = map(torch.from_numpy, (images[:, None], labels, test))

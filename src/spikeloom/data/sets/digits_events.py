@@ -18,7 +18,7 @@ from spikeloom.data.events.camera import Camera, enlarged
 from spikeloom.data.events.frames import Framing
 from spikeloom.data.events.recordings import EventSet, Pair, Recordings
 from spikeloom.data.files.archive import Entry
-from spikeloom.data.sets.digits import BUNDLED, read_digits
+from spikeloom.data.sets.digits import read_digits
 
 CAMERA = Camera(height=16, width=16, amplitude=3.0)
 SIDE = 12
@@ -46,13 +46,13 @@ class MadeRecordings(Recordings):
 
 @lru_cache(maxsize=1)
 def _recordings() -> list[Events]:
-    images, _, _ = read_digits(BUNDLED)
+    images, _, _ = read_digits()
     return CAMERA.record(enlarged(images, SIDE, SIDE) / 16, SEED)
 
 
 def _find(entries: list[Entry], options: Mapping[str, str]) -> Pair:
     del entries, options
-    _, labels, test = read_digits(BUNDLED)
+    _, labels, test = read_digits()
     return Pair(
         *(MadeRecordings(np.flatnonzero(chosen), labels[chosen]) for chosen in (~test, test))
     )
